@@ -1,0 +1,1 @@
+//! Assemble and validate a Talos system extension from a root filesystem.

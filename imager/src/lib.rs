@@ -1,0 +1,1 @@
+//! Initramfs layers, UKI and installer image.

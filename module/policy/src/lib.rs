@@ -1,0 +1,1 @@
+//! The huge page policy of solana_optimizer: a pure function from state and sample to state and action.

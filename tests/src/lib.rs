@@ -1,0 +1,1 @@
+//! QEMU harness, boot tests and conformance tests against foreign tools.

@@ -1,0 +1,1 @@
+//! The pinned Debian 13 toolchain root filesystem: bootstrap, record, check.
