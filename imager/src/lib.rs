@@ -1,1 +1,5 @@
-//! Initramfs layers, UKI and installer image.
+//! Initramfs layers, UKI, boot presets and the installer image.
+//!
+//! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) are run through [`runner::Runner`].
+
+pub mod cpio;
