@@ -1,3 +1,57 @@
-//! The command line of solana-talos.
+//! The command line of solana-talos: one file a verb, each parsing its options and calling the engines.
 
-fn main() {}
+mod commands;
+mod context;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::{Context, Global};
+
+/// From a pinned kernel config to three Talos images: kernel, extension, installer.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The pinned toolchain: make it, show it, record its versions
+    Toolchain(commands::toolchain::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Nothing under a final name is ever half-written, so an interrupt needs no cleaning up; it only must say so.
+    let handler = ctrlc::set_handler(|| {
+        eprintln!("\ninterrupted; run the same command again to go on from the last finished stage");
+        std::process::exit(130);
+    });
+    if let Err(e) = handler {
+        eprintln!("warning: interrupts end the program without a word: {e}");
+    }
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(exit_code(&e))
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = Context::new(cli.global)?;
+    match cli.command {
+        Command::Toolchain(options) => commands::toolchain::run(&context, &options),
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    error.chain().find_map(|e| e.downcast_ref::<common::Error>()).map_or(1, |e| e.class().exit_code())
+}

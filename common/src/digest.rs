@@ -90,7 +90,8 @@ impl FromStr for Sha256 {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = || Error::new(Class::BadInput, format!("{text:?} is no sha256")).why("expected 64 lower-case hex digits");
+        let bad =
+            || Error::new(Class::BadInput, format!("{text:?} is no sha256")).why("expected 64 lower-case hex digits");
         let valid = text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
         if !valid {
             return Err(bad());

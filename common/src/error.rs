@@ -88,7 +88,9 @@ impl Error {
     pub fn io(what: impl Into<String>, path: impl AsRef<Path>, err: &std::io::Error) -> Self {
         use std::io::ErrorKind as K;
         let hint = match err.kind() {
-            K::StorageFull | K::QuotaExceeded => Some("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk"),
+            K::StorageFull | K::QuotaExceeded => {
+                Some("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk")
+            }
             K::PermissionDenied => Some("check who owns the path and its mode"),
             K::NotFound => Some("check the path"),
             _ => None,

@@ -1,1 +1,61 @@
-//! event
+//! What a build tells while it runs. The terminal, the plain log and `--format json` all read this one stream.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// One thing that happened.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    /// A stage begins to work; a stage found in the cache only gives [`Event::StageFinished`].
+    StageStarted {
+        /// Name of the stage.
+        stage: &'a str,
+    },
+    /// A line of output of the stage's programs, such as make's `CC mm/hugetlb.o`.
+    Output {
+        /// Name of the stage.
+        stage: &'a str,
+        /// The line, without its end.
+        line: &'a str,
+    },
+    /// A stage is done.
+    StageFinished {
+        /// Name of the stage.
+        stage: &'a str,
+        /// Whether its result was there already.
+        cached: bool,
+        /// Seconds it took.
+        #[serde(serialize_with = "seconds")]
+        took: Duration,
+    },
+    /// Something the user should know but that does not stop the build.
+    Warning {
+        /// What.
+        message: &'a str,
+    },
+    /// A result for the user.
+    Note {
+        /// What.
+        message: &'a str,
+    },
+}
+
+fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+/// Where events go.
+pub trait Sink: Sync {
+    /// Takes one event; must not block for long.
+    fn emit(&self, event: &Event<'_>);
+}
+
+/// Drops every event: for tests and for callers that only want the result.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn emit(&self, _event: &Event<'_>) {}
+}

@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod process;
 pub mod sandbox;
 pub mod stage;
 pub mod store;

@@ -1,1 +1,236 @@
-//! sandbox
+//! Programs of the toolchain, run inside its root filesystem through namespaces (bubblewrap).
+//!
+//! The root filesystem is read-only, `/build` and `/tmp` are fresh, the environment is empty but for what is set here, and there is no
+//! network unless asked for. Paths inside are fixed, so no path of the host can reach an output.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Class, Error, Result};
+use crate::process::{self, Ended};
+
+/// A directory or file of the host, seen inside the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bind {
+    host: PathBuf,
+    inside: String,
+    writable: bool,
+}
+
+/// One program to run in the sandbox, as data.
+#[derive(Clone, Debug)]
+pub struct Run {
+    argv: Vec<String>,
+    binds: Vec<Bind>,
+    env: BTreeMap<String, String>,
+    directory: String,
+    network: bool,
+}
+
+impl Run {
+    /// `argv[0]` is looked up in the toolchain's `PATH`.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let env = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", "/tmp"),
+            ("LC_ALL", "C"),
+            ("TZ", "UTC"),
+        ];
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            binds: Vec::new(),
+            env: env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            directory: "/build".to_owned(),
+            network: false,
+        }
+    }
+
+    /// A shell script, run with `sh -eu`, with `$1`… as arguments.
+    pub fn script(script: &str, arguments: &[&str]) -> Self {
+        Self::new(["sh", "-euc", script, "sh"].iter().chain(arguments).copied())
+    }
+
+    /// Shows `host` read-only at `inside`.
+    #[must_use]
+    pub fn read(self, host: &Path, inside: &str) -> Self {
+        self.bind(host, inside, false)
+    }
+
+    /// Shows `host` writable at `inside`.
+    #[must_use]
+    pub fn write(self, host: &Path, inside: &str) -> Self {
+        self.bind(host, inside, true)
+    }
+
+    fn bind(mut self, host: &Path, inside: &str, writable: bool) -> Self {
+        self.binds.push(Bind { host: host.to_owned(), inside: inside.to_owned(), writable });
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.env.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Working directory inside; `/build` unless set.
+    #[must_use]
+    pub fn directory(mut self, inside: &str) -> Self {
+        inside.clone_into(&mut self.directory);
+        self
+    }
+
+    /// Lets the program reach the network. Only what fetches pinned inputs may.
+    #[must_use]
+    pub fn with_network(mut self) -> Self {
+        self.network = true;
+        self
+    }
+
+    /// The bubblewrap command line for this run in `rootfs`.
+    #[must_use]
+    pub fn arguments(&self, rootfs: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = Vec::new();
+        let mut push = |words: &[&dyn AsRef<std::ffi::OsStr>]| args.extend(words.iter().map(|w| w.as_ref().to_owned()));
+        push(&[&"bwrap", &"--ro-bind", &rootfs, &"/"]);
+        push(&[&"--dev", &"/dev", &"--proc", &"/proc", &"--tmpfs", &"/tmp", &"--tmpfs", &"/build"]);
+        push(&[&"--unshare-pid", &"--unshare-ipc", &"--unshare-uts", &"--hostname", &"solana-talos"]);
+        push(&[&"--die-with-parent", &"--clearenv"]);
+        if self.network {
+            push(&[&"--ro-bind-try", &"/etc/resolv.conf", &"/etc/resolv.conf"]);
+            push(&[&"--ro-bind-try", &"/etc/hosts", &"/etc/hosts"]);
+        } else {
+            push(&[&"--unshare-net"]);
+        }
+        for (key, value) in &self.env {
+            push(&[&"--setenv", key, value]);
+        }
+        for bind in &self.binds {
+            push(&[&if bind.writable { "--bind" } else { "--ro-bind" }, &bind.host, &bind.inside]);
+        }
+        push(&[&"--chdir", &self.directory, &"--"]);
+        args.extend(self.argv.iter().map(OsString::from));
+        args
+    }
+
+    /// The run as one line that can be pasted into a shell.
+    #[must_use]
+    pub fn shell_line(&self, rootfs: &Path) -> String {
+        self.arguments(rootfs).iter().map(|a| quote(&a.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+
+    fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
+/// The toolchain's root filesystem, ready to run programs in.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    rootfs: PathBuf,
+}
+
+impl Sandbox {
+    /// A sandbox over `rootfs`.
+    #[must_use]
+    pub fn new(rootfs: PathBuf) -> Self {
+        Self { rootfs }
+    }
+
+    /// The root filesystem on the host.
+    #[must_use]
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// Runs to the end, handing every line of standard output and error to `on_line` as it comes.
+    ///
+    /// # Errors
+    /// [`Class::MissingTool`] without bubblewrap or without the program, [`Class::BuildFailed`] when it fails; the error shows the last lines.
+    pub fn run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<()> {
+        let ended = process::stream(self.command(run), on_line).map_err(|e| spawn_error(&e))?;
+        self.check(run, &ended)
+    }
+
+    /// Runs to the end and gives standard output.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn output(&self, run: &Run) -> Result<Vec<u8>> {
+        let (stdout, ended) = process::output(self.command(run)).map_err(|e| spawn_error(&e))?;
+        self.check(run, &ended)?;
+        Ok(stdout)
+    }
+
+    /// The command that starts `run`, for callers that keep it running beside them.
+    #[must_use]
+    pub fn command(&self, run: &Run) -> Command {
+        let args = run.arguments(&self.rootfs);
+        let mut command = Command::new(&args[0]);
+        command.args(&args[1..]);
+        command
+    }
+
+    fn check(&self, run: &Run, ended: &Ended) -> Result<()> {
+        if ended.status.success() {
+            return Ok(());
+        }
+        let program = run.program();
+        if ended.tail.contains("execvp") && ended.tail.contains("No such file") {
+            return Err(Error::new(Class::MissingTool, format!("{program} is not in the toolchain"))
+                .why(&ended.tail)
+                .hint("add its package to toolchain/packages.list and run `./x build` again"));
+        }
+        Err(Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status))
+            .why(&ended.tail)
+            .hint(format!("to see it again: {}", run.shell_line(&self.rootfs))))
+    }
+}
+
+fn spawn_error(err: &std::io::Error) -> Error {
+    Error::new(Class::MissingTool, "cannot start bwrap, which enters the toolchain's root filesystem")
+        .why(err)
+        .hint("install the package bubblewrap; `./x` does it for you")
+}
+
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(run: &Run) -> String {
+        run.shell_line(Path::new("/r"))
+    }
+
+    #[test]
+    fn has_no_network_and_no_environment_unless_asked() {
+        let closed = line(&Run::new(["make", "-j2"]));
+        assert!(closed.contains("--unshare-net") && closed.contains("--clearenv"), "{closed}");
+        assert!(closed.ends_with("--chdir /build -- make -j2"), "{closed}");
+        assert!(!line(&Run::new(["apt-get"]).with_network()).contains("--unshare-net"));
+    }
+
+    #[test]
+    fn binds_read_only_unless_asked() {
+        let text = line(&Run::new(["true"]).read(Path::new("/a"), "/build/a").write(Path::new("/b"), "/build/b"));
+        assert!(text.contains("--ro-bind /a /build/a --bind /b /build/b"), "{text}");
+    }
+
+    #[test]
+    fn quotes_for_the_shell() {
+        assert_eq!(quote("a b'c"), r"'a b'\''c'");
+        assert_eq!(quote("-j2"), "-j2");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,106 @@
+//! What every command needs: where the project is, where the cache is, how to tell what happens.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use common::event::Sink;
+use common::stage::Cache;
+use common::store::Store;
+use common::{Class, Error, Result};
+
+use crate::progress::{self, Format};
+
+/// Options of every command.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// The project: the directory that holds kernel-config/ and module/ [default: the nearest one above the current directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Where inputs, the toolchain and finished stages are kept [default: $XDG_CACHE_HOME/solana-talos]
+    #[arg(long, global = true, value_name = "DIR", env = "SOLANA_TALOS_CACHE", hide_env_values = true)]
+    cache: Option<PathBuf>,
+    /// A directory of files named by their sha256, looked up before the network; repeatable
+    #[arg(long = "mirror", global = true, value_name = "DIR")]
+    mirrors: Vec<PathBuf>,
+    /// Parallel compiler processes [default: one a processor]
+    #[arg(long, short, global = true, value_name = "N")]
+    jobs: Option<std::num::NonZeroUsize>,
+    /// How progress is shown
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub format: Format,
+    /// Show every line that the programs print
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+/// The options, resolved.
+pub struct Context {
+    /// The project's root directory.
+    pub project: PathBuf,
+    /// Root of the cache.
+    pub cache: PathBuf,
+    /// Content-addressed inputs.
+    pub store: Store,
+    /// Parallel compiler processes; never part of a key.
+    pub jobs: usize,
+    sink: Box<dyn Sink + Send>,
+}
+
+impl Context {
+    /// Resolves the options against the environment.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] outside a project or without a home for the cache.
+    pub fn new(global: Global) -> Result<Self> {
+        let current = std::env::current_dir()?;
+        let project = match global.project {
+            Some(dir) => dir,
+            None => find_project(&current)?.to_owned(),
+        };
+        let cache = match global.cache {
+            Some(dir) => current.join(dir),
+            None => default_cache()?,
+        };
+        let mirrors = global.mirrors.into_iter().map(|dir| current.join(dir)).collect();
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        Ok(Self {
+            project: current.join(project),
+            store: Store::new(cache.join("store"), mirrors),
+            cache,
+            jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
+            sink: progress::sink(global.format, global.verbose),
+        })
+    }
+
+    /// Where events go.
+    pub fn sink(&self) -> &dyn Sink {
+        self.sink.as_ref()
+    }
+
+    /// The directory of finished stages.
+    pub fn stages(&self) -> Cache<'_> {
+        Cache::new(&self.cache, self.sink())
+    }
+
+    /// A path of the project.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.project.join(relative)
+    }
+}
+
+fn find_project(from: &Path) -> Result<&Path> {
+    from.ancestors().find(|dir| dir.join("kernel-config/pin.toml").is_file()).ok_or_else(|| {
+        Error::new(Class::BadInput, "this is no solana-talos project")
+            .file(from)
+            .why("neither it nor a directory above it holds kernel-config/pin.toml")
+            .hint("change into a clone of the project, or name it with --project DIR")
+    })
+}
+
+fn default_cache() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .map(|dir| dir.join("solana-talos"))
+        .ok_or_else(|| Error::new(Class::BadInput, "nowhere to keep the cache").hint("set HOME, or --cache DIR"))
+}

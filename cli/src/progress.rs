@@ -1,0 +1,110 @@
+//! Shows the event stream: a spinner per stage on a terminal, plain lines elsewhere, JSON lines for machines.
+
+use std::io::IsTerminal as _;
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use common::event::{Event, Sink};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How events are shown.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line on standard output.
+    Json,
+}
+
+/// The sink for `format` and the kind of standard error there is.
+pub fn sink(format: Format, verbose: bool) -> Box<dyn Sink + Send> {
+    match format {
+        Format::Json => Box::new(Json),
+        Format::Text if !verbose && std::io::stderr().is_terminal() => Box::new(Terminal::default()),
+        Format::Text => Box::new(Plain { verbose, lines: Mutex::default() }),
+    }
+}
+
+struct Json;
+
+impl Sink for Json {
+    fn emit(&self, event: &Event<'_>) {
+        if let Ok(line) = serde_json::to_string(event) {
+            // A closed pipe must not stop a build.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+    }
+}
+
+/// Plain lines; of a stage's output only every 500th unless `verbose`, so that a log shows the kernel is getting on without 3000 lines of CC.
+struct Plain {
+    verbose: bool,
+    lines: Mutex<usize>,
+}
+
+impl Sink for Plain {
+    fn emit(&self, event: &Event<'_>) {
+        let Ok(mut lines) = self.lines.lock() else { return };
+        match event {
+            Event::Output { line, .. } => {
+                *lines += 1;
+                if self.verbose || *lines % 500 == 0 {
+                    eprintln!("  [{lines}] {}", line.trim());
+                }
+            }
+            Event::StageStarted { stage } => {
+                *lines = 0;
+                eprintln!("{stage} ...");
+            }
+            event => eprintln!("{}", text(event)),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Terminal {
+    bar: Mutex<Option<(ProgressBar, usize)>>,
+}
+
+impl Sink for Terminal {
+    fn emit(&self, event: &Event<'_>) {
+        let Ok(mut bar) = self.bar.lock() else { return };
+        match event {
+            Event::StageStarted { stage } => *bar = Some((spinner(stage), 0)),
+            Event::Output { line, .. } => {
+                if let Some((bar, lines)) = bar.as_mut() {
+                    *lines += 1;
+                    bar.set_message(format!("[{lines}] {}", line.trim()));
+                }
+            }
+            event => {
+                if let (Event::StageFinished { .. }, Some((bar, _))) = (event, bar.take()) {
+                    bar.finish_and_clear();
+                }
+                eprintln!("{}", text(event));
+            }
+        }
+    }
+}
+
+fn spinner(stage: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_prefix(stage.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+fn text(event: &Event<'_>) -> String {
+    match event {
+        Event::StageFinished { stage, cached: true, .. } => format!("{stage}: unchanged"),
+        Event::StageFinished { stage, took, .. } => format!("{stage}: done in {:.1} s", took.as_secs_f64()),
+        Event::Warning { message } => format!("warning: {message}"),
+        Event::Note { message } => (*message).to_owned(),
+        Event::StageStarted { stage } => format!("{stage} ..."),
+        Event::Output { line, .. } => (*line).to_owned(),
+    }
+}
