@@ -44,7 +44,8 @@ impl Writer {
 
     fn insert(&mut self, path: &str, mode: u32, content: Vec<u8>) -> Result<()> {
         check_path(path)?;
-        let bad = |why: &str| Err(Error::new(Class::BadInput, "cannot put a file into a cpio archive").file(path).why(why));
+        let bad =
+            |why: &str| Err(Error::new(Class::BadInput, "cannot put a file into a cpio archive").file(path).why(why));
         if u32::try_from(content.len()).is_err() {
             return bad("the newc format ends at 4 GiB");
         }
@@ -79,7 +80,8 @@ impl Writer {
 
 /// Appends header and name. `size` fits 32 bits: `Writer::insert` sees to it.
 fn header(out: &mut Vec<u8>, [inode, mode, links, mtime]: [u32; 4], size: usize, name: &str) {
-    let fields = [inode as usize, mode as usize, 0, 0, links as usize, mtime as usize, size, 0, 0, 0, 0, name.len() + 1, 0];
+    let fields =
+        [inode as usize, mode as usize, 0, 0, links as usize, mtime as usize, size, 0, 0, 0, 0, name.len() + 1, 0];
     out.extend_from_slice(b"070701");
     for field in fields {
         out.extend_from_slice(format!("{field:08X}").as_bytes());
@@ -162,12 +164,14 @@ fn read_member(bytes: &[u8], at: usize) -> Result<(Member<'_>, usize)> {
     }
     let name_at = at + HEADER;
     let name = bytes.get(name_at..name_at + name_len as usize).ok_or_else(|| bad("the name is cut off"))?;
-    let name = name.strip_suffix(b"\0").filter(|name| !name.contains(&0)).ok_or_else(|| bad("a name without its end"))?;
+    let name =
+        name.strip_suffix(b"\0").filter(|name| !name.contains(&0)).ok_or_else(|| bad("a name without its end"))?;
     let name = std::str::from_utf8(name).map_err(|_| bad("a name that is not UTF-8"))?;
     let body_at = (name_at + name_len as usize).next_multiple_of(4);
     let end = body_at.checked_add(size as usize).ok_or_else(|| bad("an impossible size"))?;
     // The padding of the very last member may be missing; an empty body may then start past the end.
-    let content = if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("the content is cut off"))? };
+    let content =
+        if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("the content is cut off"))? };
     let path = name.strip_prefix("./").unwrap_or(name).trim_start_matches('/');
     Ok((Member { path, mode, uid, gid, mtime, content }, end.next_multiple_of(4)))
 }

@@ -1,5 +1,8 @@
 //! Initramfs layers, UKI, boot presets and the installer image.
 //!
-//! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) are run through [`runner::Runner`].
+//! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
 
 pub mod cpio;
+pub mod initramfs;
+pub mod layers;
+pub mod unpack;

@@ -1,0 +1,125 @@
+//! `extensions.yaml`, the list of layers at the root of the initramfs that Talos's `/init` reads.
+//!
+//! Talos decodes it into `layers: [{image, metadata}]`; the metadata is that of the extension's manifest.
+
+use serde::{Deserialize, Serialize};
+
+use common::{Class, Error, Result};
+
+/// Path of the list in the initramfs.
+pub const PATH: &str = "extensions.yaml";
+
+/// The whole file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layers {
+    /// Layers from the lowest to the highest: later ones hide earlier ones, all hide the root filesystem.
+    pub layers: Vec<LayerEntry>,
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerEntry {
+    /// Squashfs file beside the list: `0.sqsh`, `1.sqsh`, …
+    pub image: String,
+    /// What the layer is.
+    pub metadata: Metadata,
+}
+
+/// The `metadata` of an extension manifest (`v1alpha1`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Name as `talosctl get extensions` shows it.
+    pub name: String,
+    /// Version of the extension.
+    pub version: String,
+    /// Author.
+    #[serde(default)]
+    pub author: String,
+    /// One or more sentences.
+    #[serde(default)]
+    pub description: String,
+    /// Which Talos it is for; absent for layers the imager makes itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<Compatibility>,
+    /// Free text.
+    #[serde(default, rename = "extraInfo", skip_serializing_if = "Option::is_none")]
+    pub extra_info: Option<String>,
+}
+
+/// `compatibility` of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compatibility {
+    /// Talos itself.
+    pub talos: TalosVersion,
+}
+
+/// `compatibility.talos` of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TalosVersion {
+    /// Semantic version range, such as `>= v1.10.0`.
+    pub version: String,
+}
+
+impl Layers {
+    /// Numbers `metadata` from `0.sqsh` on.
+    #[must_use]
+    pub fn number(metadata: impl IntoIterator<Item = Metadata>) -> Self {
+        let entry = |(at, metadata)| LayerEntry { image: format!("{at}.sqsh"), metadata };
+        Self { layers: metadata.into_iter().enumerate().map(entry).collect() }
+    }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when a value cannot be written as YAML.
+    pub fn to_yaml(&self) -> Result<String> {
+        serde_saphyr::to_string(self).map_err(|e| Error::new(Class::BadInput, "cannot write the list of layers").why(e))
+    }
+
+    /// Reads the file's text, strictly.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for unknown keys, missing ones and malformed YAML.
+    pub fn from_yaml(text: &str) -> Result<Self> {
+        serde_saphyr::from_str(text)
+            .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").file(PATH).why(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_shape_talos_reads() {
+        let extension = Metadata {
+            name: "solana-optimizer".into(),
+            version: "v1.10.3".into(),
+            author: "a: b".into(),
+            description: "Huge pages.\nAnd \"more\".".into(),
+            compatibility: Some(Compatibility { talos: TalosVersion { version: ">= v1.10.0".into() } }),
+            extra_info: None,
+        };
+        let modules = Metadata { name: "modules.dep".into(), version: "6.12".into(), ..Metadata::default() };
+        let layers = Layers::number([extension, modules]);
+        let text = layers.to_yaml().unwrap();
+        assert_eq!(Layers::from_yaml(&text).unwrap(), layers);
+        let start = "layers:\n- image: 0.sqsh\n  metadata:\n    name: solana-optimizer\n";
+        assert!(text.starts_with(start), "{text}");
+        assert!(text.contains("\n- image: 1.sqsh\n"), "{text}");
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let good = "layers:\n- image: 0.sqsh\n  metadata: {name: a, version: v1}\n";
+        assert!(Layers::from_yaml(good).is_ok());
+        for bad in ["layer: []", "layers: [{image: 0.sqsh}]", "layers: 7", "", &good.replace("name", "title")] {
+            assert!(Layers::from_yaml(bad).is_err(), "{bad}");
+        }
+    }
+}
