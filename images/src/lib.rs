@@ -1,1 +1,16 @@
-//! OCI image layouts and deterministic layers.
+//! OCI images: deterministic layers, layout directories, the reading of foreign layers, and the base an installer is built on.
+//!
+//! Formats: the OCI image specification 1.1 (manifest.md, config.md, layer.md, image-layout.md, descriptor.md).
+//! Nothing here talks to a registry: what comes from one is first copied into a layout by the caller.
+
+pub mod filemap;
+pub mod layer;
+pub mod layout;
+pub mod time;
+pub mod types;
+pub mod writer;
+
+pub use filemap::{Entry, FileMap, Source};
+pub use layer::Layer;
+pub use layout::{Image, Layout};
+pub use writer::{NewImage, Writer};

@@ -1,0 +1,230 @@
+//! Reads OCI layout directories (image-layout.md). Whatever is read is first compared with its digest and size.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+
+use common::{Class, Error, Result, Sha256};
+use serde::de::DeserializeOwned;
+
+use crate::layer::Layer;
+use crate::types::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
+
+/// Longest JSON document that is read; the distribution specification lets registries refuse manifests above 4 MiB.
+const JSON_LIMIT: u64 = 4 << 20;
+/// How deep indexes may stand in each other.
+const INDEX_DEPTH: u32 = 3;
+
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+
+/// A layout directory.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+/// An image of a layout: manifest and configuration verified, layers not yet read.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Names the index gives it.
+    pub names: Vec<String>,
+    /// Digest of the manifest.
+    pub digest: Sha256,
+    /// Annotations of the manifest.
+    pub manifest: Manifest,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// Layers, lowest first, with OCI media types.
+    pub layers: Vec<Layer>,
+}
+
+impl Image {
+    /// A label of the image.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.config.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+impl Layout {
+    /// Opens the layout at `root`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is no layout of version 1.0.0.
+    pub fn open(root: &Path) -> Result<Self> {
+        let marker = root.join("oci-layout");
+        let bad = |why: String| Error::new(Class::BadInput, "this is no OCI image layout").file(root).why(why);
+        if !marker.is_file() {
+            return Err(bad("it holds no file named oci-layout".to_owned()));
+        }
+        let marker: serde_json::Value = parse(&marker, &read_small(&marker)?)?;
+        match marker.get("imageLayoutVersion").and_then(|v| v.as_str()) {
+            Some("1.0.0") => Ok(Self { root: root.to_owned() }),
+            other => Err(bad(format!("imageLayoutVersion is {}, 1.0.0 is known", other.unwrap_or("missing")))),
+        }
+    }
+
+    /// Every image for linux/amd64, in the order of the index. Images for other platforms are passed over.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when a blob is not what its digest says; [`Class::BadInput`] for a missing blob, an unknown media type,
+    /// or another schema version.
+    pub fn images(&self) -> Result<Vec<Image>> {
+        let path = self.root.join("index.json");
+        let mut images: Vec<Image> = Vec::new();
+        self.walk(&path, &parse(&path, &read_small(&path)?)?, &[], INDEX_DEPTH, &mut images)?;
+        Ok(images)
+    }
+
+    /// The image named `name` (its `org.opencontainers.image.ref.name`).
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when there is none; otherwise as [`Layout::images`].
+    pub fn image(&self, name: &str) -> Result<Image> {
+        let images = self.images()?;
+        let known: BTreeSet<_> = images.iter().flat_map(|image| &image.names).cloned().collect();
+        images.into_iter().find(|image| image.names.iter().any(|n| n == name)).ok_or_else(|| {
+            Error::new(Class::BadInput, format!("the layout holds no image named {name}"))
+                .file(&self.root)
+                .why(format!("it holds {known:?}"))
+        })
+    }
+
+    fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, images: &mut Vec<Image>) -> Result<()> {
+        check_schema(file, index.schema_version)?;
+        for entry in &index.manifests {
+            let names: Vec<_> = entry.annotations.get(types::REF_NAME).into_iter().chain(outer).cloned().collect();
+            match entry.media_type.as_str() {
+                types::INDEX | DOCKER_LIST if depth > 0 => {
+                    let inner = self.json(entry)?;
+                    self.walk(&self.path(entry.digest.0), &inner, &names, depth - 1, images)?;
+                }
+                types::INDEX | DOCKER_LIST => return Err(malformed(file, "indexes stand in each other too deeply")),
+                types::MANIFEST | DOCKER_MANIFEST => self.add(entry, names, images)?,
+                other => return Err(unknown_type(file, other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the image of one index entry, or its names when the image is known already.
+    fn add(&self, entry: &Descriptor, names: Vec<String>, images: &mut Vec<Image>) -> Result<()> {
+        if entry.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
+            return Ok(());
+        }
+        if let Some(known) = images.iter_mut().find(|image| image.digest == entry.digest.0) {
+            known.names.extend(names);
+            return Ok(());
+        }
+        let image = self.read(entry, names)?;
+        let platform = Platform { architecture: image.config.architecture.clone(), os: image.config.os.clone() };
+        if is_ours(&platform) {
+            images.push(image);
+        }
+        Ok(())
+    }
+
+    fn read(&self, entry: &Descriptor, names: Vec<String>) -> Result<Image> {
+        let file = self.path(entry.digest.0);
+        let manifest: Manifest = self.json(entry)?;
+        check_schema(&file, manifest.schema_version)?;
+        if ![types::CONFIG, DOCKER_CONFIG].contains(&manifest.config.media_type.as_str()) {
+            return Err(unknown_type(&file, &manifest.config.media_type));
+        }
+        let config: ImageConfig = self.json(&manifest.config)?;
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            let why = format!("it has {} layers, its configuration {}", manifest.layers.len(), diff_ids.len());
+            return Err(malformed(&file, &why));
+        }
+        let layer = |(descriptor, diff_id): (&Descriptor, &types::Digest)| {
+            Ok(Layer { descriptor: oci_layer(&file, descriptor)?, diff_id: diff_id.0 })
+        };
+        let layers = manifest.layers.iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
+        Ok(Image { names, digest: entry.digest.0, manifest, config, layers })
+    }
+
+    /// Opens a blob that has been compared with its descriptor, at its beginning.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is missing, [`Class::Verification`] when size or digest differ.
+    pub fn blob(&self, blob: &Descriptor) -> Result<fs_err::File> {
+        let path = self.path(blob.digest.0);
+        if !path.is_file() {
+            return Err(Error::new(Class::BadInput, "the layout lacks a blob that it names")
+                .file(path)
+                .why(format!("{} of {} bytes", blob.media_type, blob.size))
+                .hint("copy the image again, whole"));
+        }
+        let mut file = fs_err::File::open(&path)?;
+        let size = file.metadata()?.len();
+        let wrong = |why: String| {
+            Error::new(Class::Verification, "a blob of the layout is not what its name says").file(&path).why(why)
+        };
+        if size != blob.size {
+            return Err(wrong(format!("it has {size} bytes, {} are expected", blob.size)));
+        }
+        let (digest, _) = Sha256::of_reader(&mut file)?;
+        if digest != blob.digest.0 {
+            return Err(wrong(format!("its sha256 is {digest}")));
+        }
+        file.rewind()?;
+        Ok(file)
+    }
+
+    fn json<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
+        let path = self.path(blob.digest.0);
+        if blob.size > JSON_LIMIT {
+            return Err(malformed(&path, &format!("{} bytes of JSON, {JSON_LIMIT} are the limit", blob.size)));
+        }
+        let mut bytes = Vec::new();
+        self.blob(blob)?.read_to_end(&mut bytes)?;
+        parse(&path, &bytes)
+    }
+
+    fn path(&self, digest: Sha256) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.to_string())
+    }
+}
+
+fn is_ours(platform: &Platform) -> bool {
+    *platform == Platform::linux_amd64()
+}
+
+/// The same layer under its OCI media type; Docker's gzip layers differ in the name only.
+fn oci_layer(file: &Path, layer: &Descriptor) -> Result<Descriptor> {
+    let media_type = match layer.media_type.as_str() {
+        known @ (types::LAYER_TAR | types::LAYER_GZIP | types::LAYER_ZSTD) => known,
+        DOCKER_LAYER => types::LAYER_GZIP,
+        other => return Err(unknown_type(file, other)),
+    };
+    Ok(Descriptor { media_type: media_type.to_owned(), ..layer.clone() })
+}
+
+fn read_small(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path)?.take(JSON_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > JSON_LIMIT {
+        return Err(malformed(path, &format!("it is longer than {JSON_LIMIT} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| malformed(path, &e.to_string()))
+}
+
+fn check_schema(file: &Path, version: u32) -> Result<()> {
+    if version == 2 { Ok(()) } else { Err(malformed(file, &format!("schemaVersion is {version}, 2 is known"))) }
+}
+
+fn unknown_type(file: &Path, media_type: &str) -> Error {
+    malformed(file, &format!("unknown media type {media_type:?}")).hint("convert the image to OCI with `skopeo copy`")
+}
+
+fn malformed(file: &Path, why: &str) -> Error {
+    Error::new(Class::BadInput, "a document of the OCI layout cannot be used").file(file).why(why)
+}

@@ -1,0 +1,153 @@
+//! Writes OCI layout directories: beside the destination, renamed into place when whole (image-layout.md).
+
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use common::{Class, Error, Result, Sha256, atomic};
+
+use crate::filemap::FileMap;
+use crate::layer::{self, Layer};
+use crate::layout::Layout;
+use crate::time::rfc3339;
+use crate::types::{self, Descriptor, Digest, History, ImageConfig, Index, Manifest, Platform, RootFs, RunConfig};
+
+/// What a new image is made of.
+#[derive(Clone, Debug)]
+pub struct NewImage<'a> {
+    /// Names under which the index lists it (`org.opencontainers.image.ref.name`); at least one.
+    pub names: &'a [String],
+    /// When it was made, in seconds since the epoch.
+    pub created: u64,
+    /// How a container is started from it.
+    pub config: RunConfig,
+    /// Layers, lowest first; each must be in the layout already.
+    pub layers: &'a [Layer],
+    /// One entry a layer; empty for none.
+    pub history: Vec<History>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A layout that is being written. Dropped without [`Writer::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer {
+    stage: PathBuf,
+    dest: PathBuf,
+    manifests: Vec<Descriptor>,
+}
+
+impl Writer {
+    /// Begins a layout that will stand at `dest`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when `dest` holds something that is no layout, which is never replaced; otherwise what the file system reports.
+    pub fn create(dest: &Path) -> Result<Self> {
+        let empty = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut items| items.next().is_none());
+        if dest.symlink_metadata().is_ok() && !dest.join("oci-layout").is_file() && !empty(dest) {
+            return Err(Error::new(Class::BadInput, "cannot write an OCI layout here")
+                .file(dest)
+                .why("something that is no OCI layout has this name")
+                .hint("remove it, or choose another output directory"));
+        }
+        let stage = atomic::beside(dest, "part");
+        atomic::empty_dir(&stage)?;
+        fs_err::create_dir_all(stage.join("blobs/sha256"))?;
+        Ok(Self { stage, dest: dest.to_owned(), manifests: Vec::new() })
+    }
+
+    /// Stores the layer that holds `files`, every entry dated `mtime` (seconds since the epoch).
+    ///
+    /// # Errors
+    /// As [`layer::write`].
+    pub fn layer(&mut self, files: &FileMap, mtime: u64) -> Result<Layer> {
+        let part = self.stage.join("layer.part");
+        let mut sink = BufWriter::with_capacity(1 << 16, fs_err::File::create(&part)?);
+        let layer = layer::write(files, mtime, &mut sink)?;
+        sink.flush()?;
+        fs_err::rename(&part, self.blob(layer.descriptor.digest.0))?;
+        Ok(layer)
+    }
+
+    /// Copies a blob as it is out of another layout, verified.
+    ///
+    /// # Errors
+    /// As [`Layout::blob`], and what the file system reports.
+    pub fn copy(&mut self, from: &Layout, blob: &Descriptor) -> Result<()> {
+        let mut source = from.blob(blob)?;
+        let mut target = fs_err::File::create(self.blob(blob.digest.0))?;
+        std::io::copy(&mut source, &mut target)?;
+        Ok(())
+    }
+
+    /// Stores the configuration and manifest of `image` for linux/amd64, lists it in the index, and gives the manifest's digest.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when the image has no name or a name that another image has; otherwise what the file system reports.
+    pub fn image(&mut self, image: &NewImage<'_>) -> Result<Sha256> {
+        let config = self.json(types::CONFIG, &config(image))?;
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(types::MANIFEST.to_owned()),
+            config,
+            layers: image.layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+            annotations: image.annotations.clone(),
+        };
+        let manifest = self.json(types::MANIFEST, &manifest)?;
+        if image.names.is_empty() {
+            return Err(Error::new(Class::BadInput, "an image of a layout needs a name"));
+        }
+        for name in image.names {
+            if self.manifests.iter().any(|m| m.annotations.get(types::REF_NAME) == Some(name)) {
+                return Err(Error::new(Class::BadInput, format!("two images of one layout are named {name}")));
+            }
+            let annotations = BTreeMap::from([(types::REF_NAME.to_owned(), name.clone())]);
+            let platform = Some(Platform::linux_amd64());
+            self.manifests.push(Descriptor { platform, annotations, ..manifest.clone() });
+        }
+        Ok(manifest.digest.0)
+    }
+
+    /// Writes the index and puts the layout in place of what was there.
+    ///
+    /// # Errors
+    /// What the file system reports; the destination is then as it was.
+    pub fn finish(mut self) -> Result<()> {
+        let manifests = std::mem::take(&mut self.manifests);
+        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+        fs_err::write(self.stage.join("index.json"), types::canonical(&index)?)?;
+        fs_err::write(self.stage.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        atomic::replace_dir(&self.stage, &self.dest)
+    }
+
+    fn json(&self, media_type: &str, value: &impl serde::Serialize) -> Result<Descriptor> {
+        let bytes = types::canonical(value)?;
+        let digest = Sha256::of(&bytes);
+        fs_err::write(self.blob(digest), &bytes)?;
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+    }
+
+    fn blob(&self, digest: Sha256) -> PathBuf {
+        self.stage.join("blobs/sha256").join(digest.to_string())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // After `finish` nothing is there any more; before it, nobody is left to tell.
+        let _ = std::fs::remove_dir_all(&self.stage);
+    }
+}
+
+fn config(image: &NewImage<'_>) -> ImageConfig {
+    let Platform { architecture, os } = Platform::linux_amd64();
+    let diff_ids = image.layers.iter().map(|layer| Digest(layer.diff_id)).collect();
+    ImageConfig {
+        created: Some(rfc3339(image.created)),
+        architecture,
+        os,
+        config: image.config.clone(),
+        rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
+        history: image.history.clone(),
+    }
+}
