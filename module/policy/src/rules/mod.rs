@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
+
+//! The rules of the huge page controller.
+//!
+//! A caller samples the machine every [`SAMPLE_PERIOD_MS`], hands the sample to [`State::step`], carries out the
+//! [`Decision`] and tells the state through [`State::settle`] what came of it. Everything in here is plain integer logic.
+//!
+//! The file is reached as `mod rules` from the host crate and by path from the kernel module, so paths stay relative.
+
+mod config;
+mod decide;
+mod decision;
+mod floor;
+mod limits;
+mod parse;
+mod percent;
+mod sample;
+mod state;
+
+pub use self::config::Config;
+pub use self::decision::{Cause, Decision, Hold, Outcome, Resize, Scope};
+pub use self::limits::*;
+pub use self::parse::{parse_flag, parse_percent, parse_rate, parse_u64, Invalid, MAX_WRITE_LEN};
+pub use self::percent::Percent;
+pub use self::sample::{Node, Sample};
+pub use self::state::{Counters, State};
