@@ -2,7 +2,10 @@
 //!
 //! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
 
+pub mod bzimage;
 pub mod cpio;
 pub mod initramfs;
 pub mod layers;
+pub mod pe;
+pub mod uki;
 pub mod unpack;

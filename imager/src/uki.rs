@@ -1,0 +1,200 @@
+//! Unified kernel images: systemd's stub with the kernel, the initramfs and their description as sections
+//! (UAPI specification "Unified Kernel Image").
+
+use common::{Class, Error, Result};
+
+use crate::bzimage;
+use crate::pe::{Appender, Kind, Pe};
+
+/// `COMMAND_LINE_SIZE` of x86, its final zero included: the kernel cuts off what is longer.
+const CMDLINE_MAX: usize = 2048;
+/// Talos 1.10 and later describe the first profile of an image so.
+const PROFILE: &[u8] = b"ID=main";
+/// The sections every image of ours has, in this order, after those of the stub.
+const SECTIONS: [&str; 6] = [".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".profile"];
+
+/// What goes into an image.
+#[derive(Clone, Copy, Debug)]
+pub struct UkiParts<'a> {
+    /// Text of os-release.
+    pub os_release: &'a str,
+    /// Kernel command line, without a line end.
+    pub cmdline: &'a str,
+    /// BMP image shown while booting.
+    pub splash: Option<&'a [u8]>,
+    /// The kernel, a bzImage with an EFI stub.
+    pub linux: &'a [u8],
+    /// The initramfs.
+    pub initrd: &'a [u8],
+}
+
+/// Puts `parts` behind systemd's `stub`, whose `.sbat` section stays. The `.uname` section is the release that the kernel says of itself.
+///
+/// # Errors
+/// [`Class::BadInput`] when the stub or the kernel is unusable, or the command line is too long or not printable.
+pub fn build(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>> {
+    check_cmdline(parts.cmdline)?;
+    let release = bzimage::release(parts.linux)?;
+    check_stub(stub)?;
+    let mut image = Appender::new(stub).map_err(|e| e.file("systemd-stub.efi"))?;
+    image.add(".osrel", Kind::Data, parts.os_release.as_bytes())?;
+    image.add(".cmdline", Kind::Data, parts.cmdline.as_bytes())?;
+    image.add(".uname", Kind::Data, release.as_bytes())?;
+    if let Some(splash) = parts.splash {
+        image.add(".splash", Kind::Data, splash)?;
+    }
+    image.add(".linux", Kind::Code, parts.linux)?;
+    // Firmware that enforces the flag would otherwise run a kernel that breaks under it.
+    if !Pe::parse(parts.linux)?.is_nx()? {
+        image.clear_nx()?;
+    }
+    image.add(".initrd", Kind::Data, parts.initrd)?;
+    image.add(".profile", Kind::Data, PROFILE)?;
+    image.finish()
+}
+
+fn check_cmdline(cmdline: &str) -> Result<()> {
+    let bad = |why: String| Err(Error::new(Class::BadInput, "unusable kernel command line").why(why));
+    if cmdline.len() >= CMDLINE_MAX {
+        return bad(format!("{} bytes, and the kernel reads {}", cmdline.len(), CMDLINE_MAX - 1));
+    }
+    if let Some(odd) = cmdline.chars().find(|c| !matches!(c, ' '..='~')) {
+        return bad(format!("it holds {odd:?}"));
+    }
+    Ok(())
+}
+
+/// systemd-stub marks itself in `.sdmagic`; shims and boot loaders read `.sbat`.
+fn check_stub(stub: &[u8]) -> Result<()> {
+    let pe = Pe::parse(stub).map_err(|e| e.file("systemd-stub.efi"))?;
+    if pe.sections().iter().any(|section| section.name == ".sbat") {
+        return Ok(());
+    }
+    Err(Error::new(Class::BadInput, "not systemd's stub").file("systemd-stub.efi").why("it has no .sbat section"))
+}
+
+/// The sections of an image, checked to be the ones we write; all borrowed from its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspected<'a> {
+    /// Secure Boot advanced targeting of the stub.
+    pub sbat: &'a [u8],
+    /// Text of os-release.
+    pub os_release: &'a str,
+    /// Kernel command line.
+    pub cmdline: &'a str,
+    /// Kernel release.
+    pub uname: &'a str,
+    /// The kernel.
+    pub linux: &'a [u8],
+    /// The initramfs.
+    pub initrd: &'a [u8],
+    /// Description of the profile.
+    pub profile: &'a str,
+}
+
+/// Reads an image back.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is no PE image, a section is missing, there twice or out of order, or text is not UTF-8;
+/// [`Class::Verification`] when `.uname` is not the release of the kernel in it.
+pub fn inspect(image: &[u8]) -> Result<Inspected<'_>> {
+    let pe = Pe::parse(image)?;
+    let bad = |why: String| Error::new(Class::BadInput, "not a unified kernel image of ours").why(why);
+    let names: Vec<_> = pe.sections().iter().map(|s| s.name.as_str()).filter(|name| SECTIONS.contains(name)).collect();
+    if names != SECTIONS {
+        return Err(bad(format!("it has the sections {names:?}, wanted {SECTIONS:?}")));
+    }
+    let find = |name: &str| {
+        pe.sections().iter().find(|s| s.name == name).map(|s| pe.content(s)).ok_or_else(|| bad(format!("no {name}")))
+    };
+    let text = |name: &str| std::str::from_utf8(find(name)?).map_err(|_| bad(format!("{name} is not text")));
+    let found = Inspected {
+        sbat: find(".sbat")?,
+        os_release: text(".osrel")?,
+        cmdline: text(".cmdline")?,
+        uname: text(".uname")?,
+        linux: find(".linux")?,
+        initrd: find(".initrd")?,
+        profile: text(".profile")?,
+    };
+    let release = bzimage::release(found.linux)?;
+    if release != found.uname {
+        let why = format!(".uname is {:?}, the kernel says {release:?}", found.uname);
+        return Err(Error::new(Class::Verification, "the image names another kernel than it carries").why(why));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::bzimage::tests::bzimage;
+    use crate::pe::tests::stub;
+
+    /// A stub whose headers have room for the sections of an image.
+    pub(crate) fn roomy_stub() -> Vec<u8> {
+        let small = stub(0x200);
+        let mut bytes = [&small[..0x200], &[0; 0x400], &small[0x200..]].concat();
+        bytes[0x58 + 60..0x58 + 64].copy_from_slice(&0x600u32.to_le_bytes());
+        for (row, offset) in [(0, 0x600u32), (1, 0x800)] {
+            let at = 0x58 + 240 + row * 40 + 20;
+            bytes[at..at + 4].copy_from_slice(&offset.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn parts(linux: &[u8]) -> UkiParts<'_> {
+        UkiParts { os_release: "ID=talos\n", cmdline: "console=tty0 pti=on", splash: None, linux, initrd: b"initrd" }
+    }
+
+    #[test]
+    fn gives_back_what_went_in() {
+        let linux = bzimage("6.12.117-talos (x) #1");
+        let image = build(&roomy_stub(), &UkiParts { splash: Some(b"BM"), ..parts(&linux) }).unwrap();
+        let found = inspect(&image).unwrap();
+        assert_eq!(
+            (found.os_release, found.cmdline, found.uname),
+            ("ID=talos\n", "console=tty0 pti=on", "6.12.117-talos")
+        );
+        assert_eq!(
+            (found.sbat, found.linux, found.initrd, found.profile),
+            (&b"sbat!"[..], &linux[..], &b"initrd"[..], "ID=main")
+        );
+    }
+
+    #[test]
+    fn refuses_bad_parts() {
+        let linux = bzimage("6.12.117-talos x");
+        let build_with = |parts: UkiParts<'_>| build(&roomy_stub(), &parts).unwrap_err().to_string();
+        assert!(build_with(UkiParts { cmdline: &"x".repeat(2048), ..parts(&linux) }).contains("2047"));
+        assert!(build_with(UkiParts { cmdline: "a\nb", ..parts(&linux) }).contains("'\\n'"));
+        assert!(build_with(parts(b"no kernel")).contains("bzImage"));
+        assert!(build_with(UkiParts { initrd: b"", ..parts(&linux) }).contains(".initrd"));
+        let mut other = roomy_stub();
+        other[0x58 + 240 + 40] = b'x';
+        assert!(build(&other, &parts(&linux)).unwrap_err().to_string().contains(".sbat"));
+        let full = build(&roomy_stub(), &parts(&linux)).unwrap();
+        assert!(build(&full, &parts(&linux)).unwrap_err().to_string().contains("already"), "an image is no stub");
+    }
+
+    #[test]
+    fn a_flipped_byte_of_the_release_is_found() {
+        let linux = bzimage("6.12.117-talos x");
+        let mut image = build(&roomy_stub(), &parts(&linux)).unwrap();
+        let at = image.windows(14).position(|w| w == b"6.12.117-talos").unwrap();
+        image[at] = b'7';
+        assert_eq!(inspect(&image).unwrap_err().class(), Class::Verification);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(flips in proptest::collection::vec((0usize..0x1800, 0u8..), 0..12)) {
+            let mut image = build(&roomy_stub(), &parts(&bzimage("6.12 x"))).unwrap();
+            for (at, value) in flips {
+                let at = at % image.len();
+                image[at] = value;
+            }
+            let _ = inspect(&image);
+        }
+    }
+}
