@@ -23,6 +23,15 @@ pub struct Layer {
     pub image: Vec<u8>,
 }
 
+/// A file of `usr/lib/firmware`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// Its content.
+    File(Vec<u8>),
+    /// The target of a symbolic link.
+    Link(String),
+}
+
 /// What is added to a base.
 #[derive(Clone, Debug, Default)]
 pub struct Additions {
@@ -30,7 +39,7 @@ pub struct Additions {
     pub layers: Vec<Layer>,
     /// Files of `usr/lib/firmware`, taken out of the extensions so that drivers find them before the layers are
     /// mounted; keys are paths in the initramfs.
-    pub firmware: BTreeMap<String, Vec<u8>>,
+    pub firmware: BTreeMap<String, Firmware>,
     /// CPU microcode by file name (`AuthenticAMD.bin`, `GenuineIntel.bin`); goes before the base, uncompressed.
     pub microcode: BTreeMap<String, Vec<u8>>,
 }
@@ -81,15 +90,18 @@ fn microcode(files: BTreeMap<String, Vec<u8>>, mtime: u32) -> Result<Vec<u8>> {
     Ok(writer.finish(mtime))
 }
 
-fn archive(layers: Vec<Layer>, firmware: BTreeMap<String, Vec<u8>>, mtime: u32) -> Result<Vec<u8>> {
+fn archive(layers: Vec<Layer>, firmware: BTreeMap<String, Firmware>, mtime: u32) -> Result<Vec<u8>> {
     let list = Layers::number(layers.iter().map(|layer| layer.metadata.clone()));
     let mut writer = Writer::default();
     writer.file(PATH, 0o644, list.to_yaml()?.into_bytes())?;
     for (layer, entry) in layers.into_iter().zip(&list.layers) {
         writer.file(&entry.image, 0o644, layer.image)?;
     }
-    for (path, content) in firmware {
-        writer.file(&path, 0o644, content)?;
+    for (path, firmware) in firmware {
+        match firmware {
+            Firmware::File(content) => writer.file(&path, 0o644, content)?,
+            Firmware::Link(target) => writer.symlink(&path, &target)?,
+        }
     }
     Ok(writer.finish(mtime))
 }
@@ -168,7 +180,7 @@ pub(crate) mod tests {
     fn additions() -> Additions {
         Additions {
             layers: vec![layer("kernel-modules"), layer("modules.dep")],
-            firmware: [("usr/lib/firmware/nic.bin".to_owned(), b"fw".to_vec())].into(),
+            firmware: [("usr/lib/firmware/nic.bin".to_owned(), Firmware::File(b"fw".to_vec()))].into(),
             microcode: [("AuthenticAMD.bin".to_owned(), b"ucode".to_vec())].into(),
         }
     }

@@ -6,6 +6,8 @@ pub mod bzimage;
 pub mod cpio;
 pub mod initramfs;
 pub mod layers;
+pub mod modules_dep;
 pub mod pe;
+pub mod squashfs;
 pub mod uki;
 pub mod unpack;
