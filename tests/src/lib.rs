@@ -1,1 +1,23 @@
-//! QEMU harness, boot tests and conformance tests against foreign tools.
+//! QEMU harness: machines as data, run inside the toolchain, watched line by line, driven through the guest's agent.
+//!
+//! A test asks [`settings`] for the build's outputs, describes a machine ([`qemu::Machine`]), starts it ([`vm::Vm`]) and talks to the
+//! guest ([`agent::Agent`]). [`scenario`] shares one machine among many claims.
+
+pub mod agent;
+pub mod console;
+pub mod esp;
+#[path = "../guest/src/hex.rs"]
+pub mod hex;
+pub mod installer;
+pub mod kconfig;
+pub mod ktap;
+pub mod procfs;
+#[path = "../guest/src/protocol.rs"]
+pub mod protocol;
+pub mod qemu;
+pub mod scenario;
+pub mod settings;
+pub mod signature;
+pub mod vm;
+
+pub use anyhow::Result;

@@ -98,12 +98,16 @@ pub fn load(index: &Index, name: &str, parameters: &[String], cmdline: &str) -> 
         if n + 1 == order.len() {
             words.extend_from_slice(parameters);
         }
-        load_file(&index.root.join(file), &words.join(" ")).map_err(|err| format!("{file}: {err}"))?;
+        match load_file(&index.root.join(file), &words.join(" ")) {
+            // It came in between, as another module's dependency.
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(err) => return Err(format!("{file}: {err}")),
+        }
     }
     Ok(())
 }
 
-/// finit_module(2). A module that is loaded already is no error.
+/// finit_module(2).
 ///
 /// # Errors
 /// The kernel's errno.
@@ -111,10 +115,7 @@ pub fn load_file(path: &Path, parameters: &str) -> rustix::io::Result<()> {
     use rustix::fs::{Mode, OFlags, open};
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let parameters = std::ffi::CString::new(parameters).map_err(|_| rustix::io::Errno::INVAL)?;
-    match rustix::system::finit_module(&file, &parameters, 0) {
-        Err(rustix::io::Errno::EXIST) => Ok(()),
-        other => other,
-    }
+    rustix::system::finit_module(&file, &parameters, 0)
 }
 
 /// Names in `/proc/modules`.

@@ -1,0 +1,230 @@
+//! Client of the guest's agent. Every wait ends when the machine does.
+
+use crate::protocol::{Reply, Request, Worker};
+use crate::vm::Monitor;
+use crate::{Result, hex};
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `EPERM`
+pub const EPERM: i32 = 1;
+/// `ENOENT`
+pub const ENOENT: i32 = 2;
+/// `EINVAL`
+pub const EINVAL: i32 = 22;
+/// `EBADMSG`
+pub const EBADMSG: i32 = 74;
+/// `EKEYREJECTED`
+pub const EKEYREJECTED: i32 = 129;
+
+/// What a system call in the guest gave: its value or its errno.
+pub type Outcome<T> = std::result::Result<T, i32>;
+
+/// The connection.
+#[derive(Debug)]
+pub struct Agent {
+    stream: UnixStream,
+    rest: Vec<u8>,
+    monitor: Arc<Monitor>,
+}
+
+impl Agent {
+    /// Connects and waits for the first answer.
+    ///
+    /// # Errors
+    /// The machine ended first.
+    pub fn connect(socket: &Path, monitor: Arc<Monitor>) -> Result<Self> {
+        let stream = loop {
+            match UnixStream::connect(socket) {
+                Ok(stream) => break stream,
+                Err(err) if monitor.end().is_some() => return Err(err).context("no agent: the machine ended"),
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        stream.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let mut agent = Self { stream, rest: Vec::new(), monitor };
+        agent.expect(&Request::Ping)?;
+        Ok(agent)
+    }
+
+    /// One request, one reply.
+    ///
+    /// # Errors
+    /// The machine ended, or the agent did not understand.
+    pub fn call(&mut self, request: &Request) -> Result<Outcome<Value>> {
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        self.stream.write_all(line.as_bytes()).context("the agent's port is closed")?;
+        match serde_json::from_str(&self.read_line()?).context("the agent's reply")? {
+            Reply::Ok(value) => Ok(Ok(value)),
+            Reply::Errno(errno) => Ok(Err(errno)),
+            Reply::Error(why) => bail!("the guest refused {}: {why}", name_of(request)),
+        }
+    }
+
+    /// As [`Agent::call`], for what must work.
+    ///
+    /// # Errors
+    /// The system call failed.
+    pub fn expect(&mut self, request: &Request) -> Result<Value> {
+        match self.call(request)? {
+            Ok(value) => Ok(value),
+            Err(errno) => bail!("{} failed in the guest with errno {errno}", name_of(request)),
+        }
+    }
+
+    /// Content of a file.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn read_bytes(&mut self, path: &str) -> Result<Vec<u8>> {
+        let value = self.expect(&Request::Read { path: path.to_owned() })?;
+        value.as_str().and_then(hex::decode).context("the agent's bytes")
+    }
+
+    /// Content of a file without blanks at its ends.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn read(&mut self, path: &str) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.read_bytes(path)?).trim().to_owned())
+    }
+
+    /// A file that holds one number.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`], or no number.
+    pub fn read_number(&mut self, path: &str) -> Result<u64> {
+        let text = self.read(path)?;
+        text.parse().with_context(|| format!("{path} holds {text:?}"))
+    }
+
+    /// One write(2) at `offset`.
+    ///
+    /// # Errors
+    /// The machine ended.
+    pub fn write_at(&mut self, path: &str, bytes: &[u8], offset: u64) -> Result<Outcome<u64>> {
+        let request = Request::Write { path: path.to_owned(), hex: hex::encode(bytes), offset };
+        Ok(self.call(&request)?.map(|value| value.as_u64().unwrap_or_default()))
+    }
+
+    /// One write(2) at the start.
+    ///
+    /// # Errors
+    /// The machine ended.
+    pub fn write(&mut self, path: &str, text: &str) -> Result<Outcome<u64>> {
+        self.write_at(path, text.as_bytes(), 0)
+    }
+
+    /// A write that must work.
+    ///
+    /// # Errors
+    /// The kernel refused it.
+    pub fn set(&mut self, path: &str, text: &str) -> Result<()> {
+        match self.write(path, text)? {
+            Ok(_) => Ok(()),
+            Err(errno) => bail!("{path} refused {text:?} with errno {errno}"),
+        }
+    }
+
+    /// Sorted names in a directory.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn list(&mut self, path: &str) -> Result<Vec<String>> {
+        Ok(serde_json::from_value(self.expect(&Request::List { path: path.to_owned() })?)?)
+    }
+
+    /// The mode of a path, with its type bits.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn mode(&mut self, path: &str) -> Result<u32> {
+        let value = self.expect(&Request::Stat { path: path.to_owned() })?;
+        Ok(serde_json::from_value(value["mode"].clone())?)
+    }
+
+    /// Puts a file into the guest's `/tmp` and tries to load it as a module.
+    ///
+    /// # Errors
+    /// The machine ended or the file could not be put.
+    pub fn load_module(&mut self, bytes: &[u8]) -> Result<Outcome<()>> {
+        let path = "/tmp/candidate.ko".to_owned();
+        self.expect(&Request::Put { path: path.clone(), hex: hex::encode(bytes) })?;
+        Ok(self.call(&Request::LoadFile { path, parameters: String::new() })?.map(|_| ()))
+    }
+
+    /// Kernel log from record `since` on, and the number of the record after it.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn dmesg(&mut self, since: u64) -> Result<(u64, String)> {
+        let value = self.expect(&Request::Dmesg { since })?;
+        Ok((value["next"].as_u64().unwrap_or_default(), value["text"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    /// Starts a background process.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn spawn(&mut self, worker: Worker) -> Result<u32> {
+        Ok(serde_json::from_value(self.expect(&Request::Spawn { worker })?)?)
+    }
+
+    /// What a background process printed, once it has ended.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`]; also when the process failed.
+    pub fn wait(&mut self, job: u32) -> Result<String> {
+        Ok(serde_json::from_value(self.expect(&Request::Wait { job })?)?)
+    }
+
+    /// Ends a background process.
+    ///
+    /// # Errors
+    /// As [`Agent::expect`].
+    pub fn kill(&mut self, job: u32) -> Result<()> {
+        self.expect(&Request::Kill { job }).map(drop)
+    }
+
+    /// A request whose reply may never come: panic, power off.
+    ///
+    /// # Errors
+    /// The port is closed already.
+    pub fn send(&mut self, request: &Request) -> Result<()> {
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        self.stream.write_all(line.as_bytes()).context("the agent's port is closed")
+    }
+
+    fn read_line(&mut self) -> Result<String> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            if let Some(at) = self.rest.iter().position(|&b| b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=at).collect();
+                return Ok(String::from_utf8_lossy(&line).into_owned());
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("the agent's port was closed: {:?}", self.monitor.end()),
+                Ok(count) => self.rest.extend_from_slice(&buffer[..count]),
+                Err(err) if matches!(err.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    if let Some(end) = self.monitor.end() {
+                        bail!("the machine ended: {end:?}");
+                    }
+                }
+                Err(err) => return Err(err).context("the agent's port"),
+            }
+        }
+    }
+}
+
+fn name_of(request: &Request) -> String {
+    let mut text = serde_json::to_string(request).unwrap_or_default();
+    text.truncate(text.char_indices().nth(200).map_or(text.len(), |(at, _)| at));
+    text
+}

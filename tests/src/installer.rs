@@ -1,0 +1,89 @@
+//! What is inside the installer image, taken out by skopeo, tar and objcopy, which know nothing of our code.
+
+use crate::Result;
+use anyhow::{Context as _, ensure};
+use common::sandbox::{Run, Sandbox};
+use fs_err as fs;
+use std::path::{Path, PathBuf};
+
+/// skopeo checks every digest on the way; the layers are then unpacked in order, as a container runtime would.
+const UNPACK: &str = "\
+skopeo --insecure-policy copy -q oci:/build/image dir:/tmp/image
+mkdir /tmp/root
+for layer do
+  tar -x -f \"/tmp/image/$layer\" -C /tmp/root --no-same-owner --exclude=dev
+done
+cp /tmp/root/usr/install/amd64/systemd-boot.efi /tmp/root/usr/install/amd64/vmlinuz.efi /build/parts/
+";
+
+/// Splits a UKI into its sections.
+const SPLIT: &str = "\
+objcopy -O binary --dump-section .linux=/build/parts/vmlinuz --dump-section .initrd=/build/parts/initramfs.xz \
+  --dump-section .cmdline=/build/parts/cmdline --dump-section .uname=/build/parts/uname /build/parts/vmlinuz.efi /dev/null
+";
+
+/// A directory with `vmlinuz.efi`, `systemd-boot.efi` and the UKI's sections `vmlinuz`, `initramfs.xz`, `cmdline`, `uname`.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The directory.
+    pub dir: PathBuf,
+}
+
+impl Parts {
+    /// Takes `installer.oci` of the build's output apart into `dir`.
+    ///
+    /// # Errors
+    /// No such image, an image without the artifacts layer, a UKI without the sections.
+    pub fn unpack(sandbox: &Sandbox, out: &Path, dir: &Path) -> Result<Self> {
+        let image = out.join("installer.oci");
+        ensure!(image.join("index.json").exists(), "{} is no OCI layout", image.display());
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+        fs::create_dir_all(dir)?;
+        let manifest = sandbox.output(&inspect(&image))?;
+        let layers = layers(&manifest)?;
+        let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
+        sandbox.output(&Run::script(UNPACK, &layers).read(&image, "/build/image").write(dir, "/build/parts"))?;
+        sandbox.output(&Run::script(SPLIT, &[]).write(dir, "/build/parts"))?;
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// Path of one part.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The command line baked into the UKI.
+    ///
+    /// # Errors
+    /// The file is not there.
+    pub fn cmdline(&self) -> Result<String> {
+        let text = fs::read_to_string(self.path("cmdline")).context("the UKI's .cmdline")?;
+        Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+    }
+}
+
+fn inspect(image: &Path) -> Run {
+    Run::new(["skopeo", "inspect", "--raw", "oci:/build/image"]).read(image, "/build/image")
+}
+
+/// Digests of the layers in hexadecimal, as skopeo names the files.
+fn layers(manifest: &[u8]) -> Result<Vec<String>> {
+    let manifest: serde_json::Value = serde_json::from_slice(manifest).context("the image's manifest")?;
+    let layers = manifest["layers"].as_array().context("the manifest has no layers; is it an index?")?;
+    let digests = layers.iter().map(|layer| layer["digest"].as_str()?.strip_prefix("sha256:").map(str::to_owned));
+    digests.collect::<Option<_>>().context("a layer without a sha256 digest")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn layers_of_a_manifest() {
+        let manifest = br#"{"layers":[{"digest":"sha256:ab"},{"digest":"sha256:cd"}]}"#;
+        assert_eq!(super::layers(manifest).unwrap(), ["ab", "cd"]);
+        assert!(super::layers(br#"{"manifests":[]}"#).is_err());
+        assert!(super::layers(br#"{"layers":[{"digest":"md5:ab"}]}"#).is_err());
+    }
+}

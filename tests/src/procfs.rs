@@ -1,0 +1,71 @@
+//! Parsers of what the guest's `/proc` and `/sys` say.
+
+use std::collections::BTreeMap;
+
+/// `/proc/meminfo`: name to number, in the unit that the kernel prints (kB, or pages for `HugePages_*`).
+#[must_use]
+pub fn meminfo(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, rest) = line.split_once(':')?;
+            Some((name.to_owned(), rest.split_whitespace().next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// `/proc/modules`: names of the loaded modules.
+#[must_use]
+pub fn module_names(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+/// `/proc/slabinfo`: cache name to active objects.
+#[must_use]
+pub fn slabs(text: &str) -> BTreeMap<String, u64> {
+    text.lines()
+        .skip(2)
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// `some avg10=` of a PSI file, in per cent.
+#[must_use]
+pub fn pressure_avg10(text: &str) -> Option<f64> {
+    let some = text.lines().find(|line| line.starts_with("some "))?;
+    some.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_lines() {
+        let info = meminfo("MemTotal:       131072 kB\nHugePages_Total:   50000\nbroken\n");
+        assert_eq!((info["MemTotal"], info["HugePages_Total"], info.len()), (131_072, 50_000, 2));
+    }
+
+    #[test]
+    fn loaded_modules_by_whole_name() {
+        let text = "solana_optimizer 40960 0 - Live 0x0000000000000000 (O)\nigb 300000 0 - Live 0x0\n";
+        assert_eq!(module_names(text), ["solana_optimizer", "igb"]);
+        assert!(module_names("").is_empty());
+    }
+
+    #[test]
+    fn slab_counts() {
+        let text =
+            "slabinfo - version: 2.1\n# name <active_objs> <num_objs>\nkmalloc-64 120 128 64 64 1 : tunables 0 0 0\n";
+        assert_eq!(slabs(text)["kmalloc-64"], 120);
+    }
+
+    #[test]
+    fn pressure() {
+        let text = "some avg10=12.50 avg60=3.00 avg300=0.00 total=1\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=0\n";
+        assert_eq!(pressure_avg10(text), Some(12.5));
+        assert_eq!(pressure_avg10("full avg10=1.00"), None);
+    }
+}
