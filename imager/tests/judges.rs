@@ -1,4 +1,5 @@
 //! Foreign programs judge what we write. They come from the toolchain's root filesystem, named by `SOLANA_TALOS_ROOTFS`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,222 @@
+//! The kernel command line, put together in Talos's order: platform, Talos's defaults, the preset, the user's own words.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use common::{Class, Error, Result};
+
+/// One word of the command line: `key` or `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// What is before the first `=`.
+    pub key: String,
+    /// What is after it; the kernel tells `key` from `key=`.
+    pub value: Option<String>,
+}
+
+impl Argument {
+    /// Parses one word.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for an empty key, white space, quotes or characters that are not printable ASCII.
+    pub fn parse(word: &str) -> Result<Self> {
+        let bad = |why: &str| Error::new(Class::BadInput, format!("{word:?} is no kernel argument")).why(why);
+        if !word.chars().all(|c| matches!(c, '!'..='~') && c != '"') {
+            return Err(bad("wanted one word of printable ASCII without quotes"));
+        }
+        let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
+        if key.is_empty() {
+            return Err(bad("it has no name"));
+        }
+        Ok(Self { key: key.to_owned(), value: value.map(str::to_owned) })
+    }
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(&self.key),
+        }
+    }
+}
+
+/// What Talos gives every image; see `presets/talos-1.10.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TalosDefaults {
+    platform: Vec<String>,
+    defaults: Vec<String>,
+    required: Vec<String>,
+    overwrite: Vec<String>,
+}
+
+impl TalosDefaults {
+    /// Those of Talos 1.10 on the platform `metal`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when the data file compiled in is malformed, which its test rules out.
+    pub fn v1_10() -> Result<Self> {
+        toml::from_str(include_str!("../presets/talos-1.10.toml"))
+            .map_err(|e| Error::new(Class::BadInput, "malformed defaults").file("presets/talos-1.10.toml").why(e))
+    }
+}
+
+/// A whole command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cmdline(Vec<Argument>);
+
+impl Cmdline {
+    /// Puts the line together. Of the words in `extra`, `-key` and `-key=value` take earlier ones away, `console` and `talos.platform`
+    /// take the place of earlier ones, all others are appended.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for malformed words, for taking away what machined insists on or what is not there, and for huge pages that
+    /// the kernel would not count.
+    pub fn compose(talos: &TalosDefaults, preset: &[Argument], extra: &[String]) -> Result<Self> {
+        let fixed = talos.platform.iter().chain(&talos.defaults).map(|word| Argument::parse(word));
+        let mut line = Self(fixed.collect::<Result<Vec<_>>>()?);
+        line.0.extend_from_slice(preset);
+        let extra = extra.iter().map(|word| Argument::parse(word)).collect::<Result<Vec<_>>>()?;
+        for (at, argument) in extra.iter().enumerate() {
+            let first = extra[..at].iter().all(|earlier| earlier.key != argument.key);
+            if let Some(key) = argument.key.strip_prefix('-') {
+                line.remove(key, argument.value.as_deref())?;
+            } else if first && talos.overwrite.contains(&argument.key) {
+                line.replace(argument);
+            } else {
+                line.0.push(argument.clone());
+            }
+        }
+        line.check(&talos.required)?;
+        Ok(line)
+    }
+
+    /// The words in order.
+    #[must_use]
+    pub fn arguments(&self) -> &[Argument] {
+        &self.0
+    }
+
+    fn remove(&mut self, key: &str, value: Option<&str>) -> Result<()> {
+        let before = self.0.len();
+        self.0.retain(|argument| {
+            argument.key != key || value.is_some_and(|value| argument.value.as_deref() != Some(value))
+        });
+        if self.0.len() < before {
+            return Ok(());
+        }
+        let word = value.map_or(key.to_owned(), |value| format!("{key}={value}"));
+        Err(Error::new(Class::BadInput, format!("there is no kernel argument {word} to take away"))
+            .why(format!("the line is: {self}")))
+    }
+
+    /// Puts `argument` where the first one of its key was, and drops the others.
+    fn replace(&mut self, argument: &Argument) {
+        let place = self.0.iter().position(|there| there.key == argument.key).unwrap_or(self.0.len());
+        self.0.retain(|there| there.key != argument.key);
+        self.0.insert(place, argument.clone());
+    }
+
+    fn check(&self, required: &[String]) -> Result<()> {
+        for word in required {
+            let wanted = Argument::parse(word)?;
+            let there = |a: &Argument| a.key == wanted.key && (wanted.value.is_none() || a.value == wanted.value);
+            if !self.0.iter().any(there) {
+                return Err(Error::new(Class::BadInput, format!("the kernel argument {word} is missing"))
+                    .why("Talos's machined refuses to run without it")
+                    .hint("do not take it away"));
+            }
+        }
+        self.check_huge_pages()
+    }
+
+    /// `hugepages=` counts pages of the `hugepagesz=` before it; the kernel ignores a second count of the same size and a size
+    /// given twice (`mm/hugetlb.c`), with no more than a line in its log.
+    fn check_huge_pages(&self) -> Result<()> {
+        let mut sizes: Vec<Option<&str>> = vec![None];
+        let mut counted = false;
+        for argument in &self.0 {
+            let value = argument.value.as_deref();
+            let ignored = match argument.key.as_str() {
+                "hugepagesz" => {
+                    counted = false;
+                    let twice = sizes.contains(&value);
+                    sizes.push(value);
+                    twice
+                }
+                "hugepages" => std::mem::replace(&mut counted, true),
+                _ => false,
+            };
+            if ignored {
+                return Err(Error::new(Class::BadInput, format!("the kernel would ignore {argument}"))
+                    .why(format!("the line is: {self}"))
+                    .hint("take the preset's words away first: -hugepagesz -hugepages, then give your own pairs"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Cmdline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &str = "talos.platform=metal console=tty0 init_on_alloc=1 slab_nomerge= pti=on consoleblank=0 \
+        nvme_core.io_timeout=4294967295 printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512 selinux=1";
+
+    fn compose(preset: &[&str], extra: &[&str]) -> Result<String> {
+        let preset: Vec<_> = preset.iter().map(|word| Argument::parse(word).unwrap()).collect();
+        let extra: Vec<_> = extra.iter().map(|&word| word.to_owned()).collect();
+        Cmdline::compose(&TalosDefaults::v1_10().unwrap(), &preset, &extra).map(|line| line.to_string())
+    }
+
+    #[test]
+    fn keeps_the_order_of_talos() {
+        assert_eq!(compose(&[], &[]).unwrap(), PLAIN);
+        assert_eq!(compose(&["a=1"], &["b", "c="]).unwrap(), format!("{PLAIN} a=1 b c="));
+    }
+
+    #[test]
+    fn takes_away_and_overwrites() {
+        let line = compose(&["a=1", "a=2"], &["-a=1", "-selinux", "console=ttyS0,115200", "console=tty1"]).unwrap();
+        assert!(line.starts_with("talos.platform=metal console=ttyS0,115200 init_on_alloc=1"), "{line}");
+        assert!(line.ends_with("ima_hash=sha512 a=2 console=tty1"), "{line}");
+        assert!(compose(&[], &["-nothere"]).unwrap_err().to_string().contains("nothere"));
+        assert!(compose(&["a=1"], &["-a=2"]).is_err());
+    }
+
+    #[test]
+    fn machined_gets_what_it_insists_on() {
+        for word in ["-pti", "-pti=on", "-slab_nomerge"] {
+            assert!(compose(&[], &[word]).unwrap_err().to_string().contains("machined"), "{word}");
+        }
+        assert!(compose(&[], &["-pti", "pti=off"]).is_err());
+        assert!(compose(&[], &["-pti", "pti=on"]).is_ok());
+    }
+
+    #[test]
+    fn huge_pages_the_kernel_would_not_count_are_an_error() {
+        let preset = ["hugepagesz=2M", "hugepages=50000"];
+        assert!(compose(&preset, &["hugepages=512"]).unwrap_err().to_string().contains("ignore hugepages=512"));
+        assert!(compose(&preset, &["hugepagesz=2M", "hugepages=512"]).is_err());
+        assert!(compose(&preset, &["hugepagesz=1G", "hugepages=4"]).is_ok());
+        assert!(compose(&preset, &["-hugepagesz", "-hugepages", "hugepagesz=2M", "hugepages=512"]).is_ok());
+    }
+
+    #[test]
+    fn refuses_what_is_no_word() {
+        for bad in ["", "=1", "a b", "a\n", "a=\"b\"", "ä=1"] {
+            assert!(Argument::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Argument::parse("a=b=c").unwrap().value.unwrap(), "b=c");
+    }
+}

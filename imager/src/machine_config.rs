@@ -1,0 +1,92 @@
+//! The part of a Talos machine configuration that goes with a preset, as a patch for `talosctl`.
+
+use std::fmt::Write as _;
+
+use crate::preset::Preset;
+
+/// The patch as YAML. `installer` is the reference of the installer image.
+///
+/// It names the installer only: Talos 1.10 deprecates `machine.install.extensions`, and ignores `extraKernelArgs` when it boots a
+/// unified kernel image, so extension and boot arguments are in the image.
+#[must_use]
+pub fn patch(name: &str, preset: &Preset, installer: &str) -> String {
+    let mut out = format!(
+        "# Machine configuration for the preset {name}: {}\n\
+         # Use it with: talosctl patch machineconfig --patch @FILE\n\
+         machine:\n  install:\n\
+         \x20   # The extension and the boot arguments are inside this image. Talos 1.10 ignores extraKernelArgs when it boots\n\
+         \x20   # with systemd-boot, and only warns about install.extensions; so neither is here.\n\
+         \x20   image: {installer}\n",
+        preset.summary
+    );
+    if !preset.sysctl.is_empty() {
+        out.push_str("  sysctls:\n");
+    }
+    for sysctl in &preset.sysctl {
+        let _ = writeln!(out, "    # {}\n    {}: \"{}\"", sysctl.why, sysctl.name, sysctl.value);
+    }
+    out.push_str(
+        "  kernel:\n    modules:\n      # The tuning interface in /proc/sys/solana.\n      - name: solana_optimizer\n",
+    );
+    for module in &preset.module {
+        let _ = writeln!(out, "      # {}\n      - name: {}", module.why, module.name);
+        if !module.parameters.is_empty() {
+            out.push_str("        parameters:\n");
+        }
+        for parameter in &module.parameters {
+            let _ = writeln!(out, "          - {parameter}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::preset::NAMES;
+
+    /// `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager` writes the files anew.
+    #[test]
+    fn is_the_golden_text() {
+        for name in NAMES {
+            let text = patch(name, &Preset::named(name).unwrap(), "ghcr.io/our-org/installer:custom-solana-v1.10.3");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/machine-{name}.yaml"));
+            if std::env::var_os("UPDATE_GOLDEN").is_some() {
+                fs_err::write(&path, &text).unwrap();
+            }
+            assert_eq!(text, fs_err::read_to_string(&path).unwrap(), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn is_yaml_and_leaves_out_what_talos_ignores() {
+        #[derive(serde::Deserialize)]
+        struct Whole {
+            machine: Machine,
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Machine {
+            install: std::collections::BTreeMap<String, String>,
+            sysctls: std::collections::BTreeMap<String, String>,
+            kernel: std::collections::BTreeMap<String, Vec<Module>>,
+        }
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Module {
+            name: String,
+            #[serde(default)]
+            parameters: Vec<String>,
+        }
+        let text = patch("spec", &Preset::named("spec").unwrap(), "r/installer:t");
+        let machine = serde_saphyr::from_str::<Whole>(&text).unwrap().machine;
+        assert_eq!(machine.install.into_iter().collect::<Vec<_>>(), [("image".to_owned(), "r/installer:t".to_owned())]);
+        assert_eq!(machine.sysctls["net.ipv4.tcp_rmem"], "4096 131072 268435456");
+        let modules = &machine.kernel["modules"];
+        let found = modules.iter().find(|m| m.name == "nf_conntrack").unwrap();
+        assert_eq!(found.parameters, ["hashsize=500000"]);
+        assert_eq!(modules[0].name, "solana_optimizer");
+    }
+}

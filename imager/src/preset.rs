@@ -1,0 +1,252 @@
+//! Presets: boot arguments, sysctls and modules for a kind of host, each with its reason and source; see `presets/`.
+
+use serde::Deserialize;
+
+use common::{Class, Error, Result};
+
+use crate::cmdline::Argument;
+
+/// The presets a user can name.
+pub const NAMES: [&str; 4] = ["spec", "agave", "frankendancer", "firedancer"];
+
+/// The files compiled in: the presets and the parts they include.
+const FILES: [(&str, &str); 6] = [
+    ("spec", include_str!("../presets/spec.toml")),
+    ("agave", include_str!("../presets/agave.toml")),
+    ("frankendancer", include_str!("../presets/frankendancer.toml")),
+    ("firedancer", include_str!("../presets/firedancer.toml")),
+    ("host", include_str!("../presets/host.toml")),
+    ("tiles", include_str!("../presets/tiles.toml")),
+];
+
+/// A preset with all that it includes, included parts first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// One sentence.
+    pub summary: String,
+    /// Files to be read before this one.
+    #[serde(default)]
+    include: Vec<String>,
+    /// Boot arguments, in order.
+    #[serde(default)]
+    pub boot: Vec<Boot>,
+    /// Kernel settings at run time.
+    #[serde(default)]
+    pub sysctl: Vec<Sysctl>,
+    /// Modules to be loaded, in order.
+    #[serde(default)]
+    pub module: Vec<Module>,
+    /// What was asked for and is not done.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// A boot argument.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boot {
+    /// The word.
+    pub argument: String,
+    /// What it is for.
+    pub why: String,
+    /// Who asks for it.
+    pub source: String,
+    /// Where the kernel takes it.
+    pub kernel: Taken,
+}
+
+/// The place in the kernel's source where an argument is declared.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Taken {
+    /// Path in the kernel's source.
+    pub file: String,
+    /// Text of the declaration.
+    pub text: String,
+}
+
+/// A sysctl.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sysctl {
+    /// Name with dots, as `sysctl -n` takes it.
+    pub name: String,
+    /// Value as written to the file.
+    pub value: String,
+    /// What it is for.
+    pub why: String,
+    /// Who asks for it.
+    pub source: String,
+}
+
+/// A module to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    /// Name as `modprobe` takes it.
+    pub name: String,
+    /// `name=value` words.
+    #[serde(default)]
+    pub parameters: Vec<String>,
+    /// What it is for.
+    pub why: String,
+    /// Who asks for it.
+    pub source: String,
+}
+
+/// Something that was asked for and would not work.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    /// What was asked for.
+    pub what: String,
+    /// Why it is not done.
+    pub why: String,
+}
+
+impl Preset {
+    /// The preset called `name`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a name that is not among [`NAMES`].
+    pub fn named(name: &str) -> Result<Self> {
+        if !NAMES.contains(&name) {
+            return Err(Error::new(Class::BadInput, format!("there is no preset {name:?}"))
+                .hint(format!("known presets: {}", NAMES.join(", "))));
+        }
+        load(name)
+    }
+
+    /// The boot arguments as words.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a malformed word.
+    pub fn arguments(&self) -> Result<Vec<Argument>> {
+        self.boot.iter().map(|boot| Argument::parse(&boot.argument)).collect()
+    }
+}
+
+/// Reads one file and all that it includes; the files include no circle, which a test sees to.
+fn load(name: &str) -> Result<Preset> {
+    let text = FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text);
+    let text = text.ok_or_else(|| Error::new(Class::BadInput, format!("there is no preset file {name:?}")))?;
+    let own = parse(name, text)?;
+    let mut all = Preset { summary: own.summary.clone(), ..Preset::default() };
+    for include in &own.include {
+        all.append(load(include)?);
+    }
+    all.append(own);
+    Ok(all)
+}
+
+impl Preset {
+    fn append(&mut self, other: Self) {
+        self.boot.extend(other.boot);
+        self.sysctl.extend(other.sysctl);
+        self.module.extend(other.module);
+        self.left_out.extend(other.left_out);
+    }
+}
+
+/// Reads the text of one file, strictly.
+fn parse(name: &str, text: &str) -> Result<Preset> {
+    let preset: Preset = toml::from_str(text).map_err(|e| malformed(name, e))?;
+    preset.arguments()?;
+    let word = |text: &str, more: &str| {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    for sysctl in &preset.sysctl {
+        if !word(&sysctl.name, "._-/") || !word(&sysctl.value, "._- ") {
+            return Err(malformed(name, format!("{:?} = {:?} is no sysctl", sysctl.name, sysctl.value)));
+        }
+    }
+    for module in &preset.module {
+        if !word(&module.name, "_-") || !module.parameters.iter().all(|p| word(p, "_-=,.")) {
+            return Err(malformed(name, format!("{:?} is no module with parameters", module.name)));
+        }
+    }
+    Ok(preset)
+}
+
+fn malformed(name: &str, why: impl std::fmt::Display) -> Error {
+    Error::new(Class::BadInput, format!("malformed preset {name}")).why(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::cmdline::{Cmdline, TalosDefaults};
+
+    #[test]
+    fn every_preset_loads_and_gives_a_command_line() {
+        for name in NAMES {
+            let preset = Preset::named(name).unwrap();
+            let talos = TalosDefaults::v1_10().unwrap();
+            let line = Cmdline::compose(&talos, &preset.arguments().unwrap(), &[]).unwrap().to_string();
+            assert!(line.len() < 1024, "{line}");
+            let unique: BTreeSet<_> = preset.sysctl.iter().map(|s| &s.name).collect();
+            assert_eq!(unique.len(), preset.sysctl.len(), "{name}: a sysctl is there twice");
+        }
+    }
+
+    #[test]
+    fn the_figures_are_those_asked_for() {
+        let line = |name: &str| {
+            Preset::named(name).unwrap().boot.iter().map(|b| b.argument.clone()).collect::<Vec<_>>().join(" ")
+        };
+        assert!(line("spec").ends_with(" hugepagesz=2M hugepages=50000 numa_balancing=1"));
+        assert!(line("agave").ends_with(" hugepagesz=2M hugepages=512 numa_balancing=1"));
+        assert!(
+            line("frankendancer").ends_with(" numa_balancing=0 hugepagesz=2M hugepages=128 hugepagesz=1G hugepages=26")
+        );
+        assert!(
+            line("firedancer").ends_with(" numa_balancing=0 hugepagesz=2M hugepages=128 hugepagesz=1G hugepages=173")
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        for bad in ["solana", "host", ""] {
+            let error = Preset::named(bad).unwrap_err();
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains("known presets: spec, agave, frankendancer, firedancer"));
+        }
+    }
+
+    #[test]
+    fn files_are_read_strictly() {
+        let sysctl = "summary = 'x'\n[[sysctl]]\nname = 'a.b'\nvalue = '1'\nwhy = 'w'\nsource = 's'\n";
+        assert!(parse("x", sysctl).is_ok());
+        for (from, to) in [("why", "because"), ("'1'", "1"), ("'1'", "'1\"'"), ("'a.b'", "'a b'"), ("summary", "title")]
+        {
+            assert!(parse("x", &sysctl.replace(from, to)).is_err(), "{to}");
+        }
+        assert!(
+            parse(
+                "x",
+                "summary = 'x'\n[[boot]]\nargument = 'a b'\nwhy = ''\nsource = ''\nkernel = { file = '', text = '' }"
+            )
+            .is_err()
+        );
+    }
+
+    /// The kernel's source is named by `SOLANA_TALOS_KERNEL_SOURCE`.
+    #[test]
+    fn the_kernel_takes_every_argument() {
+        let Some(source) = std::env::var_os("SOLANA_TALOS_KERNEL_SOURCE").filter(|p| Path::new(p).join("mm").is_dir())
+        else {
+            eprintln!("SKIPPED: the_kernel_takes_every_argument: SOLANA_TALOS_KERNEL_SOURCE names no kernel source");
+            return;
+        };
+        for boot in NAMES.iter().flat_map(|name| Preset::named(name).unwrap().boot) {
+            let text = fs_err::read_to_string(Path::new(&source).join(&boot.kernel.file)).unwrap();
+            assert!(text.contains(&boot.kernel.text), "{} is not declared in {}", boot.argument, boot.kernel.file);
+            let key = boot.argument.split('=').next().unwrap().rsplit('.').next().unwrap();
+            assert!(boot.kernel.text.contains(key), "{} is declared by another text", boot.argument);
+        }
+    }
+}
