@@ -3,14 +3,25 @@
 //! Formats: the OCI image specification 1.1 (manifest.md, config.md, layer.md, image-layout.md, descriptor.md).
 //! Nothing here talks to a registry: what comes from one is first copied into a layout by the caller.
 
+pub mod base;
 pub mod filemap;
+pub mod installer;
 pub mod layer;
 pub mod layout;
+pub mod reference;
+pub mod tarstream;
 pub mod time;
 pub mod types;
+pub mod unpack;
+pub mod view;
 pub mod writer;
 
+pub use base::{Base, BootFiles};
 pub use filemap::{Entry, FileMap, Source};
+pub use installer::Append;
 pub use layer::Layer;
 pub use layout::{Image, Layout};
+pub use reference::Reference;
+pub use tarstream::Limits;
+pub use unpack::Unpacked;
 pub use writer::{NewImage, Writer};

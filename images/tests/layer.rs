@@ -1,4 +1,5 @@
 //! Layers: stable bytes, faithful content.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::collections::BTreeMap;
 use std::io::Read as _;

@@ -1,4 +1,5 @@
 //! Layout directories: written whole, read with suspicion.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
 

@@ -1,0 +1,162 @@
+//! Opens the file system of a foreign image: list it, take files out, or write it into a directory.
+//!
+//! Layers are streamed, once to learn what is there and once more for the bytes that are wanted; memory does not grow with their size.
+//! Owners and extended attributes are not taken over.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::{Class, Error, Result, Sha256, atomic};
+
+use crate::layer::Layer;
+use crate::layout::{Image, Layout};
+use crate::tarstream::{self, Item, Limits};
+use crate::types;
+use crate::view::{Kind, Node, Origin, View};
+
+/// An image whose layers have been read and verified.
+#[derive(Debug)]
+pub struct Unpacked<'a> {
+    layout: &'a Layout,
+    image: &'a Image,
+    limits: Limits,
+    view: View,
+}
+
+impl<'a> Unpacked<'a> {
+    /// Reads every layer of `image` through, and compares it with its digest and its diff ID.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when a digest differs; [`Class::BadInput`] for a layer that is unsound, hostile or above `limits`.
+    pub fn open(layout: &'a Layout, image: &'a Image, limits: Limits) -> Result<Self> {
+        let mut view = View::default();
+        for (number, layer) in image.layers.iter().enumerate() {
+            let mut add = |entry: u64, item: &Item, _: &mut dyn Read| view.add(number, entry, item);
+            let diff_id = stream(layout, layer, limits, &mut add)?;
+            if diff_id != layer.diff_id {
+                return Err(Error::new(
+                    Class::Verification,
+                    "a layer unfolds to something else than its configuration says",
+                )
+                .why(format!(
+                    "layer {} has the diff ID {diff_id}, {} is expected",
+                    layer.descriptor.digest.0, layer.diff_id
+                )));
+            }
+        }
+        Ok(Self { layout, image, limits, view })
+    }
+
+    /// What the image holds.
+    #[must_use]
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Writes the files `wanted` (path in the image, path on the host) out; links are followed inside the image.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when one is not there or no regular file; otherwise what the file system reports.
+    pub fn extract(&self, wanted: &[(&str, PathBuf)]) -> Result<()> {
+        let mut targets = Targets::new();
+        for (path, host) in wanted {
+            let Some(Node { kind: Kind::File { origin, .. }, .. }) = self.view.get(path) else {
+                return Err(Error::new(Class::BadInput, format!("the image holds no file {path}")));
+            };
+            targets.entry(*origin).or_default().push((host.clone(), 0o644));
+        }
+        self.copy(&targets)
+    }
+
+    /// Writes the whole file system into the directory `dest`, which it replaces; it is written beside and renamed.
+    ///
+    /// Links are written as they are and may point out of `dest`: whoever walks it must not follow them. Set-id bits are dropped.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when the image holds a device or named pipe; otherwise what the file system reports.
+    pub fn apply(&self, dest: &Path) -> Result<()> {
+        let stage = atomic::beside(dest, "part");
+        atomic::empty_dir(&stage)?;
+        let result = self.fill(&stage).and_then(|()| atomic::replace_dir(&stage, dest));
+        if result.is_err() {
+            atomic::remove_dir(&stage)?;
+        }
+        result
+    }
+
+    fn fill(&self, root: &Path) -> Result<()> {
+        let mut targets = Targets::new();
+        for (path, node) in self.view.iter() {
+            let host = root.join(path);
+            match &node.kind {
+                Kind::Dir => fs_err::create_dir(host)?,
+                Kind::File { origin, .. } => targets.entry(*origin).or_default().push((host, node.mode & 0o777)),
+                Kind::Symlink(_) => {}
+                Kind::Special => return Err(tarstream::refused(format!("{path} is a device or named pipe"))),
+            }
+        }
+        self.copy(&targets)?;
+        // Links last: nothing is ever written through one. Modes of directories after that, deepest first.
+        for (path, node) in self.view.iter().collect::<Vec<_>>().into_iter().rev() {
+            let host = root.join(path);
+            match &node.kind {
+                Kind::Symlink(target) => fs_err::os::unix::fs::symlink(target, host)?,
+                Kind::Dir => fs_err::set_permissions(host, Permissions::from_mode(node.mode & 0o777 | 0o700))?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Streams the layers that hold a target and writes each file to where it is wanted.
+    fn copy(&self, targets: &Targets) -> Result<()> {
+        for (number, layer) in self.image.layers.iter().enumerate() {
+            if !targets.keys().any(|origin| origin.layer == number) {
+                continue;
+            }
+            let mut take =
+                |entry: u64, _: &Item, data: &mut dyn Read| match targets.get(&Origin { layer: number, entry }) {
+                    Some(hosts) => write_all(hosts, data),
+                    None => Ok(()),
+                };
+            stream(self.layout, layer, self.limits, &mut take)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the bytes of one entry go, with which mode; more than one place where files are linked.
+type Targets = BTreeMap<Origin, Vec<(PathBuf, u32)>>;
+
+fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
+    let Some(((first, mode), others)) = hosts.split_first() else { return Ok(()) };
+    let mut file = fs_err::File::create(first)?;
+    std::io::copy(data, &mut file).map_err(|e| Error::io("cannot write a file of a layer", first, &e))?;
+    fs_err::set_permissions(first, Permissions::from_mode(*mode))?;
+    for (host, mode) in others {
+        fs_err::copy(first, host)?;
+        fs_err::set_permissions(host, Permissions::from_mode(*mode))?;
+    }
+    Ok(())
+}
+
+/// Streams the verified blob of `layer`, uncompressed, through [`tarstream::read`].
+fn stream(
+    layout: &Layout,
+    layer: &Layer,
+    limits: Limits,
+    each: &mut dyn FnMut(u64, &Item, &mut dyn Read) -> Result<()>,
+) -> Result<Sha256> {
+    let blob = layout.blob(&layer.descriptor)?;
+    let path = blob.path().to_owned();
+    let unfolded: Box<dyn Read> = match layer.descriptor.media_type.as_str() {
+        types::LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
+        // zstd refuses windows above 128 MiB by itself.
+        types::LAYER_ZSTD => Box::new(zstd::Decoder::new(blob)?),
+        _ => Box::new(blob),
+    };
+    tarstream::read(unfolded, limits, each).map_err(|e| e.file(path))
+}

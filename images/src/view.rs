@@ -1,0 +1,208 @@
+//! The file system that layers add up to, as a map: whiteouts applied, links resolved inside the root (image-spec, layer.md).
+//!
+//! Pure bookkeeping, no file is touched. Parents of every path are real directories of the map, so whoever writes the map out into a
+//! fresh directory never writes through a link.
+
+use std::collections::BTreeMap;
+
+use common::Result;
+
+use crate::tarstream::{Item, ItemKind, refused};
+
+/// As many links as Linux follows in one path (`MAXSYMLINKS`).
+const LINK_LIMIT: u32 = 40;
+/// Bytes of paths and link targets in one view. Without it, few long paths could name gigabytes of directories.
+const TEXT_LIMIT: usize = 64 << 20;
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// The layer that put it there.
+    layer: usize,
+}
+
+/// Kind of a [`Node`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+        /// Where its bytes are.
+        origin: Origin,
+    },
+    /// A directory.
+    Dir,
+    /// A symbolic link, as written: it may point anywhere.
+    Symlink(String),
+    /// A device or named pipe.
+    Special,
+}
+
+/// Layer and entry that hold the bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// Index of the layer, lowest first.
+    pub layer: usize,
+    /// Number of the entry in it.
+    pub entry: u64,
+}
+
+/// Sorted paths, relative to the root, which has none itself.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    nodes: BTreeMap<String, Node>,
+    text: usize,
+}
+
+impl View {
+    /// Adds the entry number `entry` of the layer number `layer`; layers come lowest first.
+    ///
+    /// # Errors
+    /// [`common::Class::BadInput`] when its path leads through a file or out of the root, or it is a hard link to nothing.
+    pub fn add(&mut self, layer: usize, entry: u64, item: &Item) -> Result<()> {
+        let (parent, name) = item.path.rsplit_once('/').unwrap_or(("", &item.path));
+        if name.is_empty() {
+            return Ok(());
+        }
+        let parent = self.directory(parent, layer)?;
+        if let Some(hidden) = name.strip_prefix(".wh.") {
+            return self.whiteout(&parent, hidden, layer);
+        }
+        let kind = match &item.kind {
+            ItemKind::File(size) => Kind::File { size: *size, origin: Origin { layer, entry } },
+            ItemKind::Dir => Kind::Dir,
+            ItemKind::Symlink(target) => Kind::Symlink(target.clone()),
+            ItemKind::Hardlink(target) => self.link_target(&item.path, target, layer)?,
+            ItemKind::Special => Kind::Special,
+        };
+        let path = join(&parent, name);
+        if kind != Kind::Dir || self.nodes.get(&path).is_some_and(|old| old.kind != Kind::Dir) {
+            self.remove(&path, usize::MAX);
+        }
+        self.text += path.len() + if let Kind::Symlink(target) = &kind { target.len() } else { 0 };
+        self.nodes.insert(path, Node { kind, mode: item.mode, layer });
+        Ok(())
+    }
+
+    /// Everything, in the order of paths; a directory comes before what it holds.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
+        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
+    }
+
+    /// What stands at `path`, links followed inside the root.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        self.nodes.get(&self.resolve(path.trim_start_matches('/'), true).ok()?)
+    }
+
+    /// What is to be shared with the link `path`.
+    fn link_target(&mut self, path: &str, target: &str, layer: usize) -> Result<Kind> {
+        let (parent, name) = target.rsplit_once('/').unwrap_or(("", target));
+        let target_path = join(&self.directory(parent, layer)?, name);
+        match self.nodes.get(&target_path).map(|node| &node.kind) {
+            Some(kind @ (Kind::File { .. } | Kind::Symlink(_))) => Ok(kind.clone()),
+            _ => Err(refused(format!("{path} is a hard link to {target}, which is no file of the image"))),
+        }
+    }
+
+    /// The real path of the directory `path`, made where it is missing.
+    fn directory(&mut self, path: &str, layer: usize) -> Result<String> {
+        let real = self.resolve(path, true)?;
+        if self.nodes.get(&real).is_some_and(|node| node.kind != Kind::Dir) {
+            return Err(refused(format!("{path} is used as a directory and is none")));
+        }
+        self.add_parents(&format!("{real}/"), layer);
+        if self.text > TEXT_LIMIT {
+            return Err(refused(format!("its paths take more than {TEXT_LIMIT} bytes")));
+        }
+        Ok(real)
+    }
+
+    fn add_parents(&mut self, path: &str, layer: usize) {
+        for (end, _) in path.match_indices('/').filter(|(end, _)| *end > 0) {
+            if !self.nodes.contains_key(&path[..end]) {
+                self.text += end;
+                self.nodes.insert(path[..end].to_owned(), Node { kind: Kind::Dir, mode: 0o755, layer });
+            }
+        }
+    }
+
+    /// Follows the links in `path`, seeing the image's root as `/`. What is missing is taken for directories to be.
+    fn resolve(&self, path: &str, follow_last: bool) -> Result<String> {
+        let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
+        let (mut real, mut links) = (String::new(), 0);
+        while let Some(part) = rest.pop() {
+            match part.as_str() {
+                "" | "." => continue,
+                ".." if real.is_empty() => {
+                    return Err(refused(format!("{path} leads through a link out of the image")));
+                }
+                ".." => {
+                    real.truncate(real.rfind('/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let next = join(&real, &part);
+            match self.nodes.get(&next).map(|node| &node.kind) {
+                Some(Kind::Symlink(target)) if follow_last || !rest.is_empty() => {
+                    links += 1;
+                    if links > LINK_LIMIT {
+                        return Err(refused(format!("{path} leads through too many links")));
+                    }
+                    if target.starts_with('/') {
+                        real.clear();
+                    }
+                    rest.extend(target.split('/').rev().map(str::to_owned));
+                }
+                Some(Kind::File { .. } | Kind::Special) if !rest.is_empty() => {
+                    return Err(refused(format!("{path} leads through {next}, which is no directory")));
+                }
+                _ => real = next,
+            }
+        }
+        Ok(real)
+    }
+
+    fn whiteout(&mut self, parent: &str, hidden: &str, layer: usize) -> Result<()> {
+        match hidden {
+            "" | "." | ".." => return Err(refused(format!("a whiteout in {parent:?} names {hidden:?}"))),
+            ".wh..opq" => self.remove_below(parent, layer),
+            // Other names of aufs's own hide nothing.
+            name if name.starts_with(".wh.") => {}
+            name => self.remove(&join(parent, name), layer),
+        }
+        Ok(())
+    }
+
+    /// Removes `path` and what is below, as far as it came from layers under `layer`.
+    fn remove(&mut self, path: &str, layer: usize) {
+        if self.nodes.get(path).is_some_and(|node| node.layer < layer) {
+            self.nodes.remove(path);
+        }
+        self.remove_below(path, layer);
+    }
+
+    fn remove_below(&mut self, dir: &str, layer: usize) {
+        let prefix = join(dir, "");
+        let below = self.nodes.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            below.map(|(path, node)| (path.clone(), node.layer)).partition(|(_, of)| *of < layer);
+        for (path, _) in gone {
+            self.nodes.remove(&path);
+        }
+        for (path, of) in kept {
+            self.add_parents(&path, of);
+        }
+    }
+}
+
+/// `dir/name`; with an empty `dir`, the root, just `name`.
+fn join(dir: &str, name: &str) -> String {
+    if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
+}

@@ -1,0 +1,176 @@
+//! Layers that mean harm, and layers that are merely broken.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+
+use common::Class;
+use images::{Limits, Unpacked, types};
+use support::{NAME, RawTar, foreign, gzip, plain, tempdir, tree, zstd};
+
+const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20 };
+
+/// Opens and applies an image of these layers below a fresh directory that must stay clean; gives the error, or the tree.
+fn apply(tars: &[Vec<u8>]) -> Result<std::collections::BTreeMap<String, (String, u32)>, common::Error> {
+    let dir = tempdir();
+    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, tars, plain);
+    let image = layout.image(NAME)?;
+    let dest = dir.path().join("jail/out");
+    fs::create_dir(dir.path().join("jail")).unwrap();
+    let result = Unpacked::open(&layout, &image, SMALL).and_then(|unpacked| unpacked.apply(&dest));
+    let beside: Vec<_> = fs::read_dir(dir.path().join("jail")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    assert_eq!(beside.len(), usize::from(result.is_ok()), "left behind or written out of the root: {beside:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something was written out of the root");
+    result.map(|()| tree(&dest))
+}
+
+fn refused(tar: RawTar, word: &str) {
+    let error = apply(&[tar.done()]).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput, "{error}");
+    assert!(error.to_string().contains(word), "{word}: {error}");
+}
+
+#[test]
+fn paths_that_climb_or_are_absolute() {
+    refused(RawTar::default().file("../evil", "x"), "out of the image");
+    refused(RawTar::default().file("a/../../evil", "x"), "out of the image");
+    refused(RawTar::default().file("/etc/evil", "x"), "out of the image");
+    refused(RawTar::default().dir("../evil/"), "out of the image");
+    refused(RawTar::default().file("a/.wh...", ""), "whiteout");
+    refused(RawTar::default().entry(b'L', "././@LongLink", "", b"../evil\0").file("x", "x"), "out of the image");
+    refused(RawTar::default().entry(b'x', "pax", "", b"16 path=../evil\n").file("x", "x"), "out of the image");
+}
+
+#[test]
+fn writing_through_a_link_stays_inside() {
+    refused(RawTar::default().symlink("out", "../..").file("out/evil", "x"), "out of the image");
+    refused(RawTar::default().symlink("a", "b").symlink("b", "a").file("a/evil", "x"), "too many links");
+    refused(RawTar::default().file("a", "x").file("a/evil", "x"), "directory");
+    let absolute = RawTar::default().symlink("out", "/tmp").file("out/evil", "x").done();
+    assert_eq!(apply(&[absolute]).unwrap()["tmp/evil"].0, "x");
+    let across = [RawTar::default().symlink("out", "../../..").done(), RawTar::default().file("out/evil", "x").done()];
+    assert!(apply(&across).unwrap_err().to_string().contains("out of the image"));
+    // A link alone is harmless: it is written last and never followed.
+    assert_eq!(
+        apply(&[RawTar::default().symlink("passwd", "../../../etc/passwd").done()]).unwrap()["passwd"].0,
+        "../../../etc/passwd"
+    );
+    let replaced = RawTar::default().symlink("f", "/etc/evil").file("f", "x").done();
+    assert_eq!(apply(&[replaced]).unwrap()["f"], ("x".to_owned(), 0o644));
+}
+
+#[test]
+fn hard_links_to_what_is_not_theirs() {
+    refused(RawTar::default().hardlink("shadow", "/etc/shadow"), "out of the image");
+    refused(RawTar::default().hardlink("shadow", "../etc/shadow"), "out of the image");
+    refused(RawTar::default().hardlink("shadow", "etc/shadow"), "no file of the image");
+    refused(RawTar::default().dir("d/").hardlink("e", "d"), "no file of the image");
+    refused(RawTar::default().symlink("up", "..").hardlink("x", "up/secret"), "out of the image");
+    let through = RawTar::default().symlink("l", "/etc/shadow").hardlink("x", "l").file("x", "mine").done();
+    assert_eq!(apply(&[through]).unwrap()["l"].0, "/etc/shadow");
+}
+
+#[test]
+fn kinds_that_no_image_of_ours_holds() {
+    refused(RawTar::default().entry(b'3', "dev/null", "", b""), "device");
+    refused(RawTar::default().entry(b'6', "pipe", "", b""), "pipe");
+    refused(RawTar::default().entry(b'S', "sparse", "", b""), "unknown type");
+    refused(RawTar::default().entry(b'x', "pax", "", b"22 GNU.sparse.major=1\n").file("x", "x"), "sparse");
+    refused(RawTar::default().entry(b'2', "empty", "", b""), "no target");
+}
+
+#[test]
+fn sizes_above_the_limits() {
+    let mut huge = RawTar::default().file("huge", "").done();
+    let mut header = tar::Header::from_byte_slice(&huge[..512]).clone();
+    header.set_size(u64::MAX >> 1);
+    header.set_cksum();
+    huge[..512].copy_from_slice(header.as_bytes());
+    let error = apply(&[huge]).unwrap_err();
+    assert!(error.to_string().contains("declares"), "{error}");
+    refused(RawTar::default().entry(b'L', "././@LongLink", "", &vec![b'a'; 2 << 20]).file("x", ""), "header extension");
+    refused(RawTar::default().entry(b'x', "pax", "", b"8 size=9\n").file("x", ""), "");
+    refused((0..101).fold(RawTar::default(), |tar, n| tar.file(&n.to_string(), "")), "more than 100 entries");
+    let long = [b'/', b'a'].repeat(3000);
+    refused(RawTar::default().entry(b'L', "././@LongLink", "", &long[1..]).file("x", ""), "a path of");
+}
+
+/// 64 MiB of zeros in some kilobytes: stopped at the limit of 4 MiB.
+#[test]
+fn bombs() {
+    let tar = RawTar::default().file("ok", "x").entry(b'0', "zeros", "", &vec![0; 64 << 20]).done();
+    for (media_type, pack) in [(types::LAYER_GZIP, gzip as fn(&[u8]) -> Vec<u8>), (types::LAYER_ZSTD, zstd)] {
+        let dir = tempdir();
+        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
+        let image = layout.image(NAME).unwrap();
+        let limits = Limits { file: 1 << 30, ..SMALL };
+        let error = Unpacked::open(&layout, &image, limits).unwrap_err();
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(error.to_string().contains("unfolds to more"), "{error}");
+    }
+}
+
+/// Few long paths would name millions of directories.
+#[test]
+fn a_flood_of_directories() {
+    let deep = |n: usize| format!("{n}/{}f", "d/".repeat(2000));
+    let flood = (0..100).fold(RawTar::default(), |tar, n| tar.entry(b'L', "l", "", deep(n).as_bytes()).file("x", ""));
+    let dir = tempdir();
+    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, &[flood.done()], plain);
+    let image = layout.image(NAME).unwrap();
+    let error = Unpacked::open(&layout, &image, Limits { entries: 1000, ..SMALL }).unwrap_err();
+    assert!(error.to_string().contains("its paths take"), "{error}");
+}
+
+#[test]
+fn garbage_and_half_a_layer() {
+    let whole = RawTar::default().file("a", &"x".repeat(5000)).done();
+    for bad in [vec![b'x'; 2048], whole[..1500].to_vec(), whole[..100].to_vec()] {
+        assert_eq!(apply(&[bad]).unwrap_err().class(), Class::BadInput);
+    }
+    for (media_type, pack) in [(types::LAYER_GZIP, gzip as fn(&[u8]) -> Vec<u8>), (types::LAYER_ZSTD, zstd)] {
+        let cut = |bytes: &[u8], pack: fn(&[u8]) -> Vec<u8>| pack(bytes);
+        let dir = tempdir();
+        // The layer is no archive of its kind at all.
+        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&whole), plain);
+        let image = layout.image(NAME).unwrap();
+        assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::BadInput);
+        assert!(!cut(&whole, pack).is_empty());
+    }
+}
+
+/// The blob is what its digest says, but unfolds to something else than the configuration's diff ID.
+#[test]
+fn a_wrong_diff_id_is_a_failed_verification() {
+    let dir = tempdir();
+    let tar = RawTar::default().file("a", "x").done();
+    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, &[tar], plain);
+    let mut image = layout.image(NAME).unwrap();
+    image.layers[0].diff_id = common::Sha256::of("other");
+    let error = Unpacked::open(&layout, &image, SMALL).unwrap_err();
+    assert_eq!(error.class(), Class::Verification);
+    assert!(error.to_string().contains("diff ID"), "{error}");
+}
+
+#[test]
+fn honest_layers_of_every_kind_are_read() {
+    let tar = RawTar::default().dir("./").file("./a/b", "hello").hardlink("c", "a/b").symlink("d", "a").done();
+    for (media_type, pack) in
+        [(types::LAYER_TAR, plain as fn(&[u8]) -> Vec<u8>), (types::LAYER_GZIP, gzip), (types::LAYER_ZSTD, zstd)]
+    {
+        let dir = tempdir();
+        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
+        let image = layout.image(NAME).unwrap();
+        let unpacked = Unpacked::open(&layout, &image, SMALL).unwrap();
+        let out = dir.path().join("b");
+        unpacked.extract(&[("/d/b", out.clone())]).unwrap();
+        assert_eq!(fs::read_to_string(&out).unwrap(), "hello");
+        unpacked.apply(&dir.path().join("root")).unwrap();
+        let found = tree(&dir.path().join("root"));
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["a/b", "c", "d"]);
+        assert_eq!(found["c"].0, "hello");
+        let error = unpacked.extract(&[("nope", out)]).unwrap_err();
+        assert!(error.to_string().contains("nope"), "{error}");
+    }
+}
