@@ -122,6 +122,14 @@ impl Run {
         self.arguments(rootfs).iter().map(|a| quote(&a.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 
+    /// The program, its arguments and environment as text, for a stage's fingerprint. The number of make's jobs is left out.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let words = self.argv.iter().filter(|word| !is_jobs(word)).cloned();
+        let env = self.env.iter().map(|(key, value)| format!("{key}={value}"));
+        words.chain(env).collect::<Vec<_>>().join("\n")
+    }
+
     fn program(&self) -> &str {
         self.argv.first().map_or("", String::as_str)
     }
@@ -190,6 +198,10 @@ impl Sandbox {
     }
 }
 
+fn is_jobs(word: &str) -> bool {
+    word.strip_prefix("-j").is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
+}
+
 fn spawn_error(err: &std::io::Error) -> Error {
     Error::new(Class::MissingTool, "cannot start bwrap, which enters the toolchain's root filesystem")
         .why(err)
@@ -225,6 +237,13 @@ mod tests {
     fn binds_read_only_unless_asked() {
         let text = line(&Run::new(["true"]).read(Path::new("/a"), "/build/a").write(Path::new("/b"), "/build/b"));
         assert!(text.contains("--ro-bind /a /build/a --bind /b /build/b"), "{text}");
+    }
+
+    #[test]
+    fn a_fingerprint_does_not_know_the_number_of_jobs() {
+        let of = |jobs: &str| Run::new(["make", jobs, "-junk"]).fingerprint();
+        assert_eq!(of("-j2"), of("-j64"));
+        assert_ne!(of("-j2"), of("-k"));
     }
 
     #[test]

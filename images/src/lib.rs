@@ -10,7 +10,7 @@ pub mod layer;
 pub mod layout;
 pub mod reference;
 pub mod tarstream;
-pub mod time;
+use common::time;
 pub mod types;
 pub mod unpack;
 pub mod view;
