@@ -96,10 +96,10 @@ fn sizes_above_the_limits() {
     refused(RawTar::default().entry(b'L', "././@LongLink", "", &long[1..]).file("x", ""), "a path of");
 }
 
-/// 64 MiB of zeros in some kilobytes: stopped at the limit of 4 MiB.
+/// 8 MiB of zeros in some kilobytes: stopped at the limit of 4 MiB.
 #[test]
 fn bombs() {
-    let tar = RawTar::default().file("ok", "x").entry(b'0', "zeros", "", &vec![0; 64 << 20]).done();
+    let tar = RawTar::default().file("ok", "x").entry(b'0', "zeros", "", &vec![0; 8 << 20]).done();
     for (media_type, pack) in [(types::LAYER_GZIP, gzip as fn(&[u8]) -> Vec<u8>), (types::LAYER_ZSTD, zstd)] {
         let dir = tempdir();
         let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
@@ -129,14 +129,12 @@ fn garbage_and_half_a_layer() {
     for bad in [vec![b'x'; 2048], whole[..1500].to_vec(), whole[..100].to_vec()] {
         assert_eq!(apply(&[bad]).unwrap_err().class(), Class::BadInput);
     }
-    for (media_type, pack) in [(types::LAYER_GZIP, gzip as fn(&[u8]) -> Vec<u8>), (types::LAYER_ZSTD, zstd)] {
-        let cut = |bytes: &[u8], pack: fn(&[u8]) -> Vec<u8>| pack(bytes);
+    for media_type in [types::LAYER_GZIP, types::LAYER_ZSTD] {
+        // No archive of its kind at all.
         let dir = tempdir();
-        // The layer is no archive of its kind at all.
         let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&whole), plain);
         let image = layout.image(NAME).unwrap();
         assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::BadInput);
-        assert!(!cut(&whole, pack).is_empty());
     }
 }
 
