@@ -61,6 +61,20 @@ impl TalosDefaults {
         toml::from_str(include_str!("../presets/talos-1.10.toml"))
             .map_err(|e| Error::new(Class::BadInput, "malformed defaults").file("presets/talos-1.10.toml").why(e))
     }
+
+    /// Checks a finished command line for what machined insists on.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] naming the word that is missing.
+    pub fn verify(&self, line: &str) -> Result<()> {
+        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
+        let line = Cmdline(words.into_iter().map(Argument::parse).collect::<Result<_>>()?);
+        match self.required.iter().find(|word| !line.has(word)) {
+            None => Ok(()),
+            Some(word) => Err(Error::new(Class::Verification, format!("the kernel argument {word} is missing"))
+                .why(format!("the line is: {line}"))),
+        }
+    }
 }
 
 /// A whole command line.
@@ -120,16 +134,18 @@ impl Cmdline {
     }
 
     fn check(&self, required: &[String]) -> Result<()> {
-        for word in required {
-            let wanted = Argument::parse(word)?;
-            let there = |a: &Argument| a.key == wanted.key && (wanted.value.is_none() || a.value == wanted.value);
-            if !self.0.iter().any(there) {
-                return Err(Error::new(Class::BadInput, format!("the kernel argument {word} is missing"))
-                    .why("Talos's machined refuses to run without it")
-                    .hint("do not take it away"));
-            }
+        if let Some(word) = required.iter().find(|word| !self.has(word)) {
+            return Err(Error::new(Class::BadInput, format!("the kernel argument {word} is missing"))
+                .why("Talos's machined refuses to run without it")
+                .hint("do not take it away"));
         }
         self.check_huge_pages()
+    }
+
+    /// Whether the line has `word`, which is `key=value`, or `key` for any value.
+    fn has(&self, word: &str) -> bool {
+        let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
+        self.0.iter().any(|there| there.key == key && (value.is_none() || there.value.as_deref() == value))
     }
 
     /// `hugepages=` counts pages of the `hugepagesz=` before it; the kernel ignores a second count of the same size and a size
@@ -201,6 +217,14 @@ mod tests {
         }
         assert!(compose(&[], &["-pti", "pti=off"]).is_err());
         assert!(compose(&[], &["-pti", "pti=on"]).is_ok());
+    }
+
+    #[test]
+    fn a_finished_line_is_verified() {
+        let talos = TalosDefaults::v1_10().unwrap();
+        assert!(talos.verify(PLAIN).is_ok());
+        let broken = PLAIN.replace("pti=on", "pti=off");
+        assert_eq!(talos.verify(&broken).unwrap_err().class(), Class::Verification);
     }
 
     #[test]

@@ -2,13 +2,16 @@
 //!
 //! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
 
+pub mod assemble;
 pub mod bzimage;
 pub mod cmdline;
 pub mod cpio;
 pub mod initramfs;
+pub mod installer;
 pub mod layers;
 pub mod machine_config;
 pub mod modules_dep;
+pub mod os_release;
 pub mod pe;
 pub mod preset;
 pub mod squashfs;

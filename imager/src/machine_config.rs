@@ -1,6 +1,10 @@
 //! The part of a Talos machine configuration that goes with a preset, as a patch for `talosctl`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::iter;
+
+use common::{Class, Error, Result};
 
 use crate::preset::Preset;
 
@@ -40,6 +44,31 @@ pub fn patch(name: &str, preset: &Preset, installer: &str) -> String {
     out
 }
 
+/// The same settings for the testbed, whose `/etc/testbed.json` stands for a machine configuration.
+///
+/// # Errors
+/// [`common::Class::BadInput`] when a value cannot be written as JSON.
+pub fn testbed(preset: &Preset) -> Result<String> {
+    let tuning = Module { name: "solana_optimizer", parameters: &[] };
+    let others = preset.module.iter().map(|module| Module { name: &module.name, parameters: &module.parameters });
+    let sysctls = preset.sysctl.iter().map(|sysctl| (sysctl.name.as_str(), sysctl.value.as_str())).collect();
+    let config = Testbed { modules: iter::once(tuning).chain(others).collect(), sysctls };
+    serde_json::to_string_pretty(&config)
+        .map_err(|e| Error::new(Class::BadInput, "cannot write the testbed's configuration").why(e))
+}
+
+#[derive(serde::Serialize)]
+struct Testbed<'a> {
+    modules: Vec<Module<'a>>,
+    sysctls: BTreeMap<&'a str, &'a str>,
+}
+
+#[derive(serde::Serialize)]
+struct Module<'a> {
+    name: &'a str,
+    parameters: &'a [String],
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -58,6 +87,17 @@ mod tests {
             }
             assert_eq!(text, fs_err::read_to_string(&path).unwrap(), "{}", path.display());
         }
+    }
+
+    #[test]
+    fn the_testbed_gets_the_same() {
+        let preset = Preset::named("spec").unwrap();
+        let json: serde_json::Value = serde_json::from_str(&testbed(&preset).unwrap()).unwrap();
+        let names: Vec<_> = json["modules"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["solana_optimizer", "tcp_bbr", "sch_fq", "nf_conntrack"]);
+        assert_eq!(json["modules"][3]["parameters"][0], "hashsize=500000");
+        assert_eq!(json["sysctls"]["net.core.rmem_max"], "268435456");
+        assert_eq!(json["sysctls"].as_object().unwrap().len(), preset.sysctl.len());
     }
 
     #[test]
