@@ -4,7 +4,8 @@
 
 use super::decision::{Cause, Decision, Hold, Resize, Scope};
 use super::limits::{
-    CALM_MS, CRITICAL_PERCENT, HIT_RATE_GOAL, MOVE_INTERVAL_MS, ORDER_SLICE, SHORT_PERCENT, SPARE_PERCENT, STEP_DIVISOR,
+    CALM_MS, CRITICAL_PERCENT, HIT_RATE_GOAL, MAX_BACKOFF, MOVE_INTERVAL_MS, ORDER_SLICE, SHORT_PERCENT, SPARE_PERCENT,
+    STEP_DIVISOR,
 };
 use super::{Config, Node, Sample, State};
 
@@ -30,7 +31,8 @@ impl State {
         let to = if from <= self.target {
             self.target.min(from.saturating_add(ORDER_SLICE))
         } else {
-            from - (from - self.target).min(sample.removable()).min(ORDER_SLICE)
+            let excess = from.saturating_sub(self.target);
+            from.saturating_sub(excess.min(sample.removable()).min(ORDER_SLICE))
         };
         (to != from).then_some(Resize { scope: Scope::Pool, from, to, cause: Cause::Order(epoch) })
     }
@@ -72,7 +74,8 @@ impl State {
             .min_by_key(|(_, node)| available_share(sample, node))
             .ok_or(Hold::NothingOnShortNode)?;
         let take = self.step_size().min(spendable).min(node.idle());
-        Ok(Resize { scope: Scope::Node(index), from: node.pool(), to: node.pool() - take, cause: Cause::Pressure })
+        let from = node.pool();
+        Ok(Resize { scope: Scope::Node(index), from, to: from.saturating_sub(take), cause: Cause::Pressure })
     }
 
     /// Gives pages back to the node that misses most of its share and has memory to spare.
@@ -81,7 +84,7 @@ impl State {
         if missing == 0 {
             return Err(Hold::Steady);
         }
-        if sample.now_ms.saturating_sub(calm_since) < CALM_MS << self.backoff {
+        if sample.now_ms.saturating_sub(calm_since) < CALM_MS << self.backoff.min(MAX_BACKOFF) {
             return Err(Hold::Calming);
         }
         self.may_move(sample.now_ms)?;
@@ -101,7 +104,8 @@ impl State {
             .max_by_key(|&(give, index, _)| (give, core::cmp::Reverse(index)))
             .filter(|&(give, ..)| give > 0)
             .ok_or(Hold::NoRoom)?;
-        Ok(Resize { scope: Scope::Node(index), from: node.pool(), to: node.pool() + give, cause: Cause::Calm })
+        let from = node.pool();
+        Ok(Resize { scope: Scope::Node(index), from, to: from.saturating_add(give), cause: Cause::Calm })
     }
 
     fn may_move(&self, now_ms: u64) -> Result<(), Hold> {
@@ -119,11 +123,11 @@ impl State {
 
 /// Available memory of a node in hundredths of a per cent of its ordinary memory.
 fn available_share(sample: &Sample<'_>, node: &Node) -> u64 {
-    sample.available(node).saturating_mul(10_000) / sample.ordinary(node).max(1)
+    sample.available(node).saturating_mul(10_000).checked_div(sample.ordinary(node)).unwrap_or(0)
 }
 
 /// Huge pages the node can be given with [`SPARE_PERCENT`] of its ordinary memory still available.
 fn room(sample: &Sample<'_>, node: &Node) -> u64 {
     let keep = sample.ordinary(node).saturating_mul(SPARE_PERCENT) / 100;
-    sample.available(node).saturating_sub(keep) / sample.base_per_huge.max(1)
+    sample.available(node).saturating_sub(keep).checked_div(sample.base_per_huge).unwrap_or(0)
 }

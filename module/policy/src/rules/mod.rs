@@ -20,7 +20,7 @@ mod state;
 pub use self::config::Config;
 pub use self::decision::{Cause, Decision, Hold, Outcome, Resize, Scope};
 pub use self::limits::*;
-pub use self::parse::{parse_flag, parse_percent, parse_rate, parse_u64, Invalid, MAX_WRITE_LEN};
+pub use self::parse::{parse_flag, parse_percent, parse_rate, parse_u64, Invalid};
 pub use self::percent::Percent;
 pub use self::sample::{Node, Sample};
 pub use self::state::{Counters, State};

@@ -3,12 +3,12 @@
 //! Strict parsers for what is written to `/proc/sys/solana/*`.
 //!
 //! One value, ASCII digits, at most one newline at the end. Signs, spaces, other bases, trailing text and anything longer
-//! than [`MAX_WRITE_LEN`] are refused: a tuning knob must not guess.
+//! than 32 bytes are refused: a tuning knob must not guess.
 
 use super::Percent;
 
 /// The longest write any file accepts, in bytes, newline included. A `u64` needs 21.
-pub const MAX_WRITE_LEN: usize = 32;
+const MAX_WRITE_LEN: usize = 32;
 
 /// The bytes are not a value of the wanted kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub fn parse_percent(input: &[u8]) -> Result<Percent, Invalid> {
     let (whole, rest) = line.split_at(dot);
     let decimals = match rest {
         [] => 0,
-        [b'.', tenths] => digits(&[*tenths])? * 10,
+        [b'.', tenths] => digits(&[*tenths, b'0'])?,
         [b'.', tenths, hundredths] => digits(&[*tenths, *hundredths])?,
         _ => return Err(Invalid),
     };
@@ -83,7 +83,10 @@ fn digits(text: &[u8]) -> Result<u64, Invalid> {
         return Err(Invalid);
     }
     text.iter().try_fold(0_u64, |number, byte| {
-        let digit = if byte.is_ascii_digit() { byte - b'0' } else { return Err(Invalid) };
+        let digit = match byte {
+            b'0'..=b'9' => byte & 0x0f,
+            _ => return Err(Invalid),
+        };
         number.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit))).ok_or(Invalid)
     })
 }

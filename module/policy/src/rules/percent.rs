@@ -11,7 +11,7 @@ pub struct Percent(u32);
 impl Percent {
     /// A whole number of per cent; more than 100 becomes 100.
     pub const fn whole(percent: u32) -> Self {
-        Self::from_hundredths(if percent > 100 { 10_000 } else { percent * 100 })
+        Self::from_hundredths(if percent > 100 { 10_000 } else { percent.saturating_mul(100) })
     }
 
     /// Hundredths of a per cent; more than 100 per cent becomes 100.
@@ -26,7 +26,7 @@ impl Percent {
 
     /// The pressure the policy looks at: `0.7 * avg10 + 0.3 * avg60` of PSI memory "some", rounded to the nearest hundredth.
     pub const fn weighted_pressure(avg10: Self, avg60: Self) -> Self {
-        Self((avg10.0 * 7 + avg60.0 * 3 + 5) / 10)
+        Self(avg10.0.saturating_mul(7).saturating_add(avg60.0.saturating_mul(3)).saturating_add(5) / 10)
     }
 }
 

@@ -54,22 +54,22 @@ pub struct Sample<'a> {
 impl Sample<'_> {
     /// The nodes that are looked at.
     pub fn nodes(&self) -> &[Node] {
-        &self.nodes[..self.nodes.len().min(MAX_NODES)]
+        self.nodes.get(..MAX_NODES).unwrap_or(self.nodes)
     }
 
     /// All huge pages, surplus included: `HugePages_Total`.
     pub fn total(&self) -> u64 {
-        self.nodes().iter().map(|node| node.total).sum()
+        sum(self.nodes().iter().map(|node| node.total))
     }
 
     /// Huge pages nobody has mapped: `HugePages_Free`.
     pub fn free(&self) -> u64 {
-        self.nodes().iter().map(|node| node.free).sum()
+        sum(self.nodes().iter().map(|node| node.free))
     }
 
     /// The persistent pool: `nr_hugepages`.
     pub fn pool(&self) -> u64 {
-        self.nodes().iter().map(Node::pool).sum()
+        sum(self.nodes().iter().map(Node::pool))
     }
 
     /// Pages that are mapped or promised.
@@ -79,7 +79,7 @@ impl Sample<'_> {
 
     /// Pages the pool can lose without touching what is mapped or promised: what the kernel itself would free.
     pub fn removable(&self) -> u64 {
-        let surplus: u64 = self.nodes().iter().map(|node| node.surplus).sum();
+        let surplus = sum(self.nodes().iter().map(|node| node.surplus));
         self.free().saturating_sub(self.reserved).saturating_sub(surplus)
     }
 
@@ -113,6 +113,11 @@ impl Sample<'_> {
     fn misses_cache(&self) -> bool {
         self.cache_hit_rate.is_some_and(|rate| rate < HIT_RATE_GOAL)
     }
+}
+
+/// Adds up page counts. All arithmetic of the policy saturates, so that there is no way to panic in it.
+pub(super) fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use super::decision::{Cause, Outcome, Resize, Scope};
 use super::floor::Floor;
 use super::limits::{FORGIVE_MS, MAX_BACKOFF, MAX_NODES, RELAPSE_MS};
+use super::sample::sum;
 use super::{Invalid, Sample};
 
 /// What is remembered of a node.
@@ -132,9 +133,9 @@ impl State {
         if !changed {
             return;
         }
-        let left: u64 = self.nodes.iter().map(|memory| memory.left).sum();
+        let left = sum(self.nodes.iter().map(|memory| memory.left));
         let pool = sample.pool();
-        self.counters.outside_changes += 1;
+        count(&mut self.counters.outside_changes, 1);
         self.order = None;
         if pool < left {
             self.target = self.target.min(pool);
@@ -147,7 +148,7 @@ impl State {
             self.target = self.target.max(pool);
             self.floor = Floor::new(floor, self.target);
         }
-        self.taken = self.taken.min(self.target - pool.min(self.target));
+        self.taken = self.taken.min(self.target.saturating_sub(pool));
         for (memory, node) in self.nodes.iter_mut().zip(sample.nodes()) {
             memory.left = node.pool();
             memory.home = memory.home.max(node.pool());
@@ -172,7 +173,7 @@ impl State {
             Cause::Calm | Cause::Unload => self.settle_restore(&outcome, after.now_ms),
         }
         if outcome.shortfall() > 0 {
-            self.counters.shortfalls += 1;
+            count(&mut self.counters.shortfalls, 1);
         }
         outcome
     }
@@ -195,13 +196,13 @@ impl State {
         let pages = outcome.resize.from.saturating_sub(outcome.reached);
         let since = |then: Option<u64>| then.map(|then| now_ms.saturating_sub(then));
         if since(self.last_restore).is_some_and(|ago| ago < RELAPSE_MS) {
-            self.backoff = (self.backoff + 1).min(MAX_BACKOFF);
+            self.backoff = self.backoff.saturating_add(1).min(MAX_BACKOFF);
             // One restore counts once, however many shrinks follow it.
             self.last_restore = None;
         }
-        self.taken += pages;
-        self.counters.shrinks += 1;
-        self.counters.pages_freed += pages;
+        count(&mut self.taken, pages);
+        count(&mut self.counters.shrinks, 1);
+        count(&mut self.counters.pages_freed, pages);
         self.last_move = Some(now_ms);
         self.last_shrink = Some(now_ms);
         self.calm_since = None;
@@ -211,12 +212,12 @@ impl State {
         let pages = outcome.reached.saturating_sub(outcome.resize.from);
         if outcome.shortfall() > 0 {
             // The memory is fragmented: trying again soon would only make the kernel compact in vain.
-            self.backoff = (self.backoff + 1).min(MAX_BACKOFF);
+            self.backoff = self.backoff.saturating_add(1).min(MAX_BACKOFF);
             self.calm_since = Some(now_ms);
         }
         self.taken = self.taken.saturating_sub(pages);
-        self.counters.restores += 1;
-        self.counters.pages_restored += pages;
+        count(&mut self.counters.restores, 1);
+        count(&mut self.counters.pages_restored, pages);
         self.last_move = Some(now_ms);
         self.last_restore = Some(now_ms);
     }
@@ -234,7 +235,12 @@ impl State {
         let from = sample.nodes().get(node)?.pool();
         let missing = self.nodes.get(node)?.home.saturating_sub(from);
         let give = missing.min(self.taken).min(self.target.saturating_sub(sample.pool()));
-        (give > 0).then_some(Resize { scope: Scope::Node(node), from, to: from + give, cause: Cause::Unload })
+        (give > 0).then_some(Resize {
+            scope: Scope::Node(node),
+            from,
+            to: from.saturating_add(give),
+            cause: Cause::Unload,
+        })
     }
 
     /// The pool as it is now is the base of all that follows.
@@ -243,4 +249,8 @@ impl State {
             *memory = NodeMemory { left: node.pool(), home: node.pool() };
         }
     }
+}
+
+fn count(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more);
 }
