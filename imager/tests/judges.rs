@@ -1,34 +1,13 @@
 //! Foreign programs judge what we write. They come from the toolchain's root filesystem, named by `SOLANA_TALOS_ROOTFS`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use common::sandbox::{Run, Sandbox};
 use fs_err as fs;
 use imager::{cpio, initramfs, layers::Metadata, modules_dep, pe::Pe, squashfs, uki, unpack};
 
-const MTIME: u32 = 1_700_000_000;
-
-fn sandbox(test: &str) -> Option<Sandbox> {
-    let rootfs =
-        std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from).filter(|path| path.join("usr/bin").is_dir());
-    if rootfs.is_none() {
-        eprintln!("SKIPPED: {test}: SOLANA_TALOS_ROOTFS names no toolchain root filesystem");
-    }
-    rootfs.map(Sandbox::new)
-}
-
-/// Runs `script` with `dir` at /build/dir and gives what it prints.
-fn shell(sandbox: &Sandbox, dir: &Path, script: &str) -> String {
-    let run = Run::script(script, &[]).write(dir, "/build/dir").directory("/build/dir");
-    String::from_utf8(sandbox.output(&run).unwrap()).unwrap()
-}
-
-fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, content).unwrap();
-}
+mod support;
+use support::{MTIME, kernel, put, sandbox, shell};
 
 #[test]
 fn gnu_cpio_reads_ours_and_we_read_its() {
@@ -155,17 +134,6 @@ fn depmod_sees_kernel_and_extension_together() {
     for name in names {
         assert_eq!(fs::read(one.join(&name)).unwrap(), fs::read(two.join(&name)).unwrap(), "{name:?}");
     }
-}
-
-/// The smallest kernel image both we and ukify take: an EFI image of the toolchain with a setup header written into it.
-fn kernel(sandbox: &Sandbox) -> Vec<u8> {
-    let mut image = fs::read(sandbox.rootfs().join("usr/lib/systemd/boot/efi/addonx64.efi.stub")).unwrap();
-    image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);
-    image.resize(0x1200, 0);
-    image[0x1000..0x1013].copy_from_slice(b"6.12.117-talos test");
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x20e..0x210].copy_from_slice(&0xe00u16.to_le_bytes());
-    image
 }
 
 #[test]
