@@ -17,3 +17,4 @@ pub mod preset;
 pub mod squashfs;
 pub mod uki;
 pub mod unpack;
+pub mod upstream;
