@@ -2,6 +2,7 @@
 
 mod commands;
 mod context;
+mod pipeline;
 mod progress;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// The kernel alone: resolve, compare with the snapshot, build
+    Kernel(commands::kernel::Options),
     /// The pinned toolchain: make it, show it, record its versions
     Toolchain(commands::toolchain::Options),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(cli.global)?;
     match cli.command {
+        Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
     }
 }

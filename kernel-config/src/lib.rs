@@ -1,1 +1,15 @@
 //! What kernel we build: pins, config fragments, patches; fetch, verify, unpack, patch, configure, check, compile, package.
+
+pub mod check;
+pub mod compile;
+pub mod configure;
+pub mod dotconfig;
+pub mod external;
+pub mod forge;
+pub mod fragment;
+pub mod kconfig_tree;
+pub mod pin;
+pub mod profile;
+pub mod sign;
+pub mod snapshot;
+pub mod source;

@@ -1,5 +1,6 @@
 //! Bootstraps the root filesystem once per package list and keeps it as a stage.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,14 +33,9 @@ pub struct Toolchain {
 /// # Errors
 /// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when the archive cannot be reached.
 pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
-    let list = read(&dir.join("packages.list"))?;
-    let packages = parse_list(&list)?;
+    let packages = parse_list(&read(&dir.join("packages.list"))?)?;
     let locked = Versions::parse(&read(&dir.join("packages.lock"))?)?;
-    let fingerprint = Fingerprint::new("toolchain")
-        .with("suite", SUITE)
-        .with("recipe", RECIPE)
-        .with("packages", packages.iter().cloned().collect::<Vec<_>>().join(" "))
-        .with("lock", locked.digest().to_string());
+    let fingerprint = fingerprint(&packages);
     let stage = cache.run(&fingerprint, Leftover::Discard, |work, line| {
         let tar = work.join("rootfs.tar");
         host("mmdebstrap", &mmdebstrap_arguments(packages.iter().map(String::as_str), &tar), line)?;
@@ -52,10 +48,29 @@ pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
     let drift = versions.drift_from(&locked);
     if !drift.is_none() {
         cache.sink().emit(&Event::Warning {
-            message: &format!("toolchain: {drift}; outputs may differ from the recorded ones (`solana-talos toolchain update` records these)"),
+            message: &format!("toolchain: {drift}; outputs may differ from the recorded ones (`solana-talos toolchain refresh` makes it anew, `toolchain update` records what is installed)"),
         });
     }
     Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, drift })
+}
+
+/// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] takes what the archive has today.
+///
+/// # Errors
+/// [`Class::Infrastructure`] when it cannot be removed.
+pub fn forget(dir: &Path, cache: &Cache<'_>) -> Result<()> {
+    match cache.find(&fingerprint(&parse_list(&read(&dir.join("packages.list"))?)?)) {
+        Some(stage) => atomic::remove_dir(&stage.dir),
+        None => Ok(()),
+    }
+}
+
+/// The recorded versions are no part of it: they are checked after the fact, since an archive offers only its newest.
+fn fingerprint(packages: &BTreeSet<String>) -> Fingerprint {
+    Fingerprint::new("toolchain")
+        .with("suite", SUITE)
+        .with("recipe", RECIPE)
+        .with("packages", packages.iter().cloned().collect::<Vec<_>>().join(" "))
 }
 
 /// mmdebstrap's arguments; without a mirror it takes Debian's own with updates and security.

@@ -4,6 +4,6 @@ mod bootstrap;
 mod download;
 mod packages;
 
-pub use bootstrap::{Toolchain, bootstrap};
+pub use bootstrap::{Toolchain, bootstrap, forget};
 pub use download::{Origin, fetch};
 pub use packages::{Drift, Versions, parse_list};

@@ -18,6 +18,8 @@ enum Action {
     Path,
     /// Fail unless every package is the version that packages.lock records
     Check,
+    /// Make it anew from what the archive has today
+    Refresh,
     /// Record the installed versions in packages.lock
     Update,
 }
@@ -26,9 +28,12 @@ enum Action {
 /// When the toolchain cannot be made, differs (`check`) or cannot be recorded (`update`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let dir = context.path("toolchain");
+    if matches!(options.action, Action::Refresh) {
+        toolchain::forget(&dir, &context.stages())?;
+    }
     let toolchain = toolchain::bootstrap(&dir, &context.stages())?;
     match options.action {
-        Action::Path => println!("{}", toolchain.sandbox.rootfs().display()),
+        Action::Path | Action::Refresh => println!("{}", toolchain.sandbox.rootfs().display()),
         Action::Check if toolchain.drift.is_none() => {
             context.sink().emit(&Event::Note { message: "every package is the recorded version" });
         }
@@ -42,8 +47,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
             let head =
                 "# Recorded by `solana-talos toolchain update`: every package of the toolchain and its version.\n";
             atomic::write(&dir.join("packages.lock"), format!("{head}{}", toolchain.versions))?;
-            // The lock is part of the stage's key; under the new key the same bootstrap is kept.
-            toolchain::bootstrap(&dir, &context.stages())?;
         }
     }
     Ok(())

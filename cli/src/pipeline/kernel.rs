@@ -1,0 +1,175 @@
+//! Toolchain, source, configuration, kernel, module.
+
+use std::path::{Path, PathBuf};
+
+use common::event::Event;
+use common::stage::Finished;
+use common::{Error, Result, Sha256};
+use kernel_config::configure::{Base, Resolved};
+use kernel_config::dotconfig::DotConfig;
+use kernel_config::forge::Forge;
+use kernel_config::fragment::Merged;
+use kernel_config::pin::Pin;
+use kernel_config::profile::{self, Profile};
+use kernel_config::sign::ModuleKey;
+use kernel_config::source::Packing;
+use kernel_config::{check, compile, configure, external, sign, snapshot, source};
+use toolchain::{Origin, Toolchain};
+
+use crate::context::Context;
+
+/// Name of our module.
+pub const MODULE: &str = "solana_optimizer";
+
+/// Where the kernel's source comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SourceChoice {
+    /// Debian's linux-source package, with Debian's patches
+    #[default]
+    Debian,
+    /// The tarball of kernel.org
+    Upstream,
+}
+
+/// What is known before anything of the kernel is built.
+pub struct Prepared<'a> {
+    context: &'a Context,
+    /// The toolchain.
+    pub toolchain: Toolchain,
+    /// The pin file.
+    pub pin: Pin,
+    /// The key that signs modules.
+    pub key: ModuleKey,
+    archive: PathBuf,
+    packing: Packing,
+}
+
+/// A profile, compiled, with our module.
+pub struct Built {
+    /// The compiled kernel.
+    pub kernel: compile::Kernel,
+    /// Stage with the kernel's own modules, signed: `signed/lib/modules/<release>`.
+    pub modules: Finished,
+    /// Stage with our module, signed: `signed/solana_optimizer.ko`.
+    pub module: Finished,
+}
+
+/// Brings the toolchain, the pinned files and the signing key.
+///
+/// # Errors
+/// When one of them cannot be had.
+pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -> Result<Prepared<'_>> {
+    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
+    let pin_file = context.path("kernel-config/pin.toml");
+    let pin = Pin::parse("kernel-config/pin.toml", &read(&pin_file)?)?;
+    let (digest, origin, packing) = match choice {
+        SourceChoice::Debian => {
+            let debian = &pin.kernel.debian;
+            (debian.sha256, Origin::DebianPool(debian.pool_path()), Packing::Deb { tarball: debian.member.clone() })
+        }
+        SourceChoice::Upstream => {
+            let upstream = &pin.kernel.upstream;
+            (upstream.sha256(given)?, Origin::Url(upstream.url.clone()), Packing::Tar)
+        }
+    };
+    let archive = fetch(context, &toolchain, &digest, origin)?;
+    let key = ModuleKey::develop(&context.cache.join("keys/development"), &toolchain.sandbox)?;
+    Ok(Prepared { context, toolchain, pin, key, archive, packing })
+}
+
+fn fetch(context: &Context, toolchain: &Toolchain, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
+    toolchain::fetch(&toolchain.sandbox, &context.store, digest, &[origin], &mut line)
+}
+
+impl Prepared<'_> {
+    /// The engine that runs the stages.
+    pub fn forge(&self) -> Forge<'_> {
+        Forge {
+            sandbox: &self.toolchain.sandbox,
+            toolchain: self.toolchain.versions.digest(),
+            cache: self.context.stages(),
+            epoch: self.pin.epoch,
+            jobs: self.context.jobs,
+        }
+    }
+
+    /// The patched tree.
+    ///
+    /// # Errors
+    /// When it cannot be unpacked or a patch does not apply.
+    pub fn source(&self) -> Result<Finished> {
+        let overlay = self.context.path("module/kernel");
+        let patches = self.context.path("kernel-config/patches");
+        source::prepare(&self.forge(), &self.archive, &self.packing, &overlay, &patches)
+    }
+
+    /// The configuration of `profile`, every option checked.
+    ///
+    /// # Errors
+    /// When the profile is unknown or Kconfig drops an option.
+    pub fn configure(&self, source: &Finished, profile: &str) -> Result<Resolved> {
+        let dir = self.context.path("kernel-config");
+        let profile = Profile::load(&dir, profile)?;
+        let fragments = profile.load_fragments(&dir)?;
+        let base = match &profile.base {
+            profile::Base::Target(target) => Base::Target(target.clone()),
+            profile::Base::Upstream(name) => {
+                let config = self.pin.config(name)?;
+                let origin = Origin::Url(config.url.clone());
+                Base::File(fetch(self.context, &self.toolchain, &config.sha256, origin)?)
+            }
+        };
+        configure::resolve(&self.forge(), source, &base, &fragments, explain_dropped)
+    }
+
+    /// Tells the user how a resolved configuration differs from the committed snapshot.
+    ///
+    /// # Errors
+    /// When the snapshot is malformed.
+    pub fn snapshot_changes(&self, profile: &str, resolved: &Resolved) -> Result<Vec<String>> {
+        let Ok(text) = std::fs::read_to_string(self.snapshot_path(profile)) else {
+            return Ok(vec!["there is no snapshot".to_owned()]);
+        };
+        Ok(snapshot::changes(&text, &resolved.config)?.iter().map(ToString::to_string).collect())
+    }
+
+    /// Where the snapshot of a profile stands.
+    pub fn snapshot_path(&self, profile: &str) -> PathBuf {
+        self.context.path(&format!("kernel-config/snapshots/{profile}.config"))
+    }
+
+    /// The kernel of `profile` and our module, both signed.
+    ///
+    /// # Errors
+    /// When a stage fails.
+    pub fn build(&self, profile: &str) -> Result<Built> {
+        let forge = self.forge();
+        let source = self.source()?;
+        let resolved = self.configure(&source, profile)?;
+        let kernel = compile::compile(&forge, &source, &resolved.path(), &self.key.certificate)?;
+        self.check_release(&kernel)?;
+        let modules = sign::sign_tree(&forge, &kernel, &kernel.stage.key, &kernel.modules(), &self.key)?;
+        let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
+        let module = sign::sign_tree(&forge, &kernel, &module.key, &module.dir, &self.key)?;
+        Ok(Built { kernel, modules, module })
+    }
+
+    fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {
+        let pinned = &self.pin.kernel.release;
+        if kernel.release == *pinned {
+            return Ok(());
+        }
+        Err(Error::new(common::Class::Verification, "the compiled kernel has another release than the pinned one")
+            .why(format!("compiled {}\npinned   {pinned}", kernel.release))
+            .hint("change the release in kernel-config/pin.toml together with the source"))
+    }
+}
+
+fn explain_dropped(merged: &Merged, resolved: &DotConfig, _tree: &Path) -> Result<()> {
+    check::gate(&merged.asked, resolved, |_| Vec::new())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the kernel pin", path, &e))
+}

@@ -1,0 +1,99 @@
+//! Compiles the kernel and its modules.
+
+use std::path::{Path, PathBuf};
+
+use common::sandbox::Run;
+use common::stage::{Finished, Leftover};
+use common::{Error, Result, Sha256};
+
+use crate::forge::{CERTIFICATE, Forge, OBJ, SRC};
+
+/// Takes what later stages need out of the object tree and makes that tree small: it stays to build modules against.
+const COLLECT: &str = r#"
+out=/build/out
+cp "$out/obj/arch/x86/boot/bzImage" "$out/vmlinuz"
+cp "$out/obj/.config" "$out/config"
+cp "$out/obj/System.map" "$out/System.map"
+cp "$out/obj/include/config/kernel.release" "$out/release"
+rm -f "$out"/modules/lib/modules/*/build "$out"/modules/lib/modules/*/source
+find "$out/obj" -path "$out/obj/tools" -prune -o -type f \( -name '*.o' -o -name '*.a' -o -name '.*.cmd' -o -name 'vmlinux*' \
+    -o -name 'bzImage' -o -name '*.ko' -o -name '*.mod.c' \) -print0 | xargs -0 rm -f
+"#;
+
+/// A compiled kernel: the stage's directory by name.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The stage.
+    pub stage: Finished,
+    /// Release string, such as `6.12.117-talos`.
+    pub release: String,
+}
+
+impl Kernel {
+    /// The bzImage.
+    #[must_use]
+    pub fn vmlinuz(&self) -> PathBuf {
+        self.stage.dir.join("vmlinuz")
+    }
+
+    /// The resolved configuration that it was built with.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.stage.dir.join("config")
+    }
+
+    /// Stripped, unsigned modules below `lib/modules/<release>`.
+    #[must_use]
+    pub fn modules(&self) -> PathBuf {
+        self.stage.dir.join("modules")
+    }
+
+    /// The object tree, enough for `make M=`.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.stage.dir.join("obj")
+    }
+}
+
+/// Compiles the tree `source` with the resolved `config`, embedding `certificate` as a trusted key. An interrupted compilation goes on.
+///
+/// # Errors
+/// [`common::Class::BuildFailed`] with the compiler's last lines.
+pub fn compile(forge: &Forge<'_>, source: &Finished, config: &Path, certificate: &Path) -> Result<Kernel> {
+    let fingerprint = forge
+        .fingerprint("kernel")
+        .with("source", source.key.to_string())
+        .with("config", Sha256::of_file(config)?.to_string())
+        .with("certificate", Sha256::of_file(certificate)?.to_string())
+        .with("make", forge.make(&[]).fingerprint())
+        .with("collect", COLLECT);
+    let stage = forge.cache.run(&fingerprint, Leftover::Resume, |work, line| {
+        let obj = work.join("obj");
+        install_config(config, &obj)?;
+        let tree = |run: Run| {
+            run.read(&source.dir.join("src"), SRC)
+                .write(&obj, OBJ)
+                .read(certificate, CERTIFICATE)
+                .write(work, "/build/out")
+        };
+        forge.sandbox.run(&tree(forge.make(&["bzImage", "modules"])), line)?;
+        common::atomic::remove_dir(&work.join("modules"))?;
+        let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
+        forge.sandbox.run(&tree(forge.make(&install)), line)?;
+        forge.sandbox.run(&tree(Run::script(COLLECT, &[])), line)
+    })?;
+    let release = stage.dir.join("release");
+    let text =
+        std::fs::read_to_string(&release).map_err(|e| Error::io("cannot read the kernel's release", &release, &e))?;
+    Ok(Kernel { stage, release: text.trim().to_owned() })
+}
+
+/// Leaves an equal `.config` alone: make rebuilds what depends on a newer one.
+fn install_config(config: &Path, obj: &Path) -> Result<()> {
+    let target = obj.join(".config");
+    let bytes = std::fs::read(config).map_err(|e| Error::io("cannot read a kernel configuration", config, &e))?;
+    match std::fs::read(&target) {
+        Ok(there) if there == bytes => Ok(()),
+        _ => common::atomic::write(&target, bytes),
+    }
+}

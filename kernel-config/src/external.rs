@@ -1,0 +1,46 @@
+//! Builds an out-of-tree module against a compiled kernel.
+
+use std::path::Path;
+
+use common::Result;
+use common::sandbox::Run;
+use common::stage::{Finished, Leftover};
+
+use crate::compile::Kernel;
+use crate::forge::{Forge, OBJ, SRC};
+
+/// Builds below /build/out and leaves only the stripped, unsigned `<name>.ko` there.
+const COLLECT: &str = r#"
+llvm-strip --strip-debug "/build/module/$1.ko" -o "/build/out/$1.ko"
+rm -rf /build/out/tree
+"#;
+
+/// The module `name` of the directory `module`, as the stripped and unsigned `<name>.ko` in the stage's directory.
+///
+/// # Errors
+/// [`common::Class::BuildFailed`] with the compiler's last lines.
+pub fn build(forge: &Forge<'_>, source: &Finished, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
+    let make = forge.make(&["M=/build/module", "modules"]);
+    let fingerprint = forge
+        .fingerprint("module")
+        .with("kernel", kernel.stage.key.to_string())
+        .with("make", make.fingerprint())
+        .with("collect", COLLECT)
+        .with("name", name)
+        .with_tree("module", module)?;
+    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+        let tree = work.join("tree");
+        let copy = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"])
+            .read(module, "/build/in")
+            .write(work, "/build/out");
+        forge.sandbox.run(&copy, line)?;
+        let inside = |run: Run| {
+            run.read(&source.dir.join("src"), SRC)
+                .read(&kernel.objects(), OBJ)
+                .write(work, "/build/out")
+                .write(&tree, "/build/module")
+        };
+        forge.sandbox.run(&inside(make), line)?;
+        forge.sandbox.run(&inside(Run::script(COLLECT, &[name])), line)
+    })
+}

@@ -1,0 +1,241 @@
+//! `pin.toml`: which kernel source and which upstream configurations, by digest.
+
+use std::collections::BTreeMap;
+
+use common::{Class, Error, Result, Sha256};
+use serde::Deserialize;
+
+/// The whole pin file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// Seconds since 1970 that stand in every output instead of the clock (SOURCE_DATE_EPOCH).
+    pub epoch: u64,
+    /// The kernel source.
+    pub kernel: Kernel,
+    /// Upstream configurations by name; a profile starts from one as `upstream:<name>`.
+    pub config: BTreeMap<String, UpstreamConfig>,
+}
+
+/// A kernel version and the two places its source comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// `6.12.117`: what the source's Makefile must state.
+    pub version: String,
+    /// `6.12.117-talos`: what `uname -r` prints, and the name of the module directory.
+    pub release: String,
+    /// First source.
+    pub debian: DebianSource,
+    /// Second source.
+    pub upstream: UpstreamSource,
+}
+
+/// A tarball inside a Debian binary package (`deb(5)`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebianSource {
+    /// Package name.
+    pub package: String,
+    /// Debian version.
+    pub version: String,
+    /// Debian architecture, `all` for sources.
+    pub arch: String,
+    /// Directory below the root of an archive mirror.
+    pub pool: String,
+    /// Digest of the package file.
+    pub sha256: Sha256,
+    /// Path of the tarball inside the package, without a leading slash.
+    pub member: String,
+}
+
+impl DebianSource {
+    /// Name of the package file, `linux-source-6.12_6.12.117-1_all.deb`.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        format!("{}_{}_{}.deb", self.package, self.version, self.arch)
+    }
+
+    /// Path of the package file below the root of an archive mirror.
+    #[must_use]
+    pub fn pool_path(&self) -> String {
+        format!("{}/{}", self.pool, self.file_name())
+    }
+}
+
+/// The tarball of kernel.org.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawUpstream")]
+pub struct UpstreamSource {
+    /// Where it is.
+    pub url: String,
+    digest: Result<Sha256, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUpstream {
+    url: String,
+    sha256: Option<Sha256>,
+    unpinned: Option<String>,
+}
+
+impl TryFrom<RawUpstream> for UpstreamSource {
+    type Error = String;
+
+    fn try_from(raw: RawUpstream) -> Result<Self, String> {
+        let digest = match (raw.sha256, raw.unpinned) {
+            (Some(digest), None) => Ok(digest),
+            (None, Some(reason)) => Err(reason),
+            _ => return Err("a source has either `sha256`, or `unpinned` with the reason".to_owned()),
+        };
+        Ok(Self { url: raw.url, digest })
+    }
+}
+
+impl UpstreamSource {
+    /// The digest the tarball must have: the pinned one, or the one `given` by the user (`--kernel-sha256`).
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when neither is known; [`Class::Verification`] when they differ.
+    pub fn sha256(&self, given: Option<Sha256>) -> Result<Sha256> {
+        match (&self.digest, given) {
+            (Err(_), Some(given)) => Ok(given),
+            (Ok(pinned), None) => Ok(*pinned),
+            (Ok(pinned), Some(given)) if *pinned == given => Ok(given),
+            (Ok(pinned), Some(given)) => {
+                Err(Error::new(Class::Verification, "the digest given for the kernel source is not the pinned one")
+                    .file("pin.toml")
+                    .why(format!("pinned {pinned}\ngiven  {given}")))
+            }
+            (Err(reason), None) => Err(Error::new(Class::BadInput, "the second kernel source has no pinned digest")
+                .file("pin.toml")
+                .why(reason)
+                .hint(format!("give `--kernel-sha256 <digest of {}>`", self.url))),
+        }
+    }
+}
+
+/// A configuration file of someone else.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// Where it is, at exactly that commit.
+    pub url: String,
+    /// Commit of the repository it comes from.
+    pub commit: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+impl Pin {
+    /// Reads the pin file; `file` is named in errors.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for malformed TOML, an unknown key, a path that leaves its place, or a release that is not of the version.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "the kernel pin is malformed").file(file).why(why);
+        let pin: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        pin.validate().map_err(bad)?;
+        Ok(pin)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let Kernel { version, release, debian, upstream } = &self.kernel;
+        if !release.strip_prefix(version.as_str()).is_some_and(|rest| rest.starts_with('-')) {
+            return Err(format!("release `{release}` is not `{version}-…`"));
+        }
+        let plain = |path: &str| !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        for path in [&debian.pool, &debian.member] {
+            if !plain(path) {
+                return Err(format!("`{path}` is no plain relative path"));
+            }
+        }
+        if !upstream.url.contains(&format!("-{version}.")) {
+            return Err(format!("`{}` is not of version {version}", upstream.url));
+        }
+        match self.config.iter().find(|(_, config)| !config.url.contains(&config.commit)) {
+            Some((name, _)) => Err(format!("the URL of config `{name}` does not name its commit")),
+            None => Ok(()),
+        }
+    }
+
+    /// The upstream configuration called `name`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when there is none, with the known ones listed.
+    pub fn config(&self, name: &str) -> Result<&UpstreamConfig> {
+        self.config.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.config.keys().map(String::as_str).collect();
+            Error::new(Class::BadInput, format!("no upstream configuration `{name}` is pinned"))
+                .file("pin.toml")
+                .hint(format!("use one of: {}", known.join(", ")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str = include_str!("../pin.toml");
+
+    #[test]
+    fn our_pin_reads() -> Result<()> {
+        let pin = Pin::parse("pin.toml", OURS)?;
+        assert_eq!(pin.kernel.debian.pool_path(), "pool/updates/main/l/linux/linux-source-6.12_6.12.117-1_all.deb");
+        assert_eq!(
+            pin.kernel.debian.sha256.to_string(),
+            "9141325315c7f1eca682113d185a8c77c82814aa6e32f7e127e61d6106403835"
+        );
+        assert_eq!(pin.config("talos-1.10.3")?.size, 191_935);
+        let error = pin.config("talos-1.9").expect_err("not pinned");
+        assert!(error.to_string().contains("use one of: talos-1.10.3"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_unpinned_source_is_used_only_with_a_digest_of_the_user() -> Result<()> {
+        let (one, two) = (Sha256::of("1"), Sha256::of("2"));
+        let unpinned = Pin::parse("pin.toml", OURS)?.kernel.upstream;
+        let error = unpinned.sha256(None).expect_err("nobody knows it");
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(
+            error.to_string().contains("--kernel-sha256") && error.to_string().contains("sha256sums.asc"),
+            "{error}"
+        );
+        assert_eq!(unpinned.sha256(Some(one))?, one);
+
+        let pinned = UpstreamSource { url: unpinned.url, digest: Ok(one) };
+        assert_eq!(pinned.sha256(None)?, one);
+        assert_eq!(pinned.sha256(Some(one))?, one);
+        assert_eq!(pinned.sha256(Some(two)).expect_err("another one").class(), Class::Verification);
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_a_pin_that_does_not_fit_together() {
+        for (from, to, why) in [
+            ("release = \"6.12.117-talos\"", "release = \"6.12.118-talos\"", "is not `6.12.117-"),
+            ("release = \"6.12.117-talos\"", "release = \"6.12.117\"", "is not `6.12.117-"),
+            ("member = \"usr/", "member = \"../usr/", "plain relative path"),
+            ("pool = \"pool/", "pool = \"/pool/", "plain relative path"),
+            ("linux-6.12.117.tar.xz\"", "linux-6.12.116.tar.xz\"", "is not of version"),
+            ("commit = \"39b9", "commit = \"49b9", "does not name its commit"),
+            ("unpinned = ", "why = ", "unknown field"),
+            ("arch = \"all\"", "", "missing field `arch`"),
+            ("sha256 = \"9141", "sha256 = \"141", "pin.toml"),
+            (
+                "[kernel.upstream]",
+                "[kernel.upstream]\nsha256 = \"9141325315c7f1eca682113d185a8c77c82814aa6e32f7e127e61d6106403835\"",
+                "either",
+            ),
+        ] {
+            assert!(OURS.contains(from), "{from}");
+            let error = Pin::parse("pin.toml", &OURS.replacen(from, to, 1)).expect_err(to);
+            assert!(error.to_string().contains(why), "{to}: {error}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Kernel profiles: `profiles/<name>.toml`, a base configuration and the fragments laid over it in order.
+
+use std::path::Path;
+
+use common::{Class, Error, Result};
+use serde::Deserialize;
+
+use crate::fragment::Fragment;
+
+/// A profile as its file states it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// What the fragments are laid over.
+    pub base: Base,
+    /// Names of fragments (`fragments/<name>.config`), the later over the earlier.
+    pub fragments: Vec<String>,
+}
+
+/// The configuration a profile starts from.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Base {
+    /// A make target of the kernel: `allnoconfig` or `tinyconfig`.
+    Target(String),
+    /// `upstream:<name>`: a configuration pinned in `pin.toml` under `[config.<name>]`.
+    Upstream(String),
+}
+
+impl TryFrom<String> for Base {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (text.as_str(), text.strip_prefix("upstream:")) {
+            ("allnoconfig", _) => Ok(Self::Target(text)),
+            ("tinyconfig", _) => Ok(Self::Target(text)),
+            (_, Some(name)) if !name.is_empty() => Ok(Self::Upstream(name.to_owned())),
+            _ => Err(format!(
+                "`{text}` is no base; there are allnoconfig, tinyconfig and upstream:<name of a pinned config>"
+            )),
+        }
+    }
+}
+
+impl Profile {
+    /// Reads a profile; `file` is named in errors.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for malformed TOML, an unknown key or base, no fragments, or a fragment that stands twice.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "a kernel profile is malformed").file(file).why(why);
+        let profile: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        if profile.fragments.is_empty() {
+            return Err(bad("it names no fragment".to_owned()));
+        }
+        for (i, name) in profile.fragments.iter().enumerate() {
+            if profile.fragments[..i].contains(name) {
+                return Err(bad(format!("fragment `{name}` stands twice")));
+            }
+            if !is_name(name) {
+                return Err(bad(format!("`{name}` is no fragment name: lower-case letters, digits and `-`")));
+            }
+        }
+        Ok(profile)
+    }
+
+    /// Reads profile `name` of the directory `kernel-config/`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for an unknown profile, with the known ones listed, and as [`Profile::parse`].
+    pub fn load(kernel_config: &Path, name: &str) -> Result<Self> {
+        let known = Self::names(kernel_config)?;
+        if !known.iter().any(|known| known == name) {
+            return Err(Error::new(Class::BadInput, format!("there is no kernel profile `{name}`"))
+                .hint(format!("use one of: {}", known.join(", "))));
+        }
+        let file = format!("profiles/{name}.toml");
+        Self::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
+    }
+
+    /// Names of all profiles, sorted.
+    ///
+    /// # Errors
+    /// [`Class::Infrastructure`] when the directory cannot be read.
+    pub fn names(kernel_config: &Path) -> Result<Vec<String>> {
+        names_with(&kernel_config.join("profiles"), ".toml")
+    }
+
+    /// Reads the profile's fragments, in order.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a fragment that does not exist, with the known ones listed, and as [`Fragment::parse`].
+    pub fn load_fragments(&self, kernel_config: &Path) -> Result<Vec<Fragment>> {
+        let known = names_with(&kernel_config.join("fragments"), ".config")?;
+        let load = |name: &String| {
+            if !known.contains(name) {
+                return Err(Error::new(Class::BadInput, format!("there is no config fragment `{name}`"))
+                    .hint(format!("the fragments are: {}", known.join(", "))));
+            }
+            let file = format!("fragments/{name}.config");
+            Fragment::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
+        };
+        self.fragments.iter().map(load).collect()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn names_with(dir: &Path, suffix: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(dir)? {
+        if let Some(name) = entry?.file_name().to_str().and_then(|name| name.strip_suffix(suffix)) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[test]
+    fn every_profile_and_fragment_of_ours_reads() -> Result<()> {
+        assert_eq!(Profile::names(ours())?, ["debug", "metal", "vm"]);
+        for name in Profile::names(ours())? {
+            let fragments = Profile::load(ours(), &name)?.load_fragments(ours())?;
+            assert!(fragments.iter().any(|f| f.options().any(|o| o.to_string() == "CONFIG_RUST=y")), "{name}");
+        }
+        assert_eq!(Profile::load(ours(), "metal")?.base, Base::Upstream("talos-1.10.3".into()));
+        assert_eq!(Profile::load(ours(), "vm")?.base, Base::Target("allnoconfig"));
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_profile_lists_the_known_ones() {
+        let error = Profile::load(ours(), "vn").expect_err("no such profile");
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(error.to_string().contains("use one of: debug, metal, vm"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_fragment_lists_the_known_ones() -> Result<()> {
+        let profile = Profile::parse("p.toml", "base = \"tinyconfig\"\nfragments = [\"rusty\"]")?;
+        let error = profile.load_fragments(ours()).expect_err("no such fragment");
+        assert!(error.to_string().contains("hardening"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        for (text, why) in [
+            ("base = \"defconfig\"\nfragments = [\"a\"]", "is no base"),
+            ("base = \"upstream:\"\nfragments = [\"a\"]", "is no base"),
+            ("base = \"tinyconfig\"\nfragments = []", "no fragment"),
+            ("base = \"tinyconfig\"\nfragments = [\"a\", \"a\"]", "twice"),
+            ("base = \"tinyconfig\"\nfragments = [\"../a\"]", "no fragment name"),
+            ("base = \"tinyconfig\"\nfragment = [\"a\"]", "unknown field"),
+            ("base = \"tinyconfig\"", "missing field"),
+            ("base", "expected"),
+        ] {
+            let error = Profile::parse("p.toml", text).expect_err(text);
+            assert!(error.to_string().contains(why), "{text}: {error}");
+            assert!(error.to_string().contains("p.toml"), "{error}");
+        }
+    }
+}

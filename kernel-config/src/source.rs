@@ -1,0 +1,72 @@
+//! Unpacks the pinned source, lays our files over it and applies the patch series.
+
+use std::path::Path;
+
+use common::Result;
+use common::sandbox::Run;
+use common::stage::{Finished, Leftover};
+
+use crate::forge::Forge;
+
+/// How the pinned file holds the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// A Debian package that holds a tarball at this path.
+    Deb {
+        /// Path of the tarball inside the package, without a leading slash.
+        tarball: String,
+    },
+    /// A tarball.
+    Tar,
+}
+
+const UNPACK: &str = r#"
+mkdir /build/out/src
+if [ -n "$1" ]; then
+    dpkg-deb --fsys-tarfile /build/in/source | tar -xO "./$1" >/build/out/source.tar
+else
+    cat /build/in/source >/build/out/source.tar
+fi
+tar -xf /build/out/source.tar --strip-components=1 -C /build/out/src --no-same-owner
+rm /build/out/source.tar
+cp -R /build/overlay/. /build/out/src/
+for patch in /build/patches/*.patch; do
+    [ -e "$patch" ] || continue
+    echo "applying $(basename "$patch")"
+    patch -p1 --fuzz=0 --no-backup-if-mismatch -d /build/out/src <"$patch"
+done
+"#;
+
+/// The patched tree, as `src/` in the stage's directory.
+///
+/// `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
+///
+/// # Errors
+/// [`common::Class::BuildFailed`] when the archive cannot be unpacked or a patch does not apply; the error shows which.
+pub fn prepare(
+    forge: &Forge<'_>,
+    archive: &Path,
+    packing: &Packing,
+    overlay: &Path,
+    patches: &Path,
+) -> Result<Finished> {
+    let tarball = match packing {
+        Packing::Deb { tarball } => tarball.as_str(),
+        Packing::Tar => "",
+    };
+    let fingerprint = forge
+        .fingerprint("kernel-source")
+        .with("archive", common::Sha256::of_file(archive)?.to_string())
+        .with("tarball", tarball)
+        .with("recipe", UNPACK)
+        .with_tree("overlay", overlay)?
+        .with_tree("patches", patches)?;
+    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+        let run = Run::script(UNPACK, &[tarball])
+            .read(archive, "/build/in/source")
+            .read(overlay, "/build/overlay")
+            .read(patches, "/build/patches")
+            .write(work, "/build/out");
+        forge.sandbox.run(&run, line)
+    })
+}
