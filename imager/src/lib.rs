@@ -13,6 +13,7 @@ pub mod machine_config;
 pub mod modules_dep;
 pub mod os_release;
 pub mod pe;
+pub mod pe_append;
 pub mod preset;
 pub mod squashfs;
 pub mod uki;

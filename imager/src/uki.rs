@@ -4,7 +4,8 @@
 use common::{Class, Error, Result};
 
 use crate::bzimage;
-use crate::pe::{Appender, Kind, Pe};
+use crate::pe::Pe;
+use crate::pe_append::{Appender, Kind};
 
 /// `COMMAND_LINE_SIZE` of x86, its final zero included: the kernel cuts off what is longer.
 const CMDLINE_MAX: usize = 2048;
