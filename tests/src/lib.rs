@@ -11,6 +11,7 @@ pub mod hex;
 pub mod installer;
 pub mod kconfig;
 pub mod ktap;
+pub mod machines;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;
@@ -18,6 +19,7 @@ pub mod qemu;
 pub mod scenario;
 pub mod settings;
 pub mod signature;
+pub mod sysctl;
 pub mod vm;
 
 pub use anyhow::Result;

@@ -1,2 +1,160 @@
-//! x
-fn main() {}
+//! The module on the debug kernel: KASAN, lockdep, kmemleak and sleep-in-atomic watch; any report of theirs ends the machine and the test.
+
+use anyhow::{Context as _, ensure};
+use harness::installer::Parts;
+use harness::protocol::{Request, Worker};
+use harness::scenario::Guest;
+use harness::settings::{DEBUG_OUT, Settings};
+use harness::sysctl::{self, DIR};
+use harness::vm::{Media, Vm};
+use harness::{Result, ktap, machines, procfs, scenario};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(1200);
+const NAME: &str = "solana_optimizer";
+const TIMES: u32 = 200;
+
+fn main() -> ExitCode {
+    let settings = Settings::from_env(DEBUG_OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    scenario::run(
+        settings,
+        start,
+        &[
+            ("the_debug_kernel_watches", watches),
+            ("kunit_and_the_rust_doctests_pass", kunit),
+            ("the_sysctls_hold_under_kasan_and_lockdep", sysctls),
+            ("resizing_holds_under_kasan_and_lockdep", resizing),
+            ("loading_and_unloading_200_times_leaks_nothing", cycles),
+            ("loading_and_unloading_while_others_write_is_safe", cycles_with_writers),
+            ("nothing_was_reported_until_the_end", still_watching),
+        ],
+    )
+}
+
+/// The debug build has no installer; where it has one, its UKI's parts are taken.
+fn start(settings: &Settings) -> Result<Vm> {
+    let parts = if settings.out.join("installer.oci").exists() {
+        Parts::unpack(&settings.sandbox, &settings.out, &settings.work.join("debug-parts"))?
+    } else {
+        Parts { dir: settings.out.clone() }
+    };
+    let media = Media::Direct { kernel: parts.path("vmlinuz"), initramfs: parts.path("initramfs.xz") };
+    Vm::start(settings, "debug", &machines::debug(), &media, LIMIT)
+}
+
+fn module_path(guest: &mut Guest) -> Result<String> {
+    let release = guest.agent.read("/proc/sys/kernel/osrelease")?;
+    Ok(format!("/usr/lib/modules/{release}/extras/{NAME}.ko"))
+}
+
+/// A leak test on a kernel that cannot find leaks would always pass.
+fn watches(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let bytes = guest.agent.read_bytes("/proc/config.gz")?;
+    let mut config = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(bytes.as_slice()), &mut config)?;
+    let required = "CONFIG_KASAN=y\nCONFIG_PROVE_LOCKING=y\nCONFIG_DEBUG_KMEMLEAK=y\nCONFIG_DEBUG_ATOMIC_SLEEP=y\nCONFIG_KUNIT=y\nCONFIG_RUST_KERNEL_DOCTESTS=y";
+    let unmet = harness::kconfig::unmet(required, &config);
+    ensure!(unmet.is_empty(), "the debug kernel lacks {unmet:?}");
+    lockdep_is_on(guest)
+}
+
+/// lockdep turns itself off after its first report (kernel/locking/lockdep_proc.c).
+fn lockdep_is_on(guest: &mut Guest) -> Result<()> {
+    let stats = guest.agent.read("/proc/lockdep_stats")?;
+    let line = stats.lines().find(|line| line.trim_start().starts_with("debug_locks:")).context("no debug_locks")?;
+    ensure!(line.trim_end().ends_with('1'), "lockdep is off: {line}");
+    Ok(())
+}
+
+fn kunit(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let (_, log) = guest.agent.dmesg(0)?;
+    let summary = ktap::summarize(&log);
+    ensure!(summary.failed.is_empty(), "failed: {:?}", summary.failed);
+    ensure!(summary.suites.iter().any(|suite| suite == "rust_doctests_kernel"), "suites: {:?}", summary.suites);
+    ensure!(summary.passed > 50, "only {} cases ran", summary.passed);
+    eprintln!("KUnit: {} cases passed, {} skipped, suites {:?}", summary.passed, summary.skipped, summary.suites);
+    Ok(())
+}
+
+fn sysctls(_: &Settings, guest: &mut Guest) -> Result<()> {
+    sysctl::takes_good_values(&mut guest.agent)?;
+    sysctl::refuses_malformed(&mut guest.agent)?;
+    sysctl::refuses_offsets(&mut guest.agent)?;
+    sysctl::stands_many_writers(&mut guest.agent)
+}
+
+fn resizing(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let target = format!("{DIR}/hugepages_target");
+    let before = guest.agent.read_number(&target)?;
+    let values = (0..8).map(|n| (before - n * 8).to_string()).collect();
+    let job = guest.agent.spawn(Worker::Writers { path: target.clone(), values, writers: 4, rounds: 10 })?;
+    for _ in 0..20 {
+        for name in guest.agent.list(DIR)? {
+            guest.agent.read(&format!("{DIR}/{name}"))?;
+        }
+    }
+    guest.agent.wait(job)?;
+    guest.agent.set(&target, &before.to_string())?;
+    std::thread::sleep(Duration::from_secs(5));
+    let pool = guest.agent.read_number("/proc/sys/vm/nr_hugepages")?;
+    ensure!(pool == before, "the pool has {pool} pages, the target is {before}");
+    Ok(())
+}
+
+/// Scans twice, because kmemleak reports only what is older than five seconds (mm/kmemleak.c).
+fn leaks(guest: &mut Guest) -> Result<String> {
+    const FILE: &str = "/sys/kernel/debug/kmemleak";
+    for _ in 0..2 {
+        guest.agent.set(FILE, "scan")?;
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    guest.agent.read(FILE)
+}
+
+fn cycles(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let path = module_path(guest)?;
+    let cycle = |times| Request::Cycle { path: path.clone(), name: NAME.to_owned(), times };
+    guest.agent.expect(&Request::DeleteModule { name: NAME.to_owned() })?;
+    // What is allocated once and kept by design is there after the first rounds.
+    guest.agent.expect(&cycle(10))?;
+    leaks(guest)?;
+    guest.agent.set("/sys/kernel/debug/kmemleak", "clear")?;
+    let before = procfs::slabs(&guest.agent.read("/proc/slabinfo")?);
+    let pool = guest.agent.read_number("/proc/sys/vm/nr_hugepages")?;
+
+    guest.agent.expect(&cycle(TIMES))?;
+
+    let found = leaks(guest)?;
+    ensure!(found.is_empty(), "kmemleak found:\n{found}");
+    let after = procfs::slabs(&guest.agent.read("/proc/slabinfo")?);
+    let grown: Vec<_> = after
+        .iter()
+        .map(|(name, &now)| (name, before.get(name).copied().unwrap_or_default(), now))
+        .filter(|&(_, then, now)| now >= then + u64::from(TIMES))
+        .collect();
+    ensure!(grown.is_empty(), "slab caches with an object more for each of {TIMES} rounds: {grown:?}");
+    ensure!(guest.agent.read_number("/proc/sys/vm/nr_hugepages")? == pool, "the pool has changed");
+    ensure!(!guest.agent.list("/proc/sys")?.contains(&"solana".to_owned()), "/proc/sys/solana stays");
+    Ok(())
+}
+
+fn cycles_with_writers(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let path = module_path(guest)?;
+    let values = ["20", "bad", "30"].map(str::to_owned).to_vec();
+    let file = format!("{DIR}/pressure_high");
+    let job = guest.agent.spawn(Worker::Writers { path: file, values, writers: 3, rounds: 2000 })?;
+    guest.agent.expect(&Request::Cycle { path: path.clone(), name: NAME.to_owned(), times: 40 })?;
+    let counts = guest.agent.wait(job)?;
+    ensure!(counts.contains("ok") || counts.contains("22"), "no write met the module: {counts}");
+    guest.agent.expect(&Request::LoadFile { path, parameters: String::new() }).map(drop)
+}
+
+fn still_watching(_: &Settings, guest: &mut Guest) -> Result<()> {
+    lockdep_is_on(guest)?;
+    let (_, log) = guest.agent.dmesg(0)?;
+    let found: Vec<&str> = log.lines().filter(|line| harness::console::judge(line).is_some()).collect();
+    ensure!(found.is_empty(), "reports: {found:?}");
+    Ok(())
+}

@@ -1,2 +1,204 @@
-//! x
-fn main() {}
+//! The module on a small guest: malformed writes, forged modules, the pool under real memory pressure.
+
+use anyhow::{Context as _, bail, ensure};
+use harness::agent::{Agent, EBADMSG, EKEYREJECTED};
+use harness::installer::Parts;
+use harness::machines::SMALL_POOL;
+use harness::procfs::module_names;
+use harness::protocol::{Request, Worker};
+use harness::scenario::Guest;
+use harness::settings::{OUT, Settings};
+use harness::sysctl::{self, DIR};
+use harness::vm::{Media, Vm};
+use harness::{Result, machines, scenario, signature};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+fn main() -> ExitCode {
+    let settings = Settings::from_env(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    scenario::run(
+        settings,
+        start,
+        &[
+            ("good_writes_are_taken", |_, guest| sysctl::takes_good_values(&mut guest.agent)),
+            ("malformed_writes_give_einval_and_change_nothing", |_, guest| sysctl::refuses_malformed(&mut guest.agent)),
+            ("writes_at_an_offset_give_einval_and_change_nothing", |_, guest| {
+                sysctl::refuses_offsets(&mut guest.agent)
+            }),
+            ("many_writers_at_once_are_kept_apart", |_, guest| sysctl::stands_many_writers(&mut guest.agent)),
+            ("a_written_target_resizes_the_pool", target_resizes),
+            ("unload_takes_the_files_away_and_the_signed_module_loads_again", unload_and_load),
+            ("a_module_with_one_bit_flipped_is_refused", flipped),
+            ("a_module_signed_with_another_key_is_refused", foreign_key),
+            ("a_module_without_a_signature_is_refused", unsigned),
+            ("the_pool_under_pressure", under_pressure),
+        ],
+    )
+}
+
+fn start(settings: &Settings) -> Result<Vm> {
+    let parts = Parts::unpack(&settings.sandbox, &settings.out, &settings.work.join("module-parts"))?;
+    let media = Media::Direct { kernel: parts.path("vmlinuz"), initramfs: parts.path("initramfs.xz") };
+    Vm::start(settings, "module", &machines::small(&parts.cmdline()?), &media, LIMIT)
+}
+
+fn number(agent: &mut Agent, name: &str) -> Result<u64> {
+    agent.read_number(&format!("{DIR}/{name}"))
+}
+
+/// Polls until `done`, which answers `None` to go on.
+fn until<T>(what: &str, limit: Duration, mut done: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = done()? {
+            return Ok(value);
+        }
+        if Instant::now() > end {
+            bail!("{what}: not within {limit:?}");
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn target_resizes(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let agent = &mut guest.agent;
+    for wanted in [SMALL_POOL - 100, SMALL_POOL] {
+        agent.set(&format!("{DIR}/hugepages_target"), &wanted.to_string())?;
+        until(&format!("a pool of {wanted} pages"), Duration::from_secs(60), || {
+            Ok((agent.read_number("/proc/sys/vm/nr_hugepages")? == wanted).then_some(()))
+        })?;
+        ensure!(number(agent, "hugepages_total")? == wanted, "hugepages_total differs from nr_hugepages");
+    }
+    Ok(())
+}
+
+/// The module as the image ships it.
+fn shipped(agent: &mut Agent) -> Result<Vec<u8>> {
+    let release = agent.read("/proc/sys/kernel/osrelease")?;
+    agent.read_bytes(&format!("/usr/lib/modules/{release}/extras/solana_optimizer.ko"))
+}
+
+fn unload_and_load(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let agent = &mut guest.agent;
+    let module = shipped(agent)?;
+    agent.expect(&Request::DeleteModule { name: "solana_optimizer".to_owned() })?;
+    let left = agent.list("/proc/sys")?;
+    ensure!(!left.contains(&"solana".to_owned()), "/proc/sys/solana stays after unloading");
+    ensure!(agent.load_module(&module)? == Ok(()), "the shipped module does not load again");
+    let modules = agent.read("/proc/modules")?;
+    ensure!(module_names(&modules).contains(&"solana_optimizer"), "loaded: {modules}");
+    ensure!(number(agent, "hugepages_target")? == SMALL_POOL, "the target is not the pool found");
+    Ok(())
+}
+
+/// The kernel must refuse `bytes` because of its signature, and say so.
+fn refused(agent: &mut Agent, bytes: &[u8], said: &str) -> Result<()> {
+    let (since, _) = agent.dmesg(0)?;
+    let outcome = agent.load_module(bytes)?;
+    ensure!(matches!(outcome, Err(EKEYREJECTED | EBADMSG)), "loading gave {outcome:?}");
+    let (_, log) = agent.dmesg(since)?;
+    ensure!(log.to_lowercase().contains(said), "the kernel's log lacks {said:?}:\n{log}");
+    Ok(())
+}
+
+fn flipped(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let module = shipped(&mut guest.agent)?;
+    let outcome = guest.agent.load_module(&signature::flip(&module)?)?;
+    ensure!(matches!(outcome, Err(EKEYREJECTED | EBADMSG)), "loading gave {outcome:?}");
+    Ok(())
+}
+
+fn foreign_key(settings: &Settings, guest: &mut Guest) -> Result<()> {
+    let module = shipped(&mut guest.agent)?;
+    let forged = signature::foreign(&settings.sandbox, &module, &settings.work.join("foreign-key"))?;
+    refused(&mut guest.agent, &forged, "module with unavailable key is rejected")
+}
+
+fn unsigned(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let module = shipped(&mut guest.agent)?;
+    refused(&mut guest.agent, signature::strip(&module)?, "unsigned module is rejected")
+}
+
+/// Pages that a process maps during the test, and pages it only reserves.
+const MAPPED: u64 = SMALL_POOL * 7 / 8;
+const FLOOR: u64 = SMALL_POOL - 3 * SMALL_POOL / 16;
+
+/// One run through all the rules, because each needs the pressure that the one before built up.
+fn under_pressure(_: &Settings, guest: &mut Guest) -> Result<()> {
+    let agent = &mut guest.agent;
+    agent.set(&format!("{DIR}/hugepages_floor"), &FLOOR.to_string())?;
+    let user =
+        Worker::HugePages { mount: "/dev/hugepages".to_owned(), bytes: MAPPED << 21, touch: false, seconds: 900 };
+    let user = agent.spawn(user)?;
+    let hog =
+        Worker::Hog { leave: 48 << 20, readers: 3, file: "/dev/nvme0n1".to_owned(), length: 3 << 30, seconds: 900 };
+    let hog = agent.spawn(hog)?;
+    let outcome = pressed(agent, user);
+    agent.kill(hog)?;
+    outcome?;
+    restored(agent)
+}
+
+fn pressed(agent: &mut Agent, user: u32) -> Result<()> {
+    high_pressure(agent)?;
+    stays("with dynamic=0", agent, SMALL_POOL, Duration::from_secs(20))?;
+    ensure!(number(agent, "shrinks_total")? == 0, "it shrank with dynamic=0");
+
+    agent.set(&format!("{DIR}/dynamic"), "1")?;
+    shrinks_to(agent, SMALL_POOL - SMALL_POOL / 16)?;
+    shrinks_to(agent, MAPPED)?;
+    stays("with all above it promised to a process", agent, MAPPED, Duration::from_secs(15))?;
+
+    agent.kill(user)?;
+    shrinks_to(agent, FLOOR)?;
+    high_pressure(agent)?;
+    stays("at its floor", agent, FLOOR, Duration::from_secs(15))?;
+    let last = agent.read(&format!("{DIR}/last_action"))?;
+    ensure!(last.starts_with("shrink node 0:") && last.contains("memory pressure"), "last_action is {last:?}");
+    Ok(())
+}
+
+fn high_pressure(agent: &mut Agent) -> Result<()> {
+    let high: f64 = agent.read(&format!("{DIR}/pressure_high"))?.parse()?;
+    until("memory pressure above pressure_high", Duration::from_secs(90), || {
+        let text = agent.read(&format!("{DIR}/memory_pressure"))?;
+        let pressure: f64 = text.parse().with_context(|| format!("memory_pressure is {text:?}"))?;
+        Ok((pressure >= high).then_some(()))
+    })
+}
+
+fn shrinks_to(agent: &mut Agent, pages: u64) -> Result<()> {
+    let mut last = number(agent, "hugepages_total")?;
+    until(&format!("a pool shrunk to {pages} pages"), Duration::from_secs(90), || {
+        let total = number(agent, "hugepages_total")?;
+        ensure!(total <= last, "the pool grew from {last} to {total} pages under pressure");
+        ensure!(total >= pages, "the pool shrank to {total}, below {pages}");
+        last = total;
+        Ok((total == pages).then_some(()))
+    })
+    .with_context(|| agent.read(&format!("{DIR}/decision")).unwrap_or_default())
+}
+
+fn stays(when: &str, agent: &mut Agent, pages: u64, how_long: Duration) -> Result<()> {
+    let end = Instant::now() + how_long;
+    while Instant::now() < end {
+        let total = agent.read_number("/proc/sys/vm/nr_hugepages")?;
+        ensure!(total == pages, "{when} the pool moved from {pages} to {total} pages");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
+}
+
+fn restored(agent: &mut Agent) -> Result<()> {
+    until("the pool back at its target", Duration::from_secs(240), || {
+        Ok((number(agent, "hugepages_total")? == SMALL_POOL).then_some(()))
+    })
+    .with_context(|| agent.read(&format!("{DIR}/decision")).unwrap_or_default())?;
+    let last = agent.read(&format!("{DIR}/last_action"))?;
+    ensure!(last.starts_with("restore node 0:") && last.contains("pressure gone"), "last_action is {last:?}");
+    ensure!(number(agent, "restores_total")? >= 3, "the pool did not come back in steps");
+    agent.set(&format!("{DIR}/dynamic"), "0")
+}

@@ -1,0 +1,48 @@
+//! The testbed applies what the default preset gives a real node's machine config; two files say it, this test holds them together.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Modules with their parameters and sysctls of a preset and of those it includes.
+fn preset(name: &str, modules: &mut BTreeMap<String, Vec<String>>, sysctls: &mut BTreeMap<String, String>) {
+    let text = std::fs::read_to_string(repository().join(format!("imager/presets/{name}.toml"))).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    for included in list("include") {
+        preset(included.as_str().unwrap(), modules, sysctls);
+    }
+    for module in list("module") {
+        let parameters = module.get("parameters").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+        let parameters = parameters.iter().map(|p| p.as_str().unwrap().to_owned()).collect();
+        modules.insert(module["name"].as_str().unwrap().to_owned(), parameters);
+    }
+    for sysctl in list("sysctl") {
+        sysctls.insert(sysctl["name"].as_str().unwrap().to_owned(), sysctl["value"].as_str().unwrap().to_owned());
+    }
+}
+
+#[test]
+fn the_testbed_applies_the_default_preset() {
+    let (mut modules, mut sysctls) = (BTreeMap::new(), BTreeMap::new());
+    preset("spec", &mut modules, &mut sysctls);
+    modules.insert("solana_optimizer".to_owned(), Vec::new());
+
+    let text = std::fs::read_to_string(repository().join("tests/guest/rootfs/etc/testbed.json")).unwrap();
+    let testbed: Json = serde_json::from_str(&text).unwrap();
+    let applied: BTreeMap<String, String> = serde_json::from_value(testbed["sysctls"].clone()).unwrap();
+    assert_eq!(applied, sysctls);
+    let loaded: BTreeMap<String, Vec<String>> = testbed["modules"].as_array().unwrap().iter().map(module).collect();
+    assert_eq!(loaded, modules);
+}
+
+fn module(entry: &Json) -> (String, Vec<String>) {
+    let parameters = entry.get("parameters").cloned().unwrap_or_else(|| Json::Array(Vec::new()));
+    (entry["name"].as_str().unwrap().to_owned(), serde_json::from_value(parameters).unwrap())
+}
