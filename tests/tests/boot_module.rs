@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use harness::agent::{Agent, EBADMSG, EKEYREJECTED};
 use harness::installer::Parts;
 use harness::machines::SMALL_POOL;
-use harness::procfs::module_names;
+use harness::procfs::{meminfo, module_names};
 use harness::protocol::{Request, Worker};
 use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
@@ -122,37 +122,44 @@ fn unsigned(_: &Settings, guest: &mut Guest) -> Result<()> {
     refused(&mut guest.agent, signature::strip(&module)?, "unsigned module is rejected")
 }
 
-/// Pages that a process maps during the test, and pages it only reserves.
-const MAPPED: u64 = SMALL_POOL * 7 / 8;
+/// Pages that processes hold during the test: half of them in use, half only reserved.
+const HELD: u64 = SMALL_POOL * 7 / 8;
 const FLOOR: u64 = SMALL_POOL - 3 * SMALL_POOL / 16;
 
 /// One run through all the rules, because each needs the pressure that the one before built up.
 fn under_pressure(_: &Settings, guest: &mut Guest) -> Result<()> {
     let agent = &mut guest.agent;
     agent.set(&format!("{DIR}/hugepages_floor"), &FLOOR.to_string())?;
-    let user =
-        Worker::HugePages { mount: "/dev/hugepages".to_owned(), bytes: MAPPED << 21, touch: false, seconds: 900 };
-    let user = agent.spawn(user)?;
+    let user = |touch| {
+        let mount = "/dev/hugepages".to_owned();
+        Worker::HugePages { mount, bytes: (HELD / 2) << 21, touch, seconds: 900 }
+    };
+    let users = [agent.spawn(user(true))?, agent.spawn(user(false))?];
     let hog =
         Worker::Hog { leave: 48 << 20, readers: 3, file: "/dev/nvme0n1".to_owned(), length: 3 << 30, seconds: 900 };
     let hog = agent.spawn(hog)?;
-    let outcome = pressed(agent, user);
+    let outcome = pressed(agent, users);
     agent.kill(hog)?;
     outcome?;
     restored(agent)
 }
 
-fn pressed(agent: &mut Agent, user: u32) -> Result<()> {
+fn pressed(agent: &mut Agent, users: [u32; 2]) -> Result<()> {
     high_pressure(agent)?;
+    let info = meminfo(&agent.read("/proc/meminfo")?);
+    let (used, reserved) = (info["HugePages_Total"] - info["HugePages_Free"], info["HugePages_Rsvd"]);
+    ensure!((used, reserved) == (HELD / 2, HELD / 2), "{used} pages are in use, {reserved} reserved");
     stays("with dynamic=0", agent, SMALL_POOL, Duration::from_secs(20))?;
     ensure!(number(agent, "shrinks_total")? == 0, "it shrank with dynamic=0");
 
     agent.set(&format!("{DIR}/dynamic"), "1")?;
     shrinks_to(agent, SMALL_POOL - SMALL_POOL / 16)?;
-    shrinks_to(agent, MAPPED)?;
-    stays("with all above it promised to a process", agent, MAPPED, Duration::from_secs(15))?;
+    shrinks_to(agent, HELD)?;
+    stays("with all of it in use or reserved", agent, HELD, Duration::from_secs(15))?;
 
-    agent.kill(user)?;
+    for user in users {
+        agent.kill(user)?;
+    }
     shrinks_to(agent, FLOOR)?;
     high_pressure(agent)?;
     stays("at its floor", agent, FLOOR, Duration::from_secs(15))?;
