@@ -135,7 +135,7 @@ mod tests {
             assert!(fragments.iter().any(|f| f.options().any(|o| o.to_string() == "CONFIG_RUST=y")), "{name}");
         }
         assert_eq!(Profile::load(ours(), "metal")?.base, Base::Upstream("talos-1.10.3".into()));
-        assert_eq!(Profile::load(ours(), "vm")?.base, Base::Target("allnoconfig"));
+        assert_eq!(Profile::load(ours(), "vm")?.base, Base::Target("allnoconfig".into()));
         Ok(())
     }
 
