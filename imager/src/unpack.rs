@@ -54,6 +54,12 @@ pub struct Listed {
     pub size: usize,
 }
 
+impl Listed {
+    pub(crate) fn new(part: usize, compression: Compression, member: &Member<'_>) -> Self {
+        Self { part, compression, path: member.path.to_owned(), mode: member.mode, size: member.content.len() }
+    }
+}
+
 /// Calls `visit` with every member of `image` in the order in which the kernel unpacks them.
 ///
 /// # Errors
@@ -133,8 +139,7 @@ fn read_all(reader: &mut dyn Read) -> Result<Vec<u8>, String> {
 pub fn list(image: &[u8]) -> Result<Vec<Listed>> {
     let mut out = Vec::new();
     walk(image, &mut |part, compression, member| {
-        let (path, mode, size) = (member.path.to_owned(), member.mode, member.content.len());
-        out.push(Listed { part, compression, path, mode, size });
+        out.push(Listed::new(part, compression, member));
         Ok(())
     })?;
     Ok(out)
