@@ -1,0 +1,150 @@
+//! `manifest.yaml`, which names an extension and the Talos versions it is for (siderolabs/talos, pkg/machinery/extensions/metadata.go).
+
+use std::path::Path;
+
+use common::{Class, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::range::Range;
+
+/// The whole file. Written in the order of the fields, so that one value gives one text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the format.
+    pub version: Format,
+    /// What Talos shows of the extension.
+    pub metadata: Metadata,
+}
+
+/// Version of the manifest's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    /// The only one that there is.
+    #[serde(rename = "v1alpha1")]
+    V1alpha1,
+}
+
+/// What the extension is; also goes into `extensions.yaml` of the initramfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metadata {
+    /// Its name.
+    pub name: String,
+    /// Its version, free text.
+    pub version: String,
+    /// Who made it.
+    pub author: String,
+    /// What it does.
+    pub description: String,
+    /// What it can be used with.
+    pub compatibility: Compatibility,
+    /// Anything more.
+    #[serde(default, rename = "extraInfo", skip_serializing_if = "Option::is_none")]
+    pub extra_info: Option<String>,
+}
+
+/// What an extension can be used with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compatibility {
+    /// Which Talos.
+    pub talos: Constraint,
+}
+
+/// A constraint on a version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Constraint {
+    /// A range as [`Range`] reads it; empty for any version.
+    pub version: String,
+}
+
+impl Manifest {
+    /// Parses the text of a manifest.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for unknown or missing keys, an empty name or version, and a range that Talos could not parse.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = |why: &dyn std::fmt::Display| {
+            Error::new(Class::BadInput, "the extension's manifest cannot be used")
+                .file("manifest.yaml")
+                .why(why)
+                .hint("it holds version: v1alpha1 and metadata with name, version, author, description, compatibility.talos.version")
+        };
+        let manifest: Self = serde_saphyr::from_str(text).map_err(|e| bad(&e))?;
+        let metadata = &manifest.metadata;
+        for (key, value) in [("name", &metadata.name), ("version", &metadata.version)] {
+            if value.trim().is_empty() {
+                return Err(bad(&format!("metadata.{key} is empty")));
+            }
+        }
+        Range::parse(&metadata.compatibility.talos.version).map_err(|e| bad(&e))?;
+        Ok(manifest)
+    }
+
+    /// Reads the manifest at `path`.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], and what the file system reports.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(&fs_err::read_to_string(path)?).map_err(|e| e.file(path))
+    }
+
+    /// The text of the manifest.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for text that YAML cannot hold.
+    pub fn emit(&self) -> Result<String> {
+        serde_saphyr::to_string(self)
+            .map_err(|e| Error::new(Class::BadInput, "cannot write the manifest as YAML").why(e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "version: v1alpha1
+metadata:
+  name: solana-optimizer
+  version: \"0.1.0\"
+  author: our-org
+  description: Tunes huge pages
+  compatibility:
+    talos:
+      version: \">= v1.10.0\"
+";
+
+    #[test]
+    fn what_is_read_is_written_the_same() {
+        let manifest = Manifest::parse(TEXT).unwrap();
+        assert_eq!(manifest.metadata.compatibility.talos.version, ">= v1.10.0");
+        assert_eq!(manifest.emit().unwrap(), TEXT);
+        let mut more = manifest;
+        more.metadata.description = "First line\nsecond: \"line\" # no comment\n".into();
+        more.metadata.version = "1.10".into();
+        more.metadata.extra_info = Some("yes".into());
+        assert_eq!(Manifest::parse(&more.emit().unwrap()).unwrap(), more);
+    }
+
+    #[test]
+    fn refuses_what_is_not_in_the_format() {
+        for (from, to, word) in [
+            ("v1alpha1", "v1alpha2", "v1alpha2"),
+            ("  author: our-org\n", "", "author"),
+            ("  author: our-org\n", "  author: our-org\n  licence: x\n", "licence"),
+            ("solana-optimizer", "\"\"", "metadata.name is empty"),
+            ("\"0.1.0\"", "\" \"", "metadata.version is empty"),
+            (">= v1.10.0", "^1.10", "^1.10"),
+            ("    talos:\n      version: \">= v1.10.0\"\n", "    kubernetes: {}\n", "kubernetes"),
+            ("version: v1alpha1\n", "version: v1alpha1\nversion: v1alpha1\n", "version"),
+        ] {
+            assert!(TEXT.contains(from), "{from}");
+            let error = Manifest::parse(&TEXT.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+        assert!(Manifest::parse("").is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! What a kernel module file says of itself: the release it was built for, and its signature.
+//!
+//! The trailer is that of `struct module_signature` (include/linux/module_signature.h): after the module come the PKCS#7 message,
+//! twelve bytes about it, and a line of text. Whether the signature is good only the kernel can say.
+
+use std::ops::Range;
+
+/// The line that ends a signed module (`MODULE_SIG_STRING`).
+const MAGIC: &[u8] = b"~Module signature appended~\n";
+/// Length of `struct module_signature`.
+const INFO: usize = 12;
+/// `PKEY_ID_PKCS7`.
+const PKCS7: u8 = 2;
+
+/// A module of the wanted release that carries a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The whole `vermagic` string.
+    pub vermagic: String,
+    /// Where the PKCS#7 message (DER) lies in the file; its `SignerInfo` names issuer and serial, or the key's identifier.
+    pub signature: Range<usize>,
+}
+
+impl Module {
+    /// Checks the module `bytes` against the kernel `release`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(bytes: &[u8], release: &str) -> Result<Self, String> {
+        if !bytes.starts_with(b"\x7fELF") {
+            return Err("it is no ELF file".to_owned());
+        }
+        let signature = signature(bytes)?;
+        let vermagic = vermagic(&bytes[..signature.start]).ok_or("it has no vermagic")?;
+        let built_for = vermagic.split(' ').next().unwrap_or_default();
+        if built_for != release {
+            return Err(format!("it was built for kernel {built_for}, not {release}"));
+        }
+        Ok(Self { vermagic, signature })
+    }
+}
+
+/// The value of `vermagic=` in the `.modinfo` section, where strings stand between NULs.
+fn vermagic(bytes: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\0vermagic=";
+    let start = bytes.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
+    let value = bytes[start..].split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(value).ok().map(str::to_owned)
+}
+
+fn signature(bytes: &[u8]) -> Result<Range<usize>, String> {
+    let unsigned = || "it is not signed".to_owned();
+    let rest = bytes.strip_suffix(MAGIC).ok_or_else(unsigned)?;
+    let (rest, info) = rest.split_last_chunk::<INFO>().ok_or("its signature is cut off")?;
+    let [algorithm, hash, kind, signer, key, _, _, _, length @ ..] = info;
+    if *kind != PKCS7 {
+        return Err(format!("its signature is of the unknown kind {kind}"));
+    }
+    if [algorithm, hash, signer, key] != [&0; 4] {
+        return Err("its signature has fields set that PKCS#7 leaves empty".to_owned());
+    }
+    let length = u32::from_be_bytes(*length) as usize;
+    let start = rest
+        .len()
+        .checked_sub(length)
+        .filter(|_| length > 0)
+        .ok_or("its signature is longer than the file, or empty")?;
+    // Every PKCS#7 message is a DER SEQUENCE.
+    if rest[start] != 0x30 {
+        return Err("its signature is no PKCS#7 message".to_owned());
+    }
+    Ok(start..rest.len())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const RELEASE: &str = "6.12.117-talos";
+
+    /// Looks like a signed module for `release`.
+    pub(crate) fn module(release: &str) -> Vec<u8> {
+        let mut bytes =
+            format!("\x7fELF....\0license=GPL\0vermagic={release} SMP preempt mod_unload \0name=x\0").into_bytes();
+        bytes.extend(trailer(b"\x30\x03abc", 2));
+        bytes
+    }
+
+    fn trailer(signature: &[u8], kind: u8) -> Vec<u8> {
+        let length = u32::try_from(signature.len()).unwrap().to_be_bytes();
+        [signature, &[0, 0, kind, 0, 0, 0, 0, 0], &length, MAGIC].concat()
+    }
+
+    #[test]
+    fn reads_release_and_signature() {
+        let bytes = module(RELEASE);
+        let read = Module::parse(&bytes, RELEASE).unwrap();
+        assert_eq!(read.vermagic, "6.12.117-talos SMP preempt mod_unload ");
+        assert_eq!(&bytes[read.signature], b"\x30\x03abc");
+    }
+
+    #[test]
+    fn refuses_other_kernels_and_bad_signatures() {
+        let good = module(RELEASE);
+        let elf = &good[..good.len() - MAGIC.len() - INFO - 5];
+        let with = |tail: &[u8]| [elf, tail].concat();
+        let mut odd = good.clone();
+        odd[good.len() - MAGIC.len() - INFO] = 1;
+        let mut long = good.clone();
+        long[good.len() - MAGIC.len() - 4] = 1;
+        for (bytes, word) in [
+            (module("6.12.117-talos2"), "6.12.117-talos2"),
+            (module("6.12.117"), "not 6.12.117-talos"),
+            (elf.to_vec(), "not signed"),
+            (good[..good.len() - 1].to_vec(), "not signed"),
+            (with(&trailer(b"", 2)), "empty"),
+            (with(&trailer(b"abc", 2)), "PKCS#7"),
+            (with(&trailer(b"\x30", 1)), "kind 1"),
+            (odd, "leaves empty"),
+            (long, "longer than the file"),
+            ([b"\x7fELF" as &[u8], MAGIC].concat(), "cut off"),
+            ([b"\x7fELF" as &[u8], &trailer(b"\x30", 2)].concat(), "no vermagic"),
+            (good[1..].to_vec(), "ELF"),
+            (Vec::new(), "ELF"),
+        ] {
+            let error = Module::parse(&bytes, RELEASE).unwrap_err();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which entries an extension image may hold (siderolabs/talos v1.10.3, pkg/machinery/extensions: load.go, validate.go, extensions.go).
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::{Class, Error, Result};
+
+use crate::violation::Violation;
+
+/// What every path but a directory's must begin with.
+pub const ALLOWED: [&str; 10] = [
+    "/etc/cri/conf.d",
+    "/usr/lib/firmware",
+    "/usr/lib/modules",
+    "/usr/lib/ld-linux-x86-64.so.2",
+    "/usr/bin/ldconfig",
+    "/usr/lib/udev/rules.d",
+    "/usr/local",
+    "/usr/share/glvnd",
+    "/usr/share/egl",
+    "/etc/vulkan",
+];
+
+/// Kind of a [`Found`] entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// Anything else.
+    Special,
+}
+
+/// An entry of an extension image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Path in the image, relative to its root.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Where it is on the host.
+    pub host: PathBuf,
+}
+
+/// Everything below `dir`, sorted by path, links not followed; `prefix` (empty or `some/dir/`) goes before every path.
+///
+/// # Errors
+/// What the file system reports, and [`Class::BadInput`] for a name that is not UTF-8.
+pub fn walk(dir: &Path, prefix: &str) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for item in fs_err::read_dir(dir)? {
+        let item = item?;
+        let Some(name) = item.file_name().to_str().map(str::to_owned) else {
+            return Err(Error::new(Class::BadInput, "a file name is not UTF-8")
+                .file(item.path())
+                .hint("rename the file"));
+        };
+        let meta = item.metadata()?;
+        let kind = match meta.file_type() {
+            kind if kind.is_dir() => Kind::Dir,
+            kind if kind.is_symlink() => Kind::Symlink,
+            kind if kind.is_file() => Kind::File,
+            _ => Kind::Special,
+        };
+        let path = format!("{prefix}{name}");
+        if kind == Kind::Dir {
+            found.extend(walk(&item.path(), &format!("{path}/"))?);
+        }
+        found.push(Found { path, kind, mode: meta.permissions().mode() & 0o7777, host: item.path() });
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// The rules on kinds, modes and places. The root must hold `manifest.yaml` and `rootfs/` and nothing else.
+#[must_use]
+pub fn check(found: &[Found]) -> Vec<Violation> {
+    let mut broken: Vec<_> = found.iter().flat_map(check_one).collect();
+    for (name, kind) in [("manifest.yaml", Kind::File), ("rootfs", Kind::Dir)] {
+        if !found.iter().any(|entry| entry.path == name && entry.kind == kind) {
+            let what = if kind == Kind::Dir { "directory" } else { "file" };
+            broken.push(Violation::new(name, format!("there is no such {what}"), "add it at the image's root"));
+        }
+    }
+    broken
+}
+
+fn check_one(entry: &Found) -> Vec<Violation> {
+    let mut broken = Vec::new();
+    let mut say = |problem: &str, fix: String| broken.push(Violation::new(&entry.path, problem, fix));
+    if entry.kind == Kind::Special {
+        say("it is a device, socket or named pipe", "keep files, directories and symbolic links only".to_owned());
+    }
+    // Talos means to check this but looks at bits that are never set; the mode of a link says nothing.
+    if entry.kind != Kind::Symlink && entry.mode & 0o002 != 0 {
+        say("it is world-writable", format!("chmod o-w (mode {:o})", entry.mode));
+    }
+    match entry.path.strip_prefix("rootfs") {
+        Some("") => {}
+        Some(path) if path.starts_with('/') => {
+            if entry.kind != Kind::Dir && !is_allowed(path) {
+                say("Talos allows no file here", format!("move it below one of {}", ALLOWED.join(", ")));
+            }
+        }
+        _ if entry.path == "manifest.yaml" => {}
+        _ => say("the root holds manifest.yaml and rootfs/ only", "move it below rootfs/, or remove it".to_owned()),
+    }
+    broken
+}
+
+/// Whether Talos takes a file at `path`, as seen from the booted system's root.
+///
+/// Talos compares beginnings of text, not of path components: `/usr/local-lib/x` passes. So it does here, for a stricter
+/// rule would refuse images that Talos takes.
+#[must_use]
+pub fn is_allowed(path: &str) -> bool {
+    ALLOWED.iter().any(|allowed| path.starts_with(allowed))
+}

@@ -1,0 +1,233 @@
+//! Each rule of Talos with an extension that breaks it, and extensions that break none.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use common::Class;
+use extension::paths::{ALLOWED, Found, Kind, check, is_allowed};
+use extension::{Manifest, Target, assemble, validate};
+use images::Entry;
+use proptest::prelude::*;
+
+const MANIFEST: &str = "version: v1alpha1
+metadata:
+  name: sample
+  version: 1.0.0
+  author: nobody
+  description: a sample
+  compatibility:
+    talos:
+      version: \">= v1.10.0\"
+";
+const KERNEL: &str = "6.12.117-talos";
+const SERVICE: &str = "name: hello\ncontainer: {entrypoint: ./hello}\nrestart: always\n";
+const MODULE: &str = "rootfs/usr/lib/modules/6.12.117-talos/extras/sample.ko";
+
+fn target() -> Target {
+    Target { talos: extension::range::talos_version("v1.10.3").unwrap(), kernel: KERNEL.to_owned() }
+}
+
+fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, content).unwrap();
+    path
+}
+
+fn module(release: &str) -> Vec<u8> {
+    let elf = format!("\x7fELF\0vermagic={release} SMP \0");
+    [elf.as_bytes(), b"\x30\x01x", &[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3], b"~Module signature appended~\n"].concat()
+}
+
+/// An extension that breaks no rule and has one of everything.
+fn good() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "manifest.yaml", MANIFEST);
+    put(dir.path(), MODULE, module(KERNEL));
+    put(dir.path(), "rootfs/usr/lib/modules/6.12.117-talos/modules.extra", "x");
+    put(dir.path(), "rootfs/usr/local/etc/containers/hello.yaml", SERVICE);
+    put(dir.path(), "rootfs/usr/local/lib/containers/hello/hello", "x");
+    put(dir.path(), "rootfs/etc/cri/conf.d/10-x.part", "x");
+    symlink("/usr/local/lib/ld.so", dir.path().join("rootfs/usr/lib/ld-linux-x86-64.so.2")).unwrap();
+    dir
+}
+
+#[test]
+fn a_good_extension_is_taken_whole() {
+    let dir = good();
+    let extension = validate(dir.path(), &target()).unwrap();
+    assert_eq!(extension.manifest.metadata.name, "sample");
+    assert_eq!(extension.services[0].name, "hello");
+    let module = &extension.modules["/usr/lib/modules/6.12.117-talos/extras/sample.ko"];
+    assert_eq!(module.vermagic, "6.12.117-talos SMP ");
+}
+
+/// Breaks one rule of a good extension; the error must name the path and these words.
+fn broken<T>(path: &str, words: &[&str], spoil: impl FnOnce(&Path) -> T) {
+    let dir = good();
+    spoil(dir.path());
+    let error = validate(dir.path(), &target()).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("for 1 reason(s)"), "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.contains(&format!("{path}: ")))
+        .unwrap_or_else(|| panic!("{path} is not named: {text}"));
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(text.contains(';'), "says not what to do: {line}");
+}
+
+#[test]
+fn the_root_holds_manifest_and_rootfs_only() {
+    broken("README", &["manifest.yaml and rootfs/ only"], |root| put(root, "README", "x"));
+    broken("rootfs2", &["manifest.yaml and rootfs/ only"], |root| fs::create_dir(root.join("rootfs2")).unwrap());
+    broken("manifest.yaml", &["no such file"], |root| fs::remove_file(root.join("manifest.yaml")).unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "manifest.yaml", MANIFEST);
+    let error = validate(dir.path(), &target()).unwrap_err();
+    assert!(error.to_string().contains("rootfs: there is no such directory"), "{error}");
+}
+
+#[test]
+fn the_manifest_is_sound_and_fits() {
+    let set = |from: &'static str, to: &'static str| {
+        move |root: &Path| put(root, "manifest.yaml", MANIFEST.replace(from, to))
+    };
+    broken("manifest.yaml", &["v2"], set("v1alpha1", "v2"));
+    broken("manifest.yaml", &["surname"], set("author", "surname"));
+    broken("manifest.yaml", &["it is for Talos >= v1.11.0, not 1.10.3"], set("v1.10.0", "v1.11.0"));
+    broken("manifest.yaml", &["no version range"], set(">= v1.10.0", "latest"));
+}
+
+#[test]
+fn only_files_directories_and_links_in_allowed_places() {
+    let path = "rootfs/usr/local/sock";
+    broken(path, &["device, socket or named pipe"], |root| {
+        std::os::unix::net::UnixListener::bind(root.join(path)).unwrap();
+        fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    });
+    broken("rootfs/boot/vmlinuz", &["allows no file here", "/usr/local"], |root| put(root, "rootfs/boot/vmlinuz", "x"));
+    broken("rootfs/usr/lib64/a.so", &["allows no file here"], |root| put(root, "rootfs/usr/lib64/a.so", "x"));
+    broken("rootfs/lib", &["allows no file here"], |root| symlink("usr/lib", root.join("rootfs/lib")).unwrap());
+    broken("rootfs/etc/cri/conf", &["allows no file here"], |root| put(root, "rootfs/etc/cri/conf", "x"));
+    let dir = good();
+    fs::create_dir(dir.path().join("rootfs/boot")).unwrap();
+    validate(dir.path(), &target()).expect("an empty directory may be anywhere");
+}
+
+#[test]
+fn nothing_is_world_writable() {
+    let set = |path: &'static str, mode| {
+        move |root: &Path| fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap()
+    };
+    broken(MODULE, &["world-writable", "chmod o-w", "646"], set(MODULE, 0o646));
+    broken("rootfs/usr/local", &["world-writable", "1777"], set("rootfs/usr/local", 0o1777));
+    broken("rootfs", &["world-writable"], set("rootfs", 0o777));
+    broken("manifest.yaml", &["world-writable"], set("manifest.yaml", 0o666));
+}
+
+#[test]
+fn services_are_sound() {
+    let path = "rootfs/usr/local/etc/containers/hello.yaml";
+    broken(path, &["differs from the file's"], |root| put(root, path, SERVICE.replace("hello\n", "other\n")));
+    broken(path, &["restart"], |root| put(root, path, SERVICE.replace("restart: always\n", "")));
+    broken(path, &["no root filesystem", "rootfs/usr/local/lib/containers/hello/"], |root| {
+        fs::remove_dir_all(root.join("rootfs/usr/local/lib/containers/hello")).unwrap();
+    });
+    broken(path, &["no regular file"], |root| {
+        fs::remove_file(root.join(path)).unwrap();
+        symlink("elsewhere", root.join(path)).unwrap();
+    });
+    let dir = good();
+    put(dir.path(), "rootfs/usr/local/etc/containers/notes.txt", "Talos passes over this");
+    validate(dir.path(), &target()).unwrap();
+}
+
+#[test]
+fn modules_are_built_for_this_kernel_and_signed() {
+    broken(MODULE, &["built for kernel 6.12.28-talos, not 6.12.117-talos", "sign it"], |root| {
+        put(root, MODULE, module("6.12.28-talos"))
+    });
+    broken(MODULE, &["not signed"], |root| {
+        let bytes = module(KERNEL);
+        put(root, MODULE, &bytes[..bytes.len() - 1]);
+    });
+    let other = "rootfs/usr/lib/modules/6.12.28-talos/a.ko";
+    broken(other, &["not below usr/lib/modules/6.12.117-talos"], |root| put(root, other, module(KERNEL)));
+    let packed = "rootfs/usr/lib/modules/6.12.117-talos/a.ko.zst";
+    broken(packed, &["compressed module"], |root| put(root, packed, "x"));
+}
+
+#[test]
+fn all_broken_rules_are_told_at_once() {
+    let dir = good();
+    put(dir.path(), "README", "x");
+    put(dir.path(), "rootfs/boot/vmlinuz", "x");
+    put(dir.path(), MODULE, module("6.1.0"));
+    put(dir.path(), "manifest.yaml", MANIFEST.replace("v1.10.0", "v2.0.0"));
+    let text = validate(dir.path(), &target()).unwrap_err().to_string();
+    assert!(text.contains("for 4 reason(s)"), "{text}");
+    for path in ["README", "rootfs/boot/vmlinuz", MODULE, "manifest.yaml"] {
+        assert!(text.contains(&format!("{path}: ")), "{path}: {text}");
+    }
+}
+
+#[test]
+fn assembling_makes_modes_regular() {
+    let dir = good();
+    let tool = put(dir.path(), "rootfs/usr/local/bin/tool", "x");
+    fs::set_permissions(tool, fs::Permissions::from_mode(0o4777)).unwrap();
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let files = assemble(&dir.path().join("rootfs"), &manifest, &target()).unwrap();
+    assert!(matches!(files.get("rootfs/usr/local/bin/tool"), Some(Entry::File { mode: 0o755, .. })));
+    assert!(matches!(files.get(MODULE), Some(Entry::File { mode: 0o644, .. })));
+    let top: Vec<_> = files.iter().map(|(path, _)| path).filter(|path| !path.contains('/')).collect();
+    assert_eq!(top, ["manifest.yaml", "rootfs"]);
+    let layer = |time| images::layer::write(&files, time, std::io::sink()).unwrap();
+    assert_eq!(layer(1), layer(1));
+}
+
+#[test]
+fn assembling_refuses_what_talos_would() {
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    for path in ["rootfs/boot/vmlinuz", "rootfs/usr/lib/modules/6.12.117-talos/unsigned.ko"] {
+        let dir = good();
+        put(dir.path(), path, "x");
+        let error = assemble(&dir.path().join("rootfs"), &manifest, &target()).unwrap_err();
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(error.to_string().contains(path), "{error}");
+    }
+    let newer = Target { talos: extension::range::talos_version("v1.9.0").unwrap(), ..target() };
+    let error = assemble(&good().path().join("rootfs"), &manifest, &newer).unwrap_err();
+    assert!(error.to_string().contains("it is for Talos >= v1.10.0, not 1.9.0"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Files are taken below an allowed path and nowhere else, directories everywhere, whatever the names are.
+    #[test]
+    fn places(allowed in prop::sample::select(&ALLOWED[..]), name in "[a-z.-]{1,8}(/[a-z.-]{1,8}){0,3}", cut in 1_usize..6) {
+        let found = |path: &str, kind| Found { path: format!("rootfs{path}"), kind, mode: 0o755, host: PathBuf::new() };
+        let root = [
+            Found { path: "manifest.yaml".into(), kind: Kind::File, mode: 0o644, host: PathBuf::new() },
+            Found { path: "rootfs".into(), kind: Kind::Dir, mode: 0o755, host: PathBuf::new() },
+        ];
+        let broken = |entry: Found| check(&[&root[..], &[entry]].concat()).len();
+        let inside = format!("{allowed}/{name}");
+        let outside = format!("/opt{inside}");
+        let short = &allowed[..allowed.len() - cut.min(allowed.len() - 2)];
+        prop_assert_eq!(broken(found(&inside, Kind::File)), 0);
+        prop_assert_eq!(broken(found(&inside, Kind::Symlink)), 0);
+        prop_assert_eq!(broken(found(&inside, Kind::Special)), 1);
+        prop_assert_eq!(broken(found(&outside, Kind::File)), 1);
+        prop_assert_eq!(broken(found(&outside, Kind::Dir)), 0);
+        prop_assert_eq!(broken(Found { mode: 0o757, ..found(&inside, Kind::File) }), 1);
+        prop_assert!(!is_allowed(short), "{}", short);
+    }
+}
