@@ -13,7 +13,7 @@ use crate::dotconfig::{DotConfig, Value};
 #[must_use]
 pub fn snapshot(profile: &str, resolved: &DotConfig) -> String {
     format!(
-        "# Resolved configuration of kernel profile {profile}, written by `solana-talos kernel snapshot`. Do not edit.\n{resolved}"
+        "# Resolved configuration of kernel profile {profile}, generated; a test compares it. Do not edit.\n{resolved}"
     )
 }
 
