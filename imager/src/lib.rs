@@ -15,6 +15,7 @@ pub mod os_release;
 pub mod pe;
 pub mod pe_append;
 pub mod preset;
+pub mod reference;
 pub mod squashfs;
 pub mod uki;
 pub mod unpack;
