@@ -66,20 +66,23 @@ impl Manifest {
     /// # Errors
     /// [`Class::BadInput`] for unknown or missing keys, an empty name or version, and a range that Talos could not parse.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: &dyn std::fmt::Display| {
+        Self::check(text).map_err(|why| {
             Error::new(Class::BadInput, "the extension's manifest cannot be used")
-                .file("manifest.yaml")
                 .why(why)
                 .hint("it holds version: v1alpha1 and metadata with name, version, author, description, compatibility.talos.version")
-        };
-        let manifest: Self = serde_saphyr::from_str(text).map_err(|e| bad(&e))?;
+        })
+    }
+
+    /// As [`Manifest::parse`], with the reason alone.
+    pub(crate) fn check(text: &str) -> Result<Self, String> {
+        let manifest: Self = yaml(text)?;
         let metadata = &manifest.metadata;
         for (key, value) in [("name", &metadata.name), ("version", &metadata.version)] {
             if value.trim().is_empty() {
-                return Err(bad(&format!("metadata.{key} is empty")));
+                return Err(format!("metadata.{key} is empty"));
             }
         }
-        Range::parse(&metadata.compatibility.talos.version).map_err(|e| bad(&e))?;
+        Range::check(&metadata.compatibility.talos.version)?;
         Ok(manifest)
     }
 
@@ -99,6 +102,15 @@ impl Manifest {
         serde_saphyr::to_string(self)
             .map_err(|e| Error::new(Class::BadInput, "cannot write the manifest as YAML").why(e))
     }
+}
+
+/// Parses YAML; the reason is one line, without the excerpt that would drown a list of reasons.
+pub(crate) fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_saphyr::from_str(text).map_err(|e| {
+        let text = e.to_string();
+        let line = text.lines().next().unwrap_or_default();
+        line.strip_prefix("error: ").unwrap_or(line).to_owned()
+    })
 }
 
 #[cfg(test)]

@@ -28,25 +28,24 @@ impl Range {
     /// # Errors
     /// [`Class::BadInput`] when Talos could not parse it, or could never satisfy it.
     pub fn parse(text: &str) -> Result<Self> {
+        Self::check(text).map_err(|why| Error::new(Class::BadInput, why).hint("write it like \">= v1.10.0\""))
+    }
+
+    /// As [`Range::parse`], with the reason alone.
+    pub(crate) fn check(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let bad = |why: String| {
-            Error::new(Class::BadInput, format!("{text:?} is no version range"))
-                .why(why)
-                .hint("write it like \">= v1.10.0\"")
-        };
-        let words = words(&without_v(text));
-        let groups = words.split(|word| word == "||");
-        let mut parsed = Vec::new();
-        for group in groups {
+        let bad = |why: String| format!("{text:?} is no version range: {why}");
+        let mut groups = Vec::new();
+        for group in words(&without_v(text)).split(|word| word == "||") {
             if group.is_empty() {
                 return Err(bad("a side of || is empty".to_owned()));
             }
-            let conditions = group.iter().map(|word| condition(word)).collect::<Result<Vec<_>, _>>().map_err(&bad)?;
-            parsed.push(conditions.concat());
+            let conditions = group.iter().map(|word| condition(word)).collect::<Result<Vec<_>, _>>().map_err(bad)?;
+            groups.push(conditions.concat());
         }
-        Ok(Self(parsed))
+        Ok(Self(groups))
     }
 
     /// Whether `version` satisfies the range. Its pre-release and build tags are ignored, as Talos does.

@@ -4,6 +4,8 @@
 
 use serde::Deserialize;
 
+use crate::manifest::yaml;
+
 /// Where the files are, in the booted system.
 pub const DIRECTORY: &str = "usr/local/etc/containers";
 /// Where the services' root filesystems are.
@@ -143,7 +145,7 @@ impl Service {
     /// # Errors
     /// Every rule that it breaks, in words.
     pub fn parse(text: &str, stem: &str) -> Result<Self, Vec<String>> {
-        let service: Self = serde_saphyr::from_str(text).map_err(|e| vec![e.to_string()])?;
+        let service: Self = yaml(text).map_err(|why| vec![why])?;
         let broken = service.broken(stem);
         if broken.is_empty() { Ok(service) } else { Err(broken) }
     }

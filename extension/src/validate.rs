@@ -42,9 +42,9 @@ pub fn validate(root: &Path, target: &Target) -> Result<Extension> {
     let mut broken = Vec::new();
     let mut manifest = None;
     if let Some(entry) = found.iter().find(|entry| entry.path == "manifest.yaml" && entry.kind == Kind::File) {
-        match Manifest::read(&entry.host) {
+        match Manifest::check(&fs_err::read_to_string(&entry.host)?) {
             Ok(read) => manifest = Some(read),
-            Err(e) => broken.push(Violation::new("manifest.yaml", e.to_string(), "correct it")),
+            Err(why) => broken.push(Violation::new("manifest.yaml", why, "correct it")),
         }
     }
     let checked = check(&found, manifest.as_ref(), target, broken)?;
@@ -80,8 +80,8 @@ pub(crate) fn check(
 
 fn incompatible(manifest: &Manifest, talos: &Version) -> Option<Violation> {
     let text = &manifest.metadata.compatibility.talos.version;
-    // A range that cannot be parsed was told when the manifest was read.
-    let range = Range::parse(text).ok()?;
+    // A manifest whose range cannot be parsed does not get this far.
+    let range = Range::check(text).ok()?;
     let problem = format!("it is for Talos {text}, not {talos}");
     (!range.holds(talos)).then(|| {
         Violation::new("manifest.yaml", problem, "change metadata.compatibility.talos.version, or the Talos version")

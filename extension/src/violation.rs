@@ -25,8 +25,7 @@ impl Violation {
     #[must_use]
     pub fn error(violations: &[Self]) -> Error {
         let lines: Vec<_> = violations.iter().map(Self::to_string).collect();
-        Error::new(Class::BadInput, format!("Talos would refuse this extension for {} reason(s)", lines.len()))
-            .why(lines.join("\n"))
+        Error::new(Class::BadInput, format!("the extension breaks {} rule(s)", lines.len())).why(lines.join("\n"))
     }
 }
 

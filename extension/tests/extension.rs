@@ -71,7 +71,7 @@ fn broken<T>(path: &str, words: &[&str], spoil: impl FnOnce(&Path) -> T) {
     let error = validate(dir.path(), &target()).unwrap_err();
     assert_eq!(error.class(), Class::BadInput, "{error}");
     let text = error.to_string();
-    assert!(text.contains("for 1 reason(s)"), "{text}");
+    assert!(text.contains("breaks 1 rule(s)"), "{text}");
     let line = text
         .lines()
         .find(|line| line.contains(&format!("{path}: ")))
@@ -171,7 +171,7 @@ fn all_broken_rules_are_told_at_once() {
     put(dir.path(), MODULE, module("6.1.0"));
     put(dir.path(), "manifest.yaml", MANIFEST.replace("v1.10.0", "v2.0.0"));
     let text = validate(dir.path(), &target()).unwrap_err().to_string();
-    assert!(text.contains("for 4 reason(s)"), "{text}");
+    assert!(text.contains("breaks 4 rule(s)"), "{text}");
     for path in ["README", "rootfs/boot/vmlinuz", MODULE, "manifest.yaml"] {
         assert!(text.contains(&format!("{path}: ")), "{path}: {text}");
     }
