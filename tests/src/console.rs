@@ -32,6 +32,9 @@ const FAULTS: &[&str] = &[
     "INFO: task ",
 ];
 
+/// What firmware and loader say when they cannot go on, behind terminal sequences.
+const FIRMWARE: &[&str] = &["!!!! X64 Exception", "Bad kernel image", "No bootable option or device was found"];
+
 /// What a console line says about the machine's end, if anything.
 #[must_use]
 pub fn judge(line: &str) -> Option<End> {
@@ -39,7 +42,8 @@ pub fn judge(line: &str) -> Option<End> {
     if text.starts_with("Kernel panic - not syncing") {
         return Some(End::Panic(text.to_owned()));
     }
-    FAULTS.iter().any(|fault| text.starts_with(fault)).then(|| End::Fault(text.to_owned()))
+    let fault = FAULTS.iter().any(|fault| text.starts_with(fault)) || FIRMWARE.iter().any(|fault| text.contains(fault));
+    fault.then(|| End::Fault(text.to_owned()))
 }
 
 /// The line without terminal sequences and without the kernel's `[  1.234567][ T1]` stamps.
@@ -71,6 +75,7 @@ mod tests {
             "[   12.1][  T33] BUG: KASAN: slab-use-after-free in x+0x1/0x2",
             "[   12.1] BUG: sleeping function called from invalid context at mm/x.c:1",
             "WARNING: possible circular locking dependency detected",
+            "\u{1b}[0m\u{1b}[37m\u{1b}[40m!!!! X64 Exception Type - 0D(#GP - General Protection)  CPU Apic ID - 00000000 !!!!",
             "[   12.1] Oops: general protection fault, probably for non-canonical address",
         ] {
             assert!(matches!(judge(line), Some(End::Fault(_))), "{line}");

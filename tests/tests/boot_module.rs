@@ -124,27 +124,30 @@ fn unsigned(_: &Settings, guest: &mut Guest) -> Result<()> {
 
 /// Pages that processes hold during the test: half of them in use, half only reserved.
 const HELD: u64 = SMALL_POOL * 7 / 8;
+const HUGE: u64 = 2 << 20;
+const PROMISE: &str = "/run/promise";
 const FLOOR: u64 = SMALL_POOL - 3 * SMALL_POOL / 16;
 
 /// One run through all the rules, because each needs the pressure that the one before built up.
 fn under_pressure(_: &Settings, guest: &mut Guest) -> Result<()> {
     let agent = &mut guest.agent;
     agent.set(&format!("{DIR}/hugepages_floor"), &FLOOR.to_string())?;
-    let user = |touch| {
-        let mount = "/dev/hugepages".to_owned();
-        Worker::HugePages { mount, bytes: (HELD / 2) << 21, touch, seconds: 900 }
-    };
-    let users = [agent.spawn(user(true))?, agent.spawn(user(false))?];
+    let user =
+        Worker::HugePages { mount: "/dev/hugepages".to_owned(), bytes: HELD / 2 * HUGE, touch: true, seconds: 900 };
+    let user = agent.spawn(user)?;
+    // A mount's min_size is a promise too: its pages are counted as reserved.
+    let options = format!("pagesize=2M,min_size={}", HELD / 2 * HUGE);
+    agent.expect(&Request::Mount { kind: "hugetlbfs".to_owned(), target: PROMISE.to_owned(), options })?;
     let hog =
         Worker::Hog { leave: 48 << 20, readers: 3, file: "/dev/nvme0n1".to_owned(), length: 3 << 30, seconds: 900 };
     let hog = agent.spawn(hog)?;
-    let outcome = pressed(agent, users);
+    let outcome = pressed(agent, user);
     agent.kill(hog)?;
     outcome?;
     restored(agent)
 }
 
-fn pressed(agent: &mut Agent, users: [u32; 2]) -> Result<()> {
+fn pressed(agent: &mut Agent, user: u32) -> Result<()> {
     high_pressure(agent)?;
     let info = meminfo(&agent.read("/proc/meminfo")?);
     let (used, reserved) = (info["HugePages_Total"] - info["HugePages_Free"], info["HugePages_Rsvd"]);
@@ -157,9 +160,8 @@ fn pressed(agent: &mut Agent, users: [u32; 2]) -> Result<()> {
     shrinks_to(agent, HELD)?;
     stays("with all of it in use or reserved", agent, HELD, Duration::from_secs(15))?;
 
-    for user in users {
-        agent.kill(user)?;
-    }
+    agent.kill(user)?;
+    agent.expect(&Request::Unmount { target: PROMISE.to_owned() })?;
     shrinks_to(agent, FLOOR)?;
     high_pressure(agent)?;
     stays("at its floor", agent, FLOOR, Duration::from_secs(15))?;

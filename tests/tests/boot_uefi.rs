@@ -182,8 +182,10 @@ fn target(_: &Settings, guest: &mut Guest) -> Result<()> {
 }
 
 fn numa_balancing(_: &Settings, guest: &mut Guest) -> Result<()> {
-    let (_, log) = guest.agent.dmesg(0)?;
-    ensure!(!log.contains("Unable to parse numa_balancing"), "the kernel did not understand numa_balancing=1");
+    ensure!(
+        !guest.vm.console().contains("Unable to parse numa_balancing"),
+        "the kernel did not understand numa_balancing=1"
+    );
     let nodes = guest.agent.read("/sys/devices/system/node/online")?;
     ensure!(nodes == "0-1", "nodes: {nodes}");
     let (kernel, ours) = ("/proc/sys/kernel/numa_balancing", "/proc/sys/solana/numa_balancing");

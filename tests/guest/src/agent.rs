@@ -110,10 +110,6 @@ impl Agent {
                 json!({ "next": next, "text": text })
             }
             Request::Panic => json!(std::fs::write("/proc/sysrq-trigger", "c")?),
-            Request::Poweroff => {
-                rustix::fs::sync();
-                json!(rustix::system::reboot(rustix::system::RebootCommand::PowerOff)?)
-            }
         };
         Ok(Reply::Ok(value))
     }

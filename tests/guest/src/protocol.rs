@@ -113,8 +113,6 @@ pub enum Request {
     },
     /// Panics the kernel through sysrq. No reply.
     Panic,
-    /// Turns the machine off. No reply.
-    Poweroff,
 }
 
 /// A background process of the guest.
