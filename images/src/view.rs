@@ -116,6 +116,9 @@ impl View {
         if self.nodes.get(&real).is_some_and(|node| node.kind != Kind::Dir) {
             return Err(refused(format!("{path} is used as a directory and is none")));
         }
+        if real.split('/').any(|part| part.starts_with(".wh.")) {
+            return Err(refused(format!("{path} leads through a whiteout")));
+        }
         self.add_parents(&format!("{real}/"), layer);
         if self.text > TEXT_LIMIT {
             return Err(refused(format!("its paths take more than {TEXT_LIMIT} bytes")));
