@@ -69,8 +69,7 @@ impl Pool {
     /// Returns how many of the free pages are promised to a mapping or a mount.
     pub fn reserved(self) -> usize {
         // SAFETY: The function only reads a variable.
-        let reserved = unsafe { bindings::hugetlb_pool_reserved() };
-        reserved as usize
+        unsafe { bindings::hugetlb_pool_reserved() }
     }
 
     /// Returns the share of node `nid`, or [`None`] if there is no such node or it has no memory.
@@ -80,9 +79,9 @@ impl Pool {
         // SAFETY: The function takes any number, and the pointer is valid for writes.
         to_result(unsafe { bindings::hugetlb_pool_node(nid, &mut share) }).ok()?;
         Some(NodeShare {
-            total: share.total as usize,
-            free: share.free as usize,
-            surplus: share.surplus as usize,
+            total: share.total,
+            free: share.free,
+            surplus: share.surplus,
         })
     }
 
@@ -104,13 +103,12 @@ impl Pool {
 
     fn resize_at(self, nid: i32, pages: usize) -> Result {
         // SAFETY: The function takes any numbers. Sleeping is allowed, as the callers say.
-        to_result(unsafe { bindings::hugetlb_pool_resize(nid, pages as _) })
+        to_result(unsafe { bindings::hugetlb_pool_resize(nid, pages) })
     }
 }
 
 /// The size of a huge page in bytes; 0 if there is no pool that can be resized.
 fn page_size() -> usize {
     // SAFETY: The function only reads variables that do not change after boot.
-    let size = unsafe { bindings::hugetlb_pool_page_size() };
-    size as usize
+    unsafe { bindings::hugetlb_pool_page_size() }
 }

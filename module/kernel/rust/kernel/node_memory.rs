@@ -42,9 +42,9 @@ impl NodeMemory {
             return None;
         }
         Some(Self {
-            total: total as usize,
-            free: free as usize,
-            file_cache: file as usize,
+            total,
+            free,
+            file_cache: file,
         })
     }
 }
