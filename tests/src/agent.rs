@@ -6,6 +6,7 @@ use crate::{Result, hex};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,13 +35,16 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Connects and waits for the first answer.
+    /// Connects to `agent.sock` in the machine's directory and waits for the first answer.
     ///
     /// # Errors
     /// The machine ended first.
-    pub fn connect(socket: &Path, monitor: Arc<Monitor>) -> Result<Self> {
+    pub fn connect(dir: &Path, monitor: Arc<Monitor>) -> Result<Self> {
+        // A socket's path may have 107 bytes only; this one is short wherever the checkout lies.
+        let dir = fs_err::File::open(dir)?;
+        let socket = format!("/proc/self/fd/{}/agent.sock", dir.as_raw_fd());
         let stream = loop {
-            match UnixStream::connect(socket) {
+            match UnixStream::connect(&socket) {
                 Ok(stream) => break stream,
                 Err(err) if monitor.end().is_some() => return Err(err).context("no agent: the machine ended"),
                 Err(_) => std::thread::sleep(Duration::from_millis(50)),

@@ -23,7 +23,8 @@ pub const WRITABLE: &[(&str, &str)] = &[
 /// What no file takes: empty, blank, signed, text, other bases, two values, beyond 64 bits, long, foreign bytes.
 #[must_use]
 pub fn malformed() -> Vec<Vec<u8>> {
-    let short: [&[u8]; 18] = [
+    let short: [&[u8]; 19] = [
+        b"",
         b"\n",
         b" ",
         b"-1",

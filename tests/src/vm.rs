@@ -114,8 +114,7 @@ impl Vm {
     /// # Errors
     /// The machine ended before, with the reason and the end of its log.
     pub fn agent(&self) -> Result<Agent> {
-        Agent::connect(&self.dir.join("agent.sock"), Arc::clone(&self.monitor))
-            .map_err(|err| err.context(self.summary()))
+        Agent::connect(&self.dir, Arc::clone(&self.monitor)).map_err(|err| err.context(self.summary()))
     }
 
     /// Waits until the machine has ended.
