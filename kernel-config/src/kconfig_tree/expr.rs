@@ -154,11 +154,19 @@ impl fmt::Display for Expr {
     }
 }
 
+/// Bounds of an expression, far above what any Kconfig file has; they keep the recursion shallow.
+const MAX_NESTED: usize = 200;
+const MAX_LEN: usize = 4000;
+
 /// Reads a whole expression.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn parse(text: &str) -> Result<Expr, String> {
+    let nested = text.bytes().filter(|b| matches!(b, b'(' | b'!')).count();
+    if nested > MAX_NESTED || text.len() > MAX_LEN {
+        return Err("the expression is too long or nested too deeply".to_owned());
+    }
     let mut parser = Parser { rest: text.trim_start() };
     let expr = parser.or()?;
     match parser.rest {
@@ -307,6 +315,8 @@ mod tests {
         for text in ["", "A &&", "(A", "A)", "A B", "$(x", "\"a", "A =", "&"] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert!(parse(&"(".repeat(100_000)).is_err() && parse(&"!".repeat(100_000)).is_err());
+        assert!(parse(&"A && ".repeat(100_000)).is_err());
     }
 
     proptest! {

@@ -104,6 +104,12 @@ impl Tree {
         parse::read(files, srcarch)
     }
 
+    /// Whether any Kconfig file defines `symbol` (without `CONFIG_`).
+    #[must_use]
+    pub fn knows(&self, symbol: &str) -> bool {
+        self.symbols.contains_key(symbol)
+    }
+
     /// Number of symbols.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::Result;
+use proptest::prelude::*;
 
 use crate::check::Dropped;
 use crate::dotconfig::{DotConfig, Value, parse_line};
 use crate::kconfig_tree::{Dir, Tree};
+use crate::profile::Profile;
 
 const ROOT: &str = r#"
 mainmenu "Linux"
@@ -182,6 +184,35 @@ fn a_tree_it_cannot_read_is_an_error() {
         let error = Tree::read(&BTreeMap::from([("Kconfig", text)]), "x86").expect_err(text);
         assert!(error.to_string().contains(why), "{text}: {error}");
     }
+}
+
+proptest! {
+    #[test]
+    fn no_tree_makes_it_panic(text in "((config|if|endif|menu|choice|help|depends on|select|range|bool|\t|\n|A|B| |\"|'|\\(|\\$|&&|!|#|\\\\){0,3}\n?){0,40}") {
+        let files = BTreeMap::from([("Kconfig", text.as_str())]);
+        if let Ok(tree) = Tree::read(&files, "x86") {
+            let dropped = Dropped { symbol: "A".into(), asked: Value::Yes, got: Value::No, at: "f:1".into() };
+            prop_assert!(!tree.explain(&dropped, &DotConfig::default()).is_empty());
+        }
+    }
+}
+
+/// Every option our fragments name exists in the real tree: one that is asked to be off and does not exist would pass unseen.
+#[test]
+fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
+    let Some(source) = std::env::var_os("KERNEL_SOURCE").map(PathBuf::from) else {
+        eprintln!("SKIPPED: KERNEL_SOURCE is not set");
+        return Ok(());
+    };
+    let (tree, ours) = (Tree::read(&Dir(source), "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
+    for name in Profile::names(ours)? {
+        for fragment in Profile::load(ours, &name)?.load_fragments(ours)? {
+            let unknown: Vec<&str> =
+                fragment.options().map(|o| o.symbol.as_str()).filter(|symbol| !tree.knows(symbol)).collect();
+            assert!(unknown.is_empty(), "{}: {unknown:?}", fragment.file);
+        }
+    }
+    Ok(())
 }
 
 /// The real tree and upstream's configuration, when the two are at hand:
