@@ -82,10 +82,10 @@ fn draw(svg: &mut String, panel: &Panel, top: u64, run: &Run) {
         let _ = writeln!(svg, "<line class=\"g\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at}\" y2=\"{at}\"/>");
         let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{label}</text>", LEFT - 6, at + 4);
     }
-    for (value, name) in &panel.levels {
+    for (index, (value, name)) in (0..).zip(&panel.levels) {
         let at = y(*value);
         let _ = writeln!(svg, "<line class=\"l\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{at}\" y2=\"{at}\"/>");
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">{name}</text>", right + 4, at + 4);
+        let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">{name}</text>", right + 4, at + 8 * index);
     }
     let end = run.controlled.last().map_or(1, |moment| moment.second.max(1));
     for (class, moments) in [("a", &run.left_alone), ("c", &run.controlled)] {
