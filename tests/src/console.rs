@@ -16,7 +16,7 @@ pub enum End {
 }
 
 /// Beginnings of messages after which nothing the machine does is worth anything (lib/bug.c, mm/kasan/report.c, kernel/locking/lockdep.c,
-/// arch/x86/kernel/dumpstack.c, lib/ubsan.c, kernel/rcu/tree_stall.h).
+/// arch/x86/kernel/dumpstack.c, lib/ubsan.c, kernel/rcu/tree_stall.h, kernel/watchdog.c).
 const FAULTS: &[&str] = &[
     "BUG: ",
     "kernel BUG at",
@@ -28,7 +28,8 @@ const FAULTS: &[&str] = &[
     "WARNING: inconsistent lock state",
     "WARNING: suspicious RCU usage",
     "rust_kernel: panicked at",
-    "INFO: rcu_",
+    "rcu: INFO: ",
+    "watchdog: BUG: ",
     "INFO: task ",
 ];
 

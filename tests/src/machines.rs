@@ -12,6 +12,7 @@ pub fn node() -> Machine {
     Machine {
         boot: Boot::Uefi { extra: format!("{TEST_WORDS} init_on_alloc=0") },
         nodes_mib: vec![64 << 10, 64 << 10],
+        node_cpus: 1,
         nvme_mib: vec![1024],
         igb: true,
     }
@@ -24,7 +25,7 @@ pub const SMALL_POOL: u64 = 1024;
 #[must_use]
 pub fn small(shipped_cmdline: &str) -> Machine {
     let cmdline = with_words(shipped_cmdline, &format!("{TEST_WORDS} hugepages={SMALL_POOL}"));
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![4096], nvme_mib: vec![4096], igb: false }
+    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![4096], node_cpus: 2, nvme_mib: vec![4096], igb: false }
 }
 
 /// The guest for the debug kernel: two nodes, a small pool, room for KASAN's shadow and for the log of the doctests.
@@ -32,14 +33,20 @@ pub fn small(shipped_cmdline: &str) -> Machine {
 pub fn debug() -> Machine {
     let cmdline =
         format!("slab_nomerge pti=on printk.devkmsg=on log_buf_len=4M hugepagesz=2M hugepages=128 {TEST_WORDS}");
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![1536, 1536], nvme_mib: Vec::new(), igb: false }
+    Machine {
+        boot: Boot::Direct { cmdline },
+        nodes_mib: vec![1536, 1536],
+        node_cpus: 1,
+        nvme_mib: Vec::new(),
+        igb: false,
+    }
 }
 
 /// A guest that only has to come up.
 #[must_use]
 pub fn minimal(cmdline: &str) -> Machine {
     let cmdline = format!("{cmdline} {TEST_WORDS}");
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![1024], nvme_mib: Vec::new(), igb: false }
+    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![1024], node_cpus: 2, nvme_mib: Vec::new(), igb: false }
 }
 
 /// `cmdline` with `words`, each in place of the words of the same key.

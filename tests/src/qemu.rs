@@ -33,8 +33,10 @@ pub enum Boot {
 pub struct Machine {
     /// How it starts.
     pub boot: Boot,
-    /// Memory of each NUMA node in MiB; every node has one CPU.
+    /// Memory of each NUMA node in MiB.
     pub nodes_mib: Vec<u32>,
+    /// CPUs of each node.
+    pub node_cpus: u32,
     /// Sizes of NVMe disks in MiB, `disk<n>.img` in [`RUN`].
     pub nvme_mib: Vec<u64>,
     /// An igb network card behind a PCIe root port; it has seven SR-IOV virtual functions.
@@ -47,7 +49,7 @@ impl Machine {
     pub fn arguments(&self) -> Vec<String> {
         let mut args = vec!["qemu-system-x86_64".to_owned()];
         args.extend(base());
-        args.extend(memory(&self.nodes_mib));
+        args.extend(nodes(&self.nodes_mib, self.node_cpus));
         args.extend(console_and_agent());
         args.extend(match &self.boot {
             Boot::Direct { cmdline } => direct(cmdline),
@@ -74,14 +76,15 @@ fn base() -> Vec<String> {
 }
 
 /// One node after the other, memory not reserved on the host: a 128 GiB guest needs only what it touches.
-fn memory(nodes_mib: &[u32]) -> Vec<String> {
+fn nodes(nodes_mib: &[u32], cpus: u32) -> Vec<String> {
     let total: u64 = nodes_mib.iter().map(|&mib| u64::from(mib)).sum();
-    let count = nodes_mib.len();
-    let mut args =
-        vec!["-m".to_owned(), format!("{total}M"), "-smp".to_owned(), format!("{count},sockets={count},cores=1")];
-    for (node, mib) in nodes_mib.iter().enumerate() {
+    let count = u32::try_from(nodes_mib.len()).unwrap_or(u32::MAX);
+    let smp = format!("{},sockets={count},cores={cpus}", count * cpus);
+    let mut args = vec!["-m".to_owned(), format!("{total}M"), "-smp".to_owned(), smp];
+    for (node, mib) in (0..).zip(nodes_mib) {
+        let (first, last) = (node * cpus, (node + 1) * cpus - 1);
         args.extend(["-object".to_owned(), format!("memory-backend-ram,id=ram{node},size={mib}M,reserve=off")]);
-        args.extend(["-numa".to_owned(), format!("node,nodeid={node},cpus={node},memdev=ram{node}")]);
+        args.extend(["-numa".to_owned(), format!("node,nodeid={node},cpus={first}-{last},memdev=ram{node}")]);
     }
     args
 }
@@ -126,7 +129,7 @@ mod tests {
     use super::*;
 
     fn machine(boot: Boot) -> Machine {
-        Machine { boot, nodes_mib: vec![65536, 65536], nvme_mib: vec![64], igb: true }
+        Machine { boot, nodes_mib: vec![65536, 65536], node_cpus: 1, nvme_mib: vec![64], igb: true }
     }
 
     #[test]
@@ -134,7 +137,9 @@ mod tests {
         let line = machine(Boot::Direct { cmdline: "a=1 b".to_owned() }).arguments().join(" ");
         assert!(line.contains("-m 131072M -smp 2,sockets=2,cores=1"), "{line}");
         assert!(
-            line.contains("memory-backend-ram,id=ram1,size=65536M,reserve=off -numa node,nodeid=1,cpus=1,memdev=ram1"),
+            line.contains(
+                "memory-backend-ram,id=ram1,size=65536M,reserve=off -numa node,nodeid=1,cpus=1-1,memdev=ram1"
+            ),
             "{line}"
         );
         assert!(line.contains("-append a=1 b"), "{line}");
