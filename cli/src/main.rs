@@ -23,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build everything: kernel, module, extension, installer
+    Build(commands::build::Options),
     /// The kernel alone: resolve, compare with the snapshot, build
     Kernel(commands::kernel::Options),
     /// The pinned toolchain: make it, show it, record its versions
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(cli.global)?;
     match cli.command {
+        Command::Build(options) => commands::build::run(&context, &options),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
     }

@@ -9,13 +9,16 @@ use common::stage::{Finished, Leftover};
 use crate::compile::Kernel;
 use crate::forge::{Forge, OBJ, SRC};
 
-/// Builds below /build/out and leaves only the stripped, unsigned `<name>.ko` there.
+/// Leaves nothing but the stripped module, below `root/`, where an extension wants it.
 const COLLECT: &str = r#"
-llvm-strip --strip-debug "/build/module/$1.ko" -o "/build/out/$1.ko"
+extras="/build/out/root/usr/lib/modules/$2/extras"
+mkdir -p "$extras"
+llvm-strip --strip-debug "/build/module/$1.ko" -o "$extras/$1.ko"
 rm -rf /build/out/tree
 "#;
 
-/// The module `name` of the directory `module`, as the stripped and unsigned `<name>.ko` in the stage's directory.
+/// The module `name` of the directory `module`, stripped and unsigned, as `root/usr/lib/modules/<release>/extras/<name>.ko` in the
+/// stage's directory.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
@@ -41,6 +44,6 @@ pub fn build(forge: &Forge<'_>, source: &Finished, kernel: &Kernel, module: &Pat
                 .write(&tree, "/build/module")
         };
         forge.sandbox.run(&inside(make), line)?;
-        forge.sandbox.run(&inside(Run::script(COLLECT, &[name])), line)
+        forge.sandbox.run(&inside(Run::script(COLLECT, &[name, &kernel.release])), line)
     })
 }

@@ -61,16 +61,22 @@ fn restrict(path: &Path, mode: u32) -> Result<()> {
         .map_err(|e| Error::io("cannot protect a private key", path, &e))
 }
 
-/// Copies every module below /build/in, in the order of names, and signs the copy.
+/// Copies the tree /build/in, signs every module of the copy in the order of names, and tells depmod about a kernel's own.
 const SIGN: &str = r#"
 mkdir /build/out/signed
 cp -R /build/in/. /build/out/signed/
-find /build/out/signed -name '*.ko' | LC_ALL=C sort | while read -r module; do
+find /build/out/signed -name '*.ko' | sort | while read -r module; do
     /build/obj/scripts/sign-file sha512 /build/keys/module.key.pem /build/keys/module.crt.pem "$module"
 done
+if [ -d /build/out/signed/lib ]; then
+    depmod --all --basedir /build/out/signed "$1"
+    mkdir /build/out/signed/usr
+    mv /build/out/signed/lib /build/out/signed/usr/lib
+fi
 "#;
 
-/// A copy of the tree `modules`, as `signed/` in the stage's directory, in which every `*.ko` is signed with `key`.
+/// A copy of the tree `modules`, as `signed/` in the stage's directory, in which every `*.ko` is signed with `key`. Modules end up below
+/// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get their `modules.dep`.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] when sign-file fails.
@@ -87,7 +93,7 @@ pub fn sign_tree(
         .with("certificate", Sha256::of_file(&key.certificate)?.to_string())
         .with("recipe", SIGN);
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let run = Run::script(SIGN, &[])
+        let run = Run::script(SIGN, &[&kernel.release])
             .read(modules, "/build/in")
             .read(&kernel.objects(), OBJ)
             .read(&key.private, "/build/keys/module.key.pem")

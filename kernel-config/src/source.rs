@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use common::Result;
 use common::sandbox::Run;
 use common::stage::{Finished, Leftover};
+use common::{Result, Sha256};
 
 use crate::forge::Forge;
 
@@ -39,13 +39,14 @@ done
 
 /// The patched tree, as `src/` in the stage's directory.
 ///
-/// `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
+/// `archive` was found to have `digest` when it came into the store. `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] when the archive cannot be unpacked or a patch does not apply; the error shows which.
 pub fn prepare(
     forge: &Forge<'_>,
     archive: &Path,
+    digest: &Sha256,
     packing: &Packing,
     overlay: &Path,
     patches: &Path,
@@ -56,7 +57,7 @@ pub fn prepare(
     };
     let fingerprint = forge
         .fingerprint("kernel-source")
-        .with("archive", common::Sha256::of_file(archive)?.to_string())
+        .with("archive", digest.to_string())
         .with("tarball", tarball)
         .with("recipe", UNPACK)
         .with_tree("overlay", overlay)?

@@ -52,11 +52,14 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
     let resolved = prepared.configure(&prepared.source()?, profile)?;
     let changes = prepared.snapshot_changes(profile, &resolved)?;
     if !changes.is_empty() {
-        return Err(Error::new(Class::Verification, format!("the configuration of profile {profile} is not its snapshot"))
-            .file(prepared.snapshot_path(profile))
-            .why(changes.join("\n"))
-            .hint(format!("if the change is meant: `solana-talos kernel snapshot --profile {profile}`"))
-            .into());
+        return Err(Error::new(
+            Class::Verification,
+            format!("the configuration of profile {profile} is not its snapshot"),
+        )
+        .file(prepared.snapshot_path(profile))
+        .why(changes.join("\n"))
+        .hint(format!("if the change is meant: `solana-talos kernel snapshot --profile {profile}`"))
+        .into());
     }
     context.sink().emit(&Event::Note { message: &format!("profile {profile}: the configuration is its snapshot") });
     Ok(())

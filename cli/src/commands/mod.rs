@@ -1,4 +1,5 @@
 //! One file a verb.
 
+pub mod build;
 pub mod kernel;
 pub mod toolchain;

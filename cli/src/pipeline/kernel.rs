@@ -1,14 +1,16 @@
 //! Toolchain, source, configuration, kernel, module.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::event::Event;
 use common::stage::Finished;
-use common::{Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{Base, Resolved};
 use kernel_config::dotconfig::DotConfig;
 use kernel_config::forge::Forge;
 use kernel_config::fragment::Merged;
+use kernel_config::kconfig_tree::{Dir, Tree};
 use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
 use kernel_config::sign::ModuleKey;
@@ -41,16 +43,19 @@ pub struct Prepared<'a> {
     /// The key that signs modules.
     pub key: ModuleKey,
     archive: PathBuf,
+    digest: Sha256,
     packing: Packing,
 }
 
 /// A profile, compiled, with our module.
 pub struct Built {
+    /// The resolved configuration.
+    pub config: Resolved,
     /// The compiled kernel.
     pub kernel: compile::Kernel,
-    /// Stage with the kernel's own modules, signed: `signed/lib/modules/<release>`.
+    /// Stage with the kernel's own modules, signed: `signed/usr/lib/modules/<release>`.
     pub modules: Finished,
-    /// Stage with our module, signed: `signed/solana_optimizer.ko`.
+    /// Stage with the root filesystem of our extension: `signed/usr/lib/modules/<release>/extras/solana_optimizer.ko`.
     pub module: Finished,
 }
 
@@ -74,7 +79,7 @@ pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -
     };
     let archive = fetch(context, &toolchain, &digest, origin)?;
     let key = ModuleKey::develop(&context.cache.join("keys/development"), &toolchain.sandbox)?;
-    Ok(Prepared { context, toolchain, pin, key, archive, packing })
+    Ok(Prepared { context, toolchain, pin, key, archive, digest, packing })
 }
 
 fn fetch(context: &Context, toolchain: &Toolchain, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
@@ -94,6 +99,31 @@ impl Prepared<'_> {
         }
     }
 
+    /// Digest of each input by name, for the record of the build.
+    pub fn inputs(&self) -> BTreeMap<String, String> {
+        let kernel = match self.packing {
+            Packing::Deb { .. } => self.pin.kernel.debian.file_name(),
+            Packing::Tar => self.pin.kernel.upstream.url.clone(),
+        };
+        BTreeMap::from([
+            (kernel, self.digest.to_string()),
+            ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
+        ])
+    }
+
+    /// Fails unless every package of the toolchain is the recorded version.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] naming those that are not.
+    pub fn check_locked(&self) -> Result<()> {
+        if self.toolchain.drift.is_none() {
+            return Ok(());
+        }
+        Err(Error::new(Class::Verification, "the toolchain is not the recorded one")
+            .why(&self.toolchain.drift)
+            .hint("record the installed versions with `solana-talos toolchain update`"))
+    }
+
     /// The patched tree.
     ///
     /// # Errors
@@ -101,7 +131,7 @@ impl Prepared<'_> {
     pub fn source(&self) -> Result<Finished> {
         let overlay = self.context.path("module/kernel");
         let patches = self.context.path("kernel-config/patches");
-        source::prepare(&self.forge(), &self.archive, &self.packing, &overlay, &patches)
+        source::prepare(&self.forge(), &self.archive, &self.digest, &self.packing, &overlay, &patches)
     }
 
     /// The configuration of `profile`, every option checked.
@@ -151,8 +181,8 @@ impl Prepared<'_> {
         self.check_release(&kernel)?;
         let modules = sign::sign_tree(&forge, &kernel, &kernel.stage.key, &kernel.modules(), &self.key)?;
         let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
-        let module = sign::sign_tree(&forge, &kernel, &module.key, &module.dir, &self.key)?;
-        Ok(Built { kernel, modules, module })
+        let module = sign::sign_tree(&forge, &kernel, &module.key, &module.dir.join("root"), &self.key)?;
+        Ok(Built { config: resolved, kernel, modules, module })
     }
 
     fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {
@@ -160,14 +190,18 @@ impl Prepared<'_> {
         if kernel.release == *pinned {
             return Ok(());
         }
-        Err(Error::new(common::Class::Verification, "the compiled kernel has another release than the pinned one")
+        Err(Error::new(Class::Verification, "the compiled kernel has another release than the pinned one")
             .why(format!("compiled {}\npinned   {pinned}", kernel.release))
             .hint("change the release in kernel-config/pin.toml together with the source"))
     }
 }
 
-fn explain_dropped(merged: &Merged, resolved: &DotConfig, _tree: &Path) -> Result<()> {
-    check::gate(&merged.asked, resolved, |_| Vec::new())
+fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result<()> {
+    if check::dropped(&merged.asked, resolved).is_empty() {
+        return Ok(()); // Reading the tree's 1500 Kconfig files is only worth it for an explanation.
+    }
+    let kconfig = Tree::read(&Dir(tree.to_owned()), "x86")?;
+    check::gate(&merged.asked, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 
 fn read(path: &Path) -> Result<String> {

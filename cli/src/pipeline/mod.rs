@@ -1,3 +1,9 @@
 //! The pipeline, stage by stage: each file runs the engines of one part and hands its result on.
 
+pub mod base;
+pub mod installer;
 pub mod kernel;
+pub mod names;
+pub mod output;
+pub mod packages;
+pub mod testbed;

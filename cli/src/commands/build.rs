@@ -1,0 +1,150 @@
+//! `solana-talos build`: everything, from the pinned inputs to the output directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use common::Sha256;
+use common::event::Event;
+use imager::machine_config;
+use imager::preset::Preset;
+use images::Layout;
+
+use crate::context::Context;
+use crate::pipeline::installer::Choice;
+use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
+use crate::pipeline::output::{self, Record};
+use crate::pipeline::{base, installer, names, packages};
+
+/// Packages of the toolchain whose version shows in the outputs.
+const TOOLS: [&str; 12] = [
+    "bindgen",
+    "binutils",
+    "clang-19",
+    "dwarves",
+    "kmod",
+    "libc6",
+    "lld-19",
+    "make",
+    "openssl",
+    "rustc",
+    "squashfs-tools",
+    "systemd-boot-efi",
+];
+
+#[derive(Args)]
+pub struct Options {
+    /// Kernel profile
+    #[arg(long, default_value = "vm")]
+    profile: String,
+    /// Boot arguments and settings baked into the installer
+    #[arg(long, default_value = "spec")]
+    preset: String,
+    /// What the installer is built on: `testbed` (not Talos), or Talos's imager and installer-base images as a layout directory, a tarball of
+    /// one, or two references with a comma between
+    #[arg(long, default_value = "testbed", value_name = "BASE")]
+    base: String,
+    /// A further kernel argument; `-NAME` takes one away; repeatable
+    #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
+    extra: Vec<String>,
+    /// Registry and organisation in the images' names
+    #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
+    registry: String,
+    /// Where the outputs go [default: _out in the project]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where the kernel's source comes from
+    #[arg(long, value_enum, default_value = "debian")]
+    source: SourceChoice,
+    /// Digest of kernel.org's tarball, where the pin has none
+    #[arg(long, value_name = "SHA256")]
+    kernel_sha256: Option<Sha256>,
+    /// Fail when a package of the toolchain is not the recorded version
+    #[arg(long)]
+    locked: bool,
+}
+
+/// # Errors
+/// When a stage fails; nothing is left under a final name then.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let preset = Preset::named(&options.preset)?;
+    let installer_name = names::release(&options.registry, "installer")?;
+    let prepared = prepare(context, options.source, options.kernel_sha256)?;
+    if options.locked {
+        prepared.check_locked()?;
+    }
+    let built = prepared.build(&options.profile)?;
+    warn_of_snapshot(context, &prepared, &built, &options.profile)?;
+    let kernel = packages::kernel(&prepared, &built, &options.registry)?;
+    let extension = packages::extension(context, &prepared, &built, &options.registry)?;
+    let located = base::locate(context, &prepared, &options.base, &preset)?;
+    let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry };
+    let installer = installer::build(context, &prepared, &built, &located, &choice)?;
+    let config = context.cache.join("work/machine-config.yaml");
+    common::atomic::write(&config, machine_config::patch(&options.preset, &preset, &installer_name))?;
+    let files = [
+        ("kernel.oci", kernel.dir.join("kernel.oci")),
+        ("solana-optimizer.oci", extension.dir.join("solana-optimizer.oci")),
+        ("installer.oci", installer.dir.join("installer.oci")),
+        ("vmlinuz", built.kernel.vmlinuz()),
+        ("vmlinuz.efi", installer.dir.join("vmlinuz.efi")),
+        ("initramfs.xz", installer.dir.join("initramfs.xz")),
+        ("cmdline", installer.dir.join("cmdline")),
+        ("kernel.config", built.kernel.config()),
+        ("module.crt.pem", prepared.key.certificate.clone()),
+        ("machine-config.yaml", config),
+    ];
+    let stages = [&built.kernel.stage, &built.modules, &built.module, &kernel, &extension, &installer];
+    let record = Record {
+        profile: options.profile.clone(),
+        preset: options.preset.clone(),
+        base: options.base.clone(),
+        release: built.kernel.release.clone(),
+        keys: "development".to_owned(),
+        module_certificate: Sha256::of_file(&prepared.key.certificate)?,
+        inputs: prepared.inputs(),
+        tools: tools(&prepared),
+        stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
+        images: images(&files)?,
+        outputs: BTreeMap::new(),
+        seconds: BTreeMap::new(),
+    };
+    let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
+    let written = output::write(&out, &files, record, &stages)?;
+    report(context, &out, written, located.testbed);
+    Ok(())
+}
+
+fn tools(prepared: &Prepared<'_>) -> BTreeMap<String, String> {
+    let version = |name: &&str| Some(((*name).to_owned(), prepared.toolchain.versions.get(name)?.to_owned()));
+    TOOLS.iter().filter_map(version).collect()
+}
+
+/// Every image of the layouts among `files`, by name.
+fn images(files: &[(&str, PathBuf)]) -> common::Result<BTreeMap<String, Sha256>> {
+    let mut all = BTreeMap::new();
+    for (_, path) in files.iter().filter(|(name, _)| name.ends_with(".oci")) {
+        for image in Layout::open(path)?.images()? {
+            all.extend(image.names.into_iter().map(|name| (name, image.digest)));
+        }
+    }
+    Ok(all)
+}
+
+fn warn_of_snapshot(context: &Context, prepared: &Prepared<'_>, built: &Built, profile: &str) -> common::Result<()> {
+    let changes = prepared.snapshot_changes(profile, &built.config)?;
+    if !changes.is_empty() {
+        let message = format!("the kernel's configuration is not the committed snapshot: {}", changes.join(", "));
+        context.sink().emit(&Event::Warning { message: &message });
+    }
+    Ok(())
+}
+
+fn report(context: &Context, out: &Path, written: bool, testbed: bool) {
+    let note = |message: &str| context.sink().emit(&Event::Note { message });
+    note(&format!("{} {}", if written { "wrote" } else { "nothing changed in" }, out.display()));
+    note("modules are signed with this machine's development key: keep these images for development");
+    if testbed {
+        note("the installer holds the testbed, not Talos; see docs/build.md for --base");
+    }
+}
