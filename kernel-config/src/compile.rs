@@ -7,6 +7,7 @@ use common::stage::{Finished, Leftover};
 use common::{Error, Result, Sha256};
 
 use crate::forge::{CERTIFICATE, Forge, OBJ, SRC};
+use crate::source::Source;
 
 /// Takes what later stages need out of the object tree and makes that tree small: it stays to build modules against.
 const COLLECT: &str = r#"
@@ -59,10 +60,10 @@ impl Kernel {
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
-pub fn compile(forge: &Forge<'_>, source: &Finished, config: &Path, certificate: &Path) -> Result<Kernel> {
+pub fn compile(forge: &Forge<'_>, source: &Source, config: &Path, certificate: &Path) -> Result<Kernel> {
     let fingerprint = forge
         .fingerprint("kernel")
-        .with("source", source.key.to_string())
+        .with("source", source.digest.to_string())
         .with("config", Sha256::of_file(config)?.to_string())
         .with("certificate", Sha256::of_file(certificate)?.to_string())
         .with("make", forge.make(&[]).fingerprint())
@@ -71,10 +72,7 @@ pub fn compile(forge: &Forge<'_>, source: &Finished, config: &Path, certificate:
         let obj = work.join("obj");
         install_config(config, &obj)?;
         let tree = |run: Run| {
-            run.read(&source.dir.join("src"), SRC)
-                .write(&obj, OBJ)
-                .read(certificate, CERTIFICATE)
-                .write(work, "/build/out")
+            run.read(&source.tree, SRC).write(&obj, OBJ).read(certificate, CERTIFICATE).write(work, "/build/out")
         };
         forge.sandbox.run(&tree(forge.make(&["bzImage", "modules"])), line)?;
         common::atomic::remove_dir(&work.join("modules"))?;

@@ -9,6 +9,7 @@ use common::{Error, Result, atomic};
 use crate::dotconfig::DotConfig;
 use crate::forge::{Forge, OBJ, SRC};
 use crate::fragment::{Fragment, Merged, merge};
+use crate::source::Source;
 
 /// What the fragments are laid over.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Resolved {
 /// [`common::Class::BuildFailed`] when Kconfig fails, and what `check` reports (asked and resolved options, the tree's `src`).
 pub fn resolve(
     forge: &Forge<'_>,
-    source: &Finished,
+    source: &Source,
     base: &Base,
     fragments: &[Fragment],
     check: impl Fn(&Merged, &DotConfig, &Path) -> Result<()>,
@@ -51,19 +52,20 @@ pub fn resolve(
         Base::Target(target) => target.clone(),
         Base::File(path) => common::Sha256::of_file(path)?.to_string(),
     };
-    let asked: Vec<_> = merge(&DotConfig::of([]), fragments).asked.into_iter().map(|a| format!("{a:?}")).collect();
+    // Values alone: a changed comment must not resolve everything again.
+    let asked = merge(&DotConfig::of([]), fragments).config.to_string();
     let fingerprint = forge
         .fingerprint("kernel-config")
-        .with("source", source.key.to_string())
+        .with("source", source.digest.to_string())
         .with("base", base_input)
-        .with("asked", asked.join("\n"))
+        .with("asked", asked)
         .with("make", forge.make(&["olddefconfig"]).fingerprint());
     let stage = forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = source.dir.join("src");
+        let tree = &source.tree;
         let obj = work.join("obj");
         atomic::empty_dir(&obj)?;
         let mut make = |target: &str| {
-            let run: Run = forge.make(&[target]).read(&tree, SRC).write(&obj, OBJ);
+            let run: Run = forge.make(&[target]).read(tree, SRC).write(&obj, OBJ);
             forge.sandbox.run(&run, line)
         };
         let dot = obj.join(".config");
@@ -75,7 +77,7 @@ pub fn resolve(
         atomic::write(&dot, merged.config.to_string())?;
         make("olddefconfig")?;
         let text = read(&dot)?;
-        check(&merged, &DotConfig::parse(".config", &text)?, &tree)?;
+        check(&merged, &DotConfig::parse(".config", &text)?, tree)?;
         atomic::write(&work.join("config"), text)?;
         atomic::remove_dir(&obj)
     })?;

@@ -8,6 +8,7 @@ use common::stage::{Finished, Leftover};
 
 use crate::compile::Kernel;
 use crate::forge::{Forge, OBJ, SRC};
+use crate::source::Source;
 
 /// Leaves nothing but the stripped module, below `root/`, where an extension wants it.
 const COLLECT: &str = r#"
@@ -22,7 +23,7 @@ rm -rf /build/out/tree
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
-pub fn build(forge: &Forge<'_>, source: &Finished, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
+pub fn build(forge: &Forge<'_>, source: &Source, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
     let make = forge.make(&["M=/build/module", "modules"]);
     let fingerprint = forge
         .fingerprint("module")
@@ -38,7 +39,7 @@ pub fn build(forge: &Forge<'_>, source: &Finished, kernel: &Kernel, module: &Pat
             .write(work, "/build/out");
         forge.sandbox.run(&copy, line)?;
         let inside = |run: Run| {
-            run.read(&source.dir.join("src"), SRC)
+            run.read(&source.tree, SRC)
                 .read(&kernel.objects(), OBJ)
                 .write(work, "/build/out")
                 .write(&tree, "/build/module")

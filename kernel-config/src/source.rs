@@ -1,10 +1,10 @@
 //! Unpacks the pinned source, lays our files over it and applies the patch series.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
-use common::{Result, Sha256};
+use common::stage::Leftover;
+use common::{Error, Result, Sha256};
 
 use crate::forge::Forge;
 
@@ -35,9 +35,20 @@ for patch in /build/patches/*.patch; do
     echo "applying $(basename "$patch")"
     patch -p1 --fuzz=0 --no-backup-if-mismatch -d /build/out/src <"$patch"
 done
+cd /build/out/src
+find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum >../tree.sha256
 "#;
 
-/// The patched tree, as `src/` in the stage's directory.
+/// A patched tree.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The tree.
+    pub tree: PathBuf,
+    /// Digest of all its files. Later stages are keyed by it, so that a reworded patch message compiles nothing again.
+    pub digest: Sha256,
+}
+
+/// Unpacks, overlays and patches.
 ///
 /// `archive` was found to have `digest` when it came into the store. `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
 ///
@@ -50,7 +61,7 @@ pub fn prepare(
     packing: &Packing,
     overlay: &Path,
     patches: &Path,
-) -> Result<Finished> {
+) -> Result<Source> {
     let tarball = match packing {
         Packing::Deb { tarball } => tarball.as_str(),
         Packing::Tar => "",
@@ -62,12 +73,16 @@ pub fn prepare(
         .with("recipe", UNPACK)
         .with_tree("overlay", overlay)?
         .with_tree("patches", patches)?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+    let stage = forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
         let run = Run::script(UNPACK, &[tarball])
             .read(archive, "/build/in/source")
             .read(overlay, "/build/overlay")
             .read(patches, "/build/patches")
             .write(work, "/build/out");
         forge.sandbox.run(&run, line)
-    })
+    })?;
+    let file = stage.dir.join("tree.sha256");
+    let text =
+        std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the digest of the source", &file, &e))?;
+    Ok(Source { tree: stage.dir.join("src"), digest: text.split(' ').next().unwrap_or_default().parse()? })
 }

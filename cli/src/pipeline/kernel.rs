@@ -14,7 +14,7 @@ use kernel_config::kconfig_tree::{Dir, Tree};
 use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
 use kernel_config::sign::ModuleKey;
-use kernel_config::source::Packing;
+use kernel_config::source::{Packing, Source};
 use kernel_config::{check, compile, configure, external, sign, snapshot, source};
 use toolchain::{Origin, Toolchain};
 
@@ -128,7 +128,7 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When it cannot be unpacked or a patch does not apply.
-    pub fn source(&self) -> Result<Finished> {
+    pub fn source(&self) -> Result<Source> {
         let overlay = self.context.path("module/kernel");
         let patches = self.context.path("kernel-config/patches");
         source::prepare(&self.forge(), &self.archive, &self.digest, &self.packing, &overlay, &patches)
@@ -138,7 +138,7 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When the profile is unknown or Kconfig drops an option.
-    pub fn configure(&self, source: &Finished, profile: &str) -> Result<Resolved> {
+    pub fn configure(&self, source: &Source, profile: &str) -> Result<Resolved> {
         let dir = self.context.path("kernel-config");
         let profile = Profile::load(&dir, profile)?;
         let fragments = profile.load_fragments(&dir)?;
