@@ -1,6 +1,6 @@
 //! Client of the guest's agent. Every wait ends when the machine does.
 
-use crate::protocol::{Reply, Request, Worker};
+use crate::protocol::{READY, Reply, Request, Worker};
 use crate::vm::Monitor;
 use crate::{Result, hex};
 use anyhow::{Context as _, bail};
@@ -35,7 +35,7 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Connects to `agent.sock` in the machine's directory and waits for the first answer.
+    /// Connects to `agent.sock` in the machine's directory and waits until the guest is ready.
     ///
     /// # Errors
     /// The machine ended first.
@@ -52,7 +52,7 @@ impl Agent {
         };
         stream.set_read_timeout(Some(Duration::from_millis(100)))?;
         let mut agent = Self { stream, rest: Vec::new(), monitor };
-        agent.expect(&Request::Ping)?;
+        while !agent.read_line()?.contains(&format!("\"{READY}\"")) {}
         Ok(agent)
     }
 

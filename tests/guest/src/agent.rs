@@ -1,12 +1,12 @@
 //! Serves the host's requests on the virtio-serial port.
 
 use crate::modules::{self, Index};
-use crate::protocol::{PORT, Reply, Request, Worker};
+use crate::protocol::{PORT, READY, Reply, Request, Worker};
 use crate::{Result, context, hex, kmsg, mounts, report};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +29,9 @@ pub fn serve(port: &str) -> Result<()> {
     let mut writer = context(OpenOptions::new().read(true).write(true).open(port), port)?;
     let mut reader = BufReader::new(context(writer.try_clone(), port)?);
     let mut agent = Agent::new();
+    // The empty line ends whatever firmware wrote.
+    context(writer.write_all(b"\n"), port)?;
+    send(&mut writer, &Reply::Ok(READY.into()))?;
     loop {
         let mut line = String::new();
         if context(reader.read_line(&mut line), port)? == 0 {
@@ -40,9 +43,13 @@ pub fn serve(port: &str) -> Result<()> {
             Ok(request) => agent.answer(request).unwrap_or_else(|failure| failure.0),
             Err(err) => Reply::Error(format!("bad request: {err}")),
         };
-        let text = context(serde_json::to_string(&reply), "reply")? + "\n";
-        context(writer.write_all(text.as_bytes()), port)?;
+        send(&mut writer, &reply)?;
     }
+}
+
+fn send(writer: &mut File, reply: &Reply) -> Result<()> {
+    let text = context(serde_json::to_string(reply), "reply")? + "\n";
+    context(writer.write_all(text.as_bytes()), "agent port")
 }
 
 /// A reply that is no success, so that `?` works on system calls.
@@ -81,7 +88,6 @@ impl Agent {
 
     fn answer(&mut self, request: Request) -> std::result::Result<Reply, Failure> {
         let value = match request {
-            Request::Ping => Value::Null,
             Request::Read { path } => json!(hex::encode(&std::fs::read(path)?)),
             Request::Write { path, hex, offset } => json!(write_at(&path, &bytes(&hex)?, offset)?),
             Request::Put { path, hex } => json!(std::fs::write(path, bytes(&hex)?)?),

@@ -8,12 +8,13 @@ use serde_json::Value;
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.solana-talos.agent";
 
+/// The first line from the guest. The host sends nothing before it: firmware opens the port too, and would swallow it.
+pub const READY: &str = "ready";
+
 /// What the host asks for. The logic of a test stays on the host; these are system calls.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Answers `null`.
-    Ping,
     /// Whole content of a file, in hexadecimal.
     Read {
         /// Absolute path.
