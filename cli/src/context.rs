@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::event::Sink;
+use common::event::{Event, Sink};
 use common::stage::Cache;
 use common::store::Store;
 use common::{Class, Error, Result};
@@ -44,6 +44,7 @@ pub struct Context {
     /// Parallel compiler processes; never part of a key.
     pub jobs: usize,
     sink: Box<dyn Sink + Send>,
+    format: Format,
 }
 
 impl Context {
@@ -54,7 +55,7 @@ impl Context {
     pub fn new(global: Global) -> Result<Self> {
         let current = std::env::current_dir()?;
         let project = match global.project {
-            Some(dir) => dir,
+            Some(dir) => check_project(current.join(dir))?,
             None => find_project(&current)?.to_owned(),
         };
         let cache = match global.cache {
@@ -64,17 +65,26 @@ impl Context {
         let mirrors = global.mirrors.into_iter().map(|dir| current.join(dir)).collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Ok(Self {
-            project: current.join(project),
+            project,
             store: Store::new(cache.join("store"), mirrors),
             cache,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             sink: progress::sink(global.format, global.verbose),
+            format: global.format,
         })
     }
 
     /// Where events go.
     pub fn sink(&self) -> &dyn Sink {
         self.sink.as_ref()
+    }
+
+    /// Gives the user what was asked for: on standard output, or as an event where standard output is for events.
+    pub fn answer(&self, text: &str) {
+        match self.format {
+            Format::Text => println!("{text}"),
+            Format::Json => self.sink().emit(&Event::Note { message: text }),
+        }
     }
 
     /// The directory of finished stages.
@@ -88,8 +98,22 @@ impl Context {
     }
 }
 
+fn is_project(dir: &Path) -> bool {
+    dir.join("kernel-config/pin.toml").is_file()
+}
+
+fn check_project(dir: PathBuf) -> Result<PathBuf> {
+    if is_project(&dir) {
+        return Ok(dir);
+    }
+    Err(Error::new(Class::BadInput, "this is no solana-talos project")
+        .file(dir)
+        .why("it does not hold kernel-config/pin.toml")
+        .hint("give --project the root of a clone"))
+}
+
 fn find_project(from: &Path) -> Result<&Path> {
-    from.ancestors().find(|dir| dir.join("kernel-config/pin.toml").is_file()).ok_or_else(|| {
+    from.ancestors().find(|dir| is_project(dir)).ok_or_else(|| {
         Error::new(Class::BadInput, "this is no solana-talos project")
             .file(from)
             .why("neither it nor a directory above it holds kernel-config/pin.toml")

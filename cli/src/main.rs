@@ -29,6 +29,8 @@ enum Command {
     Kernel(commands::kernel::Options),
     /// The pinned toolchain: make it, show it, record its versions
     Toolchain(commands::toolchain::Options),
+    /// Check a system extension against Talos's rules
+    Validate(commands::validate::Options),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
+        Command::Validate(options) => commands::validate::run(&context, &options),
     }
 }
 

@@ -11,6 +11,7 @@ use imager::preset::Preset;
 use images::Layout;
 
 use crate::context::Context;
+use crate::pipeline;
 use crate::pipeline::installer::Choice;
 use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
 use crate::pipeline::output::{self, Record};
@@ -67,8 +68,13 @@ pub struct Options {
 /// # Errors
 /// When a stage fails; nothing is left under a final name then.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    // All that can be wrong with what the user gave is told here, before anything is made.
     let preset = Preset::named(&options.preset)?;
     let installer_name = names::release(&options.registry, "installer")?;
+    installer::command_line(&preset, &options.extra)?;
+    pipeline::kernel::profile(context, &options.profile)?;
+    packages::manifest(context)?;
+    let base = base::find(context, &options.base)?;
     let prepared = prepare(context, options.source, options.kernel_sha256)?;
     if options.locked {
         prepared.check_locked()?;
@@ -77,7 +83,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     warn_of_snapshot(context, &prepared, &built, &options.profile)?;
     let kernel = packages::kernel(&prepared, &built, &options.registry)?;
     let extension = packages::extension(context, &prepared, &built, &options.registry)?;
-    let located = base::locate(context, &prepared, &options.base, &preset)?;
+    let located = base::locate(context, &prepared, base, &preset)?;
     let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("work/machine-config.yaml");

@@ -2,10 +2,13 @@
 
 use clap::{Args, Subcommand};
 use common::event::Event;
+use common::sandbox::Run;
 use common::{Class, Error, atomic};
+use kernel_config::hardening::{self, IgnoreList};
 use kernel_config::snapshot;
 
 use crate::context::Context;
+use crate::pipeline;
 use crate::pipeline::kernel::{Prepared, SourceChoice, prepare};
 
 #[derive(Args)]
@@ -23,6 +26,10 @@ enum Action {
     Check,
     /// Resolve the configuration and write the snapshot
     Snapshot,
+    /// Run kernel-hardening-checker on the resolved configuration; every finding needs a reason in kernel-config/hardening/ignore.toml
+    Harden,
+    /// Print the directory of the patched source
+    Source,
     /// Compile the kernel and the module, and print their directories
     Build,
 }
@@ -30,19 +37,22 @@ enum Action {
 /// # Errors
 /// When a stage fails, or the configuration is not the snapshot (`check`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
-    let prepared = prepare(context, SourceChoice::Debian, None)?;
     let profile = options.profile.as_str();
+    pipeline::kernel::profile(context, profile)?; // A wrong name must not wait for the toolchain.
+    let prepared = prepare(context, SourceChoice::Debian, None)?;
     match options.action {
         Action::Check => check(context, &prepared, profile)?,
         Action::Snapshot => {
             let resolved = prepared.configure(&prepared.source()?, profile)?;
             atomic::write(&prepared.snapshot_path(profile), snapshot::snapshot(profile, &resolved.config))?;
         }
+        Action::Harden => harden(context, &prepared, profile)?,
+        Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
             let built = prepared.build(profile)?;
-            println!("kernel {}", built.kernel.stage.dir.display());
-            println!("modules {}", built.modules.dir.display());
-            println!("module {}", built.module.dir.display());
+            context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
+            context.answer(&format!("modules {}", built.modules.dir.display()));
+            context.answer(&format!("module {}", built.module.dir.display()));
         }
     }
     Ok(())
@@ -62,5 +72,21 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
         .into());
     }
     context.sink().emit(&Event::Note { message: &format!("profile {profile}: the configuration is its snapshot") });
+    Ok(())
+}
+
+fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {
+    let resolved = prepared.configure(&prepared.source()?, profile)?;
+    let file = context.path("kernel-config/hardening/ignore.toml");
+    let text = std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the ignore list", &file, &e))?;
+    let list = IgnoreList::parse("kernel-config/hardening/ignore.toml", &text)?;
+    let checker = std::iter::once("kernel-hardening-checker".to_owned()).chain(hardening::arguments("/build/config"));
+    let report = prepared.toolchain.sandbox.output(&Run::new(checker).read(&resolved.path(), "/build/config"))?;
+    let summary = hardening::gate(&String::from_utf8_lossy(&report), &list, profile)?;
+    let message = format!(
+        "profile {profile}: {} hardening checks pass, {} are ignored with a reason",
+        summary.passed, summary.ignored
+    );
+    context.sink().emit(&Event::Note { message: &message });
     Ok(())
 }

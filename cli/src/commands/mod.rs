@@ -3,3 +3,4 @@
 pub mod build;
 pub mod kernel;
 pub mod toolchain;
+pub mod validate;

@@ -33,7 +33,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     }
     let toolchain = toolchain::bootstrap(&dir, &context.stages())?;
     match options.action {
-        Action::Path | Action::Refresh => println!("{}", toolchain.sandbox.rootfs().display()),
+        Action::Path | Action::Refresh => context.answer(&toolchain.sandbox.rootfs().display().to_string()),
         Action::Check if toolchain.drift.is_none() => {
             context.sink().emit(&Event::Note { message: "every package is the recorded version" });
         }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use common::event::Event;
 use common::sandbox::Run;
-use common::{Class, Error, Result, Sha256, atomic, stage};
+use common::stage::{self, Fingerprint, Leftover};
+use common::{Class, Error, Result, Sha256, atomic};
 use imager::preset::Preset;
-use images::Reference;
+use images::{Base, Limits, Reference};
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
@@ -22,33 +23,69 @@ pub struct Located {
     pub testbed: bool,
 }
 
-/// Finds `name`: `testbed`, a path, or a comma-separated list of image references.
+/// What the user named as base.
+pub enum Named {
+    /// Our own.
+    Testbed,
+    /// Talos images on this machine.
+    Here(Located),
+    /// Talos images in a registry.
+    Remote(Vec<Reference>),
+}
+
+/// Finds `name`: `testbed`, a path, or a comma-separated list of image references. What stands on this machine is opened, so that
+/// a wrong base is told before anything is built.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is none of them, and what skopeo reports.
-pub fn locate(context: &Context, prepared: &Prepared<'_>, name: &str, preset: &Preset) -> Result<Located> {
+/// [`Class::BadInput`] when it is none of them, or holds no Talos images.
+pub fn find(context: &Context, name: &str) -> Result<Named> {
     let path = Path::new(name);
     if name == "testbed" {
-        let base = testbed::base(context, prepared, preset)?;
-        return Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), testbed: true });
+        return Ok(Named::Testbed);
     }
-    if path.is_dir() {
-        return Ok(Located { path: path.to_owned(), identity: stage::hash_tree(path)?.to_string(), testbed: false });
-    }
-    if path.is_file() {
-        return Ok(Located { path: path.to_owned(), identity: Sha256::of_file(path)?.to_string(), testbed: false });
+    if path.exists() {
+        return Ok(Named::Here(open(context, path)?));
     }
     if !name.contains(':') && !name.contains('@') {
         return Err(Error::new(Class::BadInput, format!("there is no base {name:?}"))
             .why("it is neither `testbed` nor a layout directory or tarball here, and has no tag or digest as an image reference must")
             .hint("give --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
-    pull(context, prepared, name)
+    Ok(Named::Remote(name.split(',').map(str::parse).collect::<Result<_>>()?))
+}
+
+/// Opens the layout or tarball; the stage is there so that this is done once a base and not in every build.
+fn open(context: &Context, path: &Path) -> Result<Located> {
+    let scratch = tempfile::tempdir()?;
+    let open = |work: &Path| Base::open(path, work, Limits::TALOS).map(|_| ());
+    if path.is_dir() && !path.join("oci-layout").is_file() {
+        open(scratch.path())?; // Says what a base is; hashing a directory that is none could take for ever.
+    }
+    let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
+    let fingerprint =
+        Fingerprint::new("base").with("identity", identity.as_str()).with("tool", env!("CARGO_PKG_VERSION"));
+    context.stages().run(&fingerprint, Leftover::Discard, |_, _| open(scratch.path()))?;
+    Ok(Located { path: path.to_owned(), identity, testbed: false })
+}
+
+/// Brings `named` to this machine: builds the testbed, pulls what is in a registry.
+///
+/// # Errors
+/// When the testbed does not compile, and what skopeo reports.
+pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: &Preset) -> Result<Located> {
+    match named {
+        Named::Testbed => {
+            let base = testbed::base(context, prepared, preset)?;
+            Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), testbed: true })
+        }
+        Named::Here(located) => Ok(located),
+        Named::Remote(references) => pull(context, prepared, &references),
+    }
 }
 
 /// Copies the images into one layout with skopeo; what a reference names may change, so it is asked each time.
-fn pull(context: &Context, prepared: &Prepared<'_>, names: &str) -> Result<Located> {
-    let references = names.split(',').map(str::parse).collect::<Result<Vec<Reference>>>()?;
+fn pull(context: &Context, prepared: &Prepared<'_>, references: &[Reference]) -> Result<Located> {
+    let names = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let layout = context.cache.join("bases").join(&Sha256::of(names).to_string()[..16]);
     let fresh = atomic::beside(&layout, "new");
     atomic::empty_dir(&fresh)?;

@@ -30,6 +30,14 @@ pub struct Choice<'a> {
     pub registry: &'a str,
 }
 
+/// The kernel command line: Talos's own, the preset's, the user's.
+///
+/// # Errors
+/// [`common::Class::BadInput`] when an argument is none, or takes away what Talos insists on.
+pub fn command_line(preset: &Preset, extra: &[String]) -> Result<Cmdline> {
+    Cmdline::compose(&TalosDefaults::v1_10()?, &preset.arguments()?, extra)
+}
+
 /// `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline` in the stage's directory; the image is verified before the stage is done.
 ///
 /// # Errors
@@ -42,7 +50,7 @@ pub fn build(
     choice: &Choice<'_>,
 ) -> Result<Finished> {
     let names = [names::release(choice.registry, "installer")?];
-    let line = Cmdline::compose(&TalosDefaults::v1_10()?, &choice.preset.arguments()?, choice.extra)?.to_string();
+    let line = command_line(choice.preset, choice.extra)?.to_string();
     let metadata = metadata(context)?;
     let fingerprint = prepared
         .forge()

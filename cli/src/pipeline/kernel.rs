@@ -9,7 +9,7 @@ use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{Base, Resolved};
 use kernel_config::dotconfig::DotConfig;
 use kernel_config::forge::Forge;
-use kernel_config::fragment::Merged;
+use kernel_config::fragment::{Fragment, Merged};
 use kernel_config::kconfig_tree::{Dir, Tree};
 use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
@@ -59,14 +59,34 @@ pub struct Built {
     pub module: Finished,
 }
 
+/// The pin file.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is malformed.
+pub fn pin(context: &Context) -> Result<Pin> {
+    Pin::parse("kernel-config/pin.toml", &read(&context.path("kernel-config/pin.toml"))?)
+}
+
+/// The profile `name` and its fragments, read but not yet resolved: what is wrong with them shows before anything is built.
+///
+/// # Errors
+/// [`Class::BadInput`] when one is unknown or malformed.
+pub fn profile(context: &Context, name: &str) -> Result<(Profile, Vec<Fragment>)> {
+    let dir = context.path("kernel-config");
+    let profile = Profile::load(&dir, name)?;
+    if let profile::Base::Upstream(config) = &profile.base {
+        pin(context)?.config(config)?;
+    }
+    let fragments = profile.load_fragments(&dir)?;
+    Ok((profile, fragments))
+}
+
 /// Brings the toolchain, the pinned files and the signing key.
 ///
 /// # Errors
 /// When one of them cannot be had.
 pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -> Result<Prepared<'_>> {
-    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
-    let pin_file = context.path("kernel-config/pin.toml");
-    let pin = Pin::parse("kernel-config/pin.toml", &read(&pin_file)?)?;
+    let pin = pin(context)?;
     let (digest, origin, packing) = match choice {
         SourceChoice::Debian => {
             let debian = &pin.kernel.debian;
@@ -77,6 +97,8 @@ pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -
             (upstream.sha256(given)?, Origin::Url(upstream.url.clone()), Packing::Tar)
         }
     };
+    context.store.find(&digest)?; // A mirror with other bytes is told before the toolchain is made.
+    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
     let archive = fetch(context, &toolchain, &digest, origin)?;
     let key = ModuleKey::develop(&context.cache.join("keys/development"), &toolchain.sandbox)?;
     Ok(Prepared { context, toolchain, pin, key, archive, digest, packing })
@@ -92,7 +114,7 @@ impl Prepared<'_> {
     pub fn forge(&self) -> Forge<'_> {
         Forge {
             sandbox: &self.toolchain.sandbox,
-            toolchain: self.toolchain.versions.digest(),
+            toolchain: self.toolchain.identity,
             cache: self.context.stages(),
             epoch: self.pin.epoch,
             jobs: self.context.jobs,
@@ -138,10 +160,8 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When the profile is unknown or Kconfig drops an option.
-    pub fn configure(&self, source: &Source, profile: &str) -> Result<Resolved> {
-        let dir = self.context.path("kernel-config");
-        let profile = Profile::load(&dir, profile)?;
-        let fragments = profile.load_fragments(&dir)?;
+    pub fn configure(&self, source: &Source, name: &str) -> Result<Resolved> {
+        let (profile, fragments) = profile(self.context, name)?;
         let base = match &profile.base {
             profile::Base::Target(target) => Base::Target(target.clone()),
             profile::Base::Upstream(name) => {
