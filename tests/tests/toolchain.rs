@@ -1,0 +1,84 @@
+//! The toolchain holds what its lists say, and the way into it keeps its promises.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+use common::Class;
+use common::sandbox::{Run, Sandbox};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The toolchain of `./x test`; `None` skips the test loudly.
+fn toolchain() -> Option<Sandbox> {
+    let rootfs = std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from);
+    if rootfs.is_none() {
+        eprintln!("SKIPPED: SOLANA_TALOS_ROOTFS is not set; `./x test` sets it");
+    }
+    Some(Sandbox::new(rootfs?))
+}
+
+fn sh(sandbox: &Sandbox, script: &str) -> String {
+    String::from_utf8(sandbox.output(&Run::script(script, &[])).unwrap()).unwrap()
+}
+
+fn list(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../toolchain").join(name);
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn dpkg_agrees_with_the_lists_and_the_record() {
+    let Some(sandbox) = toolchain() else { return };
+    let installed = sh(&sandbox, "dpkg-query -W -f '${Package} ${Version}\\n' | sort");
+    let versions: BTreeMap<_, _> = installed.lines().filter_map(|line| line.split_once(' ')).collect();
+    for line in ["packages.list", "judges.list"].map(list).join("\n").lines() {
+        let name = line.split(['#', '/']).next().unwrap().trim();
+        assert!(name.is_empty() || versions.contains_key(name), "{name} is not installed");
+    }
+    let recorded = std::fs::read_to_string(sandbox.rootfs().join("../versions")).unwrap();
+    let recorded: BTreeMap<_, _> = recorded.lines().filter_map(|line| line.split_once(' ')).collect();
+    assert_eq!(versions, recorded);
+    // Another version than the locked one is a warning of every build, and an error of `build --locked`.
+    let lock = list("packages.lock");
+    let locked: Vec<_> = lock.lines().filter(|l| !l.starts_with('#')).filter_map(|line| line.split_once(' ')).collect();
+    assert_eq!(locked.iter().map(|(name, _)| name).collect::<Vec<_>>(), versions.keys().collect::<Vec<_>>());
+    assert_eq!(sh(&sandbox, "dpkg --audit"), "");
+}
+
+#[test]
+fn the_compilers_are_those_the_kernel_wants() {
+    let Some(sandbox) = toolchain() else { return };
+    for (command, begin) in [
+        ("clang --version", "Debian clang version 19."),
+        ("ld.lld --version", "Debian LLD 19."),
+        ("rustc --version", "rustc 1.85."),
+        ("bindgen --version", "bindgen 0.71."),
+        ("pahole --version", "v1."),
+    ] {
+        let version = sh(&sandbox, command);
+        assert!(version.starts_with(begin), "{command}: {version}");
+    }
+}
+
+#[test]
+fn nothing_of_the_host_is_inside() {
+    let Some(sandbox) = toolchain() else { return };
+    assert_eq!(sh(&sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo\n", "there is a network");
+    let environment = "HOME=/tmp\nLC_ALL=C\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/build\nTZ=UTC\n";
+    assert_eq!(sh(&sandbox, "env | grep -v '^_=' | sort"), environment);
+    assert_eq!(sh(&sandbox, "ls -A /build /tmp"), "/build:\n\n/tmp:\n");
+    assert_eq!(sh(&sandbox, "hostname"),
+        "solana-talos\n");
+    for path in ["/usr/bin", "/etc", "/"] {
+        let error = sandbox.output(&Run::new(["touch", &format!("{path}/x")])).unwrap_err();
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_a_missing_tool() {
+    let Some(sandbox) = toolchain() else { return };
+    let error = sandbox.output(&Run::new(["no-such-program"])).unwrap_err();
+    assert_eq!(error.class(), Class::MissingTool, "{error}");
+    let error = sandbox.output(&Run::new(["false"])).unwrap_err();
+    assert_eq!(error.class(), Class::BuildFailed, "{error}");
+}
