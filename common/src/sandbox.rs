@@ -198,6 +198,25 @@ impl Sandbox {
     }
 }
 
+/// Tries the namespaces that every [`Run`] needs, so that a machine that forbids them is told before anything is downloaded.
+///
+/// # Errors
+/// [`Class::MissingTool`] without bubblewrap, [`Class::Infrastructure`] where namespaces are forbidden.
+pub fn ready() -> Result<()> {
+    let mut command = Command::new("bwrap");
+    command.args("--ro-bind / / --dev /dev --proc /proc --unshare-pid --unshare-net /bin/true".split(' '));
+    let (_, ended) = process::output(command).map_err(|e| spawn_error(&e))?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, "cannot make the namespaces that the toolchain is entered through")
+        .why(ended.tail)
+        .hint(
+            "run as root (in a container: with --privileged), or allow user namespaces: \
+             `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu",
+        ))
+}
+
 fn is_jobs(word: &str) -> bool {
     word.strip_prefix("-j").is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
 }
