@@ -1,0 +1,124 @@
+//! Bad input that only the real toolchain sees: options that Kconfig drops, downloads that break off. `./x test` brings the toolchain.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use common::Sha256;
+use support::{Scene, skipped, toolchain_stage};
+
+const BUILD_FAILED: i32 = 4;
+const VERIFICATION: i32 = 5;
+const INFRASTRUCTURE: i32 = 6;
+
+/// A scene whose cache holds the toolchain of `./x test` and finished stages that begin with one of `more`, as links.
+fn scene(toolchain: &Path, more: &[&str]) -> Option<Scene> {
+    let scene = Scene::new();
+    if !scene.host_programs(&["bwrap"]) {
+        return None;
+    }
+    let stages = scene.cache().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    for entry in fs::read_dir(toolchain.parent().unwrap()).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name().into_string().unwrap())).unwrap();
+        if path == toolchain || more.iter().any(|stage| name.starts_with(stage)) {
+            symlink(path, stages.join(name)).unwrap();
+        }
+    }
+    Some(scene)
+}
+
+fn cached(toolchain: &Path, name: &str) -> Option<PathBuf> {
+    let path = toolchain.parent()?.parent()?.join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    skipped(&format!("the cache holds no {name}"));
+    None
+}
+
+/// Finished stages that the tool made itself.
+fn own_stages(scene: &Scene) -> Vec<PathBuf> {
+    let entries = fs::read_dir(scene.cache().join("stages")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|path| !path.is_symlink()).collect()
+}
+
+/// Asks for `option` in a block of its own at the end of a fragment, and gives its line.
+fn ask(scene: &Scene, option: &str) -> String {
+    let path = scene.project().join("kernel-config/fragments/vm-base.config");
+    let text = fs::read_to_string(&path).unwrap() + "\n# A test\n# Why: to be refused.\n" + option + "\n";
+    fs::write(path, &text).unwrap();
+    format!("fragments/vm-base.config:{}", text.lines().count())
+}
+
+#[test]
+fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
+    let Some(toolchain) = toolchain_stage() else { return };
+    let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
+    let Some(scene) = scene(&toolchain, &["kernel-source-"]) else { return };
+    symlink(store, scene.cache().join("store")).unwrap();
+    symlink(keys, scene.cache().join("keys")).unwrap();
+    let at = ask(&scene, "CONFIG_SND_HDA_INTEL=y");
+    let ran = scene.run(&["kernel", "check", "--profile", "vm"]);
+    let words = [
+        "dropped 1 option that a fragment asks for",
+        &format!("file: {at}"),
+        &format!("{at}: CONFIG_SND_HDA_INTEL was asked to be y and is n"),
+        "SOUND",
+        "do: ask for what it depends on as well",
+    ];
+    ran.failed(BUILD_FAILED, &words);
+    let made = own_stages(&scene);
+    assert!(made.iter().all(|path| !path.to_string_lossy().contains("kernel-config-")), "{made:?}");
+}
+
+#[test]
+fn an_option_that_the_kernel_does_not_know_is_told() {
+    let Some(toolchain) = toolchain_stage() else { return };
+    let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
+    let Some(scene) = scene(&toolchain, &["kernel-source-"]) else { return };
+    symlink(store, scene.cache().join("store")).unwrap();
+    symlink(keys, scene.cache().join("keys")).unwrap();
+    let at = ask(&scene, "CONFIG_NO_SUCH_OPTION=y");
+    let ran = scene.run(&["kernel", "check", "--profile", "vm"]);
+    ran.failed(BUILD_FAILED, &[&at, "CONFIG_NO_SUCH_OPTION", "do: "]);
+}
+
+/// Serves one kind of answer on a port of this machine: a header that promises `promised` bytes, and `body`.
+fn serve(promised: usize, body: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let request = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            request.take_while(|line| !line.is_empty()).for_each(drop);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {promised}\r\nConnection: close\r\n\r\n");
+            // The other side may have closed already.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        }
+    });
+    port
+}
+
+#[test]
+fn a_download_of_other_bytes_or_too_few_is_refused() {
+    let Some(toolchain) = toolchain_stage() else { return };
+    for (promised, code, what) in [
+        (8, VERIFICATION, "a downloaded file is not the pinned one"),
+        (9000, INFRASTRUCTURE, "cannot download a pinned file"),
+    ] {
+        let Some(scene) = scene(&toolchain, &[]) else { return };
+        let address = format!("http://127.0.0.1:{}/linux-6.12", serve(promised, b"too few!"));
+        scene.edit("kernel-config/pin.toml", "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.12", &address);
+        let digest = Sha256::of("the kernel").to_string();
+        let ran = scene.run(&["build", "--source", "upstream", "--kernel-sha256", &digest]);
+        ran.failed(code, &[what, &digest, &address, "do: without network, give a directory"]);
+        assert!(support::files(&scene.cache().join("store")).is_empty() && own_stages(&scene).is_empty());
+    }
+}
