@@ -8,14 +8,20 @@ use common::event::Event;
 use common::process;
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Cache, Fingerprint, Leftover};
-use common::{Class, Error, Result, atomic};
+use common::{Class, Error, Result, Sha256, atomic};
 
 use crate::packages::{Drift, Versions, parse_list};
 
 /// Debian suite of the toolchain.
 const SUITE: &str = "trixie";
 /// Bumped when the way the root filesystem is made changes.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
+
+/// Adds Debian's backports from the archive that is in use, whatever its address, and installs packages from them.
+const BACKPORTS: &str = r#"--customize-hook=
+sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"
+chroot "$1" apt-get update -q
+chroot "$1" apt-get install -q -y --no-install-recommends"#;
 
 /// A bootstrapped toolchain.
 #[derive(Clone, Debug)]
@@ -24,19 +30,22 @@ pub struct Toolchain {
     pub sandbox: Sandbox,
     /// What is installed in it.
     pub versions: Versions,
+    /// Digest of the installed versions of everything but the judges.
+    pub identity: Sha256,
     /// How that differs from `packages.lock`.
     pub drift: Drift,
 }
 
-/// The toolchain described by `packages.list` and `packages.lock` in `dir`; bootstrapped if it is not in the cache.
+/// The toolchain described by `packages.list`, `judges.list` and `packages.lock` in `dir`; bootstrapped if it is not in the cache.
 ///
 /// # Errors
 /// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when the archive cannot be reached.
 pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
-    let packages = parse_list(&read(&dir.join("packages.list"))?)?;
-    let locked = Versions::parse(&read(&dir.join("packages.lock"))?)?;
+    let packages = packages(dir)?;
+    let locked = read_with(&dir.join("packages.lock"), Versions::parse)?;
     let fingerprint = fingerprint(&packages);
     let stage = cache.run(&fingerprint, Leftover::Discard, |work, line| {
+        common::sandbox::ready()?;
         let tar = work.join("rootfs.tar");
         host("mmdebstrap", &mmdebstrap_arguments(packages.iter().map(String::as_str), &tar), line)?;
         unpack(work, &tar, line)?;
@@ -51,7 +60,8 @@ pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
             message: &format!("toolchain: {drift}; outputs may differ from the recorded ones (`solana-talos toolchain refresh` makes it anew, `toolchain update` records what is installed)"),
         });
     }
-    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, drift })
+    let identity = versions.identity(&judges(dir)?);
+    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, drift })
 }
 
 /// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] takes what the archive has today.
@@ -59,10 +69,22 @@ pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
 /// # Errors
 /// [`Class::Infrastructure`] when it cannot be removed.
 pub fn forget(dir: &Path, cache: &Cache<'_>) -> Result<()> {
-    match cache.find(&fingerprint(&parse_list(&read(&dir.join("packages.list"))?)?)) {
+    match cache.find(&fingerprint(&packages(dir)?)) {
         Some(stage) => atomic::remove_dir(&stage.dir),
         None => Ok(()),
     }
+}
+
+/// Everything to be installed.
+fn packages(dir: &Path) -> Result<BTreeSet<String>> {
+    let mut packages = read_with(&dir.join("packages.list"), parse_list)?;
+    packages.append(&mut judges(dir)?);
+    Ok(packages)
+}
+
+/// What is no part of any output.
+fn judges(dir: &Path) -> Result<BTreeSet<String>> {
+    read_with(&dir.join("judges.list"), parse_list)
 }
 
 /// The recorded versions are no part of it: they are checked after the fact, since an archive offers only its newest.
@@ -75,7 +97,7 @@ fn fingerprint(packages: &BTreeSet<String>) -> Fingerprint {
 
 /// mmdebstrap's arguments; without a mirror it takes Debian's own with updates and security.
 fn mmdebstrap_arguments<'a>(packages: impl Iterator<Item = &'a str>, tar: &Path) -> Vec<String> {
-    let include = packages.collect::<Vec<_>>().join(",");
+    let (backports, include): (Vec<_>, Vec<_>) = packages.partition(|name| name.contains('/'));
     vec![
         "--variant=apt".into(),
         "--architectures=amd64".into(),
@@ -88,7 +110,8 @@ fn mmdebstrap_arguments<'a>(packages: impl Iterator<Item = &'a str>, tar: &Path)
         "--dpkgopt=path-exclude=/usr/share/locale/*".into(),
         "--dpkgopt=path-exclude=/usr/share/doc/*".into(),
         "--dpkgopt=path-include=/usr/share/doc/*/copyright".into(),
-        format!("--include={include}"),
+        format!("{BACKPORTS} {}", backports.join(" ")),
+        format!("--include={}", include.join(",")),
         SUITE.into(),
         tar.display().to_string(),
     ]
@@ -132,13 +155,18 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the toolchain's description", path, &e))
 }
 
+fn read_with<T>(path: &Path, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
+    parse(&read(path)?).map_err(|e| e.file(path).hint("correct the file"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_no_mirror_and_takes_every_package() {
-        let args = mmdebstrap_arguments(["clang", "lld"].into_iter(), Path::new("/x.tar"));
+        let args = mmdebstrap_arguments(["clang", "khc/trixie-backports", "lld"].into_iter(), Path::new("/x.tar"));
+        assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");
         assert!(args.contains(&"--include=clang,lld".to_owned()));
         assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
         assert_eq!(&args[args.len() - 2..], ["trixie", "/x.tar"]);
@@ -154,9 +182,10 @@ mod tests {
     #[test]
     fn the_committed_list_is_readable() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let packages = parse_list(&read(&dir.join("packages.list")).unwrap()).unwrap();
+        let packages = packages(dir).unwrap();
         let locked = Versions::parse(&read(&dir.join("packages.lock")).unwrap()).unwrap();
         for package in &packages {
+            let package = package.split('/').next().unwrap();
             assert!(
                 locked.get(package).is_some(),
                 "{package} is not in packages.lock: run `solana-talos toolchain update`"

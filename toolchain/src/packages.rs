@@ -5,7 +5,7 @@ use std::fmt;
 
 use common::{Class, Error, Result, Sha256};
 
-/// Reads `packages.list`: one package a line, `#` begins a comment.
+/// Reads a list of packages: one a line, `NAME/SUITE` for one of another suite (as apt-get takes it), `#` begins a comment.
 ///
 /// # Errors
 /// [`Class::BadInput`] for a line that is no Debian package name (policy 5.6.7) or stands twice.
@@ -16,7 +16,7 @@ pub fn parse_list(text: &str) -> Result<BTreeSet<String>> {
         if name.is_empty() {
             continue;
         }
-        let valid = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-.".contains(&c));
+        let valid = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-./".contains(&c));
         if !valid || !packages.insert(name.to_owned()) {
             let why = if valid { "it stands twice" } else { "it is no package name" };
             return Err(Error::new(Class::BadInput, format!("cannot use {name:?} in the package list"))
@@ -45,10 +45,18 @@ impl Versions {
         versions.collect::<Result<_>>().map(Self)
     }
 
-    /// Digest of the whole list: the toolchain's identity for every stage that uses it.
+    /// Digest of the whole list.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         Sha256::of(self.to_string())
+    }
+
+    /// Digest of the list without `judges`: the identity of the toolchain for every stage that makes an output.
+    #[must_use]
+    pub fn identity(&self, judges: &BTreeSet<String>) -> Sha256 {
+        let judges: BTreeSet<_> = judges.iter().map(|name| name.split('/').next().unwrap_or_default()).collect();
+        let makers = self.0.iter().filter(|(name, _)| !judges.contains(name.as_str()));
+        Self(makers.map(|(name, version)| (name.clone(), version.clone())).collect()).digest()
     }
 
     /// Version of one package.
@@ -119,5 +127,13 @@ mod tests {
             "2 packages are not the recorded versions: lld: 2 -> 3, zstd: absent -> 1"
         );
         assert!(Versions::parse("clang\n").is_err());
+    }
+
+    #[test]
+    fn judges_are_no_part_of_the_identity() {
+        let judges = BTreeSet::from(["cosign".to_owned()]);
+        let of = |text: &str| Versions::parse(text).unwrap().identity(&judges);
+        assert_eq!(of("clang 1\ncosign 1\n"), of("clang 1\ncosign 2\n"));
+        assert_ne!(of("clang 1\n"), of("clang 2\n"));
     }
 }

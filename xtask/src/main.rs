@@ -1,0 +1,68 @@
+//! What `./x lint`, `./x test` and `./x bench` do: programs in an order, nothing more.
+
+mod bench;
+mod lint;
+mod test;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use xshell::{Shell, cmd};
+
+/// Tasks of the project's own development.
+#[derive(Parser)]
+enum Task {
+    /// Formatting, clippy, rustdoc
+    Lint,
+    /// Every test, the QEMU boots included
+    Test,
+    /// Measures what docs/performance.md states
+    Bench,
+}
+
+fn main() -> Result<()> {
+    let task = Task::parse();
+    let shell = Shell::new()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent directory")?;
+    shell.change_dir(root);
+    match task {
+        Task::Lint => lint::run(&shell),
+        Task::Test => test::run(&shell),
+        Task::Bench => bench::run(&shell),
+    }
+}
+
+/// The built command line, with CI's mirror of pinned files where one stands beside the checkout.
+struct Tool<'a> {
+    shell: &'a Shell,
+    program: PathBuf,
+    mirror: Option<&'static str>,
+}
+
+impl<'a> Tool<'a> {
+    fn build(shell: &'a Shell) -> Result<Self> {
+        cmd!(shell, "cargo build --release --quiet --locked -p solana-talos").run()?;
+        let target = shell.var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+        let program = shell.current_dir().join(target).join("release/solana-talos");
+        let mirror = shell.path_exists("../shared/mirror").then_some("../shared/mirror");
+        Ok(Self { shell, program, mirror })
+    }
+
+    fn command(&self, words: &str) -> xshell::Cmd<'a> {
+        let program = &self.program;
+        let command = cmd!(self.shell, "{program}").args(words.split(' '));
+        match self.mirror {
+            Some(mirror) => command.args(["--mirror", mirror]),
+            None => command,
+        }
+    }
+
+    fn run(&self, words: &str) -> Result<()> {
+        Ok(self.command(words).run()?)
+    }
+
+    fn read(&self, words: &str) -> Result<String> {
+        Ok(self.command(words).read()?)
+    }
+}
