@@ -19,7 +19,7 @@
 #
 # Versions may be newer than those in toolchain/packages.lock; `dpkg-query -W` says which they are.
 ARG BASE=debian:trixie
-FROM ${BASE}
+FROM ${BASE} AS toolchain
 
 COPY toolchain/packages.list toolchain/judges.list /tmp/lists/
 # As in the bootstrapped one: no recommended packages, no manual pages, translations and documents. NAME/SUITE comes from the backports of

@@ -25,8 +25,12 @@ struct Cli {
 enum Command {
     /// Build everything: kernel, module, extension, installer
     Build(commands::build::Options),
+    /// Bring every pinned input into the cache; no build needs the network afterwards
+    Fetch,
     /// The kernel alone: resolve, compare with the snapshot, build
     Kernel(commands::kernel::Options),
+    /// The daily loop: compile, sign and package our module against the built kernel
+    Module(commands::module::Options),
     /// The pinned toolchain: make it, show it, record its versions
     Toolchain(commands::toolchain::Options),
     /// Check a system extension against Talos's rules
@@ -56,7 +60,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(cli.global)?;
     match cli.command {
         Command::Build(options) => commands::build::run(&context, &options),
+        Command::Fetch => commands::fetch::run(&context),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
+        Command::Module(options) => commands::module::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
         Command::Validate(options) => commands::validate::run(&context, &options),
     }

@@ -100,7 +100,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         ("module.crt.pem", prepared.key.certificate.clone()),
         ("machine-config.yaml", config),
     ];
-    let stages = [&built.kernel.stage, &built.modules, &built.module, &kernel, &extension, &installer];
+    let stages =
+        [&built.config.stage, &built.kernel.stage, &built.modules, &built.module, &kernel, &extension, &installer];
     let record = Record {
         profile: options.profile.clone(),
         preset: options.preset.clone(),
@@ -108,7 +109,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         release: built.kernel.release.clone(),
         keys: "development".to_owned(),
         module_certificate: Sha256::of_file(&prepared.key.certificate)?,
-        inputs: prepared.inputs(),
+        inputs: prepared.inputs(&located.identity, &options.profile)?,
         tools: tools(&prepared),
         stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
         images: images(&files)?,

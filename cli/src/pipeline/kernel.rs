@@ -117,20 +117,29 @@ impl Prepared<'_> {
             toolchain: self.toolchain.identity,
             cache: self.context.stages(),
             epoch: self.pin.epoch,
+            clippy: false,
             jobs: self.context.jobs,
         }
     }
 
-    /// Digest of each input by name, for the record of the build.
-    pub fn inputs(&self) -> BTreeMap<String, String> {
+    /// Digest of each input by name, for the record of the build; `base` is the identity of the base.
+    ///
+    /// # Errors
+    /// When the profile cannot be read.
+    pub fn inputs(&self, base: &str, name: &str) -> Result<BTreeMap<String, String>> {
         let kernel = match self.packing {
             Packing::Deb { .. } => self.pin.kernel.debian.file_name(),
             Packing::Tar => self.pin.kernel.upstream.url.clone(),
         };
-        BTreeMap::from([
+        let mut inputs = BTreeMap::from([
             (kernel, self.digest.to_string()),
             ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
-        ])
+            ("base".to_owned(), base.to_owned()),
+        ]);
+        if let profile::Base::Upstream(config) = &profile(self.context, name)?.0.base {
+            inputs.insert(format!("kernel configuration {config}"), self.pin.config(config)?.sha256.to_string());
+        }
+        Ok(inputs)
     }
 
     /// Fails unless every package of the toolchain is the recorded version.
@@ -156,20 +165,28 @@ impl Prepared<'_> {
         source::prepare(&self.forge(), &self.archive, &self.digest, &self.packing, &overlay, &patches)
     }
 
+    /// What the fragments of the profile `name` are laid over, fetched if it is somebody else's.
+    ///
+    /// # Errors
+    /// When the profile is unknown or the file cannot be had.
+    pub fn base_config(&self, name: &str) -> Result<Base> {
+        match profile(self.context, name)?.0.base {
+            profile::Base::Target(target) => Ok(Base::Target(target)),
+            profile::Base::Upstream(name) => {
+                let config = self.pin.config(&name)?;
+                let origin = Origin::Url(config.url.clone());
+                Ok(Base::File(fetch(self.context, &self.toolchain, &config.sha256, origin)?))
+            }
+        }
+    }
+
     /// The configuration of `profile`, every option checked.
     ///
     /// # Errors
     /// When the profile is unknown or Kconfig drops an option.
     pub fn configure(&self, source: &Source, name: &str) -> Result<Resolved> {
-        let (profile, fragments) = profile(self.context, name)?;
-        let base = match &profile.base {
-            profile::Base::Target(target) => Base::Target(target.clone()),
-            profile::Base::Upstream(name) => {
-                let config = self.pin.config(name)?;
-                let origin = Origin::Url(config.url.clone());
-                Base::File(fetch(self.context, &self.toolchain, &config.sha256, origin)?)
-            }
-        };
+        let (_, fragments) = profile(self.context, name)?;
+        let base = self.base_config(name)?;
         configure::resolve(&self.forge(), source, &base, &fragments, explain_dropped)
     }
 
@@ -189,19 +206,21 @@ impl Prepared<'_> {
         self.context.path(&format!("kernel-config/snapshots/{profile}.config"))
     }
 
-    /// The kernel of `profile` and our module, both signed.
+    /// The kernel of the profile `name` and our module, both signed.
     ///
     /// # Errors
     /// When a stage fails.
-    pub fn build(&self, profile: &str) -> Result<Built> {
-        let forge = self.forge();
+    pub fn build(&self, name: &str) -> Result<Built> {
         let source = self.source()?;
-        let resolved = self.configure(&source, profile)?;
+        let resolved = self.configure(&source, name)?;
+        let forge = Forge { clippy: profile(self.context, name)?.0.clippy, ..self.forge() };
         let kernel = compile::compile(&forge, &source, &resolved.path(), &self.key.certificate)?;
         self.check_release(&kernel)?;
-        let modules = sign::sign_tree(&forge, &kernel, &kernel.stage.key, &kernel.modules(), &self.key)?;
+        let modules =
+            sign::sign_tree(&forge, "kernel-modules", &kernel, &kernel.stage.key, &kernel.modules(), &self.key)?;
         let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
-        let module = sign::sign_tree(&forge, &kernel, &module.key, &module.dir.join("root"), &self.key)?;
+        let module =
+            sign::sign_tree(&forge, "extension-root", &kernel, &module.key, &module.dir.join("root"), &self.key)?;
         Ok(Built { config: resolved, kernel, modules, module })
     }
 

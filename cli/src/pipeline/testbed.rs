@@ -6,7 +6,7 @@ use std::path::Path;
 use common::event::Event;
 use common::sandbox::Run;
 use common::stage::{Finished, Leftover};
-use common::{Error, Result};
+use common::{Class, Error, Result};
 use imager::preset::Preset;
 use imager::{cpio, machine_config};
 use images::types::RunConfig;
@@ -21,8 +21,9 @@ const EFI: &str = "usr/lib/systemd/boot/efi";
 /// Compression of the base's own archive; it is small, so the level hardly matters.
 const ZSTD_LEVEL: i32 = 12;
 
-/// Fetches the crates of the guest; the only step of it that needs the network.
 const FETCH: &str = "cargo fetch --locked --manifest-path /build/guest/Cargo.toml";
+/// Succeeds when every crate is there.
+const OFFLINE: &str = "cargo fetch --locked --offline --manifest-path /build/guest/Cargo.toml";
 const BUILD: &str = r"
 cd /build/guest
 cargo build --release --offline --locked
@@ -38,28 +39,40 @@ mksquashfs /build/out/tree /build/out/rootfs.sqsh -pf /build/guest/rootfs.pseudo
 rm -rf /build/out/tree
 "#;
 
+/// Cargo of the toolchain over the guest, with a home of its own in the cache.
+fn cargo(context: &Context, script: &str) -> Result<Run> {
+    let home = context.cache.join("cargo");
+    std::fs::create_dir_all(&home).map_err(|e| Error::io("cannot make cargo's home", &home, &e))?;
+    let run = Run::script(script, &[]).env("CARGO_HOME", "/build/cargo").env("CARGO_TARGET_DIR", "/build/target");
+    Ok(run.read(&context.path("tests/guest"), "/build/guest").write(&home, "/build/cargo"))
+}
+
+/// Fetches the crates of the guest; the only step of it that needs the network.
+///
+/// # Errors
+/// When the registry cannot be reached.
+pub fn fetch(context: &Context, prepared: &Prepared<'_>) -> Result<()> {
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
+    prepared.toolchain.sandbox.run(&cargo(context, FETCH)?.with_network(), &mut line).map_err(|e| {
+        Error::new(Class::Infrastructure, "cannot fetch the crates of the testbed")
+            .why(e)
+            .hint("check the network; once fetched they stay in the cache")
+    })
+}
+
 /// The programs of the guest, static: `init`, `machined` and `installer` in the stage's directory.
 fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
     let guest = context.path("tests/guest");
     let forge = prepared.forge();
     let fingerprint = forge.fingerprint("testbed-programs").with("recipe", BUILD).with_tree("guest", &guest)?;
-    let cargo_home = context.cache.join("cargo");
-    std::fs::create_dir_all(&cargo_home).map_err(|e| Error::io("cannot make cargo's home", &cargo_home, &e))?;
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
         let target = work.join("target");
         common::atomic::empty_dir(&target)?;
-        let cargo = |script| {
-            Run::script(script, &[])
-                .env("CARGO_HOME", "/build/cargo")
-                .env("CARGO_TARGET_DIR", "/build/target")
-                .env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string())
-                .read(&guest, "/build/guest")
-                .write(&cargo_home, "/build/cargo")
-                .write(&target, "/build/target")
-                .write(work, "/build/out")
-        };
-        forge.sandbox.run(&cargo(FETCH).with_network(), line)?;
-        forge.sandbox.run(&cargo(BUILD), line)?;
+        if forge.sandbox.run(&cargo(context, OFFLINE)?, &mut |_| ()).is_err() {
+            fetch(context, prepared)?;
+        }
+        let build = cargo(context, BUILD)?.env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string());
+        forge.sandbox.run(&build.write(&target, "/build/target").write(work, "/build/out"), line)?;
         common::atomic::remove_dir(&target)
     })
 }
