@@ -11,6 +11,9 @@ use std::process::Command;
 use crate::error::{Class, Error, Result};
 use crate::process::{self, Ended};
 
+/// Debian's and Ubuntu's file of trusted certificate authorities.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 /// A directory or file of the host, seen inside the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bind {
@@ -102,6 +105,8 @@ impl Run {
         if self.network {
             push(&[&"--ro-bind-try", &"/etc/resolv.conf", &"/etc/resolv.conf"]);
             push(&[&"--ro-bind-try", &"/etc/hosts", &"/etc/hosts"]);
+            // A host behind an inspecting proxy trusts more than Debian does.
+            push(&[&"--ro-bind-try", &CA_BUNDLE, &CA_BUNDLE]);
         } else {
             push(&[&"--unshare-net"]);
         }

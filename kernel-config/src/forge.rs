@@ -23,6 +23,8 @@ pub struct Forge<'a> {
     pub cache: Cache<'a>,
     /// Seconds since 1970 that stand in every output instead of the clock (reproducible-builds.org, SOURCE_DATE_EPOCH).
     pub epoch: u64,
+    /// Whether clippy compiles the kernel's Rust, warnings as errors (`make CLIPPY=1`, Documentation/rust/general-information.rst).
+    pub clippy: bool,
     /// Parallel jobs of make. Never part of a fingerprint: outputs must not depend on it.
     pub jobs: usize,
 }
@@ -52,7 +54,11 @@ impl Forge<'_> {
             "KBUILD_BUILD_VERSION=1".to_owned(),
             format!("KCFLAGS=-ffile-prefix-map={SRC}/= -ffile-prefix-map={OBJ}/="),
         ];
-        let argv = fixed.into_iter().chain(targets.iter().map(|&t| t.to_owned()));
+        let clippy = if self.clippy { &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"][..] } else { &[] };
+        let argv = fixed
+            .into_iter()
+            .chain(clippy.iter().map(|&word| word.to_owned()))
+            .chain(targets.iter().map(|&t| t.to_owned()));
         Run::new(argv).env("SOURCE_DATE_EPOCH", self.epoch.to_string())
     }
 }

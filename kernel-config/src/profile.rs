@@ -15,6 +15,9 @@ pub struct Profile {
     pub base: Base,
     /// Names of fragments (`fragments/<name>.config`), the later over the earlier.
     pub fragments: Vec<String>,
+    /// Whether clippy compiles the Rust in it and a warning of it stops the build. Its code differs from rustc's, so not for production.
+    #[serde(default)]
+    pub clippy: bool,
 }
 
 /// The configuration a profile starts from.

@@ -82,13 +82,14 @@ fi
 /// [`common::Class::BuildFailed`] when sign-file fails.
 pub fn sign_tree(
     forge: &Forge<'_>,
+    stage: &'static str,
     kernel: &Kernel,
     unsigned: &Sha256,
     modules: &Path,
     key: &ModuleKey,
 ) -> Result<Finished> {
     let fingerprint = forge
-        .fingerprint("signed-modules")
+        .fingerprint(stage)
         .with("modules", unsigned.to_string())
         .with("certificate", Sha256::of_file(&key.certificate)?.to_string())
         .with("recipe", SIGN);
