@@ -61,10 +61,21 @@ fn run(program: &str, arguments: &[&str]) -> String {
 struct Buildah<'a>(&'a Path);
 
 impl Buildah<'_> {
+    fn storage(&self) -> [String; 6] {
+        let inside = |name| self.0.join(name).display().to_string();
+        [
+            "--root".into(),
+            inside("storage"),
+            "--runroot".into(),
+            inside("state"),
+            "--storage-driver".into(),
+            "vfs".into(),
+        ]
+    }
+
     fn run(&self, arguments: &[&str]) -> String {
-        let (root, state) = (self.0.join("storage").display().to_string(), self.0.join("state").display().to_string());
-        let storage = ["--root", &root, "--runroot", &state, "--storage-driver", "vfs"];
-        run("buildah", &[&storage, arguments].concat())
+        let storage = self.storage();
+        run("buildah", &[&storage.each_ref().map(String::as_str), arguments].concat())
     }
 
     /// Makes an image of a root filesystem that is packed in a tar.
@@ -78,8 +89,10 @@ impl Buildah<'_> {
 impl Drop for Buildah<'_> {
     /// Files in the storage may belong to identities that only buildah can take on.
     fn drop(&mut self) {
-        self.run(&["rm", "--all"]);
-        self.run(&["rmi", "--all", "--force"]);
+        for clean in [&["rm", "--all"][..], &["rmi", "--all", "--force"]] {
+            // A panic here would hide the one that may be under way.
+            let _ = Command::new("buildah").args(self.storage()).args(clean).output();
+        }
     }
 }
 
