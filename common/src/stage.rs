@@ -17,6 +17,9 @@ use crate::event::{Event, Sink};
 /// File in a finished stage that holds its fingerprint.
 const FINGERPRINT: &str = "fingerprint.json";
 
+/// File in a finished stage that says how long it took when it ran, in seconds.
+const SECONDS: &str = "seconds";
+
 /// Everything a stage reads, by name.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fingerprint {
@@ -206,10 +209,11 @@ impl<'a> Cache<'a> {
         let start = Instant::now();
         self.sink.emit(&Event::StageStarted { stage });
         work(&dir, &mut |line| self.sink.emit(&Event::Output { stage, line }))?;
+        let took = start.elapsed();
+        atomic::write(&dir.join(SECONDS), format!("{:.3}\n", took.as_secs_f64()))?;
         atomic::write(&dir.join(FINGERPRINT), fingerprint.json())?;
         let done = self.root.join("stages").join(&name);
         atomic::replace_dir(&dir, &done)?;
-        let took = start.elapsed();
         self.sink.emit(&Event::StageFinished { stage, cached: false, took });
         Ok(Finished { dir: done, key: fingerprint.key(), stage, cached: false, took })
     }

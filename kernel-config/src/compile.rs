@@ -1,6 +1,7 @@
 //! Compiles the kernel and its modules.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use common::sandbox::Run;
 use common::stage::{Finished, Leftover};
@@ -20,6 +21,9 @@ rm -f "$out"/modules/lib/modules/*/build "$out"/modules/lib/modules/*/source
 find "$out/obj" -path "$out/obj/tools" -prune -o -type f \( -name '*.o' -o -name '*.a' -o -name '.*.cmd' -o -name 'vmlinux*' \
     -o -name 'bzImage' -o -name '*.ko' -o -name '*.mod.c' \) -print0 | xargs -0 rm -f
 "#;
+
+/// File of the stage that says how long make alone took, so that `./x bench` can tell what the stage adds.
+const MAKE_SECONDS: &str = "make-seconds";
 
 /// A compiled kernel: the stage's directory by name.
 #[derive(Clone, Debug)]
@@ -74,7 +78,9 @@ pub fn compile(forge: &Forge<'_>, source: &Source, config: &Path, certificate: &
         let tree = |run: Run| {
             run.read(&source.tree, SRC).write(&obj, OBJ).read(certificate, CERTIFICATE).write(work, "/build/out")
         };
+        let start = Instant::now();
         forge.sandbox.run(&tree(forge.make(&["bzImage", "modules"])), line)?;
+        common::atomic::write(&work.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
         common::atomic::remove_dir(&work.join("modules"))?;
         let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
         forge.sandbox.run(&tree(forge.make(&install)), line)?;

@@ -1,9 +1,161 @@
-//! Measures what docs/performance.md states.
+//! Measures what docs/performance.md states, each figure beside its limit, on a machine that has built once.
 
-use anyhow::Result;
-use xshell::Shell;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Shell, cmd};
+
+use crate::Tool;
+
+/// What the tool reads of the project.
+const INPUTS: [&str; 6] = ["kernel-config", "module", "toolchain", "extension", "imager", "tests/guest"];
+/// Stages up to the compiled kernel, which the measurement of the rest takes from the cache.
+const KEPT: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
+/// Stages after it whose names begin alike.
+const NOT_KEPT: [&str; 2] = ["kernel-image-", "kernel-modules-"];
+
+/// One measured claim.
+struct Row {
+    claim: &'static str,
+    measured: f64,
+    limit: f64,
+    unit: &'static str,
+}
 
 pub fn run(shell: &Shell) -> Result<()> {
-    let _ = shell;
-    anyhow::bail!("not measured yet")
+    let tool = Tool::build(shell)?;
+    tool.run("build")?;
+    let cache = cache(shell)?;
+    let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?];
+    rows.extend(after_the_kernel(shell, &tool, &cache)?);
+    rows.extend(kernel_overhead(&cache)?);
+    let page = page(&rows);
+    shell.write_file("docs/performance.md", &page)?;
+    print!("{page}");
+    Ok(())
+}
+
+fn cache(shell: &Shell) -> Result<std::path::PathBuf> {
+    if let Ok(cache) = shell.var("SOLANA_TALOS_CACHE") {
+        return Ok(cache.into());
+    }
+    let base = shell.var("XDG_CACHE_HOME").or_else(|_| shell.var("HOME").map(|home| format!("{home}/.cache")))?;
+    Ok(Path::new(&base).join("solana-talos"))
+}
+
+/// The middle of three runs with nothing to do.
+fn unchanged(tool: &Tool<'_>) -> Result<Row> {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        times.push(timed(tool, &["build"])?.0.as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Row { claim: "a build with nothing changed", measured: times[1], limit: 2.0, unit: "s" })
+}
+
+/// A copy of the project with one more line in the module.
+fn module_change(shell: &Shell, tool: &Tool<'_>) -> Result<Row> {
+    let copy = shell.create_temp_dir()?;
+    let root = copy.path();
+    for input in INPUTS {
+        let to = root.join(input);
+        shell.create_dir(to.parent().context("an input has no parent directory")?)?;
+        cmd!(shell, "cp -R {input} {to}").quiet().run()?;
+    }
+    let source = root.join("module/solana_optimizer.rs");
+    let nonce = std::process::id();
+    let text = shell.read_file(&source)?;
+    shell.write_file(&source, format!("{text}\n// A line that was not there: {nonce}.\n"))?;
+    let project = root.display().to_string();
+    let (took, _) = timed(tool, &["module", "--project", &project])?;
+    Ok(Row {
+        claim: "a one-line change of the module, to the signed extension image",
+        measured: took.as_secs_f64(),
+        limit: 30.0,
+        unit: "s",
+    })
+}
+
+/// All stages after the compiled kernel, in a cache that holds only those before.
+fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row; 2]> {
+    let scratch = shell.create_temp_dir()?;
+    let fresh = scratch.path().join("cache");
+    shell.create_dir(fresh.join("stages"))?;
+    for shared in ["store", "keys", "cargo"] {
+        std::os::unix::fs::symlink(cache.join(shared), fresh.join(shared))?;
+    }
+    for stage in shell.read_dir(cache.join("stages"))? {
+        let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if KEPT.iter().any(|kept| name.starts_with(kept)) && !NOT_KEPT.iter().any(|other| name.starts_with(other)) {
+            std::os::unix::fs::symlink(&stage, fresh.join("stages").join(&name))?;
+        }
+    }
+    let (cache, out) = (fresh.display().to_string(), scratch.path().join("out").display().to_string());
+    let (took, peak) = timed(tool, &["build", "--cache", &cache, "--out", &out])?;
+    Ok([
+        Row { claim: "everything after the compiled kernel", measured: took.as_secs_f64(), limit: 60.0, unit: "s" },
+        Row {
+            claim: "peak memory of our process meanwhile",
+            measured: peak as f64 / 1024.0,
+            limit: 500.0,
+            unit: "MiB",
+        },
+    ])
+}
+
+/// What the kernel stages of this cache took, over what make alone took inside them.
+fn kernel_overhead(cache: &Path) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for stage in std::fs::read_dir(cache.join("stages"))? {
+        let dir = stage?.path();
+        let seconds = |file: &str| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<f64>().ok();
+        // A compilation that went on after an interrupt took no time worth a ratio.
+        if let (Some(make), Some(all)) = (seconds("make-seconds"), seconds("seconds"))
+            && make > 120.0
+        {
+            rows.push(Row {
+                claim: "the kernel stage over the make it runs",
+                measured: (all / make - 1.0) * 100.0,
+                limit: 5.0,
+                unit: "%",
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Runs the tool, giving its time and the peak of its own resident memory in KiB (`VmHWM` of proc(5)).
+fn timed(tool: &Tool<'_>, words: &[&str]) -> Result<(Duration, u64)> {
+    let mirror = tool.mirror.iter().flat_map(|dir| ["--mirror", dir]);
+    let start = Instant::now();
+    let mut command = Command::new(&tool.program);
+    let mut child =
+        command.current_dir(tool.shell.current_dir()).args(words).args(mirror).stdout(Stdio::null()).spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(resident(child.id()).unwrap_or(0));
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    ensure!(status.success(), "{words:?} ended with {status}");
+    Ok((start.elapsed(), peak))
+}
+
+fn resident(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+fn page(rows: &[Row]) -> String {
+    let mut page = "# Performance\n\nWritten by `./x bench`, which measures all of it in one run. Times depend on the machine; the share of the limit is what counts.\n\n| claim | measured | limit | share of the limit |\n|---|---|---|---|\n".to_owned();
+    for Row { claim, measured, limit, unit } in rows {
+        let share = measured / limit * 100.0;
+        let _ = writeln!(page, "| {claim} | {measured:.1} {unit} | {limit:.0} {unit} | {share:.0} % |");
+    }
+    page
 }
