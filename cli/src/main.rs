@@ -9,7 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use common::event::{Event, Sink as _};
 use context::{Context, Global};
+use progress::Format;
 
 /// From a pinned kernel config to three Talos images: kernel, extension, installer.
 #[derive(Parser)]
@@ -47,11 +49,16 @@ fn main() -> ExitCode {
     if let Err(e) = handler {
         eprintln!("warning: interrupts end the program without a word: {e}");
     }
+    let format = cli.global.format;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::from(exit_code(&e))
+            let (message, exit_code) = (format!("{e:#}"), exit_code(&e));
+            eprintln!("error: {message}");
+            if matches!(format, Format::Json) {
+                progress::Json.emit(&Event::Failed { message: &message, exit_code });
+            }
+            ExitCode::from(exit_code)
         }
     }
 }

@@ -27,7 +27,8 @@ pub fn sink(format: Format, verbose: bool) -> Box<dyn Sink + Send> {
     }
 }
 
-struct Json;
+/// JSON lines on standard output.
+pub struct Json;
 
 impl Sink for Json {
     fn emit(&self, event: &Event<'_>) {
@@ -104,6 +105,7 @@ fn text(event: &Event<'_>) -> String {
         Event::StageFinished { stage, took, .. } => format!("{stage}: done in {:.1} s", took.as_secs_f64()),
         Event::Warning { message } => format!("warning: {message}"),
         Event::Note { message } => (*message).to_owned(),
+        Event::Failed { message, .. } => format!("error: {message}"),
         Event::StageStarted { stage } => format!("{stage} ..."),
         Event::Output { line, .. } => (*line).to_owned(),
     }

@@ -30,6 +30,16 @@ fn an_unknown_name_is_told_with_the_known_ones() {
 }
 
 #[test]
+fn a_machine_is_told_of_the_failure_too() {
+    let scene = Scene::new();
+    let ran =
+        scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["no kernel profile `nope`"]);
+    let event: serde_json::Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["exit_code"]), (&"failed".into(), &BAD_INPUT.into()));
+    assert!(event["message"].as_str().unwrap().contains("do: use one of"), "{event}");
+}
+
+#[test]
 fn an_unknown_option_or_verb_is_told() {
     let scene = Scene::new();
     scene.fails(BAD_INPUT, &["build", "--nope"], &["unexpected argument '--nope'", "--help"]);

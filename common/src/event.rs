@@ -35,6 +35,13 @@ pub enum Event<'a> {
         /// What.
         message: &'a str,
     },
+    /// The command failed; the last event of it.
+    Failed {
+        /// The error as a person reads it.
+        message: &'a str,
+        /// The exit code, which tells the class ([`crate::Class::exit_code`]).
+        exit_code: u8,
+    },
     /// A result for the user.
     Note {
         /// What.
