@@ -29,8 +29,8 @@ pub struct Averages {
 /// use kernel::psi;
 ///
 /// if let Ok(averages) = psi::memory_some() {
-///     assert!(averages.avg10 <= 100_00);
-///     assert!(averages.avg60 <= 100_00);
+///     assert!(averages.avg10 <= 10_000);
+///     assert!(averages.avg60 <= 10_000);
 /// }
 /// ```
 #[cfg(CONFIG_PSI)]
