@@ -21,11 +21,11 @@ pub fn node() -> Machine {
 /// Huge pages of [`small`] at boot.
 pub const SMALL_POOL: u64 = 1024;
 
-/// A guest small enough to be put under pressure: 4 GiB, half of it huge pages, and a disk to stream from.
+/// A guest small enough to be put under pressure: 5 GiB, two of them huge pages, and a disk to read from.
 #[must_use]
 pub fn small(shipped_cmdline: &str) -> Machine {
     let cmdline = with_words(shipped_cmdline, &format!("{TEST_WORDS} hugepages={SMALL_POOL}"));
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![4096], node_cpus: 2, nvme_mib: vec![4096], igb: false }
+    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![5120], node_cpus: 2, nvme_mib: vec![4096], igb: false }
 }
 
 /// The guest for the debug kernel: two nodes, a small pool, room for KASAN's shadow and for the log of the doctests.

@@ -120,15 +120,15 @@ pub enum Request {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Worker {
-    /// Real memory pressure: anonymous memory until little is available, while readers stream a file through the page cache.
+    /// Real memory pressure: anonymous memory until little is available, and readers that touch more of a file than fits into the rest.
     Hog {
         /// Bytes of MemAvailable to leave; more is taken, and given back, as this changes.
         leave: u64,
-        /// Number of streaming readers.
+        /// Number of readers.
         readers: u32,
-        /// File or block device to stream.
+        /// File or block device.
         file: String,
-        /// Bytes of it to read again and again.
+        /// Bytes of it to touch again and again.
         length: u64,
         /// How long.
         seconds: u64,

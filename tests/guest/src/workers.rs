@@ -4,7 +4,7 @@ use crate::protocol::Worker;
 use crate::{Result, context};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 const CHUNK: usize = 4 << 20;
@@ -24,41 +24,54 @@ pub fn run(worker: &Worker) -> Result<()> {
 
 fn hog(leave: u64, readers: u32, file: &str, length: u64, seconds: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(seconds);
+    // Filled before the readers start: they would take the processor from it.
+    let mut held = Vec::new();
+    while Instant::now() < end && available_memory()? > leave {
+        held.push(Chunk::take()?);
+    }
     std::thread::scope(|scope| {
-        let streams: Vec<_> = (0..readers).map(|_| scope.spawn(|| stream(file, length, end))).collect();
-        hold_memory(leave, end)?;
-        streams.into_iter().try_for_each(|stream| stream.join().map_err(|_| "a reader panicked".to_owned())?)
+        let tasks: Vec<_> = (1..=readers.into()).map(|n| scope.spawn(move || thrash(file, length, n, end))).collect();
+        hold_memory(held, leave, end)?;
+        tasks.into_iter().try_for_each(|task| task.join().map_err(|_| "a reader panicked".to_owned())?)
     })
 }
 
 /// Keeps MemAvailable near `leave`: takes a chunk while there is more, gives one back when half of it is gone.
-fn hold_memory(leave: u64, end: Instant) -> Result<()> {
-    let mut held: Vec<Vec<u8>> = Vec::new();
-    let mut turn = 0;
+fn hold_memory(mut held: Vec<Chunk>, leave: u64, end: Instant) -> Result<()> {
     while Instant::now() < end {
         let available = available_memory()?;
         if available > leave {
-            held.push(touched(CHUNK));
+            held.push(Chunk::take()?);
         } else if available < leave / 2 {
             held.pop();
         } else {
             std::thread::sleep(Duration::from_millis(50));
-        }
-        // A page that nobody touches is not contended for.
-        turn += 1;
-        let count = held.len().max(1);
-        if let Some(chunk) = held.get_mut(turn % count) {
-            chunk.iter_mut().step_by(PAGE).for_each(|byte| *byte = byte.wrapping_add(1));
         }
     }
     println!("{{\"held\": {}}}", held.len() * CHUNK);
     Ok(())
 }
 
-fn touched(size: usize) -> Vec<u8> {
-    let mut chunk = vec![0_u8; size];
-    chunk.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
-    std::hint::black_box(chunk)
+/// Anonymous memory in use. Without swap the kernel cannot take it away.
+struct Chunk(*mut std::ffi::c_void);
+
+impl Chunk {
+    fn take() -> Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        // All pages in one call: a fault each is slow under emulation.
+        let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let base = unsafe { mmap_anonymous(std::ptr::null_mut(), CHUNK, ProtFlags::READ | ProtFlags::WRITE, flags) };
+        context(base, "memory").map(Self)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that `take` made; nobody else has its address.
+        let unmapped = unsafe { rustix::mm::munmap(self.0, CHUNK) };
+        debug_assert!(unmapped.is_ok(), "the mapping is ours");
+    }
 }
 
 fn available_memory() -> Result<u64> {
@@ -68,18 +81,26 @@ fn available_memory() -> Result<u64> {
     kib.map(|kib| kib << 10).ok_or_else(|| "no MemAvailable in /proc/meminfo".to_owned())
 }
 
-/// Reads the first `length` bytes of `file` again and again until `end`.
-fn stream(file: &str, length: u64, end: Instant) -> Result<()> {
-    let mut buffer = vec![0_u8; 1 << 20];
-    let mut input = context(File::open(file), file)?;
-    let mut at = 0;
+/// Touches pages of the first `length` bytes of `file` in no order until `end`.
+///
+/// Through a mapping, because the kernel counts a task as stalled for memory when it waits for a page that it had and lost, and with
+/// generational LRU it knows such pages from page faults only (mm/workingset.c, lru_gen_refault).
+fn thrash(file: &str, length: u64, seed: u64, end: Instant) -> Result<()> {
+    use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+    let length = context(usize::try_from(length), "length")?;
+    let input = context(File::open(file), file)?;
+    // SAFETY: a new mapping at an address of the kernel's choice, never unmapped in this process.
+    let base = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &input, 0) };
+    let base = context(base, file)?;
+    // SAFETY: the whole mapping; the advice only turns reading ahead off.
+    context(unsafe { madvise(base, length, Advice::Random) }, file)?;
+    let mut random = seed;
     while Instant::now() < end {
-        let count = context(input.read(&mut buffer), file)?;
-        at += count as u64;
-        if count == 0 || at >= length {
-            context(input.rewind(), file)?;
-            at = 0;
-        }
+        // Knuth's linear congruential generator; the upper bits are the good ones.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let page = (random >> 33) as usize % (length / PAGE);
+        // SAFETY: the page is inside the mapping, which is readable.
+        unsafe { base.cast::<u8>().add(page * PAGE).read_volatile() };
     }
     Ok(())
 }
