@@ -151,9 +151,11 @@ fn bytes(text: &str) -> std::result::Result<Vec<u8>, Failure> {
     hex::decode(text).ok_or_else(|| "odd or foreign digits in hex".to_owned().into())
 }
 
-/// One pwrite(2), so that the kernel sees exactly these bytes at this offset.
+/// One system call, so that the kernel sees exactly these bytes at this offset. At the start it is write(2): some files, such as kmemleak's,
+/// have no offsets and refuse pwrite(2) even there.
 fn write_at(path: &str, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
-    OpenOptions::new().write(true).open(path)?.write_at(bytes, offset)
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    if offset == 0 { file.write(bytes) } else { file.write_at(bytes, offset) }
 }
 
 fn list(path: &str) -> std::io::Result<Vec<String>> {
