@@ -74,13 +74,16 @@ pub fn compile(forge: &Forge<'_>, source: &Source, config: &Path, certificate: &
         .with("collect", COLLECT);
     let stage = forge.cache.run(&fingerprint, Leftover::Resume, |work, line| {
         let obj = work.join("obj");
+        let fresh = !obj.exists(); // A compilation that goes on after an interrupt says nothing about its time.
         install_config(config, &obj)?;
         let tree = |run: Run| {
             run.read(&source.tree, SRC).write(&obj, OBJ).read(certificate, CERTIFICATE).write(work, "/build/out")
         };
         let start = Instant::now();
         forge.sandbox.run(&tree(forge.make(&["bzImage", "modules"])), line)?;
-        common::atomic::write(&work.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
+        if fresh {
+            common::atomic::write(&work.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
+        }
         common::atomic::remove_dir(&work.join("modules"))?;
         let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
         forge.sandbox.run(&tree(forge.make(&install)), line)?;
