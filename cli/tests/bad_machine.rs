@@ -121,7 +121,7 @@ fn on_a_small_disk(scene: &Scene, unshare: &str, flags: &str, arguments: &[&str]
         mount -t tmpfs -o size=64k small \"$SCENE/cache\"
         code=0
         PATH=$SCENE/bin \"$@\" || code=$?
-        find \"$SCENE/cache\" -type f ! -path '*/work/*'
+        find \"$SCENE/cache\" -type f ! -path '*/unfinished/*'
         exit $code";
     let wrapper = [unshare, flags, "/bin/sh", "-euc", script, "sh"];
     let ran = Ran::of(&mut scene.wrapped(&wrapper, arguments));

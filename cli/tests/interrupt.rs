@@ -71,7 +71,10 @@ fn what_was_killed_is_done_by_the_next_run() {
     for (signal, code) in [("-KILL", -9), ("-INT", 130)] {
         assert_eq!(Running::start(&scene).end(signal).code, Some(code));
         scene.holds_nothing_final();
-        assert!(!support::files(&scene.cache().join("work")).is_empty(), "the half-made root filesystem is in work");
+        assert!(
+            !support::files(&scene.cache().join("unfinished")).is_empty(),
+            "the half-made root filesystem is in unfinished"
+        );
     }
     fs::remove_file(scene.path("bin/bwrap")).unwrap();
     assert!(scene.fake_toolchain());
@@ -79,7 +82,7 @@ fn what_was_killed_is_done_by_the_next_run() {
     first.succeeded();
     let rootfs = std::path::PathBuf::from(first.stdout.trim());
     assert!(rootfs.starts_with(scene.cache().join("stages")) && rootfs.join("bin/dpkg-query").exists(), "{first:#?}");
-    let left = support::files(&scene.cache().join("work"));
+    let left = support::files(&scene.cache().join("unfinished"));
     assert!(left.iter().all(|file| file.extension().is_some_and(|end| end == "lock")), "{left:?}");
 
     scene.script("mmdebstrap", "echo 'it ran again' >&2; exit 1");

@@ -1,6 +1,6 @@
 //! Stages: a stage's key is the hash of everything it reads, and a stage whose key is known is not run again.
 //!
-//! A stage works in `<root>/work/<stage>-<key>` and is renamed to `<root>/stages/<stage>-<key>` when it is done, so a killed build leaves
+//! A stage works in `<root>/unfinished/<stage>-<key>` and is renamed to `<root>/stages/<stage>-<key>` when it is done, so a killed build leaves
 //! nothing half-written under a final name, and the next run goes on from the last finished stage.
 
 use std::collections::BTreeMap;
@@ -193,9 +193,9 @@ impl<'a> Cache<'a> {
     ) -> Result<Finished> {
         let stage = fingerprint.stage;
         let name = fingerprint.directory_name();
-        let dir = self.root.join("work").join(&name);
+        let dir = self.root.join("unfinished").join(&name);
         std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
-        let _lock = lock(&self.root.join("work").join(format!("{name}.lock")))?;
+        let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")))?;
         if let Some(finished) = self.find(fingerprint) {
             let _ = std::fs::remove_dir(&dir);
             self.sink.emit(&Event::StageFinished { stage, cached: true, took: Duration::ZERO });

@@ -86,7 +86,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let located = base::locate(context, &prepared, base, &preset)?;
     let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
-    let config = context.cache.join("work/machine-config.yaml");
+    let config = context.cache.join("unfinished/machine-config.yaml");
     common::atomic::write(&config, machine_config::patch(&options.preset, &preset, &installer_name))?;
     let files = [
         ("kernel.oci", kernel.dir.join("kernel.oci")),
