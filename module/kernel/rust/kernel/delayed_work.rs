@@ -49,35 +49,49 @@ pub trait Task: Send + Sync + 'static {
 /// # Examples
 ///
 /// ```
-/// use core::sync::atomic::{AtomicU32, Ordering};
 /// use kernel::delayed_work::{new_delayed_work, Task};
-/// use kernel::sync::Arc;
+/// use kernel::sync::{new_condvar, new_mutex, Arc, CondVar, Mutex};
 /// use kernel::time::Jiffies;
 ///
-/// struct Counter(AtomicU32);
+/// #[pin_data]
+/// struct Counter {
+///     #[pin]
+///     count: Mutex<u32>,
+///     #[pin]
+///     changed: CondVar,
+/// }
 ///
 /// impl Task for Counter {
 ///     fn run(&self) -> Option<Jiffies> {
-///         self.0.fetch_add(1, Ordering::Relaxed);
+///         *self.count.lock() += 1;
+///         self.changed.notify_all();
 ///         // Again as soon as possible.
 ///         Some(0)
 ///     }
 /// }
 ///
-/// let counter = Arc::new(Counter(AtomicU32::new(0)), GFP_KERNEL)?;
+/// let counter = Arc::pin_init(
+///     pin_init!(Counter {
+///         count <- new_mutex!(0),
+///         changed <- new_condvar!(),
+///     }),
+///     GFP_KERNEL,
+/// )?;
 /// let work = KBox::pin_init(new_delayed_work!("counter", counter.clone()), GFP_KERNEL)?;
-/// assert_eq!(counter.0.load(Ordering::Relaxed), 0);
+/// assert_eq!(*counter.count.lock(), 0);
 ///
 /// work.schedule(0);
-/// while counter.0.load(Ordering::Relaxed) < 3 {
-///     core::hint::spin_loop();
+/// let mut count = counter.count.lock();
+/// while *count < 3 {
+///     counter.changed.wait(&mut count);
 /// }
+/// drop(count);
 ///
 /// // Nothing runs after the drop.
 /// drop(work);
-/// let last = counter.0.load(Ordering::Relaxed);
+/// let last = *counter.count.lock();
 /// assert!(last >= 3);
-/// assert_eq!(counter.0.load(Ordering::Relaxed), last);
+/// assert_eq!(*counter.count.lock(), last);
 /// # Ok::<(), Error>(())
 /// ```
 #[pin_data(PinnedDrop)]
