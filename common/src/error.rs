@@ -19,6 +19,8 @@ pub enum Class {
     Verification,
     /// The machine, not the input: disk full, no network, permission denied. Exit code 6.
     Infrastructure,
+    /// Nothing is wrong, but the build stopped for signatures that somebody else has to give. Exit code 7.
+    AwaitsSignatures,
 }
 
 impl Class {
@@ -31,6 +33,7 @@ impl Class {
             Self::BuildFailed => 4,
             Self::Verification => 5,
             Self::Infrastructure => 6,
+            Self::AwaitsSignatures => 7,
         }
     }
 }

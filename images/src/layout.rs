@@ -41,6 +41,23 @@ pub struct Image {
     pub layers: Vec<Layer>,
 }
 
+/// What a layout holds beside images: signatures, bills of materials, provenance.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    /// The index entry, which names the manifest.
+    pub descriptor: Descriptor,
+    /// The manifest, verified.
+    pub manifest: Manifest,
+}
+
+impl Artifact {
+    /// The name the index gives it: cosign's `sha256-<hex>.sig`, where it is not found by its subject.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.descriptor.annotations.get(types::REF_NAME).map(String::as_str)
+    }
+}
+
 impl Image {
     /// A label of the image.
     #[must_use]
@@ -79,6 +96,18 @@ impl Layout {
         Ok(images)
     }
 
+    /// Every artifact of the index itself, in its order.
+    ///
+    /// # Errors
+    /// As [`Layout::images`].
+    pub fn artifacts(&self) -> Result<Vec<Artifact>> {
+        let path = self.root.join("index.json");
+        let index: Index = parse(&path, &read_small(&path)?)?;
+        check_schema(&path, index.schema_version)?;
+        let artifacts = index.manifests.into_iter().filter(is_artifact);
+        artifacts.map(|descriptor| Ok(Artifact { manifest: self.json(&descriptor)?, descriptor })).collect()
+    }
+
     /// The image named `name` (its `org.opencontainers.image.ref.name`).
     ///
     /// # Errors
@@ -96,6 +125,9 @@ impl Layout {
     fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, images: &mut Vec<Image>) -> Result<()> {
         check_schema(file, index.schema_version)?;
         for entry in &index.manifests {
+            if is_artifact(entry) {
+                continue;
+            }
             let names: Vec<_> = entry.annotations.get(types::REF_NAME).into_iter().chain(outer).cloned().collect();
             match entry.media_type.as_str() {
                 types::INDEX | DOCKER_LIST if depth > 0 => {
@@ -188,6 +220,15 @@ impl Layout {
     fn path(&self, digest: Sha256) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.to_string())
     }
+}
+
+/// Whether an index entry is for something that is no image. Cosign's first layout looks like an image but for its tag.
+fn is_artifact(entry: &Descriptor) -> bool {
+    let tag = entry.annotations.get(types::REF_NAME).and_then(|name| name.strip_prefix("sha256-"));
+    let cosign = tag
+        .and_then(|tag| tag.split_once('.'))
+        .is_some_and(|(hex, kind)| hex.parse::<Sha256>().is_ok() && ["sig", "att", "sbom"].contains(&kind));
+    entry.media_type == types::MANIFEST && (entry.artifact_type.is_some() || cosign)
 }
 
 fn is_ours(platform: &Platform) -> bool {

@@ -20,7 +20,7 @@ pub use base::{Base, BootFiles};
 pub use filemap::{Entry, FileMap, Source};
 pub use installer::Append;
 pub use layer::Layer;
-pub use layout::{Image, Layout};
+pub use layout::{Artifact, Image, Layout};
 pub use reference::Reference;
 pub use tarstream::Limits;
 pub use unpack::Unpacked;

@@ -20,6 +20,8 @@ pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// Media type of a zstd layer.
 pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// Media type of the empty JSON object, which stands in for an artifact's configuration.
+pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 /// Annotation of an index entry that holds the image's name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -57,6 +59,9 @@ pub struct Descriptor {
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+    /// What kind of artifact the manifest it names holds, where that is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// Notes; `org.opencontainers.image.ref.name` among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -71,6 +76,7 @@ impl Descriptor {
             digest: Digest(digest),
             size,
             platform: None,
+            artifact_type: None,
             annotations: BTreeMap::new(),
         }
     }
@@ -115,10 +121,16 @@ pub struct Manifest {
     /// [`MANIFEST`] where it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// What kind of artifact this is, where it is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The configuration.
     pub config: Descriptor,
     /// Layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// The manifest that this one is about: an artifact with a subject is a referrer of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     /// Notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,

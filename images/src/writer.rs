@@ -89,8 +89,10 @@ impl Writer {
         let manifest = Manifest {
             schema_version: 2,
             media_type: Some(types::MANIFEST.to_owned()),
+            artifact_type: None,
             config,
             layers: image.layers.iter().map(|layer| layer.descriptor.clone()).collect(),
+            subject: None,
             annotations: image.annotations.clone(),
         };
         let manifest = self.json(types::MANIFEST, &manifest)?;
@@ -108,6 +110,28 @@ impl Writer {
         Ok(manifest.digest.0)
     }
 
+    /// Stores `bytes` as they are.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+        let digest = Sha256::of(bytes);
+        fs_err::write(self.blob(digest), bytes)?;
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+    }
+
+    /// Stores the manifest of an artifact and lists it in the index, under `name` where it has one. Its blobs must be in the layout already.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn artifact(&mut self, manifest: &Manifest, name: Option<&str>) -> Result<Descriptor> {
+        let written = self.json(types::MANIFEST, manifest)?;
+        let annotations = name.map(|name| (types::REF_NAME.to_owned(), name.to_owned())).into_iter().collect();
+        let artifact_type = manifest.artifact_type.clone();
+        self.manifests.push(Descriptor { artifact_type, annotations, ..written.clone() });
+        Ok(written)
+    }
+
     /// Writes the index and puts the layout in place of what was there.
     ///
     /// # Errors
@@ -121,10 +145,7 @@ impl Writer {
     }
 
     fn json(&self, media_type: &str, value: &impl serde::Serialize) -> Result<Descriptor> {
-        let bytes = types::canonical(value)?;
-        let digest = Sha256::of(&bytes);
-        fs_err::write(self.blob(digest), &bytes)?;
-        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+        self.bytes(media_type, &types::canonical(value)?)
     }
 
     fn blob(&self, digest: Sha256) -> PathBuf {

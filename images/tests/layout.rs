@@ -60,6 +60,36 @@ fn json_is_canonical() {
 }
 
 #[test]
+fn artifacts_stand_beside_images_and_are_none() {
+    let dir = tempdir();
+    let (from, to) = (dir.path().join("a.oci"), dir.path().join("b.oci"));
+    let subject = sample(&from, "hello\n");
+    let mut writer = Writer::create(&to).unwrap();
+    let blob = writer.bytes("text/plain", b"a note").unwrap();
+    let mut note = types::Manifest {
+        schema_version: 2,
+        media_type: Some(types::MANIFEST.to_owned()),
+        artifact_type: Some("application/vnd.example.note".to_owned()),
+        config: writer.bytes(types::EMPTY, b"{}").unwrap(),
+        layers: vec![blob],
+        subject: Some(types::Descriptor::new(types::MANIFEST, subject, 1)),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    writer.artifact(&note, None).unwrap();
+    note.artifact_type = None;
+    note.config.media_type = types::CONFIG.to_owned();
+    let tag = format!("sha256-{subject}.sig");
+    writer.artifact(&note, Some(&tag)).unwrap();
+    writer.finish().unwrap();
+    let layout = Layout::open(&to).unwrap();
+    assert!(layout.images().unwrap().is_empty());
+    let artifacts = layout.artifacts().unwrap();
+    assert_eq!(artifacts[0].manifest.subject.as_ref().unwrap().digest.0, subject);
+    assert_eq!(artifacts.iter().map(|a| a.name()).collect::<Vec<_>>(), [None, Some(tag.as_str())]);
+    assert!(Layout::open(&from).unwrap().artifacts().unwrap().is_empty());
+}
+
+#[test]
 fn a_dropped_writer_leaves_nothing_and_the_old_layout_stands() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");

@@ -1,0 +1,1 @@
+//! Signatures of images, bills of materials and provenance, in the formats that others verify.

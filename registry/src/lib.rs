@@ -1,0 +1,1 @@
+//! OCI registries (distribution-spec 1.1): push, pull, credentials.
