@@ -1,5 +1,20 @@
 //! Keys: what each is for, where they are kept, and how something is signed with one.
+//!
+//! A key set is a directory with one key a [`Role`]. Whatever holds a private key is behind [`Signer`]; callers give it a digest.
 
+pub mod certificate;
+pub mod init;
+pub mod public;
+pub mod role;
+pub mod set;
 pub mod signer;
 
-pub use signer::{Algorithm, Role, Signer};
+mod file;
+mod pem;
+
+pub use certificate::Certificate;
+pub use init::{Options, init};
+pub use public::PublicKey;
+pub use role::Role;
+pub use set::KeySet;
+pub use signer::{Algorithm, Signer};

@@ -3,23 +3,7 @@
 use std::fmt;
 
 use common::Result;
-
-/// What a key is for. One key has one role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Role {
-    /// Signs kernel modules; its certificate is built into the kernel.
-    Module,
-    /// Secure Boot platform key (PK): owns the machine's key databases.
-    PlatformKey,
-    /// Secure Boot key exchange key (KEK): signs changes of `db`.
-    KeyExchangeKey,
-    /// Secure Boot signature database (`db`): signs systemd-boot and the unified kernel image.
-    SignatureDatabase,
-    /// Signs the PCR values that a TPM unseals the disk key for.
-    PcrPolicy,
-    /// Signs images in a registry, their bills of materials and their provenance.
-    Image,
-}
+use sha2::Digest as _;
 
 /// A signature scheme with its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,6 +14,42 @@ pub enum Algorithm {
     RsaSha256,
     /// RSASSA-PKCS1-v1_5 with SHA-512.
     RsaSha512,
+}
+
+impl Algorithm {
+    /// The digest of `bytes` that the scheme signs.
+    #[must_use]
+    pub fn digest(self, bytes: &[u8]) -> Vec<u8> {
+        match self {
+            Self::EcdsaP256Sha256 | Self::RsaSha256 => sha2::Sha256::digest(bytes).to_vec(),
+            Self::RsaSha512 => sha2::Sha512::digest(bytes).to_vec(),
+        }
+    }
+
+    /// Length of the digest in bytes.
+    #[must_use]
+    pub const fn digest_len(self) -> usize {
+        match self {
+            Self::EcdsaP256Sha256 | Self::RsaSha256 => 32,
+            Self::RsaSha512 => 64,
+        }
+    }
+
+    /// Name for machines, as `requests.json` has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
+            Self::RsaSha256 => "rsa-pkcs1-sha256",
+            Self::RsaSha512 => "rsa-pkcs1-sha512",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Signs with one key. Implementations hold the key, or know who does.

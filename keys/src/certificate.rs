@@ -1,0 +1,256 @@
+//! X.509 certificates (RFC 5280) of our keys: made, read, and judged against a time and a key.
+
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use common::time::rfc3339;
+use common::{Class, Error, Result, Sha256};
+use x509_cert::der::asn1::{BitString, GeneralizedTime, ObjectIdentifier, OctetString, UtcTime};
+use x509_cert::der::{Any, Decode as _, Encode as _, oid::AssociatedOid};
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, KeyUsages, SubjectKeyIdentifier};
+use x509_cert::name::Name;
+use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::time::{Time, Validity};
+use x509_cert::{TbsCertificate, Version};
+
+use crate::pem;
+use crate::public::PublicKey;
+use crate::signer::{Algorithm, Signer};
+
+/// 2050-01-01: from then on a certificate's times are GeneralizedTime (RFC 5280 section 4.1.2.5).
+const YEAR_2050: u64 = 2_524_608_000;
+
+/// A certificate, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    der: Vec<u8>,
+    parsed: x509_cert::Certificate,
+    key: PublicKey,
+}
+
+impl Certificate {
+    /// From DER.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is malformed or of a kind of key that is not used here.
+    pub fn from_der(der: &[u8]) -> Result<Self> {
+        let bad = |e: &dyn std::fmt::Display| Error::new(Class::BadInput, "this is no X.509 certificate").why(e);
+        let parsed = x509_cert::Certificate::from_der(der).map_err(|e| bad(&e))?;
+        let spki = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|e| bad(&e))?;
+        Ok(Self { der: der.to_owned(), parsed, key: PublicKey::from_der(&spki)? })
+    }
+
+    /// From a file with a PEM block `CERTIFICATE`; the first one counts.
+    ///
+    /// # Errors
+    /// As [`Certificate::from_der`], naming the file.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_der(&pem::read(path, "CERTIFICATE")?).map_err(|e| e.file(path))
+    }
+
+    /// DER.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// PEM.
+    ///
+    /// # Errors
+    /// Never for a certificate that was parsed.
+    pub fn to_pem(&self) -> Result<String> {
+        Ok(pem::encode("CERTIFICATE", &self.der)?.to_string())
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// SHA-256 of the DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Sha256 {
+        Sha256::of(&self.der)
+    }
+
+    /// The subject's distinguished name as RFC 4514 writes it.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.parsed.tbs_certificate.subject.to_string()
+    }
+
+    /// First and last second of its validity, seconds since 1970.
+    #[must_use]
+    pub fn validity(&self) -> (u64, u64) {
+        let validity = &self.parsed.tbs_certificate.validity;
+        (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
+    }
+
+    /// The parsed structure, for those who copy names and numbers out of it.
+    #[must_use]
+    pub fn parsed(&self) -> &x509_cert::Certificate {
+        &self.parsed
+    }
+
+    /// Requires the certificate to be valid at `now`, seconds since 1970.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is expired or not yet valid.
+    pub fn check_time(&self, now: u64) -> Result<()> {
+        let (from, to) = self.validity();
+        let what = match () {
+            () if now < from => "a certificate is not valid yet",
+            () if now > to => "a certificate has expired",
+            () => return Ok(()),
+        };
+        Err(Error::new(Class::BadInput, what).why(format!(
+            "{} is valid from {} to {}; now it is {}",
+            self.subject(),
+            rfc3339(from),
+            rfc3339(to),
+            rfc3339(now)
+        )))
+    }
+}
+
+/// A certificate that `signer`'s key signs for itself: no authority, for digital signatures only. The same key, subject and times give
+/// the same bytes where the scheme is deterministic.
+///
+/// `from` is the first second of its validity, seconds since 1970; `days` its length.
+///
+/// # Errors
+/// What the signer reports; [`Class::BadInput`] when the times cannot be written.
+pub fn self_signed(signer: &dyn Signer, common_name: &str, from: u64, days: u32) -> Result<Certificate> {
+    let tbs = to_be_signed(signer, common_name, from, days).map_err(|e| unmakeable(&e))?;
+    let bytes = tbs.to_der().map_err(|e| unmakeable(&e))?;
+    let signature = signer.sign(&signer.algorithm().digest(&bytes), &format!("the certificate {common_name}"))?;
+    let certificate = x509_cert::Certificate {
+        signature_algorithm: tbs.signature.clone(),
+        tbs_certificate: tbs,
+        signature: BitString::from_bytes(&signature).map_err(|e| unmakeable(&e))?,
+    };
+    Certificate::from_der(&certificate.to_der().map_err(|e| unmakeable(&e))?)
+}
+
+fn unmakeable(err: &x509_cert::der::Error) -> Error {
+    Error::new(Class::BadInput, "cannot make a certificate").why(err).hint("check the name and the number of days")
+}
+
+fn to_be_signed(
+    signer: &dyn Signer,
+    common_name: &str,
+    from: u64,
+    days: u32,
+) -> x509_cert::der::Result<TbsCertificate> {
+    let subject = Name::from_str(&format!("CN={common_name}"))?;
+    let spki = SubjectPublicKeyInfoOwned::from_der(signer.public_key())?;
+    let key_bits = spki.subject_public_key.raw_bytes();
+    // RFC 7093 section 2, method 1: the leftmost 160 bits of the key's SHA-256.
+    let key_id = SubjectKeyIdentifier(OctetString::new(&Algorithm::RsaSha256.digest(key_bits)[..20])?);
+    // A key may get another certificate later, and issuer and number have to tell the two apart.
+    let identity = [signer.public_key(), common_name.as_bytes(), &from.to_be_bytes(), &days.to_be_bytes()].concat();
+    let mut serial = Algorithm::RsaSha256.digest(&identity)[..16].to_vec();
+    serial[0] = serial[0] & 0x7f | 0x40; // Positive, and of one length.
+    let validity = Validity { not_before: time(from)?, not_after: time(from + u64::from(days) * 86_400)? };
+    Ok(TbsCertificate {
+        version: Version::V3,
+        serial_number: SerialNumber::new(&serial)?,
+        signature: algorithm_identifier(signer.algorithm()),
+        issuer: subject.clone(),
+        validity,
+        subject,
+        subject_public_key_info: spki,
+        issuer_unique_id: None,
+        subject_unique_id: None,
+        extensions: Some(vec![
+            extension(&BasicConstraints { ca: false, path_len_constraint: None }, true)?,
+            extension(&KeyUsage(KeyUsages::DigitalSignature.into()), true)?,
+            extension(&key_id, false)?,
+        ]),
+    })
+}
+
+fn extension<T: AssociatedOid + x509_cert::der::Encode>(
+    value: &T,
+    critical: bool,
+) -> x509_cert::der::Result<Extension> {
+    Ok(Extension { extn_id: T::OID, critical, extn_value: OctetString::new(value.to_der()?)? })
+}
+
+fn time(seconds: u64) -> x509_cert::der::Result<Time> {
+    let since = Duration::from_secs(seconds);
+    if seconds < YEAR_2050 {
+        Ok(UtcTime::from_unix_duration(since)?.into())
+    } else {
+        Ok(GeneralizedTime::from_unix_duration(since)?.into())
+    }
+}
+
+/// The signature algorithm in certificates; RSA's has a NULL parameter (RFC 4055 section 5), ECDSA's has none (RFC 5758 section 3.2).
+fn algorithm_identifier(algorithm: Algorithm) -> AlgorithmIdentifierOwned {
+    let (oid, parameters) = match algorithm {
+        Algorithm::EcdsaP256Sha256 => ("1.2.840.10045.4.3.2", None),
+        Algorithm::RsaSha256 => ("1.2.840.113549.1.1.11", Some(Any::null())),
+        Algorithm::RsaSha512 => ("1.2.840.113549.1.1.13", Some(Any::null())),
+    };
+    AlgorithmIdentifierOwned { oid: ObjectIdentifier::new_unwrap(oid), parameters }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::tests::{p256, rsa};
+
+    const START: u64 = 1_760_000_000;
+
+    #[test]
+    fn is_the_same_for_the_same_key_and_time() {
+        for signer in [rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512), p256()] {
+            let one = self_signed(&signer, "a key", START, 10).unwrap();
+            assert_eq!(one, self_signed(&signer, "a key", START, 10).unwrap());
+            assert_eq!(one.public_key(), signer.public());
+            assert_eq!((one.subject().as_str(), one.validity()), ("CN=a key", (START, START + 864_000)));
+            let later = self_signed(&signer, "a key", START + 1, 10).unwrap();
+            let number = |c: &Certificate| c.parsed().tbs_certificate.serial_number.clone();
+            assert_ne!(number(&one), number(&later));
+        }
+    }
+
+    #[test]
+    fn signs_itself() {
+        let signer = rsa(Algorithm::RsaSha512);
+        let certificate = self_signed(&signer, "a key", START, 40_000).unwrap(); // Into the years of GeneralizedTime.
+        let tbs = certificate.parsed().tbs_certificate.to_der().unwrap();
+        let signature = certificate.parsed().signature.raw_bytes();
+        signer.public().verify(Algorithm::RsaSha512, &Algorithm::RsaSha512.digest(&tbs), signature).unwrap();
+        assert_eq!(certificate.validity().1, START + 40_000 * 86_400);
+    }
+
+    #[test]
+    fn is_judged_by_the_time_it_is_given() {
+        let certificate = self_signed(&p256(), "a key", START, 1).unwrap();
+        certificate.check_time(START).unwrap();
+        certificate.check_time(START + 86_400).unwrap();
+        let early = certificate.check_time(START - 1).unwrap_err().to_string();
+        assert!(early.contains("not valid yet") && early.contains("2025-10-09T08:53:20Z"), "{early}");
+        let late = certificate.check_time(START + 86_401).unwrap_err();
+        assert!(late.class() == Class::BadInput && late.to_string().contains("has expired"), "{late}");
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused_or_another_certificate() {
+        let der = self_signed(&p256(), "a key", START, 1).unwrap().der().to_vec();
+        for end in 0..der.len() {
+            assert_eq!(Certificate::from_der(&der[..end]).unwrap_err().class(), Class::BadInput);
+        }
+        for at in 0..der.len() {
+            let mut flipped = der.clone();
+            flipped[at] ^= 0x20;
+            let _ = Certificate::from_der(&flipped); // Must not panic.
+        }
+    }
+}

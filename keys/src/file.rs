@@ -1,0 +1,204 @@
+//! Private keys in files: PEM, PKCS#8, without a passphrase.
+
+use std::fmt;
+use std::path::Path;
+
+use aws_lc_rs::digest::{self, Digest};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaKeyPair};
+use common::{Class, Error, Result};
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+use p256::ecdsa::{Signature, SigningKey};
+use p256::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
+
+use crate::pem;
+use crate::public::PublicKey;
+use crate::signer::{Algorithm, Signer};
+
+/// Signs with a key in memory.
+pub struct FileSigner {
+    key: Key,
+    public: PublicKey,
+    algorithm: Algorithm,
+    certificate: Option<Vec<u8>>,
+}
+
+enum Key {
+    /// Nonces are those of RFC 6979, so that a digest has one signature.
+    P256(Box<SigningKey>),
+    Rsa(Box<RsaKeyPair>),
+}
+
+/// Shows nothing of the private key.
+impl fmt::Debug for FileSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSigner")
+            .field("public", &self.public)
+            .field("algorithm", &self.algorithm)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FileSigner {
+    /// The key at `path`, for signatures of `algorithm`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when the file is readable by others, malformed, or holds a key of another kind.
+    pub fn read(path: &Path, algorithm: Algorithm) -> Result<Self> {
+        Self::from_der(&pem::read_private(path)?, algorithm).map_err(|e| e.file(path))
+    }
+
+    /// From a DER `PrivateKeyInfo` (RFC 5958).
+    pub fn from_der(der: &[u8], algorithm: Algorithm) -> Result<Self> {
+        // The reason is not shown: a parser's words could hold bytes of the key.
+        let bad = |why: &str| {
+            Error::new(Class::BadInput, "this private key cannot be used")
+                .why(why)
+                .hint("expected PKCS#8 with a P-256 key or an RSA key of 2048 to 8192 bits")
+        };
+        let info = PrivateKeyInfo::try_from(der).map_err(|_| bad("it is not PKCS#8"))?;
+        let key = if info.algorithm.oid == p256::elliptic_curve::ALGORITHM_OID {
+            Key::P256(Box::new(SigningKey::from_pkcs8_der(der).map_err(|_| bad("it is no key on the curve P-256"))?))
+        } else {
+            Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(|_| bad("it is no RSA key that could be used"))?))
+        };
+        let signer = Self { public: key.public()?, key, algorithm, certificate: None };
+        if !signer.public.fits(algorithm) {
+            return Err(bad(&format!("it is an {} key, which gives no {algorithm} signatures", signer.public.kind())));
+        }
+        Ok(signer)
+    }
+
+    /// The same with its certificate, whose key the caller has compared.
+    #[must_use]
+    pub fn with_certificate(mut self, der: Option<Vec<u8>>) -> Self {
+        self.certificate = der;
+        self
+    }
+
+    /// Its public key.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+impl Key {
+    fn public(&self) -> Result<PublicKey> {
+        let failed =
+            |e: &dyn fmt::Display| Error::new(Class::BadInput, "cannot derive the public key of a private key").why(e);
+        match self {
+            Self::P256(key) => {
+                PublicKey::from_der(key.verifying_key().to_public_key_der().map_err(|e| failed(&e))?.as_bytes())
+            }
+            Self::Rsa(key) => {
+                let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|e| failed(&e))?;
+                PublicKey::from_der(der.as_ref())
+            }
+        }
+    }
+}
+
+impl Signer for FileSigner {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.public.der()
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+        let failed = |why: &dyn fmt::Display| Error::new(Class::BadInput, format!("cannot sign {what}")).why(why);
+        if digest.len() != self.algorithm.digest_len() {
+            let why = format!("a digest of {} bytes for {}", digest.len(), self.algorithm);
+            return Err(failed(&why));
+        }
+        match &self.key {
+            Key::P256(key) => {
+                let signature: Signature = key.sign_prehash(digest).map_err(|e| failed(&e))?;
+                Ok(signature.to_der().as_bytes().to_vec())
+            }
+            Key::Rsa(key) => {
+                let mut signature = vec![0; key.public_modulus_len()];
+                let (hash, padding) = match self.algorithm {
+                    Algorithm::RsaSha512 => (&digest::SHA512, &RSA_PKCS1_SHA512),
+                    _ => (&digest::SHA256, &RSA_PKCS1_SHA256),
+                };
+                let digest = Digest::import_less_safe(digest, hash).map_err(|e| failed(&e))?;
+                key.sign_digest(padding, &digest, &mut signature).map_err(|e| failed(&e))?;
+                Ok(signature)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// The key of RFC 6979 appendix A.2.5, as PKCS#8 that openssl made of it.
+    const P256_PEM: &str = include_str!("../testdata/rfc6979-p256.key.pem");
+    /// A 2048-bit key of nobody, made with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
+    const RSA_PEM: &str = include_str!("../testdata/rsa2048.key.pem");
+
+    pub fn p256() -> FileSigner {
+        FileSigner::from_der(&pem::decode(P256_PEM.as_bytes(), "PRIVATE KEY").unwrap(), Algorithm::EcdsaP256Sha256)
+            .unwrap()
+    }
+
+    pub fn rsa(algorithm: Algorithm) -> FileSigner {
+        FileSigner::from_der(&pem::decode(RSA_PEM.as_bytes(), "PRIVATE KEY").unwrap(), algorithm).unwrap()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// RFC 6979 appendix A.2.5, SHA-256, message "sample".
+    #[test]
+    fn p256_nonces_are_those_of_rfc_6979() {
+        let signature = p256().sign(&Algorithm::EcdsaP256Sha256.digest(b"sample"), "a sample").unwrap();
+        let parsed = Signature::from_der(&signature).unwrap();
+        let (r, s) = parsed.split_bytes();
+        assert_eq!(hex(&r), "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716");
+        assert_eq!(hex(&s), "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8");
+    }
+
+    #[test]
+    fn signatures_verify_and_a_changed_one_does_not() {
+        for signer in [p256(), rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512)] {
+            let (algorithm, public) = (signer.algorithm(), signer.public());
+            let digest = algorithm.digest(b"bytes");
+            let signature = signer.sign(&digest, "bytes").unwrap();
+            assert_eq!(signature, signer.sign(&digest, "bytes").unwrap(), "one digest, one signature");
+            public.verify(algorithm, &digest, &signature).unwrap();
+            let other = algorithm.digest(b"other bytes");
+            assert_eq!(public.verify(algorithm, &other, &signature).unwrap_err().class(), Class::Verification);
+            let mut flipped = signature.clone();
+            *flipped.last_mut().unwrap() ^= 1;
+            assert_eq!(public.verify(algorithm, &digest, &flipped).unwrap_err().class(), Class::Verification);
+            assert!(signer.sign(&digest[1..], "half a digest").unwrap_err().to_string().contains("half a digest"));
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_nothing_private() {
+        let text = format!("{:?}", p256());
+        assert!(
+            text.contains("ECDSA P-256") && !text.to_lowercase().contains("c9afa9d845ba75166b5c215767b1d693"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_told() {
+        let der = pem::decode(P256_PEM.as_bytes(), "PRIVATE KEY").unwrap();
+        let error = FileSigner::from_der(&der, Algorithm::RsaSha512).unwrap_err();
+        assert!(error.class() == Class::BadInput && error.to_string().contains("ECDSA P-256"), "{error}");
+        assert!(FileSigner::from_der(&der[..40], Algorithm::EcdsaP256Sha256).is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! Public keys: their identity, and whether a signature is theirs.
+
+use aws_lc_rs::digest::{self, Digest};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
+};
+use common::{Class, Error, Result, Sha256};
+use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
+use x509_cert::der::{Decode as _, Reader as _, SliceReader};
+use x509_cert::spki::SubjectPublicKeyInfoRef;
+
+use crate::pem;
+use crate::signer::Algorithm;
+
+/// `rsaEncryption` (RFC 8017 appendix C).
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// `id-ecPublicKey` (RFC 5480 section 2.1.1).
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// `secp256r1` (RFC 5480 section 2.1.1.1).
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+
+/// The kinds of keys that sign here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// NIST P-256.
+    P256,
+    /// RSA with a modulus of so many bits.
+    Rsa(usize),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::P256 => f.write_str("ECDSA P-256"),
+            Self::Rsa(bits) => write!(f, "RSA-{bits}"),
+        }
+    }
+}
+
+/// A public key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey {
+    spki: Vec<u8>,
+    kind: Kind,
+}
+
+impl std::fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PublicKey({}, {})", self.kind, self.fingerprint())
+    }
+}
+
+impl PublicKey {
+    /// From a DER `SubjectPublicKeyInfo`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is malformed, or neither P-256 nor RSA of 2048 to 8192 bits.
+    pub fn from_der(spki: &[u8]) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "this public key cannot be used").why(why);
+        let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|e| bad(e.to_string()))?;
+        let raw = info.subject_public_key.as_bytes().ok_or_else(|| bad("its bits are no whole bytes".to_owned()))?;
+        let kind = match info.algorithm.oid {
+            RSA => Kind::Rsa(modulus(raw).map_err(|e| bad(e.to_string()))?),
+            EC if info.algorithm.parameters_oid() == Ok(P256) => Kind::P256,
+            EC => return Err(bad("its curve is not P-256".to_owned())),
+            other => return Err(bad(format!("its algorithm {other} is neither RSA nor ECDSA"))),
+        };
+        let key = Self { spki: spki.to_owned(), kind };
+        let algorithm = if kind == Kind::P256 { Algorithm::EcdsaP256Sha256 } else { Algorithm::RsaSha256 };
+        key.parsed(algorithm)
+            .map(|_| ())
+            .map_err(|_| bad(format!("no usable {kind} key (RSA has 2048 to 8192 bits)")))?;
+        Ok(key)
+    }
+
+    /// From a PEM block `PUBLIC KEY`.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_der`].
+    pub fn from_pem(text: &[u8]) -> Result<Self> {
+        Self::from_der(&pem::decode(text, "PUBLIC KEY")?)
+    }
+
+    /// From a file with a PEM block `PUBLIC KEY`.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_der`], naming the file.
+    pub fn read(path: &std::path::Path) -> Result<Self> {
+        Self::from_der(&pem::read(path, "PUBLIC KEY")?).map_err(|e| e.file(path))
+    }
+
+    /// PEM, as `openssl pkey -pubin` and `cosign verify --key` read it.
+    ///
+    /// # Errors
+    /// Never for a key that was parsed.
+    pub fn to_pem(&self) -> Result<String> {
+        Ok(pem::encode("PUBLIC KEY", &self.spki)?.to_string())
+    }
+
+    /// DER `SubjectPublicKeyInfo`.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// SHA-256 of the DER `SubjectPublicKeyInfo`: the key's name.
+    #[must_use]
+    pub fn fingerprint(&self) -> Sha256 {
+        Sha256::of(&self.spki)
+    }
+
+    /// RSA or ECDSA, and how large.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether the key can give signatures of that scheme.
+    #[must_use]
+    pub fn fits(&self, algorithm: Algorithm) -> bool {
+        (self.kind == Kind::P256) == (algorithm == Algorithm::EcdsaP256Sha256)
+    }
+
+    /// Requires `signature` to be this key's over `digest`.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when it is not.
+    pub fn verify(&self, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> Result<()> {
+        let refused = || {
+            Error::new(Class::Verification, "the signature is not this key's over these bytes").why(format!(
+                "{algorithm} with the {} key {}",
+                self.kind,
+                self.fingerprint()
+            ))
+        };
+        let hash = match algorithm {
+            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => &digest::SHA256,
+            Algorithm::RsaSha512 => &digest::SHA512,
+        };
+        let digest = Digest::import_less_safe(digest, hash).map_err(|_| refused())?;
+        self.parsed(algorithm)?.verify_digest_sig(&digest, signature).map_err(|_| refused())
+    }
+
+    fn parsed(&self, algorithm: Algorithm) -> Result<ParsedPublicKey> {
+        let parsed = match algorithm {
+            Algorithm::EcdsaP256Sha256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.spki),
+            Algorithm::RsaSha256 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.spki),
+            Algorithm::RsaSha512 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA512, &self.spki),
+        };
+        parsed.map_err(|e| {
+            Error::new(Class::BadInput, format!("a {} key gives no {algorithm} signatures", self.kind)).why(e)
+        })
+    }
+}
+
+/// Bits of the modulus of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
+fn modulus(raw: &[u8]) -> x509_cert::der::Result<usize> {
+    let mut reader = SliceReader::new(raw)?;
+    reader.sequence(|inner| {
+        let modulus: UintRef<'_> = inner.decode()?;
+        let _exponent: UintRef<'_> = inner.decode()?;
+        let bytes = modulus.as_bytes();
+        Ok(bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_is_no_key_of_ours() {
+        let key = crate::file::tests::p256();
+        let good = key.public_key().to_vec();
+        assert_eq!(PublicKey::from_der(&good).unwrap().kind(), Kind::P256);
+        for end in 0..good.len() {
+            assert_eq!(PublicKey::from_der(&good[..end]).unwrap_err().class(), Class::BadInput);
+        }
+        for at in 0..good.len() {
+            let mut flipped = good.clone();
+            flipped[at] ^= 0x55;
+            if let Ok(other) = PublicKey::from_der(&flipped) {
+                assert_ne!(other.fingerprint(), Sha256::of(&good));
+            }
+        }
+    }
+
+    use crate::signer::Signer as _;
+}
