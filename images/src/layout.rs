@@ -132,7 +132,7 @@ impl Layout {
             match entry.media_type.as_str() {
                 types::INDEX | DOCKER_LIST if depth > 0 => {
                     let inner = self.json(entry)?;
-                    self.walk(&self.path(entry.digest.0), &inner, &names, depth - 1, images)?;
+                    self.walk(&self.blob_path(entry.digest.0), &inner, &names, depth - 1, images)?;
                 }
                 types::INDEX | DOCKER_LIST => return Err(malformed(file, "indexes stand in each other too deeply")),
                 types::MANIFEST | DOCKER_MANIFEST => self.add(entry, names, images)?,
@@ -160,7 +160,7 @@ impl Layout {
     }
 
     fn read(&self, entry: &Descriptor, names: Vec<String>) -> Result<Image> {
-        let file = self.path(entry.digest.0);
+        let file = self.blob_path(entry.digest.0);
         let manifest: Manifest = self.json(entry)?;
         check_schema(&file, manifest.schema_version)?;
         if ![types::CONFIG, DOCKER_CONFIG].contains(&manifest.config.media_type.as_str()) {
@@ -184,7 +184,7 @@ impl Layout {
     /// # Errors
     /// [`Class::BadInput`] when it is missing, [`Class::Verification`] when size or digest differ.
     pub fn blob(&self, blob: &Descriptor) -> Result<fs_err::File> {
-        let path = self.path(blob.digest.0);
+        let path = self.blob_path(blob.digest.0);
         if !path.is_file() {
             return Err(Error::new(Class::BadInput, "the layout lacks a blob that it names")
                 .file(path)
@@ -208,7 +208,7 @@ impl Layout {
     }
 
     fn json<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
-        let path = self.path(blob.digest.0);
+        let path = self.blob_path(blob.digest.0);
         if blob.size > JSON_LIMIT {
             return Err(malformed(&path, &format!("{} bytes of JSON, {JSON_LIMIT} are the limit", blob.size)));
         }
@@ -217,7 +217,9 @@ impl Layout {
         parse(&path, &bytes)
     }
 
-    fn path(&self, digest: Sha256) -> PathBuf {
+    /// Where the blob `digest` is, if the layout has it; unlike [`Layout::blob`] this looks at nothing.
+    #[must_use]
+    pub fn blob_path(&self, digest: Sha256) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.to_string())
     }
 }

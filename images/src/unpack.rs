@@ -143,6 +143,20 @@ fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
     Ok(())
 }
 
+/// The verified blob of `layer`, unfolded as it is read. It may come to any length: whoever reads it counts.
+///
+/// # Errors
+/// As [`Layout::blob`].
+pub fn unfolded(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
+    let blob = layout.blob(&layer.descriptor)?;
+    Ok(match layer.descriptor.media_type.as_str() {
+        types::LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
+        // zstd refuses windows above 128 MiB by itself.
+        types::LAYER_ZSTD => Box::new(zstd::Decoder::new(blob)?),
+        _ => Box::new(blob),
+    })
+}
+
 /// Streams the verified blob of `layer`, uncompressed, through [`tarstream::read`].
 fn stream(
     layout: &Layout,
@@ -150,13 +164,6 @@ fn stream(
     limits: Limits,
     each: &mut dyn FnMut(u64, &Item, &mut dyn Read) -> Result<()>,
 ) -> Result<Sha256> {
-    let blob = layout.blob(&layer.descriptor)?;
-    let path = blob.path().to_owned();
-    let unfolded: Box<dyn Read> = match layer.descriptor.media_type.as_str() {
-        types::LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
-        // zstd refuses windows above 128 MiB by itself.
-        types::LAYER_ZSTD => Box::new(zstd::Decoder::new(blob)?),
-        _ => Box::new(blob),
-    };
-    tarstream::read(unfolded, limits, each).map_err(|e| e.file(path))
+    let path = layout.blob_path(layer.descriptor.digest.0);
+    tarstream::read(unfolded(layout, layer)?, limits, each).map_err(|e| e.file(path))
 }
