@@ -1,0 +1,68 @@
+//! Two files in memory, down to the innermost member that can be opened.
+
+use super::{Difference, How, pairs, reordered, text};
+use crate::parts::{Part, Parts};
+
+/// How deep members are opened: an installer's module lies six deep.
+const DEPTH_MAX: u32 = 16;
+
+/// Where `first` and `second` first differ.
+///
+/// What cannot be taken apart, for it is damaged or of no known format, is compared line by line where it is text, and byte by byte.
+#[must_use]
+pub fn bytes(first: &[u8], second: &[u8]) -> Option<Difference> {
+    at_depth(first, second, DEPTH_MAX)
+}
+
+fn at_depth(first: &[u8], second: &[u8], depth: u32) -> Option<Difference> {
+    if first == second {
+        return None;
+    }
+    let opened = (depth > 0).then(|| Parts::of(first).zip(Parts::of(second))).flatten();
+    if let Some((a, b)) = opened.filter(|(a, b)| a.format == b.format) {
+        return Some(members(&a, &b, depth).unwrap_or_else(|| outside(&a, first, second)));
+    }
+    Some(text::compare(first, second).unwrap_or_else(|| plain(first, second)))
+}
+
+fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32) -> Option<Difference> {
+    let content = |a: &Part, b: &Part| {
+        let difference = match (first.content(a), second.content(b)) {
+            (Ok(a), Ok(b)) => at_depth(&a, &b, depth - 1),
+            // What one of them cannot give is no content to compare.
+            (Err(_), Err(_)) => None,
+            (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: e.to_string(), second: "content".to_owned() })),
+            (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: e.to_string() })),
+        };
+        Ok::<_, std::convert::Infallible>(difference)
+    };
+    let facts = |a: &Part, b: &Part| {
+        let how = || How::Value { first: a.facts.clone(), second: b.facts.clone() };
+        Ok::<_, std::convert::Infallible>((a.facts != b.facts).then(|| Difference::new(how())))
+    };
+    let kind = first.member_kind();
+    let (a, b) = (&first.members, &second.members);
+    let found = pairs(a, b, |part| part.name.as_str(), content).unwrap_or_else(|never| match never {});
+    let found = found.or_else(|| pairs(a, b, |part| part.name.as_str(), facts).unwrap_or_else(|never| match never {}));
+    if let Some((name, difference)) = found {
+        return Some(difference.inside(kind, name));
+    }
+    reordered(a, b, |part| &part.name).then(|| Difference::new(How::Order))
+}
+
+/// All members are equal: the difference is in what holds them together.
+fn outside(parts: &Parts<'_>, first: &[u8], second: &[u8]) -> Difference {
+    let at = mismatch(first, second);
+    plain(first, second).inside("in", parts.outside(at))
+}
+
+fn plain(first: &[u8], second: &[u8]) -> Difference {
+    let lengths = (first.len() as u64, second.len() as u64);
+    Difference::new(How::Bytes { at: mismatch(first, second) as u64, lengths })
+}
+
+/// Offset of the first byte that differs; the shorter length where one begins like the other.
+fn mismatch(first: &[u8], second: &[u8]) -> usize {
+    let shorter = first.len().min(second.len());
+    first.iter().zip(second).position(|(a, b)| a != b).unwrap_or(shorter)
+}

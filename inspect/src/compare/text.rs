@@ -1,0 +1,138 @@
+//! Documents: JSON by value, other text by line.
+
+use serde_json::Value;
+
+use super::{Difference, How};
+
+/// Longer documents are compared as bytes.
+const DOCUMENT_MAX: usize = 64 << 20;
+/// Longer values are cut off in what is shown.
+const SHOWN: usize = 120;
+
+/// Where two texts differ; `None` when one is no text.
+pub(super) fn compare(first: &[u8], second: &[u8]) -> Option<Difference> {
+    if first.len().max(second.len()) > DOCUMENT_MAX {
+        return None;
+    }
+    let (a, b) = (text(first)?, text(second)?);
+    json(a, b).or_else(|| line(a, b))
+}
+
+/// Text that people can read: UTF-8 without control characters but tabs and line ends.
+fn text(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t' | '\r');
+    text.chars().all(plain).then_some(text)
+}
+
+fn json(first: &str, second: &str) -> Option<Difference> {
+    if ![first, second].iter().all(|text| text.trim_start().starts_with(['{', '['])) {
+        return None;
+    }
+    value(&serde_json::from_str(first).ok()?, &serde_json::from_str(second).ok()?)
+}
+
+fn value(first: &Value, second: &Value) -> Option<Difference> {
+    if first == second {
+        return None;
+    }
+    let deeper = |key: String, a: Option<&Value>, b: Option<&Value>| match (a, b) {
+        (Some(a), Some(b)) => value(a, b).map(|d| d.inside("key", key)),
+        (a, b) => Some(Difference::new(shown(a, b)).inside("key", key)),
+    };
+    match (first, second) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            keys.into_iter().find_map(|k| (a.get(k) != b.get(k)).then(|| deeper(k.clone(), a.get(k), b.get(k)))?)
+        }
+        (Value::Array(a), Value::Array(b)) => (0..a.len().max(b.len()))
+            .find_map(|n| (a.get(n) != b.get(n)).then(|| deeper(n.to_string(), a.get(n), b.get(n)))?),
+        (Value::String(a), Value::String(b)) => {
+            let inner = decode(a).zip(decode(b)).and_then(|(a, b)| compare(&a, &b));
+            Some(inner.map_or_else(|| Difference::new(shown(Some(first), Some(second))), |d| d.inside("in", "base64")))
+        }
+        _ => Some(Difference::new(shown(Some(first), Some(second)))),
+    }
+}
+
+fn shown(first: Option<&Value>, second: Option<&Value>) -> How {
+    let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), |value| cut(&value.to_string()));
+    How::Value { first: show(first), second: show(second) }
+}
+
+/// The JSON document in a base64 string (RFC 4648), which is how DSSE envelopes carry statements.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    // `{"` and `[` in base64.
+    if !(text.starts_with("ey") || text.starts_with('W')) {
+        return None;
+    }
+    let (mut bits, mut held, mut out) = (0_u32, 0, Vec::new());
+    for c in text.trim_end_matches('=').bytes() {
+        let six = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(six);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held & 0xff) as u8);
+        }
+    }
+    Some(out)
+}
+
+fn line(first: &str, second: &str) -> Option<Difference> {
+    let (mut a, mut b) = (first.split('\n'), second.split('\n'));
+    let mut number = 0;
+    loop {
+        number += 1;
+        match (a.next(), b.next()) {
+            (None, None) => return None,
+            (a, b) if a == b => {}
+            (a, b) => return Some(Difference::new(How::Line { number, first: a.map(cut), second: b.map(cut) })),
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn say(first: &str, second: &str) -> String {
+        compare(first.as_bytes(), second.as_bytes()).unwrap().to_string()
+    }
+
+    #[test]
+    fn names_line_and_key() {
+        assert_eq!(say("a\nb\n", "a\nc\n"), "line 2: \"b\" and \"c\"");
+        assert_eq!(say("a\n", "a"), "line 2: \"\" and nothing");
+        assert_eq!(say(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#), "key a > key 1 > key b: 2 and 3");
+        assert_eq!(say(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), "key b: nothing and 2");
+        // The same value in another form is told by its lines.
+        assert_eq!(say("{\"a\":1}", "{\"a\": 1}"), "line 1: \"{\\\"a\\\":1}\" and \"{\\\"a\\\": 1}\"");
+        assert!(compare(b"\xff", b"a").is_none());
+    }
+
+    #[test]
+    fn looks_into_the_payload_of_an_envelope() {
+        // base64 of {"x":1} and {"x":2}
+        assert_eq!(
+            say(r#"{"payload":"eyJ4IjoxfQ=="}"#, r#"{"payload":"eyJ4IjoyfQ=="}"#),
+            "key payload > in base64 > key x: 1 and 2"
+        );
+        assert_eq!(say(r#"{"p":"eyJ"}"#, r#"{"p":"other"}"#), r#"key p: "eyJ" and "other""#);
+    }
+}

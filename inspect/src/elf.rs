@@ -1,0 +1,133 @@
+//! The section table of 64-bit little-endian ELF files (System V ABI, chapter 4): kernels, modules, programs.
+
+use std::ops::Range;
+
+const EHDR: usize = 64;
+const SHDR: usize = 64;
+/// `SHT_NOBITS`: takes no bytes of the file.
+const NOBITS: u32 = 8;
+/// Kernels have some fifty sections, modules with many functions some hundreds.
+const SECTIONS_MAX: usize = 8192;
+
+/// A section with bytes in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its name; those that share one get a number: `.text`, `.text#2`.
+    pub name: String,
+    /// Where it lies.
+    pub range: Range<usize>,
+}
+
+/// Sections in the order of the table; `None` for what is no such file or has a damaged table.
+#[must_use]
+pub fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
+    if bytes.get(..6)? != b"\x7fELF\x02\x01" || bytes.len() < EHDR || u16_at(bytes, 0x3a)? as usize != SHDR {
+        return None;
+    }
+    let table = usize::try_from(u64_at(bytes, 0x28)?).ok()?;
+    let count = u16_at(bytes, 0x3c)? as usize;
+    if count > SECTIONS_MAX {
+        return None;
+    }
+    let row = |at: usize| bytes.get(table.checked_add(at * SHDR)?..)?.get(..SHDR);
+    let names = content(bytes, row(u16_at(bytes, 0x3e)? as usize)?)?;
+    let names = bytes.get(names)?;
+    let mut sections: Vec<Section> = Vec::new();
+    let mut seen = std::collections::BTreeMap::new();
+    for at in 0..count {
+        let row = row(at)?;
+        let range = match content(bytes, row) {
+            Some(range) if range.is_empty() => continue,
+            Some(range) => range,
+            None if u32_at(row, 4)? == NOBITS => continue,
+            None => return None,
+        };
+        let name = names.get(u32_at(row, 0)? as usize..)?.split(|&b| b == 0).next()?;
+        let name = String::from_utf8_lossy(name).into_owned();
+        let times: &mut u32 = seen.entry(name.clone()).or_default();
+        *times += 1;
+        let name = if *times == 1 { name } else { format!("{name}#{times}") };
+        sections.push(Section { name, range });
+    }
+    Some(sections)
+}
+
+/// Where the section of a row of the table lies in the file; `None` when it has no bytes there.
+fn content(bytes: &[u8], row: &[u8]) -> Option<Range<usize>> {
+    if u32_at(row, 4)? == NOBITS {
+        return None;
+    }
+    let start = usize::try_from(u64_at(row, 0x18)?).ok()?;
+    let end = start.checked_add(usize::try_from(u64_at(row, 0x20)?).ok()?)?;
+    (end <= bytes.len()).then_some(start..end)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..)?.first_chunk().copied()?))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The smallest file with these sections: header, contents, names, table.
+    pub(crate) fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; EHDR];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let mut names = vec![0];
+        let mut rows = vec![[0; SHDR]];
+        let all = sections.iter().copied().chain([(".shstrtab", &b""[..])]);
+        for (name, content) in all {
+            let mut row = [0; SHDR];
+            row[..4].copy_from_slice(&u32::try_from(names.len()).unwrap().to_le_bytes());
+            row[4] = 1;
+            names.extend(name.as_bytes());
+            names.push(0);
+            let content = if name == ".shstrtab" { names.clone() } else { content.to_vec() };
+            row[0x18..0x20].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+            row[0x20..0x28].copy_from_slice(&(content.len() as u64).to_le_bytes());
+            bytes.extend(content);
+            rows.push(row);
+        }
+        let table = bytes.len() as u64;
+        bytes[0x28..0x30].copy_from_slice(&table.to_le_bytes());
+        bytes[0x3a..0x3c].copy_from_slice(&64u16.to_le_bytes());
+        bytes[0x3c..0x3e].copy_from_slice(&u16::try_from(rows.len()).unwrap().to_le_bytes());
+        bytes[0x3e..0x40].copy_from_slice(&u16::try_from(rows.len() - 1).unwrap().to_le_bytes());
+        bytes.extend(rows.concat());
+        bytes
+    }
+
+    #[test]
+    fn names_sections_and_numbers_those_that_share_a_name() {
+        let bytes = elf(&[(".text", b"code"), (".rela", b"r1"), (".rela", b"r2")]);
+        let found = sections(&bytes).unwrap();
+        let names: Vec<_> = found.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, [".text", ".rela", ".rela#2", ".shstrtab"]);
+        assert_eq!(&bytes[found[0].range.clone()], b"code");
+        assert_eq!(&bytes[found[2].range.clone()], b"r2");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(flips in proptest::collection::vec((0usize..600, 0u8..), 0..8), cut in 0usize..600) {
+            let mut bytes = elf(&[(".text", b"code"), (".data", b"data")]);
+            for (at, value) in flips {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            bytes.truncate(cut);
+            if let Some(sections) = sections(&bytes) {
+                assert!(sections.iter().all(|s| s.range.end <= bytes.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Metadata blocks: runs of at most 8 KiB, each after its length, that tables and inodes are cut into.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use common::Result;
+
+use super::bad;
+use crate::unfold::Compression;
+
+/// Bytes in one block, unfolded.
+const BLOCK_MAX: usize = 8192;
+/// The bit of a block's length that says that it is stored as it is.
+const STORED: u16 = 1 << 15;
+/// Blocks kept unfolded: 32 MiB.
+const KEPT: usize = 4096;
+
+/// Little-endian numbers, one after the other.
+pub(super) struct Fields<'a>(pub &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| bad("a field is cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    pub fn u16(&mut self) -> Result<u16> {
+        let bytes = self.take(2)?;
+        Ok(u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+
+    pub fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from(self.u16()?) | u32::from(self.u16()?) << 16)
+    }
+
+    pub fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from(self.u32()?) | u64::from(self.u32()?) << 32)
+    }
+}
+
+/// What a block holds, and where the next one begins.
+type Block = (Rc<[u8]>, u64);
+
+/// Unfolds blocks as they are asked for, and keeps some.
+#[derive(Debug)]
+pub(super) struct Metadata<'a> {
+    bytes: &'a [u8],
+    compression: Compression,
+    /// By offset in the image.
+    kept: RefCell<BTreeMap<u64, Block>>,
+}
+
+impl<'a> Metadata<'a> {
+    pub fn new(bytes: &'a [u8], compression: Compression) -> Self {
+        Self { bytes, compression, kept: RefCell::default() }
+    }
+
+    /// `length` bytes that begin `offset` bytes into the block at `at`, over as many blocks as they take.
+    pub fn read(&self, at: u64, offset: usize, length: usize) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let (mut at, mut offset) = (at, offset);
+        while out.len() < length {
+            let (block, next) = self.block(at)?;
+            let rest = block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is cut off"))?;
+            out.extend_from_slice(&rest[..rest.len().min(length - out.len())]);
+            (at, offset) = (next, 0);
+        }
+        Ok(out)
+    }
+
+    /// The number `index` of the list of pointers at `table`.
+    pub fn pointer(&self, table: u64, index: u64) -> Result<u64> {
+        let at = table.checked_add(index * 8).and_then(|at| usize::try_from(at).ok());
+        Fields(at.and_then(|at| self.bytes.get(at..)).ok_or_else(|| bad("a table lies outside the image"))?).u64()
+    }
+
+    fn block(&self, at: u64) -> Result<Block> {
+        let mut kept = self.kept.borrow_mut();
+        if let Some((block, next)) = kept.get(&at) {
+            return Ok((Rc::clone(block), *next));
+        }
+        let outside = || bad("a metadata block lies outside the image");
+        let mut fields = Fields(usize::try_from(at).ok().and_then(|at| self.bytes.get(at..)).ok_or_else(outside)?);
+        let header = fields.u16()?;
+        let length = usize::from(header & !STORED);
+        if length == 0 || length > BLOCK_MAX {
+            return Err(bad(format!("a metadata block of {length} bytes")));
+        }
+        let stored = fields.take(length)?;
+        let block: Rc<[u8]> = match header & STORED {
+            0 => self.compression.unfold(stored, BLOCK_MAX as u64)?.into(),
+            _ => stored.into(),
+        };
+        if block.is_empty() {
+            return Err(bad("an empty metadata block"));
+        }
+        let next = at + 2 + length as u64;
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(at, (Rc::clone(&block), next));
+        Ok((block, next))
+    }
+}

@@ -1,0 +1,216 @@
+//! Reads squashfs 4.0 images (kernel `Documentation/filesystems/squashfs.rst`, `fs/squashfs/squashfs_fs.h`) from memory.
+//!
+//! Meant for layers that strangers made: no size of the file is believed before the bytes are there, directories cannot form a
+//! loop, and all the work that one image may cause is bounded. Extended attributes are not read.
+
+mod directory;
+mod metadata;
+
+use common::{Class, Error, Result};
+
+use crate::unfold::Compression;
+use metadata::{Fields, Metadata};
+
+const MAGIC: &[u8] = b"hsqs";
+const SUPERBLOCK: usize = 96;
+/// The format's own limit on the size of a block, in bytes.
+const BLOCK_MAX: u32 = 1 << 20;
+/// The bit of a data block's length that says that it is stored as it is.
+const STORED: u32 = 1 << 24;
+/// Entries in one block of the fragment table.
+const FRAGMENTS_PER_BLOCK: u64 = 512;
+/// How much all files of one image may come to, in bytes: sparse files claim any length for nothing.
+const CONTENT_MAX: u64 = 8 << 30;
+/// No fragment: the file ends with a full block of its own.
+const NO_FRAGMENT: u32 = u32::MAX;
+
+/// What stands at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Relative to the root, which is the empty path.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner and group.
+    pub owner: (u32, u32),
+    /// Seconds since the epoch.
+    pub mtime: u32,
+}
+
+/// Kind of an [`Entry`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File(File),
+    /// A directory.
+    Dir,
+    /// A symbolic link to this target.
+    Symlink(String),
+    /// A device, pipe or socket.
+    Special,
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Length in bytes.
+    pub size: u64,
+    start: u64,
+    blocks: Vec<u32>,
+    /// Number of the fragment, and the offset in it.
+    fragment: Option<(u32, u32)>,
+}
+
+/// An opened image: its tree is known, the files are unfolded as they are asked for.
+#[derive(Debug)]
+pub struct Image<'a> {
+    bytes: &'a [u8],
+    block_size: u32,
+    compression: Compression,
+    fragments: u32,
+    fragment_table: u64,
+    entries: Vec<Entry>,
+}
+
+pub(crate) fn bad(why: impl std::fmt::Display) -> Error {
+    Error::new(Class::BadInput, "not a usable squashfs image").why(why)
+}
+
+impl<'a> Image<'a> {
+    /// Whether `bytes` begin like one.
+    #[must_use]
+    pub fn detect(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC)
+    }
+
+    /// Reads the superblock and the whole tree.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] saying what is wrong.
+    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        if !Self::detect(bytes) || bytes.len() < SUPERBLOCK {
+            return Err(bad("the superblock is missing"));
+        }
+        let mut fields = Fields(&bytes[4..SUPERBLOCK]);
+        let (inodes, _mtime, block_size, fragments) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?);
+        let (compressor, log, _flags, ids) = (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
+        let version = (fields.u16()?, fields.u16()?);
+        let (root, used) = (fields.u64()?, fields.u64()?);
+        let (id_table, _xattrs) = (fields.u64()?, fields.u64()?);
+        let (inode_table, directory_table, fragment_table) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        if version != (4, 0) {
+            return Err(bad(format!("version {}.{}, wanted 4.0", version.0, version.1)));
+        }
+        if !(4096..=BLOCK_MAX).contains(&block_size) || block_size.checked_ilog2() != Some(log.into()) {
+            return Err(bad(format!("a block size of {block_size}")));
+        }
+        if used > bytes.len() as u64 {
+            return Err(bad(format!("it should have {used} bytes and has {}", bytes.len())));
+        }
+        let compression = match compressor {
+            1 => Compression::Zlib,
+            4 => Compression::Xz,
+            6 => Compression::Zstd,
+            other => return Err(bad(format!("its compressor is number {other}; gzip, xz and zstd are known"))),
+        };
+        let image = Self { bytes, block_size, compression, fragments, fragment_table, entries: Vec::new() };
+        let metadata = Metadata::new(bytes, compression);
+        let owners = owners(&metadata, id_table, ids)?;
+        let tree = directory::Tables { metadata: &metadata, inodes: inode_table, directories: directory_table, owners };
+        Ok(Self { entries: tree.walk(root, inodes, block_size)?, ..image })
+    }
+
+    /// Everything but the root, a directory before what it holds, each directory in the order it is stored in.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Gives `file` to `sink`, block by block.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a damaged block; what `sink` reports.
+    pub fn read(&self, file: &File, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut at = file.start;
+        let mut left = file.size;
+        for &length in &file.blocks {
+            let expected = left.min(u64::from(self.block_size));
+            left -= expected;
+            if length == 0 {
+                // A hole: zeros that take no room.
+                sink(&vec![0; expected as usize])?;
+                continue;
+            }
+            let block = self.block(at, length)?;
+            if block.len() as u64 != expected {
+                return Err(bad(format!("a block of {} bytes where {expected} are due", block.len())));
+            }
+            sink(&block)?;
+            at += u64::from(length & !STORED);
+        }
+        if let Some((number, offset)) = file.fragment {
+            let fragment = self.fragment(number)?;
+            let end = u64::from(offset) + left;
+            let tail = usize::try_from(end).ok().and_then(|end| fragment.get(offset as usize..end));
+            sink(tail.ok_or_else(|| bad("the end of a file lies outside its fragment"))?)?;
+        }
+        Ok(())
+    }
+
+    /// The whole of `file`, if it has at most `max` bytes.
+    ///
+    /// # Errors
+    /// As [`Image::read`]; [`Class::BadInput`] when it is longer.
+    pub fn content(&self, file: &File, max: u64) -> Result<Vec<u8>> {
+        if file.size > max {
+            return Err(bad(format!("a file of {} bytes, {max} are the limit", file.size)));
+        }
+        let mut out = Vec::new();
+        self.read(file, &mut |block| {
+            out.extend_from_slice(block);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn fragment(&self, number: u32) -> Result<Vec<u8>> {
+        if number >= self.fragments {
+            return Err(bad(format!("fragment {number} of {}", self.fragments)));
+        }
+        let (block, row) = (u64::from(number) / FRAGMENTS_PER_BLOCK, u64::from(number) % FRAGMENTS_PER_BLOCK);
+        let metadata = Metadata::new(self.bytes, self.compression);
+        let at = metadata.pointer(self.fragment_table, block)?;
+        let row = metadata.read(at, row as usize * 16, 16)?;
+        let mut fields = Fields(&row);
+        let (start, length) = (fields.u64()?, fields.u32()?);
+        self.block(start, length)
+    }
+
+    fn block(&self, at: u64, length: u32) -> Result<Vec<u8>> {
+        let stored = length & !STORED;
+        let end = at.checked_add(u64::from(stored)).and_then(|end| usize::try_from(end).ok());
+        let bytes = end.and_then(|end| self.bytes.get(at as usize..end)).ok_or_else(|| bad("a block is cut off"))?;
+        if length & STORED != 0 {
+            return Ok(bytes.to_vec());
+        }
+        self.compression.unfold(bytes, self.block_size.into())
+    }
+}
+
+/// The table that the owners in inodes are numbers in.
+fn owners(metadata: &Metadata<'_>, table: u64, count: u16) -> Result<Vec<u32>> {
+    const PER_BLOCK: usize = 2048;
+    let mut owners = Vec::new();
+    let count = usize::from(count);
+    for block in 0..count.div_ceil(PER_BLOCK) {
+        let rows = (count - block * PER_BLOCK).min(PER_BLOCK);
+        let bytes = metadata.read(metadata.pointer(table, block as u64)?, 0, rows * 4)?;
+        let mut fields = Fields(&bytes);
+        for _ in 0..rows {
+            owners.push(fields.u32()?);
+        }
+    }
+    Ok(owners)
+}

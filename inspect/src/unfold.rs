@@ -1,0 +1,126 @@
+//! Compressed streams, unfolded in memory under a limit.
+
+use std::io::Read;
+
+use common::{Class, Error, Result};
+
+/// Memory an xz or zstd decoder may take, in bytes.
+const DECODER_MAX: u64 = 128 << 20;
+
+/// The compressions that our images, kernels and squashfs layers use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950, in squashfs only: it has no magic number.
+    Zlib,
+    /// The .xz container.
+    Xz,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Compression {
+    /// Tells the compression by its magic number.
+    #[must_use]
+    pub fn detect(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// As people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zlib => "zlib",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// Unfolds the first stream of `bytes` to at most `max` bytes; what follows it is not looked at.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a damaged stream, and for one that unfolds to more.
+    pub fn unfold(self, bytes: &[u8], max: u64) -> Result<Vec<u8>> {
+        Ok(self.unfold_first(bytes, max)?.0)
+    }
+
+    /// As [`Compression::unfold`], with the length of the stream.
+    ///
+    /// # Errors
+    /// As [`Compression::unfold`].
+    pub fn unfold_first(self, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
+        let bad = |why: String| Error::new(Class::BadInput, format!("cannot unfold a {} stream", self.name())).why(why);
+        let (out, rest) = self.take(bytes, max).map_err(|e| bad(e.to_string()))?;
+        if out.len() as u64 > max {
+            return Err(bad(format!("it unfolds to more than {max} bytes")));
+        }
+        Ok((out, bytes.len() - rest))
+    }
+
+    /// What the stream unfolds to, cut one byte after the limit, and the number of bytes that are left behind it.
+    fn take(self, bytes: &[u8], max: u64) -> std::io::Result<(Vec<u8>, usize)> {
+        let read = |reader: &mut dyn Read| {
+            let mut out = Vec::new();
+            reader.take(max + 1).read_to_end(&mut out)?;
+            Ok::<_, std::io::Error>(out)
+        };
+        Ok(match self {
+            Self::Gzip => {
+                let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+                (read(&mut decoder)?, decoder.into_inner().len())
+            }
+            Self::Zlib => {
+                let mut decoder = flate2::bufread::ZlibDecoder::new(bytes);
+                (read(&mut decoder)?, decoder.into_inner().len())
+            }
+            Self::Xz => {
+                let stream = liblzma::stream::Stream::new_stream_decoder(DECODER_MAX, 0)?;
+                let mut decoder = liblzma::bufread::XzDecoder::new_stream(bytes, stream);
+                (read(&mut decoder)?, decoder.into_inner().len())
+            }
+            Self::Zstd => {
+                let mut decoder = zstd::Decoder::with_buffer(bytes)?.single_frame();
+                decoder.window_log_max(DECODER_MAX.ilog2())?;
+                (read(&mut decoder)?, decoder.finish().len())
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn stops_a_bomb_of_each_kind() {
+        let zeros = vec![0; 1 << 20];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&zeros).unwrap();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        zlib.write_all(&zeros).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&zeros).unwrap();
+        for (kind, bytes) in [
+            (Compression::Gzip, gzip.finish().unwrap()),
+            (Compression::Zlib, zlib.finish().unwrap()),
+            (Compression::Xz, xz.finish().unwrap()),
+            (Compression::Zstd, zstd::encode_all(&zeros[..], 1).unwrap()),
+        ] {
+            assert!(bytes.len() < 4096, "{kind:?} is a bomb");
+            assert_eq!(kind.unfold(&bytes, 1 << 20).unwrap(), zeros);
+            let error = kind.unfold(&bytes, (1 << 20) - 1).unwrap_err();
+            assert!(error.to_string().contains("more than 1048575 bytes"), "{error}");
+            assert!(kind.unfold(&bytes[..bytes.len() / 2], 1 << 20).is_err(), "{kind:?} cut off");
+            assert_eq!(Compression::detect(&bytes), (kind != Compression::Zlib).then_some(kind));
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Squashfs images: those of `mksquashfs`, and those that nobody should believe.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use common::Class;
+use common::sandbox::{Run, Sandbox};
+use inspect::squashfs::{Image, Kind};
+use proptest::prelude::*;
+use support::data;
+
+const SAMPLES: [&str; 3] = ["sample-gzip.sqsh", "sample-xz.sqsh", "sample-zstd.sqsh"];
+
+fn file(image: &Image<'_>, path: &str) -> Vec<u8> {
+    let entry = image.entries().iter().find(|entry| entry.path == path).unwrap();
+    let Kind::File(file) = &entry.kind else { panic!("{path} is no file") };
+    image.content(file, 1 << 20).unwrap()
+}
+
+#[test]
+fn reads_what_mksquashfs_wrote() {
+    for sample in SAMPLES {
+        let bytes = data(sample);
+        let image = Image::open(&bytes).unwrap();
+        let paths: Vec<_> = image.entries().iter().map(|entry| entry.path.as_str()).collect();
+        let expected = [
+            "bin",
+            "bin/tool",
+            "etc",
+            "etc/empty",
+            "etc/motd",
+            "usr",
+            "usr/lib",
+            "usr/lib/blocks",
+            "usr/lib/exact",
+            "usr/lib/sparse",
+            "usr/link",
+        ];
+        assert_eq!(paths, expected, "{sample}");
+        assert_eq!(file(&image, "etc/motd"), b"hello\n");
+        assert_eq!(file(&image, "usr/lib/exact"), [b'x'; 4096]);
+        assert_eq!(file(&image, "usr/lib/sparse"), [0; 8202]);
+        assert_eq!(file(&image, "usr/lib/blocks").len(), 9000);
+        let of = |path: &str| image.entries().iter().find(|entry| entry.path == path).unwrap();
+        assert_eq!(of("usr/link").kind, Kind::Symlink("../etc/motd".to_owned()));
+        assert_eq!((of("bin/tool").mode, of("bin/tool").owner, of("bin/tool").mtime), (0o755, (0, 0), 7));
+    }
+}
+
+/// All three hold the same, so the compressors judge each other.
+#[test]
+fn every_compressor_gives_the_same_files() {
+    let read = |sample: &str| {
+        let bytes = data(sample);
+        let image = Image::open(&bytes).unwrap();
+        file(&image, "usr/lib/blocks")
+    };
+    assert_eq!(read(SAMPLES[0]), read(SAMPLES[1]));
+    assert_eq!(read(SAMPLES[1]), read(SAMPLES[2]));
+}
+
+#[test]
+fn refuses_what_it_cannot_trust() {
+    let good = data("sample-zstd.sqsh");
+    let put = |at: usize, value: &[u8]| {
+        let mut bytes = good.clone();
+        bytes[at..at + value.len()].copy_from_slice(value);
+        bytes
+    };
+    for (bad, why) in [
+        (good[..50].to_vec(), "superblock"),
+        (put(0, b"sqsh"), "superblock"),
+        (good[..good.len() - 100].to_vec(), "should have"),
+        (put(12, &u32::MAX.to_le_bytes()), "block size"),
+        (put(20, &[5]), "compressor is number 5"),
+        (put(28, &[3]), "version 3.0"),
+        (put(4, &u32::MAX.to_le_bytes()), "counts 4294967295 inodes"),
+        (put(64, &u64::MAX.to_le_bytes()), "outside"),
+        (put(72, &(u64::MAX - 1).to_le_bytes()), "outside"),
+        (put(48, &u64::MAX.to_le_bytes()), "outside"),
+        (put(32, &[0xff; 8]), "outside"),
+    ] {
+        let error = Image::open(&bad).unwrap_err();
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(error.to_string().contains(why), "{why}: {error}");
+    }
+    let image = Image::open(&good).unwrap();
+    let Kind::File(blocks) = &image.entries().iter().find(|e| e.path == "usr/lib/blocks").unwrap().kind else {
+        panic!()
+    };
+    assert!(image.content(blocks, 8999).unwrap_err().to_string().contains("8999 are the limit"));
+}
+
+/// `unsquashfs` was written by others, and lists the same.
+#[test]
+fn unsquashfs_sees_the_same_tree() {
+    let Some(rootfs) = std::env::var_os("SOLANA_TALOS_ROOTFS").map(std::path::PathBuf::from) else {
+        eprintln!("SKIPPED: SOLANA_TALOS_ROOTFS names no toolchain; nobody else read our samples");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = data("sample-zstd.sqsh");
+    std::fs::write(dir.path().join("a.sqsh"), &bytes).unwrap();
+    let script =
+        "unsquashfs -q -n -d /tmp/root /build/w/a.sqsh >&2; cd /tmp/root; find . -type f | sort | xargs sha256sum";
+    let run = Run::script(script, &[]).read(dir.path(), "/build/w");
+    let judged = String::from_utf8(Sandbox::new(rootfs).output(&run).unwrap()).unwrap();
+    let image = Image::open(&bytes).unwrap();
+    let mut ours = String::new();
+    for entry in image.entries() {
+        if let Kind::File(file) = &entry.kind {
+            let digest = common::Sha256::of(image.content(file, 1 << 20).unwrap());
+            ours.push_str(&format!("{digest}  ./{}\n", entry.path));
+        }
+    }
+    assert_eq!(judged, ours);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #[test]
+    fn never_panics(flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8), sample in 0usize..3) {
+        let mut bytes = data(SAMPLES[sample]);
+        for (at, value) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Ok(image) = Image::open(&bytes) {
+            for entry in image.entries() {
+                if let Kind::File(file) = &entry.kind {
+                    let _ = image.content(file, 1 << 20);
+                }
+            }
+        }
+    }
+}
