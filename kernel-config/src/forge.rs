@@ -40,25 +40,48 @@ impl Forge<'_> {
     /// (Documentation/kbuild/reproducible-builds.rst).
     #[must_use]
     pub fn make(&self, targets: &[&str]) -> Run {
+        self.make_at(&["-C", SRC, &format!("O={OBJ}")], &[SRC, OBJ], targets)
+    }
+
+    /// [`Forge::make`] of the tree that the words `place` name; what is in the directories `unseen` loses their names.
+    #[must_use]
+    pub(crate) fn make_at(&self, place: &[&str], unseen: &[&str], targets: &[&str]) -> Run {
         let jobs = format!("-j{}", self.jobs);
+        let maps: Vec<_> = unseen.iter().map(|dir| format!("-ffile-prefix-map={dir}/=")).collect();
         let fixed = [
-            "make".to_owned(),
-            "LLVM=1".to_owned(),
-            "-C".to_owned(),
-            SRC.to_owned(),
-            format!("O={OBJ}"),
             jobs,
             format!("KBUILD_BUILD_TIMESTAMP={}", rfc3339(self.epoch)),
             "KBUILD_BUILD_USER=talos".to_owned(),
             "KBUILD_BUILD_HOST=solana-talos".to_owned(),
             "KBUILD_BUILD_VERSION=1".to_owned(),
-            format!("KCFLAGS=-ffile-prefix-map={SRC}/= -ffile-prefix-map={OBJ}/="),
+            format!("KCFLAGS={}", maps.join(" ")),
         ];
         let clippy = if self.clippy { &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"][..] } else { &[] };
-        let argv = fixed
-            .into_iter()
-            .chain(clippy.iter().map(|&word| word.to_owned()))
-            .chain(targets.iter().map(|&t| t.to_owned()));
+        let argv = ["make", "LLVM=1"]
+            .iter()
+            .chain(place)
+            .map(|&word| word.to_owned())
+            .chain(fixed)
+            .chain(clippy.iter().chain(targets).map(|&word| word.to_owned()));
         Run::new(argv).env("SOURCE_DATE_EPOCH", self.epoch.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use common::event::Silent;
+
+    /// The words are part of the kernel's key: a change of them compiles every kernel again.
+    #[test]
+    fn the_kernels_make_has_these_words() {
+        let sandbox = Sandbox::new("/r".into());
+        let cache = Cache::new(std::path::Path::new("/c"), &Silent);
+        let forge = Forge { sandbox: &sandbox, toolchain: Sha256::of(""), cache, epoch: 0, clippy: true, jobs: 3 };
+        let line = forge.make(&["modules"]).shell_line(std::path::Path::new("/r"));
+        let words = "make LLVM=1 -C /build/src O=/build/obj -j3 KBUILD_BUILD_TIMESTAMP=1970-01-01T00:00:00Z KBUILD_BUILD_USER=talos \
+                     KBUILD_BUILD_HOST=solana-talos KBUILD_BUILD_VERSION=1 \
+                     'KCFLAGS=-ffile-prefix-map=/build/src/= -ffile-prefix-map=/build/obj/=' CLIPPY=1 KRUSTFLAGS=-Dwarnings modules";
+        assert!(line.ends_with(words), "{line}");
     }
 }

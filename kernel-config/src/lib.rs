@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compile;
 pub mod configure;
+pub mod devel;
 pub mod dotconfig;
 pub mod external;
 pub mod forge;

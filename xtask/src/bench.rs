@@ -15,7 +15,7 @@ const INPUTS: [&str; 6] = ["kernel-config", "module", "toolchain", "extension", 
 /// Stages up to the compiled kernel, which the measurement of the rest takes from the cache.
 const KEPT: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
 /// Stages after it whose names begin alike.
-const NOT_KEPT: [&str; 2] = ["kernel-image-", "kernel-modules-"];
+const NOT_KEPT: [&str; 4] = ["kernel-devel-image-", "kernel-devel-tree-", "kernel-image-", "kernel-modules-"];
 
 /// One measured claim.
 struct Row {

@@ -15,7 +15,7 @@ use crate::pipeline;
 use crate::pipeline::installer::Choice;
 use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
 use crate::pipeline::output::{self, Record};
-use crate::pipeline::{base, installer, names, packages};
+use crate::pipeline::{base, devel, installer, names, packages};
 
 /// Packages of the toolchain whose version shows in the outputs.
 const TOOLS: [&str; 12] = [
@@ -83,6 +83,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     warn_of_snapshot(context, &prepared, &built, &options.profile)?;
     let kernel = packages::kernel(&prepared, &built, &options.registry)?;
     let extension = packages::extension(context, &prepared, &built, &options.registry)?;
+    let devel = devel::image(&prepared, &built, &options.registry)?;
     let located = base::locate(context, &prepared, base, &preset)?;
     let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
@@ -92,6 +93,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         ("kernel.oci", kernel.dir.join("kernel.oci")),
         ("solana-optimizer.oci", extension.dir.join("solana-optimizer.oci")),
         ("installer.oci", installer.dir.join("installer.oci")),
+        ("kernel-devel.oci", devel.dir.join("kernel-devel.oci")),
         ("vmlinuz", built.kernel.vmlinuz()),
         ("vmlinuz.efi", installer.dir.join("vmlinuz.efi")),
         ("initramfs.xz", installer.dir.join("initramfs.xz")),
@@ -100,8 +102,16 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         ("module.crt.pem", prepared.key.certificate.clone()),
         ("machine-config.yaml", config),
     ];
-    let stages =
-        [&built.config.stage, &built.kernel.stage, &built.modules, &built.module, &kernel, &extension, &installer];
+    let stages = [
+        &built.config.stage,
+        &built.kernel.stage,
+        &built.modules,
+        &built.module,
+        &kernel,
+        &extension,
+        &devel,
+        &installer,
+    ];
     let record = Record {
         profile: options.profile.clone(),
         preset: options.preset.clone(),

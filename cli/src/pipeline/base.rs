@@ -8,6 +8,7 @@ use common::stage::{self, Fingerprint, Leftover};
 use common::{Class, Error, Result, Sha256, atomic};
 use imager::preset::Preset;
 use images::{Base, Limits, Reference};
+use toolchain::Toolchain;
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
@@ -79,29 +80,35 @@ pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: 
             Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), testbed: true })
         }
         Named::Here(located) => Ok(located),
-        Named::Remote(references) => pull(context, prepared, &references),
+        Named::Remote(references) => {
+            let path = pull(context, &prepared.toolchain, "base", &references)?;
+            let identity = stage::hash_tree(&path)?.to_string();
+            Ok(Located { path, identity, testbed: false })
+        }
     }
 }
 
-/// Copies the images into one layout with skopeo; what a reference names may change, so it is asked each time.
-fn pull(context: &Context, prepared: &Prepared<'_>, references: &[Reference]) -> Result<Located> {
+/// Copies the images of a `what` into one layout with skopeo, and gives its directory. What a reference names may change, so it is asked each time.
+///
+/// # Errors
+/// [`Class::Infrastructure`] with what skopeo reports.
+pub fn pull(context: &Context, toolchain: &Toolchain, what: &str, references: &[Reference]) -> Result<PathBuf> {
     let names = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let layout = context.cache.join("bases").join(&Sha256::of(names).to_string()[..16]);
     let fresh = atomic::beside(&layout, "new");
     atomic::empty_dir(&fresh)?;
     for (number, reference) in references.iter().enumerate() {
-        let (from, to) = (format!("docker://{reference}"), format!("oci:/build/out:base-{number}"));
+        let (from, to) = (format!("docker://{reference}"), format!("oci:/build/out:{what}-{number}"));
         let run = Run::new(["skopeo", "--insecure-policy", "copy", "--override-arch", "amd64", &from, &to])
             .write(&fresh, "/build/out")
             .with_network();
-        let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "base", line });
-        prepared.toolchain.sandbox.run(&run, &mut line).map_err(|e| {
-            Error::new(Class::Infrastructure, format!("cannot pull the base {reference}"))
+        let mut line = |line: &str| context.sink().emit(&Event::Output { stage: what, line });
+        toolchain.sandbox.run(&run, &mut line).map_err(|e| {
+            Error::new(Class::Infrastructure, format!("cannot pull the {what} {reference}"))
                 .why(e)
-                .hint("check the reference and the network, or give a layout that was pulled elsewhere: --base DIR")
+                .hint("check the reference and the network, or give a layout that was pulled elsewhere")
         })?;
     }
     atomic::replace_dir(&fresh, &layout)?;
-    let identity = stage::hash_tree(&layout)?.to_string();
-    Ok(Located { path: layout, identity, testbed: false })
+    Ok(layout)
 }

@@ -49,6 +49,8 @@ pub struct Prepared<'a> {
 
 /// A profile, compiled, with our module.
 pub struct Built {
+    /// The patched tree.
+    pub source: Source,
     /// The resolved configuration.
     pub config: Resolved,
     /// The compiled kernel.
@@ -221,7 +223,7 @@ impl Prepared<'_> {
         let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
         let module =
             sign::sign_tree(&forge, "extension-root", &kernel, &module.key, &module.dir.join("root"), &self.key)?;
-        Ok(Built { config: resolved, kernel, modules, module })
+        Ok(Built { source, config: resolved, kernel, modules, module })
     }
 
     fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {

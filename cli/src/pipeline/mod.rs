@@ -1,6 +1,7 @@
 //! The pipeline, stage by stage: each file runs the engines of one part and hands its result on.
 
 pub mod base;
+pub mod devel;
 pub mod installer;
 pub mod kernel;
 pub mod names;

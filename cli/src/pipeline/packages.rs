@@ -71,7 +71,10 @@ pub fn manifest(context: &Context) -> Result<Manifest> {
 }
 
 /// An image of one layer and no program: what `FROM scratch` and one `COPY` would give.
-fn image(dest: &Path, names: &[String], files: &FileMap, created: u64) -> Result<()> {
+///
+/// # Errors
+/// What a file reports.
+pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64) -> Result<()> {
     let mut writer = Writer::create(dest)?;
     let layer = writer.layer(files, created)?;
     let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
