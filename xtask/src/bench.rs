@@ -19,7 +19,7 @@ const NOT_KEPT: [&str; 4] = ["kernel-devel-image-", "kernel-devel-tree-", "kerne
 
 /// One measured claim.
 struct Row {
-    claim: &'static str,
+    claim: String,
     measured: f64,
     limit: f64,
     unit: &'static str,
@@ -31,8 +31,9 @@ pub fn run(shell: &Shell) -> Result<()> {
     let cache = cache(shell)?;
     let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?];
     rows.extend(after_the_kernel(shell, &tool, &cache)?);
-    rows.extend(kernel_overhead(&cache)?);
-    let page = page(&rows);
+    let kernels = kernels(shell, &cache)?;
+    rows.extend(kernel_rows(&kernels));
+    let page = page(&rows, &kernels);
     shell.write_file("docs/performance.md", &page)?;
     print!("{page}");
     Ok(())
@@ -53,7 +54,7 @@ fn unchanged(tool: &Tool<'_>) -> Result<Row> {
         times.push(timed(tool, &["build"])?.0.as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
-    Ok(Row { claim: "a build with nothing changed", measured: times[1], limit: 2.0, unit: "s" })
+    Ok(Row { claim: "a build with nothing changed".to_owned(), measured: times[1], limit: 2.0, unit: "s" })
 }
 
 /// A copy of the project with one more line in the module.
@@ -72,7 +73,7 @@ fn module_change(shell: &Shell, tool: &Tool<'_>) -> Result<Row> {
     let project = root.display().to_string();
     let (took, _) = timed(tool, &["module", "--project", &project])?;
     Ok(Row {
-        claim: "a one-line change of the module, to the signed extension image",
+        claim: "a one-line change of the module, to the signed extension image".to_owned(),
         measured: took.as_secs_f64(),
         limit: 30.0,
         unit: "s",
@@ -96,9 +97,14 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
     let (cache, out) = (fresh.display().to_string(), scratch.path().join("out").display().to_string());
     let (took, peak) = timed(tool, &["build", "--cache", &cache, "--out", &out])?;
     Ok([
-        Row { claim: "everything after the compiled kernel", measured: took.as_secs_f64(), limit: 60.0, unit: "s" },
         Row {
-            claim: "peak memory of our process meanwhile",
+            claim: "everything after the compiled kernel".to_owned(),
+            measured: took.as_secs_f64(),
+            limit: 60.0,
+            unit: "s",
+        },
+        Row {
+            claim: "peak memory of our process meanwhile".to_owned(),
             measured: peak as f64 / 1024.0,
             limit: 500.0,
             unit: "MiB",
@@ -106,25 +112,84 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
     ])
 }
 
-/// What the kernel stages of this cache took, over what make alone took inside them.
-fn kernel_overhead(cache: &Path) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for stage in std::fs::read_dir(cache.join("stages"))? {
-        let dir = stage?.path();
-        let seconds = |file: &str| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<f64>().ok();
-        // A compilation that went on after an interrupt took no time worth a ratio.
-        if let (Some(make), Some(all)) = (seconds("make-seconds"), seconds("seconds"))
-            && make > 120.0
-        {
-            rows.push(Row {
-                claim: "the kernel stage over the make it runs",
-                measured: (all / make - 1.0) * 100.0,
-                limit: 5.0,
-                unit: "%",
-            });
+/// A kernel that this cache holds, as it was compiled.
+struct Kernel {
+    profile: String,
+    /// Seconds of the whole stage, and of make alone inside it; none for a compilation that went on after an interrupt.
+    stage: f64,
+    make: Option<f64>,
+    vmlinuz: u64,
+    modules: Modules,
+}
+
+/// Modules of a kernel, stripped.
+#[derive(Default)]
+struct Modules {
+    count: usize,
+    bytes: u64,
+}
+
+/// The compiled kernel of each profile whose snapshot this cache's configuration is.
+fn kernels(shell: &Shell, cache: &Path) -> Result<Vec<Kernel>> {
+    let mut kernels = Vec::new();
+    for profile in ["vm", "metal", "debug"] {
+        let snapshot = shell.read_file(format!("kernel-config/snapshots/{profile}.config"))?;
+        for dir in shell.read_dir(cache.join("stages"))? {
+            let Ok(config) = std::fs::read_to_string(dir.join("config")) else { continue };
+            let seconds = |file: &str| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<f64>().ok();
+            let (Some(stage), Ok(vmlinuz)) = (seconds("seconds"), std::fs::metadata(dir.join("vmlinuz"))) else {
+                continue;
+            };
+            if options(&config).eq(options(&snapshot)) {
+                kernels.push(Kernel {
+                    profile: profile.to_owned(),
+                    stage,
+                    make: seconds("make-seconds"),
+                    vmlinuz: vmlinuz.len(),
+                    modules: modules(&dir.join("modules"))?,
+                });
+                break;
+            }
         }
     }
-    Ok(rows)
+    Ok(kernels)
+}
+
+/// The lines of a kernel configuration that set an option or say that it is not set.
+fn options(config: &str) -> impl Iterator<Item = &str> {
+    config.lines().filter(|line| line.starts_with("CONFIG_") || line.ends_with(" is not set"))
+}
+
+fn modules(dir: &Path) -> Result<Modules> {
+    let mut modules = Modules::default();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let below = self::modules(&path)?;
+            modules.count += below.count;
+            modules.bytes += below.bytes;
+        } else if path.extension().is_some_and(|extension| extension == "ko") {
+            modules.count += 1;
+            modules.bytes += path.metadata()?.len();
+        }
+    }
+    Ok(modules)
+}
+
+/// What a kernel's stage took over what make alone took inside it, and the cold build of the default profile.
+fn kernel_rows(kernels: &[Kernel]) -> Vec<Row> {
+    let overhead = kernels.iter().filter_map(|kernel| {
+        let make = kernel.make?;
+        let claim = format!("the kernel stage of profile `{}` over the make it runs", kernel.profile);
+        Some(Row { claim, measured: (kernel.stage / make - 1.0) * 100.0, limit: 5.0, unit: "%" })
+    });
+    let cold = kernels.iter().filter(|kernel| kernel.profile == "vm" && kernel.make.is_some()).map(|kernel| Row {
+        claim: "the cold compilation of profile `vm`".to_owned(),
+        measured: kernel.stage / 60.0,
+        limit: 15.0,
+        unit: "min",
+    });
+    overhead.chain(cold).collect()
 }
 
 /// Runs the tool, giving its time and the peak of its own resident memory in KiB (`VmHWM` of proc(5)).
@@ -151,11 +216,23 @@ fn resident(pid: u32) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
 }
 
-fn page(rows: &[Row]) -> String {
+fn page(rows: &[Row], kernels: &[Kernel]) -> String {
     let mut page = "# Performance\n\nWritten by `./x bench`, which measures all of it in one run. Times depend on the machine; the share of the limit is what counts.\n\n| claim | measured | limit | share of the limit |\n|---|---|---|---|\n".to_owned();
     for Row { claim, measured, limit, unit } in rows {
         let share = measured / limit * 100.0;
         let _ = writeln!(page, "| {claim} | {measured:.1} {unit} | {limit:.0} {unit} | {share:.0} % |");
+    }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let _ = write!(
+        page,
+        "\nThe kernels of this machine ({processors} processors), when they were compiled:\n\n| profile | compilation | vmlinuz | modules, stripped |\n|---|---|---|---|\n"
+    );
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    for Kernel { profile, stage, vmlinuz, modules, .. } in kernels {
+        let (minutes, vmlinuz, size) = (stage / 60.0, mib(*vmlinuz), mib(modules.bytes));
+        let count = modules.count;
+        let _ =
+            writeln!(page, "| `{profile}` | {minutes:.1} min | {vmlinuz:.1} MiB | {count} modules, {size:.1} MiB |");
     }
     page
 }
