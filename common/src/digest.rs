@@ -46,6 +46,12 @@ impl Sha256 {
         Ok(Self::of_reader(file).map_err(|e| Error::io("cannot read a file to hash it", path, &e))?.0)
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// `sha256:<hex>`, as OCI writes it (image-spec, descriptor.md).
     #[must_use]
     pub fn oci(&self) -> String {

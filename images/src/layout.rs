@@ -96,16 +96,38 @@ impl Layout {
         Ok(images)
     }
 
+    /// The index.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is malformed or of another schema version.
+    pub fn index(&self) -> Result<Index> {
+        let path = self.root.join("index.json");
+        let index: Index = parse(&path, &read_small(&path)?)?;
+        check_schema(&path, index.schema_version)?;
+        Ok(index)
+    }
+
     /// Every artifact of the index itself, in its order.
     ///
     /// # Errors
     /// As [`Layout::images`].
     pub fn artifacts(&self) -> Result<Vec<Artifact>> {
-        let path = self.root.join("index.json");
-        let index: Index = parse(&path, &read_small(&path)?)?;
-        check_schema(&path, index.schema_version)?;
-        let artifacts = index.manifests.into_iter().filter(is_artifact);
+        let artifacts = self.index()?.manifests.into_iter().filter(is_artifact);
         artifacts.map(|descriptor| Ok(Artifact { manifest: self.json(&descriptor)?, descriptor })).collect()
+    }
+
+    /// The bytes of a small blob, such as a document, compared with its descriptor.
+    ///
+    /// # Errors
+    /// As [`Layout::blob`]; [`Class::BadInput`] above 4 MiB.
+    pub fn document(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        if blob.size > JSON_LIMIT {
+            let why = format!("{} bytes, {JSON_LIMIT} are the limit", blob.size);
+            return Err(malformed(&self.blob_path(blob.digest.0), &why));
+        }
+        let mut bytes = Vec::new();
+        self.blob(blob)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The image named `name` (its `org.opencontainers.image.ref.name`).
@@ -208,13 +230,7 @@ impl Layout {
     }
 
     fn json<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
-        let path = self.blob_path(blob.digest.0);
-        if blob.size > JSON_LIMIT {
-            return Err(malformed(&path, &format!("{} bytes of JSON, {JSON_LIMIT} are the limit", blob.size)));
-        }
-        let mut bytes = Vec::new();
-        self.blob(blob)?.read_to_end(&mut bytes)?;
-        parse(&path, &bytes)
+        parse(&self.blob_path(blob.digest.0), &self.document(blob)?)
     }
 
     /// Where the blob `digest` is, if the layout has it; unlike [`Layout::blob`] this looks at nothing.

@@ -132,6 +132,11 @@ impl Writer {
         Ok(written)
     }
 
+    /// Lists a manifest that is in the layout already, as it is.
+    pub fn list(&mut self, entry: Descriptor) {
+        self.manifests.push(entry);
+    }
+
     /// Writes the index and puts the layout in place of what was there.
     ///
     /// # Errors
