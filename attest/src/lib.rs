@@ -1,1 +1,32 @@
 //! Signatures of images, bills of materials and provenance, in the formats that others verify.
+//!
+//! Everything is signed with one ECDSA P-256 key and verified with its public half, offline: no certificate, no transparency log, no clock.
+//! [`sign()`] writes a layout anew with all that belongs to its images; [`verify()`] demands it. `docs/verification.md` does the same with
+//! other people's tools.
+
+pub mod artifact;
+pub mod asking;
+pub mod bundle;
+pub mod crates;
+pub mod dsse;
+pub mod encoding;
+pub mod evidence;
+pub mod provenance;
+pub mod purl;
+pub mod sbom;
+pub mod sign;
+pub mod simple;
+pub mod source;
+pub mod spdx;
+pub mod statement;
+pub mod subject;
+pub mod talos;
+pub mod verify;
+
+pub use asking::Asking;
+pub use evidence::Evidence;
+pub use provenance::Material;
+pub use sign::{Predicates, sign};
+pub use source::{Fetched, Source, subjects};
+pub use subject::Subject;
+pub use verify::{Demand, Verified, verify, verify_layout};

@@ -1,0 +1,177 @@
+//! Which crates are in a program: `cargo metadata` for how they depend on each other, `Cargo.lock` for their digests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{Class, Error, Result, Sha256};
+use serde::Deserialize;
+
+/// A crate that a program is built with.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Crate {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Licence expression that its manifest declares.
+    pub licence: Option<String>,
+    /// SHA-256 of its archive; none for a crate of this project.
+    pub sha256: Option<Sha256>,
+    /// Whether it is in the program, and not only in what builds it: a procedural macro or a build script.
+    pub linked: bool,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    resolve: Resolve,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    id: String,
+    name: String,
+    version: String,
+    license: Option<String>,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Resolve {
+    root: Option<String>,
+    nodes: Vec<Node>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    id: String,
+    deps: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    pkg: String,
+    dep_kinds: Vec<DependencyKind>,
+}
+
+#[derive(Deserialize)]
+struct DependencyKind {
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Lock {
+    package: Vec<Locked>,
+}
+
+#[derive(Deserialize)]
+struct Locked {
+    name: String,
+    version: String,
+    checksum: Option<Sha256>,
+}
+
+/// The crates of the root package of `metadata` (`cargo metadata --format-version 1 --filter-platform TARGET`), without the root itself.
+///
+/// # Errors
+/// [`Class::BadInput`] when either is malformed, or the lock does not hold a crate.
+pub fn of_program(metadata: &[u8], lock: &str) -> Result<Vec<Crate>> {
+    let bad = |why: String| Error::new(Class::BadInput, "cannot tell the crates of a program").why(why);
+    let metadata: Metadata = serde_json::from_slice(metadata).map_err(|e| bad(e.to_string()))?;
+    let lock: Lock = toml::from_str(lock).map_err(|e| bad(e.to_string()))?;
+    let packages: BTreeMap<&str, &Package> = metadata.packages.iter().map(|p| (p.id.as_str(), p)).collect();
+    let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|n| (n.id.as_str(), n)).collect();
+    let root = metadata.resolve.root.as_deref().ok_or_else(|| bad("there is no root package".to_owned()))?;
+    let mut reached = BTreeSet::new();
+    let mut open = vec![(root, true)];
+    while let Some((id, linked)) = open.pop() {
+        if !reached.insert((id, linked)) {
+            continue;
+        }
+        for dependency in nodes.get(id).map_or(&[][..], |node| &node.deps) {
+            let is_macro = packages.get(dependency.pkg.as_str()).is_some_and(|package| package.is_macro());
+            for kind in dependency.dep_kinds.iter().filter(|kind| kind.kind.as_deref() != Some("dev")) {
+                open.push((&dependency.pkg, linked && kind.kind.is_none() && !is_macro));
+            }
+        }
+    }
+    let known = |id: &&str| packages.get(id).copied().ok_or_else(|| bad(format!("{id} is not described")));
+    let ids: BTreeSet<&str> = reached.iter().map(|(id, _)| *id).filter(|id| *id != root).collect();
+    let mut crates = Vec::new();
+    for id in ids {
+        let package = known(&id)?;
+        let same = |locked: &&Locked| locked.name == package.name && locked.version == package.version;
+        let locked =
+            lock.package.iter().find(same).ok_or_else(|| bad(format!("{} is not in Cargo.lock", package.name)))?;
+        crates.push(Crate {
+            name: package.name.clone(),
+            version: package.version.clone(),
+            licence: package.license.as_deref().map(expression),
+            sha256: locked.checksum,
+            linked: reached.contains(&(id, true)),
+        });
+    }
+    crates.sort();
+    Ok(crates)
+}
+
+impl Package {
+    fn is_macro(&self) -> bool {
+        self.targets.iter().any(|target| target.kind.iter().any(|kind| kind == "proc-macro"))
+    }
+}
+
+/// `MIT/Apache-2.0`, as old manifests write it, is `MIT OR Apache-2.0` (Cargo book, "The license and license-file fields").
+fn expression(licence: &str) -> String {
+    licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(id: &str, deps: &[(&str, Option<&str>)]) -> serde_json::Value {
+        let deps: Vec<_> =
+            deps.iter().map(|(pkg, kind)| serde_json::json!({"pkg": pkg, "dep_kinds": [{"kind": kind}]})).collect();
+        serde_json::json!({"id": id, "deps": deps})
+    }
+
+    #[test]
+    fn tells_what_is_linked_from_what_builds() {
+        let package = |name: &str, kind: &str| serde_json::json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0", "targets": [{"kind": [kind]}]});
+        let packages: Vec<_> = [
+            ("root", "bin"),
+            ("lib", "lib"),
+            ("derive", "proc-macro"),
+            ("syn", "lib"),
+            ("build", "lib"),
+            ("dev", "lib"),
+        ]
+        .map(|(name, kind)| package(name, kind))
+        .into();
+        let nodes = [
+            node("root", &[("lib", None), ("dev", Some("dev"))]),
+            node("lib", &[("derive", None), ("build", Some("build"))]),
+            node("derive", &[("syn", None)]),
+            node("syn", &[]),
+            node("build", &[]),
+            node("dev", &[]),
+        ];
+        let metadata =
+            serde_json::json!({"packages": packages, "resolve": {"root": "root", "nodes": nodes}}).to_string();
+        let sha = Sha256::of("");
+        let lock: String = ["lib", "derive", "syn", "build", "dev"]
+            .map(|name| format!("[[package]]\nname = \"{name}\"\nversion = \"1\"\nchecksum = \"{sha}\"\n"))
+            .concat();
+        let crates = of_program(metadata.as_bytes(), &lock).unwrap();
+        let found: Vec<_> = crates.iter().map(|c| (c.name.as_str(), c.linked)).collect();
+        assert_eq!(found, [("build", false), ("derive", false), ("lib", true), ("syn", false)]);
+        assert_eq!((crates[0].licence.as_deref(), crates[0].sha256), (Some("MIT OR Apache-2.0"), Some(sha)));
+        let error = of_program(metadata.as_bytes(), "package = []").unwrap_err();
+        assert!(error.to_string().contains("is not in Cargo.lock"), "{error}");
+    }
+}

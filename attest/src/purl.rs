@@ -1,0 +1,81 @@
+//! Package URLs (package-url/purl-spec, PURL-SPECIFICATION.rst and PURL-TYPES.rst).
+
+use common::Sha256;
+
+/// A Debian binary package.
+#[must_use]
+pub fn debian(name: &str, version: &str, suite: &str) -> String {
+    format!("pkg:deb/debian/{}@{}?distro={}", encode(name), encode(version), encode(suite))
+}
+
+/// A crate.
+#[must_use]
+pub fn cargo(name: &str, version: &str) -> String {
+    format!("pkg:cargo/{}@{}", encode(name), encode(version))
+}
+
+/// Something without an ecosystem of its own.
+#[must_use]
+pub fn generic(name: &str, version: &str) -> String {
+    format!("pkg:generic/{}@{}", encode(name), encode(version))
+}
+
+/// An image: the last part of its name, its digest, and where it is kept. `name` is a full name with a tag or without.
+#[must_use]
+pub fn oci(name: &str, digest: Sha256) -> String {
+    let (repository, tag) = match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+        _ => (name, None),
+    };
+    let last = repository.rsplit('/').next().unwrap_or(repository).to_lowercase();
+    // The version's colon is encoded as the type's own examples have it.
+    let mut purl = format!("pkg:oci/{}@sha256%3A{digest}?repository_url={}", encode(&last), encode_value(repository));
+    if let Some(tag) = tag {
+        purl += &format!("&tag={}", encode(tag));
+    }
+    purl
+}
+
+/// Percent-encodes what is neither unreserved (RFC 3986) nor a colon, which the specification leaves as it is.
+fn encode(text: &str) -> String {
+    percent(text, b"-._~:")
+}
+
+fn encode_value(text: &str) -> String {
+    percent(text, b"-._~:/")
+}
+
+fn percent(text: &str, kept: &[u8]) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out += &format!("%{byte:02X}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_the_specification() {
+        assert_eq!(
+            debian("libstdc++6", "1:2.41-12+b1~x", "trixie"),
+            "pkg:deb/debian/libstdc%2B%2B6@1:2.41-12%2Bb1~x?distro=trixie"
+        );
+        assert_eq!(cargo("serde_json", "1.0.151"), "pkg:cargo/serde_json@1.0.151");
+        let digest = Sha256::of("");
+        assert_eq!(
+            oci("localhost:5000/our-org/kernel:v1", digest),
+            format!("pkg:oci/kernel@sha256%3A{digest}?repository_url=localhost:5000/our-org/kernel&tag=v1")
+        );
+        assert_eq!(
+            oci("localhost:5000/kernel", digest),
+            format!("pkg:oci/kernel@sha256%3A{digest}?repository_url=localhost:5000/kernel")
+        );
+    }
+}

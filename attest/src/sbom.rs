@@ -1,0 +1,241 @@
+//! Bills of materials of the three images: what is in each, and what it was made with.
+
+use std::collections::BTreeMap;
+
+use common::{Result, Sha256};
+use serde_json::Value;
+
+use crate::crates::Crate;
+use crate::provenance::Material;
+use crate::purl;
+use crate::spdx::{Document, NO_ASSERTION, Package};
+use crate::subject::Subject;
+
+/// Media type of an SPDX document in JSON.
+pub const MEDIA_TYPE: &str = "application/spdx+json";
+/// Debian's suite of the toolchain.
+const SUITE: &str = "trixie";
+
+/// Which of the images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The kernel with its modules.
+    Kernel,
+    /// The system extension with our module.
+    Extension,
+    /// The installer, which holds both and a base.
+    Installer,
+}
+
+/// What images are made of.
+#[derive(Clone, Debug)]
+pub struct Ingredients {
+    /// Version of this program.
+    pub tool: String,
+    /// The kernel.
+    pub kernel: Kernel,
+    /// Our module.
+    pub module: Module,
+    /// Debian packages of the toolchain, name to version; without those that only look at outputs.
+    pub toolchain: BTreeMap<String, String>,
+    /// What the installer is built on.
+    pub base: Base,
+}
+
+/// The kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Version of the source.
+    pub version: String,
+    /// What `uname -r` prints.
+    pub release: String,
+    /// The pinned source.
+    pub source: Material,
+    /// Digest of the files that are laid over it.
+    pub overlay: Sha256,
+    /// Patches in the order they are applied: file name and digest.
+    pub patches: Vec<(String, Sha256)>,
+}
+
+/// Our module.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Its name.
+    pub name: String,
+    /// Version of the project.
+    pub version: String,
+    /// Digest of its sources, the policy among them.
+    pub sources: Sha256,
+}
+
+/// What the installer is built on.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// Our testbed.
+    Testbed {
+        /// Its version.
+        version: String,
+        /// Crates of its programs.
+        crates: Vec<Crate>,
+    },
+    /// Somebody else's images, known by digest; what is in them is theirs to say.
+    Images {
+        /// The Talos version they say they are of.
+        version: String,
+        /// Digest of the layout they were taken from.
+        digest: Sha256,
+    },
+}
+
+/// The SPDX document of `image`.
+///
+/// # Errors
+/// None for sound ingredients.
+pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Result<Value> {
+    let mut bill = Bill { document: Document::default(), ingredients };
+    let main = bill.image(image);
+    if kind != Kind::Extension {
+        let kernel = bill.kernel();
+        bill.document.relate(&main, "CONTAINS", &kernel);
+    }
+    if kind != Kind::Kernel {
+        let module = bill.module();
+        bill.document.relate(&main, "CONTAINS", &module);
+    }
+    if kind == Kind::Installer {
+        let base = bill.base();
+        bill.document.relate(&main, "CONTAINS", &base);
+    }
+    bill.toolchain(&main);
+    bill.document.finish(&image.label(), &main, &image.created, &ingredients.tool)
+}
+
+struct Bill<'a> {
+    document: Document,
+    ingredients: &'a Ingredients,
+}
+
+impl Bill<'_> {
+    fn add(&mut self, package: Package) -> String {
+        let id = package.id().to_owned();
+        self.document.add(package);
+        id
+    }
+
+    fn image(&mut self, image: &Subject) -> String {
+        let label = image.label();
+        let (name, tag) = label.rsplit_once(':').unwrap_or((&label, NO_ASSERTION));
+        let package = Package::new("image", name, tag, "CONTAINER")
+            .sha256(image.digest())
+            .purl(purl::oci(&label, image.digest()))
+            .comment("The checksum is that of the image's manifest.");
+        self.add(package)
+    }
+
+    /// The compiled kernel, generated from the source with the patches applied.
+    fn kernel(&mut self) -> String {
+        let Kernel { version, release, source, overlay, patches } = &self.ingredients.kernel;
+        let kernel = Package::new("linux", "linux", release, "OPERATING-SYSTEM")
+            .licence("GPL-2.0-only WITH Linux-syscall-note")
+            .purl(purl::generic("linux", release))
+            .comment("The kernel image and its modules.");
+        let source_package = Package::new("linux-source", &source.name, version, "SOURCE")
+            .licence("GPL-2.0-only WITH Linux-syscall-note")
+            .download(if source.uri.starts_with("https:") { &source.uri } else { NO_ASSERTION })
+            .sha256(source.sha256);
+        let source_package =
+            if source.uri.starts_with("pkg:") { source_package.purl(source.uri.clone()) } else { source_package };
+        let overlay_package = Package::new("linux-overlay", "module/kernel", version, "SOURCE")
+            .licence("GPL-2.0-only")
+            .sha256(*overlay)
+            .comment("Rust abstractions laid over the kernel's source. The checksum is that of a sorted list of its files' digests.");
+        let (kernel, source, overlay) = (self.add(kernel), self.add(source_package), self.add(overlay_package));
+        self.document.relate(&kernel, "GENERATED_FROM", &source);
+        self.document.relate(&kernel, "GENERATED_FROM", &overlay);
+        for (number, (name, digest)) in patches.iter().enumerate() {
+            let patch = Package::new(&format!("patch-{:04}", number + 1), name, version, "SOURCE");
+            let patch = self.add(patch.licence("GPL-2.0-only").sha256(*digest));
+            self.document.relate(&patch, "PATCH_APPLIED", &source);
+        }
+        kernel
+    }
+
+    fn module(&mut self) -> String {
+        let Module { name, version, sources } = &self.ingredients.module;
+        let module = Package::new("module", name, version, "APPLICATION")
+            .licence("GPL-2.0-only")
+            .purl(purl::generic(name, version))
+            .comment("The kernel module, signed.");
+        let source = Package::new("module-source", "module", version, "SOURCE")
+            .licence("GPL-2.0-only")
+            .sha256(*sources)
+            .comment("The checksum is that of a sorted list of its files' digests.");
+        let policy = Package::new("module-policy", "solana-optimizer-policy", version, "LIBRARY")
+            .licence("GPL-2.0-only OR Apache-2.0 OR MIT")
+            .comment("The module's decisions: a crate of this project, compiled into the module.");
+        let (module, source, policy) = (self.add(module), self.add(source), self.add(policy));
+        self.document.relate(&module, "GENERATED_FROM", &source);
+        self.document.relate(&module, "STATIC_LINK", &policy);
+        self.document.relate(&source, "CONTAINS", &policy);
+        module
+    }
+
+    fn base(&mut self) -> String {
+        match &self.ingredients.base {
+            Base::Images { version, digest } => {
+                let package = Package::new("base", "base images", version, "OPERATING-SYSTEM").sha256(*digest).comment(
+                    "Talos's imager and installer-base images. What is in them is in their own bills of materials.",
+                );
+                self.add(package)
+            }
+            Base::Testbed { version, crates } => {
+                let package = Package::new("base", "solana-talos-guest", version, "OPERATING-SYSTEM")
+                    .licence("Apache-2.0 OR MIT")
+                    .comment("The testbed: a small userland of this project that stands in for Talos in tests.");
+                let base = self.add(package);
+                // The boot loader and the stub of the unified kernel image are taken from this package as they are.
+                if let Some(package) = self.debian("systemd-boot-efi") {
+                    self.document.relate(&base, "CONTAINS", &package);
+                }
+                for part in crates {
+                    self.part(&base, part);
+                }
+                base
+            }
+        }
+    }
+
+    fn part(&mut self, base: &str, part: &Crate) {
+        let package =
+            Package::new(&format!("crate-{}-{}", part.name, part.version), &part.name, &part.version, "LIBRARY")
+                .licence(part.licence.as_deref().unwrap_or(NO_ASSERTION))
+                .purl(purl::cargo(&part.name, &part.version));
+        let package = match part.sha256 {
+            Some(digest) => package.sha256(digest),
+            None => package,
+        };
+        let id = self.add(package);
+        if part.linked {
+            self.document.relate(base, "STATIC_LINK", &id);
+        } else {
+            self.document.relate(&id, "BUILD_DEPENDENCY_OF", base);
+        }
+    }
+
+    fn toolchain(&mut self, main: &str) {
+        for name in self.ingredients.toolchain.keys() {
+            if let Some(id) = self.debian(name) {
+                self.document.relate(&id, "BUILD_TOOL_OF", main);
+            }
+        }
+    }
+
+    /// The Debian package `name` of the toolchain.
+    fn debian(&mut self, name: &str) -> Option<String> {
+        let version = self.ingredients.toolchain.get(name)?;
+        let package = Package::new(&format!("deb-{name}"), name, version, "APPLICATION")
+            .supplier("Debian")
+            .purl(purl::debian(name, version, SUITE));
+        Some(self.add(package))
+    }
+}

@@ -1,0 +1,104 @@
+//! Where an image and what is said of it are read from: a layout, or anything else that can give blobs by descriptor.
+
+use common::{Class, Error, Result, Sha256};
+use images::types::{Descriptor, MANIFEST};
+use images::{Artifact, Layout};
+
+use crate::subject::Subject;
+
+/// Gives blobs that were compared with their descriptors. A registry's client implements it over what it fetched.
+pub trait Source {
+    /// The bytes of a document of a few megabytes at most.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when they are not what the descriptor says; [`Class::BadInput`] when there is no such blob.
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>>;
+
+    /// Requires that a blob of any size is there and is what its descriptor says.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn check(&self, blob: &Descriptor) -> Result<()>;
+
+    /// Artifacts that may be about the image: its referrers, and what has cosign's tag names. Others may be among them.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn artifacts(&self, image: &Subject) -> Result<Vec<Artifact>>;
+}
+
+impl Source for Layout {
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        self.document(blob)
+    }
+
+    fn check(&self, blob: &Descriptor) -> Result<()> {
+        self.blob(blob).map(|_| ())
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        Self::artifacts(self)
+    }
+}
+
+/// Blobs in memory: what was fetched from somewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// Artifacts, by the name they were found under where that is a tag.
+    pub artifacts: Vec<Artifact>,
+    /// Every blob that they and the image name, in any order; layers may be missing when [`Fetched::skip_layers`] is set.
+    pub blobs: Vec<Vec<u8>>,
+    /// Whether somebody else has compared the image's layers with their digests.
+    pub skip_layers: bool,
+}
+
+impl Source for Fetched {
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        let right = |bytes: &&Vec<u8>| bytes.len() as u64 == blob.size && Sha256::of(bytes) == blob.digest.0;
+        self.blobs.iter().find(right).cloned().ok_or_else(|| {
+            Error::new(Class::Verification, "a blob was not fetched, or is not what its digest says").why(format!(
+                "{} {} of {} bytes",
+                blob.media_type,
+                blob.digest.0.oci(),
+                blob.size
+            ))
+        })
+    }
+
+    fn check(&self, blob: &Descriptor) -> Result<()> {
+        if self.skip_layers { Ok(()) } else { self.read(blob).map(|_| ()) }
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        Ok(self.artifacts.clone())
+    }
+}
+
+/// The images of a layout, each with its names.
+///
+/// # Errors
+/// As [`Layout::images`].
+pub fn subjects(layout: &Layout) -> Result<Vec<Subject>> {
+    let index = layout.index()?;
+    let subject = |image: &images::Image| {
+        let entry = index.manifests.iter().find(|entry| entry.digest.0 == image.digest).ok_or_else(|| {
+            Error::new(Class::BadInput, "an image stands in an index of its own")
+                .why(format!("{} is not listed in index.json itself", image.digest.oci()))
+                .hint("copy one platform of it into a layout of its own")
+        })?;
+        Ok(Subject::new(&entry.media_type, image.digest, entry.size).named(image))
+    };
+    layout.images()?.iter().map(subject).collect()
+}
+
+/// Reads a manifest.
+pub(crate) fn manifest(source: &dyn Source, image: &Subject) -> Result<images::types::Manifest> {
+    let bytes = source.read(&image.manifest)?;
+    let manifest: images::types::Manifest = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(Class::BadInput, "the image's manifest cannot be used").why(e))?;
+    match manifest.media_type.as_deref() {
+        None | Some(MANIFEST) => Ok(manifest),
+        Some(other) => Err(Error::new(Class::BadInput, "the image's manifest cannot be used")
+            .why(format!("its media type is {other:?}, {MANIFEST} is known"))),
+    }
+}

@@ -1,0 +1,264 @@
+//! Verification: every way to present something else than what was signed is refused.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use attest::{Demand, Fetched, subjects, verify, verify_layout};
+use common::{Class, Sha256};
+use images::Layout;
+use images::types::{self, Digest, Manifest};
+use support::{NAMES, TestKey, blob, edit_index, put, sample, tree};
+
+struct Case {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    key: TestKey,
+}
+
+impl Case {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("a"), TestKey::number(1));
+        sample(&path, "hello\n", &key);
+        Self { _dir: dir, path, key }
+    }
+
+    fn verify(&self, demand: Demand) -> common::Result<Vec<attest::Verified>> {
+        verify_layout(&Layout::open(&self.path).unwrap(), &self.key.public(), demand)
+    }
+
+    /// Refused under every demand up to `demand`, as a matter of verification; gives the message of the strictest.
+    #[track_caller]
+    fn refused(&self, demands: &[Demand]) -> String {
+        let mut message = String::new();
+        for demand in demands {
+            let error = self.verify(*demand).expect_err("it verified");
+            assert_eq!(error.class(), Class::Verification, "{error}");
+            message = error.to_string();
+        }
+        message
+    }
+}
+
+const ALL: [Demand; 3] = [Demand::AnyName, Demand::Signature, Demand::Everything];
+
+#[test]
+fn another_key_is_refused() {
+    let case = Case { key: TestKey::number(2), ..Case::new() };
+    let message = case.refused(&ALL);
+    assert!(message.contains(&TestKey::number(2).public().fingerprint().to_string()), "{message}");
+}
+
+#[test]
+fn an_unsigned_image_is_refused() {
+    let case = Case::new();
+    support::layout(&case.path, "hello\n");
+    case.refused(&ALL);
+}
+
+#[test]
+fn a_changed_layer_is_refused() {
+    let case = Case::new();
+    let layer = Layout::open(&case.path).unwrap().images().unwrap()[0].layers[0].descriptor.clone();
+    let mut bytes = blob(&case.path, layer.digest.0);
+    // The byte of the gzip header that names an operating system: only the digest tells.
+    bytes[9] ^= 1;
+    std::fs::write(case.path.join("blobs/sha256").join(layer.digest.0.to_string()), bytes).unwrap();
+    case.refused(&ALL);
+}
+
+/// The manifest is another one, and the index is right about it.
+#[test]
+fn a_changed_manifest_is_refused() {
+    let case = Case::new();
+    let image = Layout::open(&case.path).unwrap().images().unwrap()[0].clone();
+    let mut manifest: Manifest = serde_json::from_slice(&blob(&case.path, image.digest)).unwrap();
+    manifest.annotations.insert("changed".to_owned(), "yes".to_owned());
+    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+    edit_index(&case.path, |index| {
+        for entry in index.manifests.iter_mut().filter(|entry| entry.digest.0 == image.digest) {
+            (entry.digest, entry.size) = (Digest(digest), size);
+        }
+    });
+    case.refused(&ALL);
+}
+
+/// The blob is another one than the index says.
+#[test]
+fn a_manifest_that_is_not_its_digest_is_refused() {
+    let case = Case::new();
+    let image = Layout::open(&case.path).unwrap().images().unwrap()[0].digest;
+    let text =
+        String::from_utf8(blob(&case.path, image)).unwrap().replacen("\"schemaVersion\":2", "\"schemaVersion\":3", 1);
+    std::fs::write(case.path.join("blobs/sha256").join(image.to_string()), text).unwrap();
+    case.refused(&ALL);
+}
+
+/// Each artifact alone: without it, not everything is there.
+#[test]
+fn a_removed_artifact_is_missed() {
+    let count = Layout::open(&Case::new().path).unwrap().artifacts().unwrap().len();
+    assert_eq!(count, 6);
+    for (number, missed) in
+        [(0, "bill of materials"), (1, "under its tag"), (2, "under its tag"), (3, "sign/v1"), (4, "spdx"), (5, "slsa")]
+    {
+        let case = Case::new();
+        let gone = Layout::open(&case.path).unwrap().artifacts().unwrap()[number].descriptor.digest;
+        edit_index(&case.path, |index| index.manifests.retain(|entry| entry.digest != gone));
+        let message = case.refused(&[Demand::Everything]);
+        assert!(message.contains(missed), "{message}");
+        // One signature is left in either case.
+        case.verify(Demand::Signature).unwrap();
+    }
+}
+
+#[test]
+fn without_both_signatures_nothing_is_left() {
+    let case = Case::new();
+    let gone: Vec<_> =
+        [1, 3].map(|n| Layout::open(&case.path).unwrap().artifacts().unwrap()[n].descriptor.digest).into();
+    edit_index(&case.path, |index| index.manifests.retain(|entry| !gone.contains(&entry.digest)));
+    case.refused(&ALL);
+}
+
+/// All that was signed for another image by the same key is put beside this one, as if it were about it.
+#[test]
+fn replayed_signatures_are_refused() {
+    let case = Case::new();
+    let old = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
+    let artifacts = Layout::open(&case.path).unwrap().artifacts().unwrap();
+    let blobs = tree(&case.path.join("blobs/sha256"));
+    let new = subjects(&support::layout(&case.path, "evil\n")).unwrap().remove(0);
+    for (name, bytes) in blobs {
+        std::fs::write(case.path.join("blobs/sha256").join(name), bytes).unwrap();
+    }
+    for artifact in artifacts {
+        let mut manifest = artifact.manifest.clone();
+        if manifest.subject.is_some() {
+            manifest.subject = Some(new.manifest.clone());
+        }
+        let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+        let mut entry = artifact.descriptor.clone();
+        (entry.digest, entry.size) = (Digest(digest), size);
+        if let Some(name) = entry.annotations.get_mut(types::REF_NAME) {
+            *name = name.replace(&old.digest().to_string(), &new.digest().to_string());
+        }
+        edit_index(&case.path, |index| index.manifests.push(entry));
+    }
+    let message = case.refused(&ALL);
+    assert_eq!(message.matches("a signature is one of another image").count(), 7, "{message}");
+}
+
+/// An old image is shown under the name of a new one.
+#[test]
+fn another_name_is_refused() {
+    let case = Case::new();
+    edit_index(&case.path, |index| {
+        for entry in &mut index.manifests {
+            if entry.annotations.get(types::REF_NAME).is_some_and(|name| name == NAMES[1]) {
+                entry.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/sample:v2".to_owned());
+            }
+        }
+    });
+    let message = case.refused(&[Demand::Signature, Demand::Everything]);
+    assert!(message.contains("for the name ghcr.io/our-org/sample:v2"), "{message}");
+    case.verify(Demand::AnyName).unwrap();
+}
+
+/// One byte of each signed document is changed, digests are made right again.
+#[test]
+fn changed_documents_are_refused() {
+    for number in 1..6 {
+        let case = Case::new();
+        change(&case.path, number);
+        case.refused(&[Demand::Everything]);
+    }
+}
+
+fn change(path: &Path, number: usize) {
+    let artifact = Layout::open(path).unwrap().artifacts().unwrap()[number].clone();
+    let mut manifest = artifact.manifest.clone();
+    for layer in &mut manifest.layers {
+        let text = String::from_utf8(blob(path, layer.digest.0)).unwrap();
+        let changed = match serde_json::from_str::<serde_json::Value>(&text).unwrap() {
+            // A payload: another name.
+            value if value.get("critical").is_some() => text.replacen("our-org", "our-0rg", 1),
+            // An envelope, or a bundle with one: one digit of the payload.
+            value => {
+                let envelope = value.get("dsseEnvelope").unwrap_or(&value);
+                let payload = envelope["payload"].as_str().unwrap();
+                let bytes = String::from_utf8(attest::encoding::decode(payload).unwrap()).unwrap();
+                let changed = bytes.replacen("our-org", "our-0rg", 1);
+                assert_ne!(changed, bytes);
+                text.replacen(payload, &attest::encoding::encode(changed.as_bytes()), 1)
+            }
+        };
+        assert_ne!(changed, text);
+        let (digest, size) = put(path, changed.as_bytes());
+        (layer.digest, layer.size) = (Digest(digest), size);
+    }
+    let (digest, size) = put(path, &types::canonical(&manifest).unwrap());
+    edit_index(path, |index| {
+        let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
+        (entry.digest, entry.size) = (Digest(digest), size);
+    });
+}
+
+/// Whoever may write beside an image cannot stop its verification, and cannot have a say in it.
+#[test]
+fn rubbish_beside_is_passed_over_and_told() {
+    let case = Case::new();
+    let image = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
+    let bundle = Layout::open(&case.path).unwrap().artifacts().unwrap()[3].clone();
+    let (digest, size) = put(&case.path, b"{}");
+    let mut manifest = bundle.manifest.clone();
+    (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+    let mut entry = bundle.descriptor.clone();
+    (entry.digest, entry.size) = (Digest(digest), size);
+    edit_index(&case.path, |index| index.manifests.push(entry));
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert_eq!(verified[0].image, image.digest());
+    assert!(verified[0].ignored[0].contains("sigstore bundle"), "{:?}", verified[0].ignored);
+}
+
+#[test]
+fn another_bill_of_materials_beside_is_refused() {
+    let case = Case::new();
+    let artifact = Layout::open(&case.path).unwrap().artifacts().unwrap()[0].clone();
+    let mut manifest = artifact.manifest.clone();
+    let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
+    (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+    edit_index(&case.path, |index| {
+        let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
+        (entry.digest, entry.size) = (Digest(digest), size);
+    });
+    let message = case.refused(&[Demand::Everything]);
+    assert!(message.contains("bill of materials"), "{message}");
+}
+
+#[test]
+fn what_was_fetched_verifies_like_a_layout() {
+    let case = Case::new();
+    let layout = Layout::open(&case.path).unwrap();
+    let image = subjects(&layout).unwrap().remove(0);
+    let blobs: Vec<_> = tree(&case.path.join("blobs/sha256")).into_values().collect();
+    let fetched = Fetched { artifacts: layout.artifacts().unwrap(), blobs, skip_layers: false };
+    verify(&fetched, &image, &case.key.public(), Demand::Everything).unwrap();
+    for missing in 0..fetched.blobs.len() {
+        let mut less = fetched.clone();
+        let gone = Sha256::of(less.blobs.remove(missing));
+        let ours = layout
+            .artifacts()
+            .unwrap()
+            .iter()
+            .any(|a| a.descriptor.digest.0 == gone || a.manifest.config.digest.0 == gone);
+        let result = verify(&less, &image, &case.key.public(), Demand::Everything);
+        // Manifests of artifacts are there already, parsed, and nobody needs their configurations.
+        assert_eq!(result.is_ok(), ours, "{gone}");
+        assert!(ours || result.unwrap_err().class() == Class::Verification);
+    }
+}
