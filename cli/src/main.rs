@@ -25,12 +25,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Take the signatures back that `build --sign-later` asked for
+    Attach(commands::attach::Options),
     /// Build everything: kernel, module, extension, installer
     Build(commands::build::Options),
     /// Bring every pinned input into the cache; no build needs the network afterwards
     Fetch,
     /// The kernel alone: resolve, compare with the snapshot, build
     Kernel(commands::kernel::Options),
+    /// Keys: make a set, show one
+    Keys(commands::keys::Options),
     /// The daily loop: compile, sign and package our module against the built kernel
     Module(commands::module::Options),
     /// The pinned toolchain: make it, show it, record its versions
@@ -66,9 +70,11 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(cli.global)?;
     match cli.command {
+        Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Fetch => commands::fetch::run(&context),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
+        Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
         Command::Validate(options) => commands::validate::run(&context, &options),

@@ -192,8 +192,8 @@ impl Sandbox {
             return Ok(());
         }
         let program = run.program();
-        if ended.tail.contains("execvp") && ended.tail.contains("No such file") {
-            return Err(Error::new(Class::MissingTool, format!("{program} is not in the toolchain"))
+        if let Some(missing) = missing(program, ended) {
+            return Err(Error::new(Class::MissingTool, format!("{missing} is not in the toolchain"))
                 .why(&ended.tail)
                 .hint("add its package to toolchain/packages.list and run `./x build` again"));
         }
@@ -220,6 +220,15 @@ pub fn ready() -> Result<()> {
             "run as root (in a container: with --privileged), or allow user namespaces: \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu",
         ))
+}
+
+/// The program that was not found: by bubblewrap, or by the shell that ran a script (exit status 127, POSIX sh section 2.8.2).
+fn missing<'a>(program: &'a str, ended: &'a Ended) -> Option<&'a str> {
+    if ended.tail.contains("execvp") && ended.tail.contains("No such file") {
+        return Some(program);
+    }
+    let by_shell = || ended.tail.lines().rev().find_map(|line| line.strip_suffix(": not found")?.rsplit(": ").next());
+    (ended.status.code() == Some(127)).then(by_shell).flatten()
 }
 
 fn is_jobs(word: &str) -> bool {

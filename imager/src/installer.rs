@@ -33,6 +33,8 @@ pub struct Installer<'a> {
     pub created: u64,
     /// Labels beside those of the base.
     pub labels: &'a BTreeMap<String, String>,
+    /// Annotations of the manifest.
+    pub annotations: &'a BTreeMap<String, String>,
 }
 
 /// The artifacts layer.
@@ -58,7 +60,7 @@ pub fn write(dest: &Path, base: &Base, new: &Installer<'_>) -> Result<Sha256> {
         created: new.created,
         created_by: "solana-talos imager",
         labels: new.labels.clone(),
-        annotations: BTreeMap::new(),
+        annotations: new.annotations.clone(),
     };
     let digest = images::installer::append(&mut writer, &base.layout, &base.installer, &layer, append)?;
     writer.finish()?;

@@ -78,6 +78,7 @@ fn build(sandbox: &Sandbox, work: &Path) {
         uki: &work.join("uki"),
         created: u64::from(MTIME),
         labels: &BTreeMap::new(),
+        annotations: &BTreeMap::new(),
     };
     installer::write(&work.join("installer.oci"), &base, &new).unwrap();
 }

@@ -1,73 +1,26 @@
-//! Module-signing keys, and modules signed with the kernel's own sign-file.
-//!
-//! RSA with PKCS#1 v1.5 padding (RFC 8017) because its signatures are deterministic: the same key gives the same module.
+//! Signed modules, in the format of the kernel's `scripts/sign-file`: the module, a CMS signature, twelve bytes about it, and a magic line.
 
 use std::path::{Path, PathBuf};
 
-use common::sandbox::{Run, Sandbox};
+use common::sandbox::Run;
 use common::stage::{Finished, Leftover};
-use common::{Error, Result, Sha256, atomic};
+use common::{Class, Error, Result, Sha256};
+use keys::{Signer, cms};
 
 use crate::compile::Kernel;
-use crate::forge::{Forge, OBJ};
+use crate::forge::Forge;
 
-/// A private key and its certificate, as files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModuleKey {
-    /// PEM, PKCS#8, mode 0600.
-    pub private: PathBuf,
-    /// PEM, X.509. Its bytes are part of the kernel.
-    pub certificate: PathBuf,
-}
+/// What ends a signed module (`include/linux/module_signature.h`).
+const MAGIC: &[u8] = b"~Module signature appended~\n";
+/// `PKEY_ID_PKCS7`: the signature is a PKCS#7 or CMS message, which names algorithm, digest and signer itself.
+const PKCS7: u8 = 2;
+/// Changes when the bytes that we append do; an input of every stage that signs.
+const FORMAT: &str = "CMS without attributes or certificates, 1";
 
-impl ModuleKey {
-    /// The key pair in `dir`, by the names that [`ModuleKey::develop`] gives its files.
-    #[must_use]
-    pub fn in_dir(dir: &Path) -> Self {
-        Self { private: dir.join("module.key.pem"), certificate: dir.join("module.crt.pem") }
-    }
-
-    /// The key pair in `dir`; made once if nothing is there. The private key never leaves that directory.
-    ///
-    /// # Errors
-    /// [`common::Class::BuildFailed`] when openssl fails, [`common::Class::Infrastructure`] on I/O errors.
-    pub fn develop(dir: &Path, sandbox: &Sandbox) -> Result<Self> {
-        let key = Self::in_dir(dir);
-        if key.private.is_file() && key.certificate.is_file() {
-            return Ok(key);
-        }
-        let fresh = atomic::beside(dir, "new");
-        atomic::empty_dir(&fresh)?;
-        restrict(&fresh, 0o700)?;
-        sandbox.run(&generate().write(&fresh, "/build/out"), &mut |_| ())?;
-        restrict(&fresh.join("module.key.pem"), 0o600)?;
-        atomic::replace_dir(&fresh, dir)?;
-        Ok(key)
-    }
-}
-
-/// A hundred years: the kernel does not look at the validity of a module signer (certs/system_keyring.c).
-fn generate() -> Run {
-    let subject = "/CN=solana-talos development module signing key";
-    let usage = "keyUsage=critical,digitalSignature";
-    let words = "openssl req -new -x509 -newkey rsa:4096 -noenc -sha512 -days 36500 -batch -addext basicConstraints=critical,CA:FALSE";
-    let argv = words.split(' ').chain(["-addext", usage, "-subj", subject]);
-    Run::new(argv.chain(["-keyout", "/build/out/module.key.pem", "-out", "/build/out/module.crt.pem"]))
-}
-
-fn restrict(path: &Path, mode: u32) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(|e| Error::io("cannot protect a private key", path, &e))
-}
-
-/// Copies the tree /build/in, signs every module of the copy in the order of names, and tells depmod about a kernel's own.
-const SIGN: &str = r#"
+/// Copies the tree /build/in and tells depmod about a kernel's own modules, which move to where Talos has them.
+const TREE: &str = r#"
 mkdir /build/out/signed
 cp -R /build/in/. /build/out/signed/
-find /build/out/signed -name '*.ko' | sort | while read -r module; do
-    /build/obj/scripts/sign-file sha512 /build/keys/module.key.pem /build/keys/module.crt.pem "$module"
-done
 if [ -d /build/out/signed/lib ]; then
     depmod --all --basedir /build/out/signed "$1"
     mkdir /build/out/signed/usr
@@ -75,31 +28,89 @@ if [ -d /build/out/signed/lib ]; then
 fi
 "#;
 
-/// A copy of the tree `modules`, as `signed/` in the stage's directory, in which every `*.ko` is signed with `key`. Modules end up below
+/// A copy of the tree `modules`, as `signed/` in the stage's directory, in which every `*.ko` is signed. Modules end up below
 /// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get their `modules.dep`.
 ///
 /// # Errors
-/// [`common::Class::BuildFailed`] when sign-file fails.
+/// [`Class::BuildFailed`] when depmod fails, and what the signer reports; the stage is not finished then.
 pub fn sign_tree(
     forge: &Forge<'_>,
     stage: &'static str,
     kernel: &Kernel,
     unsigned: &Sha256,
     modules: &Path,
-    key: &ModuleKey,
+    signer: &dyn Signer,
 ) -> Result<Finished> {
     let fingerprint = forge
         .fingerprint(stage)
         .with("modules", unsigned.to_string())
-        .with("certificate", Sha256::of_file(&key.certificate)?.to_string())
-        .with("recipe", SIGN);
+        .with("certificate", Sha256::of(signer.certificate().unwrap_or_default()).to_string())
+        .with("format", FORMAT)
+        .with("recipe", TREE);
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let run = Run::script(SIGN, &[&kernel.release])
-            .read(modules, "/build/in")
-            .read(&kernel.objects(), OBJ)
-            .read(&key.private, "/build/keys/module.key.pem")
-            .read(&key.certificate, "/build/keys/module.crt.pem")
-            .write(work, "/build/out");
-        forge.sandbox.run(&run, line)
+        let run = Run::script(TREE, &[&kernel.release]).read(modules, "/build/in").write(work, "/build/out");
+        forge.sandbox.run(&run, line)?;
+        sign_modules(&work.join("signed"), signer)
     })
+}
+
+/// Signs every `*.ko` below `tree` in place, in the order of paths.
+///
+/// # Errors
+/// What the signer reports. Where somebody else has to sign, every module is asked for before this gives up.
+pub fn sign_modules(tree: &Path, signer: &dyn Signer) -> Result<()> {
+    let mut paths = Vec::new();
+    collect(tree, &mut paths)?;
+    paths.sort();
+    let mut awaited = None;
+    for path in paths {
+        match sign_file(&path, signer) {
+            Err(e) if e.class() == Class::AwaitsSignatures => awaited = Some(e),
+            done => done?,
+        }
+    }
+    awaited.map_or(Ok(()), Err)
+}
+
+fn sign_file(path: &Path, signer: &dyn Signer) -> Result<()> {
+    let module = std::fs::read(path).map_err(|e| Error::io("cannot read a module", path, &e))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let signed = sign(module, signer, &format!("the module {name}")).map_err(|e| e.file(path))?;
+    // In place: the tree is a stage's work, and no other name of these bytes exists.
+    std::fs::write(path, signed).map_err(|e| Error::io("cannot write a signed module", path, &e))
+}
+
+/// The bytes of `module` with a signature after them; `what` names it for a person.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is signed already: the kernel would look at the last signature only. What the signer reports.
+pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<Vec<u8>> {
+    if module.ends_with(MAGIC) {
+        return Err(Error::new(Class::BadInput, format!("{what} is signed already"))
+            .hint("strip it before it is signed: `llvm-strip --strip-debug`"));
+    }
+    let message = cms::detached(signer, &signer.algorithm().digest(&module), what)?;
+    let length = u32::try_from(message.len())
+        .map_err(|_| Error::new(Class::BadInput, format!("the signature of {what} is too long")))?;
+    module.extend_from_slice(&message);
+    // struct module_signature: algorithm, hash, type of id, lengths of signer and key id, three of padding; the length is big-endian.
+    module.extend_from_slice(&[0, 0, PKCS7, 0, 0, 0, 0, 0]);
+    module.extend_from_slice(&length.to_be_bytes());
+    module.extend_from_slice(MAGIC);
+    Ok(module)
+}
+
+fn collect(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let io = |e: &std::io::Error| Error::io("cannot look for modules", dir, e);
+    for entry in std::fs::read_dir(dir).map_err(|e| io(&e))? {
+        let entry = entry.map_err(|e| io(&e))?;
+        let kind = entry.file_type().map_err(|e| io(&e))?;
+        let path = entry.path();
+        if kind.is_dir() {
+            collect(&path, found)?;
+        } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "ko") {
+            found.push(path);
+        }
+    }
+    Ok(())
 }

@@ -43,12 +43,12 @@ impl Certificate {
         Ok(Self { der: der.to_owned(), parsed, key: PublicKey::from_der(&spki)? })
     }
 
-    /// From a file with a PEM block `CERTIFICATE`; the first one counts.
+    /// From a file with one PEM block `CERTIFICATE`.
     ///
     /// # Errors
-    /// As [`Certificate::from_der`], naming the file.
+    /// As [`Certificate::from_der`], naming the file. A file with several is refused: the kernel would trust all of them.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_der(&pem::read(path, "CERTIFICATE")?).map_err(|e| e.file(path))
+        Self::from_der(&pem::read_only_block(path, "CERTIFICATE")?).map_err(|e| e.file(path))
     }
 
     /// DER.

@@ -3,6 +3,8 @@
 //! A key set is a directory with one key a [`Role`]. Whatever holds a private key is behind [`Signer`]; callers give it a digest.
 
 pub mod certificate;
+pub mod cms;
+pub mod detached;
 pub mod init;
 pub mod public;
 pub mod role;
@@ -13,6 +15,7 @@ mod file;
 mod pem;
 
 pub use certificate::Certificate;
+pub use detached::attach;
 pub use init::{Options, init};
 pub use public::PublicKey;
 pub use role::Role;

@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 /// Larger than any key or certificate of ours.
 const LIMIT: u64 = 64 * 1024;
 
+/// What a block begins with (RFC 7468 section 2).
+const BEGIN: &[u8] = b"-----BEGIN ";
+
 /// PEM text of `der`.
 pub fn encode(label: &'static str, der: &[u8]) -> Result<Zeroizing<String>> {
     let text = pem::encode_string(label, LineEnding::LF, der);
@@ -19,6 +22,17 @@ pub fn encode(label: &'static str, der: &[u8]) -> Result<Zeroizing<String>> {
 /// The bytes of the file at `path`, whose label has to be `label`.
 pub fn read(path: &Path, label: &str) -> Result<Zeroizing<Vec<u8>>> {
     let text = read_bounded(path)?;
+    decode(&text, label).map_err(|e| e.file(path))
+}
+
+/// The same, for a file that may hold no second block.
+pub fn read_only_block(path: &Path, label: &str) -> Result<Zeroizing<Vec<u8>>> {
+    let text = read_bounded(path)?;
+    let blocks = text.windows(BEGIN.len()).filter(|w| *w == BEGIN).count();
+    if blocks > 1 {
+        let why = format!("it holds {blocks} PEM blocks, where one {label:?} is expected");
+        return Err(malformed(why, "keep the key's own certificate alone in this file, without its chain").file(path));
+    }
     decode(&text, label).map_err(|e| e.file(path))
 }
 
@@ -60,7 +74,7 @@ pub fn decode(text: &[u8], label: &str) -> Result<Zeroizing<Vec<u8>>> {
 /// From `-----BEGIN ` to the last dash of the first `-----END …-----`.
 fn first_block(text: &[u8]) -> Option<&[u8]> {
     let find = |text: &[u8], word: &[u8]| text.windows(word.len()).position(|w| w == word);
-    let block = &text[find(text, b"-----BEGIN ")?..];
+    let block = &text[find(text, BEGIN)?..];
     let end = find(block, b"-----END ")? + 9;
     Some(&block[..end + find(&block[end..], b"-----")? + 5])
 }

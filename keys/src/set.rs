@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::{Class, Error, Result};
 
 use crate::certificate::Certificate;
+use crate::detached::{DetachedSigner, Requests};
 use crate::file::FileSigner;
 use crate::public::PublicKey;
 use crate::role::Role;
@@ -16,6 +18,7 @@ use crate::signer::Signer;
 pub struct KeySet {
     dir: PathBuf,
     entries: BTreeMap<Role, Entry>,
+    requests: Option<Arc<Requests>>,
 }
 
 /// One key of a set.
@@ -54,7 +57,15 @@ impl KeySet {
                 .why(format!("it holds none of {}", names.join(", ")))
                 .hint("make a set with `solana-talos keys init --dir DIR`"));
         }
-        Ok(Self { dir: dir.to_owned(), entries })
+        Ok(Self { dir: dir.to_owned(), entries, requests: None })
+    }
+
+    /// The same set; for private keys that are not here, digests to sign go into `dir`, and signatures come from there.
+    ///
+    /// # Errors
+    /// As [`Requests::begin`].
+    pub fn sign_later(self, dir: &Path) -> Result<Self> {
+        Ok(Self { requests: Some(Arc::new(Requests::begin(dir)?)), ..self })
     }
 
     /// The directory.
@@ -98,13 +109,27 @@ impl KeySet {
         certificate.ok_or_else(|| Error::new(Class::BadInput, format!("the key {role} has no certificate")))
     }
 
+    /// The file with the certificate of `role`, for programs that read it themselves.
+    ///
+    /// # Errors
+    /// As [`KeySet::certificate`].
+    pub fn certificate_file(&self, role: Role) -> Result<PathBuf> {
+        self.certificate(role)?;
+        Ok(self.dir.join(role.public_file()))
+    }
+
     /// Whoever signs for `role`.
     ///
     /// # Errors
     /// [`Class::BadInput`] when the set has no such key, only its public half, or the two do not belong together.
     pub fn signer(&self, role: Role) -> Result<Box<dyn Signer>> {
         let entry = self.entry(role)?;
+        let certificate = entry.certificate.as_ref().map(|c| c.der().to_owned());
         let Some(path) = &entry.private else {
+            if let Some(requests) = &self.requests {
+                let (requests, public) = (Arc::clone(requests), entry.public.clone());
+                return Ok(Box::new(DetachedSigner::new(requests, role, public, certificate)));
+            }
             return Err(Error::new(Class::BadInput, format!("the private key {role} is not here"))
                 .file(self.dir.join(role.key_file()))
                 .why("the set holds its public half only")
@@ -112,7 +137,7 @@ impl KeySet {
         };
         let signer = FileSigner::read(path, role.algorithm())?;
         same_key(path, signer.public(), entry, role)?;
-        Ok(Box::new(signer.with_certificate(entry.certificate.as_ref().map(|c| c.der().to_owned()))))
+        Ok(Box::new(signer.with_certificate(certificate)))
     }
 
     /// Requires every certificate to be valid at `now` (seconds since 1970), and every private key to be its public half's.

@@ -15,6 +15,7 @@ use crate::pipeline;
 use crate::pipeline::installer::Choice;
 use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
 use crate::pipeline::output::{self, Record};
+use crate::pipeline::signing::{KeyOptions, Signing};
 use crate::pipeline::{base, devel, installer, names, packages};
 
 /// Packages of the toolchain whose version shows in the outputs.
@@ -63,6 +64,8 @@ pub struct Options {
     /// Fail when a package of the toolchain is not the recorded version
     #[arg(long)]
     locked: bool,
+    #[command(flatten)]
+    keys: KeyOptions,
 }
 
 /// # Errors
@@ -75,17 +78,19 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     pipeline::kernel::profile(context, &options.profile)?;
     packages::manifest(context)?;
     let base = base::find(context, &options.base)?;
+    let given = Signing::given(&options.keys)?;
     let prepared = prepare(context, options.source, options.kernel_sha256)?;
     if options.locked {
         prepared.check_locked()?;
     }
-    let built = prepared.build(&options.profile)?;
+    let signing = given.map_or_else(|| Signing::development(context), Ok)?;
+    let built = prepared.build(&options.profile, &signing)?;
     warn_of_snapshot(context, &prepared, &built, &options.profile)?;
-    let kernel = packages::kernel(&prepared, &built, &options.registry)?;
-    let extension = packages::extension(context, &prepared, &built, &options.registry)?;
-    let devel = devel::image(&prepared, &built, &options.registry)?;
+    let kernel = packages::kernel(&prepared, &built, &options.registry, &signing)?;
+    let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
+    let devel = devel::image(&prepared, &built, &options.registry, &signing)?;
     let located = base::locate(context, &prepared, base, &preset)?;
-    let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry };
+    let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry, signing: &signing };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("unfinished/machine-config.yaml");
     common::atomic::write(&config, machine_config::patch(&options.preset, &preset, &installer_name))?;
@@ -99,7 +104,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         ("initramfs.xz", installer.dir.join("initramfs.xz")),
         ("cmdline", installer.dir.join("cmdline")),
         ("kernel.config", built.kernel.config()),
-        ("module.crt.pem", prepared.key.certificate.clone()),
+        ("module.crt.pem", built.certificate.clone()),
         ("machine-config.yaml", config),
     ];
     let stages = [
@@ -117,8 +122,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         preset: options.preset.clone(),
         base: options.base.clone(),
         release: built.kernel.release.clone(),
-        keys: "development".to_owned(),
-        module_certificate: Sha256::of_file(&prepared.key.certificate)?,
+        keys: signing.name().to_owned(),
+        module_certificate: Sha256::of_file(&built.certificate)?,
         inputs: prepared.inputs(&located.identity, &options.profile)?,
         tools: tools(&prepared),
         stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
@@ -128,7 +133,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
     let written = output::write(&out, &files, record, &stages)?;
-    report(context, &out, written, located.testbed);
+    report(context, &out, written, &signing, located.testbed);
     Ok(())
 }
 
@@ -157,11 +162,15 @@ fn warn_of_snapshot(context: &Context, prepared: &Prepared<'_>, built: &Built, p
     Ok(())
 }
 
-fn report(context: &Context, out: &Path, written: bool, testbed: bool) {
+fn report(context: &Context, out: &Path, written: bool, signing: &Signing, testbed: bool) {
     let note = |message: &str| context.sink().emit(&Event::Note { message });
     note(&format!("{} {}", if written { "wrote" } else { "nothing changed in" }, out.display()));
-    note("modules are signed with this machine's development key: keep these images for development");
     if testbed {
         note("the installer holds the testbed, not Talos; see docs/build.md for --base");
+    }
+    if signing.development {
+        note(
+            "development keys signed this, and protect nothing: for production, `solana-talos keys init` and --keys DIR",
+        );
     }
 }

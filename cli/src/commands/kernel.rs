@@ -10,6 +10,7 @@ use kernel_config::snapshot;
 use crate::context::Context;
 use crate::pipeline;
 use crate::pipeline::kernel::{Prepared, SourceChoice, prepare};
+use crate::pipeline::signing::{KeyOptions, Signing};
 
 #[derive(Args)]
 pub struct Options {
@@ -18,6 +19,8 @@ pub struct Options {
     /// Kernel profile
     #[arg(long, default_value = "vm", global = true)]
     profile: String,
+    #[command(flatten)]
+    keys: KeyOptions,
 }
 
 #[derive(Subcommand)]
@@ -39,6 +42,7 @@ enum Action {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let profile = options.profile.as_str();
     pipeline::kernel::profile(context, profile)?; // A wrong name must not wait for the toolchain.
+    let given = Signing::given(&options.keys)?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
     match options.action {
         Action::Check => check(context, &prepared, profile)?,
@@ -49,7 +53,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         Action::Harden => harden(context, &prepared, profile)?,
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
-            let built = prepared.build(profile)?;
+            let built = prepared.build(profile, &given.map_or_else(|| Signing::development(context), Ok)?)?;
             context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
             context.answer(&format!("modules {}", built.modules.dir.display()));
             context.answer(&format!("module {}", built.module.dir.display()));

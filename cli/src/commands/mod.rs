@@ -1,8 +1,10 @@
 //! One file a verb.
 
+pub mod attach;
 pub mod build;
 pub mod fetch;
 pub mod kernel;
+pub mod keys;
 pub mod module;
 pub mod toolchain;
 pub mod validate;

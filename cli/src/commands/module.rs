@@ -5,6 +5,7 @@ use clap::Args;
 use crate::context::Context;
 use crate::pipeline::kernel::{SourceChoice, prepare};
 use crate::pipeline::packages;
+use crate::pipeline::signing::{KeyOptions, Signing};
 
 #[derive(Args)]
 pub struct Options {
@@ -14,15 +15,19 @@ pub struct Options {
     /// Registry and organisation in the image's names
     #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
     registry: String,
+    #[command(flatten)]
+    keys: KeyOptions,
 }
 
 /// # Errors
 /// When a stage fails.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     crate::pipeline::kernel::profile(context, &options.profile)?;
+    let given = Signing::given(&options.keys)?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
-    let built = prepared.build(&options.profile)?;
-    let extension = packages::extension(context, &prepared, &built, &options.registry)?;
+    let signing = given.map_or_else(|| Signing::development(context), Ok)?;
+    let built = prepared.build(&options.profile, &signing)?;
+    let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
     println!("{}", extension.dir.join("solana-optimizer.oci").display());
     Ok(())
 }

@@ -6,6 +6,7 @@ use images::{Entry, FileMap};
 use kernel_config::devel::{self, Record};
 
 use crate::pipeline::kernel::{Built, Prepared};
+use crate::pipeline::signing::Signing;
 use crate::pipeline::{names, packages};
 
 /// Packages of the toolchain that compile, link or write metadata for modules.
@@ -20,7 +21,7 @@ pub fn place(release: &str) -> String {
 ///
 /// # Errors
 /// As [`devel::collect`].
-pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<Finished> {
+pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
     let names = [names::release(registry, "kernel-devel")?];
     let release = built.kernel.release.as_str();
     let record = record(prepared, built)?;
@@ -31,15 +32,16 @@ pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<F
         .with("record", record.json()?)
         .with("recipe", devel::recipe())
         .with("names", names.join(" "))
+        .with("keys", signing.name())
         .with("tool", env!("CARGO_PKG_VERSION"));
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
         let kernel = (&built.source, &built.kernel);
-        let tree = devel::collect(&forge, kernel, &record, &prepared.key.certificate, work, line)?;
+        let tree = devel::collect(&forge, kernel, &record, &built.certificate, work, line)?;
         let mut files = FileMap::new();
         files.tree(&place(release), &tree)?;
         let target = format!("/{}", place(release));
         files.insert(&format!("usr/lib/modules/{release}/build"), Entry::Symlink { target })?;
-        packages::image(&work.join("kernel-devel.oci"), &names, &files, prepared.pin.epoch)?;
+        packages::image(&work.join("kernel-devel.oci"), &names, &files, prepared.pin.epoch, signing)?;
         common::atomic::remove_dir(&tree)
     })
 }
@@ -49,6 +51,6 @@ fn record(prepared: &Prepared<'_>, built: &Built) -> Result<Record> {
     let version = |name: &&str| Some(((*name).to_owned(), versions.get(name)?.to_owned()));
     let compilers = COMPILERS.iter().filter_map(version).collect();
     let config = Sha256::of_file(&built.kernel.config())?;
-    let certificate = Sha256::of_file(&prepared.key.certificate)?;
+    let certificate = Sha256::of_file(&built.certificate)?;
     Ok(Record::new(&built.kernel.release, (prepared.toolchain.identity, compilers), config, certificate))
 }

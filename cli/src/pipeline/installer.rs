@@ -18,6 +18,7 @@ use images::base::Base;
 use crate::context::Context;
 use crate::pipeline::base::Located;
 use crate::pipeline::kernel::{Built, Prepared};
+use crate::pipeline::signing::Signing;
 use crate::pipeline::{names, packages};
 
 /// What the user chooses about an installer.
@@ -28,6 +29,8 @@ pub struct Choice<'a> {
     pub extra: &'a [String],
     /// Registry and organisation.
     pub registry: &'a str,
+    /// Who signs.
+    pub signing: &'a Signing,
 }
 
 /// The kernel command line: Talos's own, the preset's, the user's.
@@ -62,6 +65,7 @@ pub fn build(
         .with("base", base.identity.as_str())
         .with("cmdline", line.as_str())
         .with("names", names.join(" "))
+        .with("keys", choice.signing.name())
         .with("tool", env!("CARGO_PKG_VERSION"));
     prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
         let sandbox = &prepared.toolchain.sandbox;
@@ -98,6 +102,7 @@ pub fn build(
             uki: &efi,
             created: prepared.pin.epoch,
             labels: &labels,
+            annotations: &choice.signing.annotations(),
         };
         write(&work.join("installer.oci"), &opened, &new)?;
         verify(&work.join("installer.oci"), &scratch(work, "verify")?)?;

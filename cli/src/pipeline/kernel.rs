@@ -13,12 +13,13 @@ use kernel_config::fragment::{Fragment, Merged};
 use kernel_config::kconfig_tree::{Dir, Tree};
 use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
-use kernel_config::sign::ModuleKey;
 use kernel_config::source::{Packing, Source};
 use kernel_config::{check, compile, configure, external, sign, snapshot, source};
+use keys::Role;
 use toolchain::{Origin, Toolchain};
 
 use crate::context::Context;
+use crate::pipeline::signing::Signing;
 
 /// Name of our module.
 pub const MODULE: &str = "solana_optimizer";
@@ -40,8 +41,6 @@ pub struct Prepared<'a> {
     pub toolchain: Toolchain,
     /// The pin file.
     pub pin: Pin,
-    /// The key that signs modules.
-    pub key: ModuleKey,
     archive: PathBuf,
     digest: Sha256,
     packing: Packing,
@@ -55,6 +54,8 @@ pub struct Built {
     pub config: Resolved,
     /// The compiled kernel.
     pub kernel: compile::Kernel,
+    /// PEM file of the certificate that its modules verify with.
+    pub certificate: PathBuf,
     /// Stage with the kernel's own modules, signed: `signed/usr/lib/modules/<release>`.
     pub modules: Finished,
     /// Stage with the root filesystem of our extension: `signed/usr/lib/modules/<release>/extras/solana_optimizer.ko`.
@@ -83,7 +84,7 @@ pub fn profile(context: &Context, name: &str) -> Result<(Profile, Vec<Fragment>)
     Ok((profile, fragments))
 }
 
-/// Brings the toolchain, the pinned files and the signing key.
+/// Brings the toolchain and the pinned files.
 ///
 /// # Errors
 /// When one of them cannot be had.
@@ -102,8 +103,7 @@ pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -
     context.store.find(&digest)?; // A mirror with other bytes is told before the toolchain is made.
     let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
     let archive = fetch(context, &toolchain, &digest, origin)?;
-    let key = ModuleKey::develop(&context.cache.join("keys/development"), &toolchain.sandbox)?;
-    Ok(Prepared { context, toolchain, pin, key, archive, digest, packing })
+    Ok(Prepared { context, toolchain, pin, archive, digest, packing })
 }
 
 fn fetch(context: &Context, toolchain: &Toolchain, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
@@ -211,19 +211,22 @@ impl Prepared<'_> {
     /// The kernel of the profile `name` and our module, both signed.
     ///
     /// # Errors
-    /// When a stage fails.
-    pub fn build(&self, name: &str) -> Result<Built> {
+    /// When a stage fails, or the signatures have to come from elsewhere; then all of them have been asked for.
+    pub fn build(&self, name: &str, signing: &Signing) -> Result<Built> {
         let source = self.source()?;
         let resolved = self.configure(&source, name)?;
         let forge = Forge { clippy: profile(self.context, name)?.0.clippy, ..self.forge() };
-        let kernel = compile::compile(&forge, &source, &resolved.path(), &self.key.certificate)?;
+        let certificate = signing.set.certificate_file(Role::Module)?;
+        let kernel = compile::compile(&forge, &source, &resolved.path(), &certificate)?;
         self.check_release(&kernel)?;
-        let modules =
-            sign::sign_tree(&forge, "kernel-modules", &kernel, &kernel.stage.key, &kernel.modules(), &self.key)?;
+        let signer = signing.set.signer(Role::Module)?;
+        let sign = |stage, unsigned: &Finished, tree: &Path| {
+            sign::sign_tree(&forge, stage, &kernel, &unsigned.key, tree, signer.as_ref())
+        };
+        let modules = awaited(sign("kernel-modules", &kernel.stage, &kernel.modules()))?;
         let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
-        let module =
-            sign::sign_tree(&forge, "extension-root", &kernel, &module.key, &module.dir.join("root"), &self.key)?;
-        Ok(Built { source, config: resolved, kernel, modules, module })
+        let module = sign("extension-root", &module, &module.dir.join("root"))?;
+        Ok(Built { source, certificate, config: resolved, kernel, modules: modules?, module })
     }
 
     fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {
@@ -234,6 +237,14 @@ impl Prepared<'_> {
         Err(Error::new(Class::Verification, "the compiled kernel has another release than the pinned one")
             .why(format!("compiled {}\npinned   {pinned}", kernel.release))
             .hint("change the release in kernel-config/pin.toml together with the source"))
+    }
+}
+
+/// Lets a stage that waits for signatures be, so that the next one asks for its own in the same round.
+fn awaited<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(e) if e.class() != Class::AwaitsSignatures => Err(e),
+        result => Ok(result),
     }
 }
 

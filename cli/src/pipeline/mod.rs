@@ -7,4 +7,5 @@ pub mod kernel;
 pub mod names;
 pub mod output;
 pub mod packages;
+pub mod signing;
 pub mod testbed;

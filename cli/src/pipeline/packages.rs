@@ -13,12 +13,13 @@ use images::{FileMap, NewImage, Writer};
 use crate::context::Context;
 use crate::pipeline::kernel::{Built, Prepared};
 use crate::pipeline::names;
+use crate::pipeline::signing::Signing;
 
 /// The kernel image as Talos's `PKG_KERNEL` wants it, in `kernel.oci` of the stage.
 ///
 /// # Errors
 /// What a file reports.
-pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<Finished> {
+pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
     let names = [names::release(registry, "kernel")?];
     let fingerprint = prepared
         .forge()
@@ -26,6 +27,7 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<
         .with("kernel", built.kernel.stage.key.to_string())
         .with("modules", built.modules.key.to_string())
         .with("names", names.join(" "))
+        .with("keys", signing.name())
         .with("tool", env!("CARGO_PKG_VERSION"));
     prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
         let mut files = FileMap::new();
@@ -34,7 +36,7 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<
         for empty in ["certs", "dtb"] {
             files.insert(empty, images::Entry::Dir { mode: 0o755 })?;
         }
-        image(&work.join("kernel.oci"), &names, &files, prepared.pin.epoch)
+        image(&work.join("kernel.oci"), &names, &files, prepared.pin.epoch, signing)
     })
 }
 
@@ -42,7 +44,13 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<
 ///
 /// # Errors
 /// [`common::Class::BadInput`] when it breaks a rule.
-pub fn extension(context: &Context, prepared: &Prepared<'_>, built: &Built, registry: &str) -> Result<Finished> {
+pub fn extension(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    built: &Built,
+    registry: &str,
+    signing: &Signing,
+) -> Result<Finished> {
     let names = [names::release(registry, "solana-optimizer")?, names::latest(registry, "solana-optimizer")?];
     let manifest = manifest(context)?;
     let fingerprint = prepared
@@ -51,6 +59,7 @@ pub fn extension(context: &Context, prepared: &Prepared<'_>, built: &Built, regi
         .with("module", built.module.key.to_string())
         .with("manifest", manifest.emit()?)
         .with("names", names.join(" "))
+        .with("keys", signing.name())
         .with("tool", env!("CARGO_PKG_VERSION"));
     prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
         let target = Target {
@@ -58,7 +67,7 @@ pub fn extension(context: &Context, prepared: &Prepared<'_>, built: &Built, regi
             kernel: built.kernel.release.clone(),
         };
         let files = extension::assemble::assemble(&built.module.dir.join("signed"), &manifest, &target)?;
-        image(&work.join("solana-optimizer.oci"), &names, &files, prepared.pin.epoch)
+        image(&work.join("solana-optimizer.oci"), &names, &files, prepared.pin.epoch, signing)
     })
 }
 
@@ -74,7 +83,7 @@ pub fn manifest(context: &Context) -> Result<Manifest> {
 ///
 /// # Errors
 /// What a file reports.
-pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64) -> Result<()> {
+pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64, signing: &Signing) -> Result<()> {
     let mut writer = Writer::create(dest)?;
     let layer = writer.layer(files, created)?;
     let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
@@ -84,7 +93,7 @@ pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64) -> Re
         config,
         layers: &[layer],
         history: Vec::new(),
-        annotations: BTreeMap::new(),
+        annotations: signing.annotations(),
     })?;
     writer.finish()
 }

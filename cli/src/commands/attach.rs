@@ -1,0 +1,35 @@
+//! `solana-talos attach`: takes the signatures back that `build --sign-later` asked for.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use common::event::Event;
+use common::{Class, Error};
+
+use crate::context::Context;
+
+#[derive(Args)]
+pub struct Options {
+    /// The directory that `build --sign-later` wrote its requests to
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// # Errors
+/// When a signature is not the key's, or is missing; those that are good are taken.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let attached = keys::attach(&options.dir)?;
+    for request in &attached.taken {
+        context.answer(&format!("{}  {}", request.name, request.what));
+    }
+    let (taken, missing) = (attached.taken.len(), &attached.missing);
+    if missing.is_empty() {
+        let message = format!("took {taken} signatures; run the same build again to go on");
+        context.sink().emit(&Event::Note { message: &message });
+        return Ok(());
+    }
+    let list: Vec<_> = missing.iter().map(|request| format!("{}.sig: {}", request.name, request.what)).collect();
+    let what = format!("{} signatures are still missing; {taken} were taken", missing.len());
+    let error = Error::new(Class::AwaitsSignatures, what).file(&options.dir).why(list.join("\n"));
+    Err(error.hint("put each beside its digest, then attach again").into())
+}

@@ -1,0 +1,87 @@
+//! `solana-talos keys`: make a key set, show one.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use common::time::rfc3339;
+use common::{Class, Error};
+use keys::{KeySet, Role};
+
+use crate::context::Context;
+use crate::pipeline::signing::now;
+
+#[derive(Args)]
+pub struct Options {
+    #[command(subcommand)]
+    action: Action,
+    /// The directory of the set [default: $XDG_CONFIG_HOME/solana-talos/keys]
+    #[arg(long, value_name = "DIR", global = true)]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Make every key once, in a directory that is missing or empty; nothing is ever overwritten
+    Init {
+        /// Beginning of the certificates' names, such as your organisation's
+        #[arg(long, default_value = "solana-talos")]
+        name: String,
+        /// Days that the certificates are valid
+        #[arg(long, default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
+    /// Print fingerprints, algorithm and expiry of every key
+    Show,
+}
+
+/// # Errors
+/// When the directory is taken (`init`) or holds no set (`show`).
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let dir = match &options.dir {
+        Some(dir) => dir.clone(),
+        None => default_dir()?,
+    };
+    match &options.action {
+        Action::Init { name, days } => init(context, &dir, name, *days)?,
+        Action::Show => show(context, &KeySet::open(&dir)?),
+    }
+    Ok(())
+}
+
+/// Outside of any clone: nobody should commit a key by accident.
+fn default_dir() -> common::Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("XDG_CONFIG_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".config")))
+        .map(|dir| dir.join("solana-talos/keys"))
+        .ok_or_else(|| Error::new(Class::BadInput, "nowhere to keep the keys").hint("set HOME, or --dir DIR"))
+}
+
+fn init(context: &Context, dir: &Path, name: &str, days: u32) -> common::Result<()> {
+    keys::init(dir, &keys::Options { name: name.to_owned(), from: now(), days })?;
+    for role in Role::ALL {
+        context.answer(&format!("{}, {}", role.key_file(), role.public_file()));
+        context.answer(&format!("    {}", role.purpose()));
+        context.answer(&format!("    rotate: {}", role.rotation()));
+    }
+    context.answer(&format!("made {}; keep a copy of it where no build runs, and read docs/keys.md", dir.display()));
+    Ok(())
+}
+
+/// Never fails on an expired key: whoever looks wants to see it.
+fn show(context: &Context, set: &KeySet) {
+    for (role, entry) in set.entries() {
+        context.answer(&format!("{role}: {}", role.purpose()));
+        context.answer(&format!("    key          {}, private half: {}", entry.public.kind(), entry.place()));
+        context.answer(&format!("    public key   sha256:{}", entry.public.fingerprint()));
+        let Some(certificate) = &entry.certificate else { continue };
+        context.answer(&format!("    certificate  sha256:{}", certificate.fingerprint()));
+        context.answer(&format!("    subject      {}", certificate.subject()));
+        let (from, to) = certificate.validity();
+        let judged = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
+        context.answer(&format!("    valid        {} to {}{judged}", rfc3339(from), rfc3339(to)));
+    }
+    for role in Role::ALL.iter().filter(|role| set.entry(**role).is_err()) {
+        context.answer(&format!("{role}: not in this set"));
+    }
+}

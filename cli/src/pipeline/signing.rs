@@ -1,0 +1,84 @@
+//! Who signs what a build makes: a key set of the user, or this machine's development set.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use common::Result;
+use keys::{KeySet, Role};
+
+use crate::context::Context;
+
+/// Annotation of images that development keys signed, or what is in them.
+const ANNOTATION: &str = "io.solana-talos.keys";
+/// Value of the annotation, and `keys` in `build.json`.
+const DEVELOPMENT: &str = "development";
+/// A hundred years: nobody should have to rotate keys that protect nothing.
+const DEVELOPMENT_DAYS: u32 = 36_500;
+
+/// Options of every verb that signs.
+#[derive(Args)]
+pub struct KeyOptions {
+    /// The key set that signs; made by `keys init` [default: a development set in the cache]
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
+    /// Write the digests to sign into DIR, for keys whose private half is not here, and take the signatures that `attach` put there
+    #[arg(long, value_name = "DIR", requires = "keys")]
+    sign_later: Option<PathBuf>,
+}
+
+/// The keys of a build.
+pub struct Signing {
+    /// The set.
+    pub set: KeySet,
+    /// Whether it is the development set, which protects nothing.
+    pub development: bool,
+}
+
+impl Signing {
+    /// The set that the user named, if any. Whatever is wrong with it shows here, before a build starts.
+    ///
+    /// # Errors
+    /// [`common::Class::BadInput`] when a key is malformed, expired or not its certificate's.
+    pub fn given(options: &KeyOptions) -> Result<Option<Self>> {
+        let Some(dir) = &options.keys else { return Ok(None) };
+        let set = KeySet::open(dir)?;
+        set.check(now())?;
+        set.certificate(Role::Module)?;
+        let set = match &options.sign_later {
+            Some(dir) => set.sign_later(dir)?,
+            None => set,
+        };
+        Ok(Some(Self { set, development: false }))
+    }
+
+    /// The set in the cache, of which what is missing is made: nothing is made before a build is known to be possible.
+    ///
+    /// # Errors
+    /// As [`Signing::given`].
+    pub fn development(context: &Context) -> Result<Self> {
+        let dir = context.cache.join("keys/development");
+        let name = "solana-talos development".to_owned();
+        keys::init::complete_development(&dir, &keys::Options { name, from: now(), days: DEVELOPMENT_DAYS })?;
+        let set = KeySet::open(&dir)?;
+        set.check(now())?;
+        Ok(Self { set, development: true })
+    }
+
+    /// `keys` in `build.json`.
+    pub fn name(&self) -> &'static str {
+        if self.development { DEVELOPMENT } else { "given" }
+    }
+
+    /// Annotations of every image.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let mark = self.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));
+        mark.into_iter().collect()
+    }
+}
+
+/// The clock, in seconds since 1970: certificates are judged by it. Nothing that is built holds it.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
