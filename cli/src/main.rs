@@ -31,6 +31,8 @@ enum Command {
     Build(commands::build::Options),
     /// Bring every pinned input into the cache; no build needs the network afterwards
     Fetch,
+    /// What is in an image, and how it differs from another one
+    Inspect(commands::inspect::Options),
     /// The kernel alone: resolve, compare with the snapshot, build
     Kernel(commands::kernel::Options),
     /// Keys: make a set, show one
@@ -68,11 +70,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    if let Command::Inspect(options) = &cli.command {
+        return commands::inspect::run(cli.global.format, options);
+    }
     let context = Context::new(cli.global)?;
     match cli.command {
         Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Fetch => commands::fetch::run(&context),
+        Command::Inspect(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),

@@ -118,8 +118,11 @@ fn open_layout(path: &Path, work: &Path, limits: Limits) -> Result<Layout> {
     Layout::open(work).map_err(|e| no_base(path, &e.to_string()))
 }
 
-/// Takes the files of a layout out of a tar, plain or gzip.
-fn unpack_tarball(file: fs_err::File, work: &Path, limits: Limits) -> Result<()> {
+/// Takes the files of a layout out of a tar, plain or gzip, and writes them into the directory `work`; nothing else of it is written.
+///
+/// # Errors
+/// [`Class::BadInput`] for an unsound tar, one above `limits`, and for an archive of `docker save`.
+pub fn unpack_tarball(file: fs_err::File, work: &Path, limits: Limits) -> Result<()> {
     let mut file = BufReader::with_capacity(1 << 16, file);
     let gzip = std::io::BufRead::fill_buf(&mut file)?.starts_with(&[0x1f, 0x8b]);
     let stream: Box<dyn Read> =

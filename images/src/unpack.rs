@@ -17,6 +17,9 @@ use crate::tarstream::{self, Item, Limits};
 use crate::types;
 use crate::view::{Kind, Node, Origin, View};
 
+/// Takes the paths, the length and the bytes of a file.
+pub type Visit<'a> = dyn FnMut(&[&str], u64, &mut dyn Read) -> Result<()> + 'a;
+
 /// An image whose layers have been read and verified.
 #[derive(Debug)]
 pub struct Unpacked<'a> {
@@ -69,6 +72,28 @@ impl<'a> Unpacked<'a> {
             targets.entry(*origin).or_default().push((host.clone(), 0o644));
         }
         self.copy(&targets)
+    }
+
+    /// Calls `each` with the paths, the length and the bytes of every regular file; a file of several names comes once, with all of them.
+    ///
+    /// # Errors
+    /// What `each` reports.
+    pub fn visit(&self, each: &mut Visit<'_>) -> Result<()> {
+        let mut files: BTreeMap<Origin, (u64, Vec<&str>)> = BTreeMap::new();
+        for (path, node) in self.view.iter() {
+            if let Kind::File { size, origin } = &node.kind {
+                files.entry(*origin).or_insert((*size, Vec::new())).1.push(path);
+            }
+        }
+        for (number, layer) in self.image.layers.iter().enumerate() {
+            let mut give = |entry: u64, _: &Item, data: &mut dyn Read| match files.get(&Origin { layer: number, entry })
+            {
+                Some((size, paths)) => each(paths, *size, data),
+                None => Ok(()),
+            };
+            stream(self.layout, layer, self.limits, &mut give)?;
+        }
+        Ok(())
     }
 
     /// Writes the whole file system into the directory `dest`, which it replaces; it is written beside and renamed.

@@ -5,10 +5,15 @@
 
 pub mod bzimage;
 pub mod compare;
+pub mod contents;
+pub mod diff;
 pub mod elf;
 pub mod parts;
+pub mod report;
 pub mod signature;
+pub mod source;
 pub mod squashfs;
+pub mod text;
 pub mod unfold;
 
 /// What one file of an image may cost in memory, unfolded, in bytes. Larger ones are hashed, not taken apart.

@@ -61,6 +61,22 @@ impl Part {
         Self { name: name.into(), facts: String::new(), body: Body::Here(range) }
     }
 
+    /// Whether it has content of its own, unlike directories, links and empty files.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        !matches!(&self.body, Body::Here(range) if range.is_empty())
+    }
+
+    /// Bytes of content.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match &self.body {
+            Body::Here(range) => range.len() as u64,
+            Body::Unfolded(bytes) => bytes.len() as u64,
+            Body::Blocks(file) => file.size,
+        }
+    }
+
     /// Where it lies in the file, where that is known.
     #[must_use]
     pub fn range(&self) -> Option<Range<usize>> {

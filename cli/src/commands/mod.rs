@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod build;
 pub mod fetch;
+pub mod inspect;
 pub mod kernel;
 pub mod keys;
 pub mod module;

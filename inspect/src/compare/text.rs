@@ -1,5 +1,7 @@
 //! Documents: JSON by value, other text by line.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::{Difference, How};
@@ -66,24 +68,7 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     if !(text.starts_with("ey") || text.starts_with('W')) {
         return None;
     }
-    let (mut bits, mut held, mut out) = (0_u32, 0, Vec::new());
-    for c in text.trim_end_matches('=').bytes() {
-        let six = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held & 0xff) as u8);
-        }
-    }
-    Some(out)
+    STANDARD.decode(text).ok()
 }
 
 fn line(first: &str, second: &str) -> Option<Difference> {

@@ -1,0 +1,121 @@
+//! `solana-talos inspect`: what is in an image, and how it differs from another one.
+
+use std::path::{Path, PathBuf};
+
+use attest::Demand;
+use clap::Args;
+use common::{Class, Error};
+use images::{Layout, Limits};
+use inspect::contents::Contents;
+use inspect::report::{Report, Verdict};
+use inspect::{compare, diff, report, source, text};
+use keys::PublicKey;
+use serde::Serialize;
+
+use crate::progress::Format;
+
+#[derive(Args)]
+pub struct Options {
+    /// An OCI layout, or a tarball of one
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Verify signatures, attestations and bill of materials with this public key (PEM); ends with 5 when they do not
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
+    key: Option<PathBuf>,
+    /// Show how this one differs: configuration, modules, files, packages, command line
+    #[arg(long, value_name = "IMAGE")]
+    diff: Option<PathBuf>,
+    /// With --diff: name the first member that differs byte by byte; both may be output directories, too
+    #[arg(long, requires = "diff")]
+    bytes: bool,
+    /// With --diff: end with 1 when they differ
+    #[arg(long, requires = "diff")]
+    exit_code: bool,
+}
+
+/// Looks at images only: neither a project nor a cache is needed.
+///
+/// # Errors
+/// [`Class::BadInput`] and [`Class::Verification`] for what cannot be read, or is not what its digests say.
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+    let Some(other) = &options.diff else {
+        return alone(format, options);
+    };
+    let equal =
+        if options.bytes { bytes(format, &options.image, other)? } else { facts(format, &options.image, other)? };
+    if options.exit_code && !equal {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
+    let key = options.key.as_deref().map(PublicKey::read).transpose()?;
+    let work = tempfile::tempdir()?;
+    let layout = source::open(&options.image, work.path(), Limits::TALOS)?;
+    let (mut report, _) = report::report(&layout, Limits::TALOS)?;
+    if let Some(key) = &key {
+        verify(&layout, key, &mut report)?;
+    }
+    show(format, &report, &text::report(&report))?;
+    match report.images.iter().find(|image| image.verified.as_ref().is_some_and(|verdict| !verdict.good)) {
+        Some(image) => Err(Error::new(Class::Verification, "an image does not verify with the given key")
+            .file(&options.image)
+            .why(image.digest.oci())
+            .into()),
+        None => Ok(()),
+    }
+}
+
+/// Notes for every image what `key` says of it.
+fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
+    for subject in attest::subjects(layout)? {
+        let verdict = match attest::verify(layout, &subject, key, Demand::Everything) {
+            Ok(_) => Verdict { good: true, detail: "signatures, bill of materials and provenance".to_owned() },
+            Err(everything) => match attest::verify(layout, &subject, key, Demand::Signature) {
+                Ok(_) => Verdict { good: true, detail: format!("the signature only: {everything}") },
+                Err(e) => Verdict { good: false, detail: e.to_string() },
+            },
+        };
+        for image in report.images.iter_mut().filter(|image| image.digest == subject.digest()) {
+            image.verified = Some(verdict.clone());
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
+    let work = tempfile::tempdir()?;
+    let layout = source::open(path, work.path(), Limits::TALOS)?;
+    Ok(report::report(&layout, Limits::TALOS)?)
+}
+
+fn facts(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
+    let diff = diff::diff(&read(first)?, &read(second)?);
+    show(format, &diff, &text::diff(&diff))?;
+    Ok(diff.is_equal())
+}
+
+fn bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
+    if let Some(dir) = [first, second].into_iter().find(|dir| !dir.is_dir()) {
+        let error =
+            Error::new(Class::BadInput, "this cannot be compared byte by byte").file(dir).why("it is no directory");
+        return Err(error.hint("give two layouts or two output directories").into());
+    }
+    let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
+        compare::layouts(first, second, Limits::TALOS)?
+    } else {
+        compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)
+    };
+    let text = difference.as_ref().map_or("the same, byte for byte".to_owned(), ToString::to_string);
+    show(format, &difference, &text)?;
+    Ok(difference.is_none())
+}
+
+fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    match format {
+        Format::Text => println!("{text}"),
+        Format::Json => println!("{}", serde_json::to_string(value)?),
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What a bzImage says: its release, its configuration, the certificates that it checks modules with.
+
+use std::collections::BTreeMap;
+
+use common::{Result, Sha256};
+use der::{Reader as _, SliceReader};
+use serde::Serialize;
+
+use super::module::{fingerprint, hex};
+use crate::bzimage;
+
+/// Certificates of a kernel are few; a haystack of forged ones is cut off.
+const CERTIFICATES_MAX: usize = 64;
+/// Bytes of one certificate.
+const CERTIFICATE_MAX: usize = 16 << 10;
+
+/// A kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Its release.
+    pub release: String,
+    /// Options that are set, where it carries its configuration.
+    pub config: Option<BTreeMap<String, String>>,
+    /// Certificates that are compiled in.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Certificate {
+    /// Whose it is.
+    pub subject: String,
+    /// Who issued it.
+    pub issuer: String,
+    /// Its serial number in hexadecimal.
+    pub serial: String,
+    /// SHA-256 of the key (`SubjectPublicKeyInfo`).
+    pub key: Sha256,
+}
+
+/// Reads the kernel in `image`.
+pub(super) fn read(image: &[u8]) -> Result<Kernel> {
+    let release = imager::bzimage::release(image)?;
+    let vmlinux = bzimage::vmlinux(image)?;
+    let config = bzimage::config(&vmlinux)?.map(|text| options(&text));
+    Ok(Kernel { release, config, certificates: certificates(&vmlinux) })
+}
+
+/// Options and their values, without those that are not set.
+fn options(text: &str) -> BTreeMap<String, String> {
+    let option = |line: &str| line.strip_prefix("CONFIG_")?.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+    text.lines().filter_map(option).collect()
+}
+
+/// Every X.509 certificate of version 3 that lies in `bytes`: a SEQUENCE that begins with a SEQUENCE that begins with `[0] { INTEGER 2 }`.
+fn certificates(bytes: &[u8]) -> Vec<Certificate> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(skip) = bytes[at..]
+        .windows(13)
+        .position(|w| w[..2] == [0x30, 0x82] && w[4..6] == [0x30, 0x82] && w[8..] == [0xa0, 3, 2, 1, 2])
+    {
+        let start = at + skip;
+        let length = usize::from(bytes[start + 2]) << 8 | usize::from(bytes[start + 3]);
+        let end = (start + 4 + length).min(bytes.len());
+        let parsed = (length <= CERTIFICATE_MAX).then(|| certificate(&bytes[start..end])).flatten();
+        at = start + parsed.as_ref().map_or(1, |_| 4 + length);
+        found.extend(parsed.filter(|certificate| !found.contains(certificate)));
+        if found.len() >= CERTIFICATES_MAX || at >= bytes.len() {
+            break;
+        }
+    }
+    found
+}
+
+fn certificate(der: &[u8]) -> Option<Certificate> {
+    let mut reader = SliceReader::new(der).ok()?;
+    let parsed: x509_cert::Certificate = reader.decode().ok()?;
+    let tbs = parsed.tbs_certificate;
+    Some(Certificate {
+        subject: tbs.subject.to_string(),
+        issuer: tbs.issuer.to_string(),
+        serial: hex(tbs.serial_number.as_bytes()),
+        key: fingerprint(&tbs.subject_public_key_info)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_are_set() {
+        let text = "# Linux\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x=y\"\n";
+        let found = options(text);
+        assert_eq!(found, BTreeMap::from([("A".into(), "y".into()), ("C".into(), "\"x=y\"".into())]));
+    }
+
+    #[test]
+    fn noise_is_no_certificate() {
+        let mut noise = vec![0x30, 0x82, 1, 0, 0x30, 0x82, 0, 8, 0xa0, 3, 2, 1, 2];
+        noise.resize(600, 0xff);
+        assert_eq!(certificates(&noise), []);
+        assert_eq!(certificates(&noise[..13]), []);
+    }
+}
