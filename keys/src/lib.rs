@@ -4,12 +4,15 @@
 
 pub mod certificate;
 pub mod cms;
+pub mod config;
 pub mod detached;
 pub mod init;
+pub mod pkcs11;
 pub mod public;
 pub mod role;
 pub mod set;
 pub mod signer;
+pub mod uri;
 
 mod file;
 mod pem;

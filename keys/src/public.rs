@@ -60,7 +60,7 @@ impl PublicKey {
         let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|e| bad(e.to_string()))?;
         let raw = info.subject_public_key.as_bytes().ok_or_else(|| bad("its bits are no whole bytes".to_owned()))?;
         let kind = match info.algorithm.oid {
-            RSA => Kind::Rsa(modulus(raw).map_err(|e| bad(e.to_string()))?),
+            RSA => Kind::Rsa(bits(&modulus(raw).map_err(|e| bad(e.to_string()))?)),
             EC if info.algorithm.parameters_oid() == Ok(P256) => Kind::P256,
             EC => return Err(bad("its curve is not P-256".to_owned())),
             other => return Err(bad(format!("its algorithm {other} is neither RSA nor ECDSA"))),
@@ -115,6 +115,13 @@ impl PublicKey {
         self.kind
     }
 
+    /// The modulus of an RSA key, big-endian.
+    #[must_use]
+    pub fn modulus(&self) -> Option<Vec<u8>> {
+        let info = SubjectPublicKeyInfoRef::from_der(&self.spki).ok()?;
+        (self.kind != Kind::P256).then(|| modulus(info.subject_public_key.as_bytes()?).ok()).flatten()
+    }
+
     /// Whether the key can give signatures of that scheme.
     #[must_use]
     pub fn fits(&self, algorithm: Algorithm) -> bool {
@@ -153,14 +160,17 @@ impl PublicKey {
     }
 }
 
-/// Bits of the modulus of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
-fn modulus(raw: &[u8]) -> x509_cert::der::Result<usize> {
+fn bits(number: &[u8]) -> usize {
+    number.len() * 8 - number.first().map_or(0, |first| first.leading_zeros() as usize)
+}
+
+/// The modulus of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
+fn modulus(raw: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
     let mut reader = SliceReader::new(raw)?;
     reader.sequence(|inner| {
         let modulus: UintRef<'_> = inner.decode()?;
         let _exponent: UintRef<'_> = inner.decode()?;
-        let bytes = modulus.as_bytes();
-        Ok(bytes.len() * 8 - bytes.first().map_or(0, |first| first.leading_zeros() as usize))
+        Ok(modulus.as_bytes().to_vec())
     })
 }
 

@@ -1,14 +1,18 @@
 //! A key set: a directory with one key a role.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Class, Error, Result};
+use zeroize::Zeroizing;
 
 use crate::certificate::Certificate;
+use crate::config::{self, Holder, Place};
 use crate::detached::{DetachedSigner, Requests};
 use crate::file::FileSigner;
+use crate::pkcs11::TokenSigner;
 use crate::public::PublicKey;
 use crate::role::Role;
 use crate::signer::Signer;
@@ -19,6 +23,17 @@ pub struct KeySet {
     dir: PathBuf,
     entries: BTreeMap<Role, Entry>,
     requests: Option<Arc<Requests>>,
+    pin: Option<Pin>,
+}
+
+/// A PIN; shown to nobody.
+#[derive(Clone)]
+struct Pin(Zeroizing<String>);
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin")
+    }
 }
 
 /// One key of a set.
@@ -28,12 +43,11 @@ pub struct Entry {
     pub certificate: Option<Certificate>,
     /// Its public key.
     pub public: PublicKey,
-    /// The file of its private key; `None` where somebody else keeps it.
-    private: Option<PathBuf>,
+    place: Place,
 }
 
 impl KeySet {
-    /// The set in `dir`: every role whose public half (`<role>.crt.pem`, or `<role>.pub.pem`) is there.
+    /// The set in `dir`: every role whose public half (`<role>.crt.pem`, or `<role>.pub.pem`) is there, or that `keys.toml` names.
     ///
     /// # Errors
     /// [`Class::BadInput`] when `dir` holds no key, a malformed one, or a private key without its public half.
@@ -45,8 +59,8 @@ impl KeySet {
                 .hint("make a set with `solana-talos keys init --dir DIR`"));
         }
         let mut entries = BTreeMap::new();
-        for role in Role::ALL {
-            if let Some(entry) = open_entry(dir, role)? {
+        for (role, place) in config::places(dir)? {
+            if let Some(entry) = open_entry(role, place)? {
                 entries.insert(role, entry);
             }
         }
@@ -57,7 +71,7 @@ impl KeySet {
                 .why(format!("it holds none of {}", names.join(", ")))
                 .hint("make a set with `solana-talos keys init --dir DIR`"));
         }
-        Ok(Self { dir: dir.to_owned(), entries, requests: None })
+        Ok(Self { dir: dir.to_owned(), entries, requests: None, pin: None })
     }
 
     /// The same set; for private keys that are not here, digests to sign go into `dir`, and signatures come from there.
@@ -66,6 +80,12 @@ impl KeySet {
     /// As [`Requests::begin`].
     pub fn sign_later(self, dir: &Path) -> Result<Self> {
         Ok(Self { requests: Some(Arc::new(Requests::begin(dir)?)), ..self })
+    }
+
+    /// The same set; tokens whose URI names no file with a PIN are given this one.
+    #[must_use]
+    pub fn with_pin(self, pin: Option<String>) -> Self {
+        Self { pin: pin.map(|pin| Pin(Zeroizing::new(pin))), ..self }
     }
 
     /// The directory.
@@ -115,7 +135,7 @@ impl KeySet {
     /// As [`KeySet::certificate`].
     pub fn certificate_file(&self, role: Role) -> Result<PathBuf> {
         self.certificate(role)?;
-        Ok(self.dir.join(role.public_file()))
+        Ok(self.entry(role)?.place.public.clone())
     }
 
     /// Whoever signs for `role`.
@@ -125,19 +145,27 @@ impl KeySet {
     pub fn signer(&self, role: Role) -> Result<Box<dyn Signer>> {
         let entry = self.entry(role)?;
         let certificate = entry.certificate.as_ref().map(|c| c.der().to_owned());
-        let Some(path) = &entry.private else {
-            if let Some(requests) = &self.requests {
-                let (requests, public) = (Arc::clone(requests), entry.public.clone());
-                return Ok(Box::new(DetachedSigner::new(requests, role, public, certificate)));
+        match (&entry.place.private, &self.requests) {
+            (Holder::File(path), _) => {
+                let signer = FileSigner::read(path, role.algorithm())?;
+                same_key(path, signer.public(), entry, role)?;
+                Ok(Box::new(signer.with_certificate(certificate)))
             }
-            return Err(Error::new(Class::BadInput, format!("the private key {role} is not here"))
-                .file(self.dir.join(role.key_file()))
-                .why("the set holds its public half only")
-                .hint("sign elsewhere: `solana-talos build --sign-later DIR`"));
-        };
-        let signer = FileSigner::read(path, role.algorithm())?;
-        same_key(path, signer.public(), entry, role)?;
-        Ok(Box::new(signer.with_certificate(certificate)))
+            (Holder::Token(uri), _) => {
+                let pin = self.pin.as_ref().map(|pin| pin.0.as_str());
+                Ok(Box::new(TokenSigner::open(uri, pin, role, &entry.public, certificate)?))
+            }
+            (Holder::Elsewhere, Some(requests)) => {
+                let (requests, public) = (Arc::clone(requests), entry.public.clone());
+                Ok(Box::new(DetachedSigner::new(requests, role, public, certificate)))
+            }
+            (Holder::Elsewhere, None) => {
+                Err(Error::new(Class::BadInput, format!("the private key {role} is not here"))
+                    .file(self.dir.join(role.key_file()))
+                    .why("the set holds its public half only")
+                    .hint("sign elsewhere: `solana-talos build --sign-later DIR`"))
+            }
+        }
     }
 
     /// Requires every certificate to be valid at `now` (seconds since 1970), and every private key to be its public half's.
@@ -147,12 +175,10 @@ impl KeySet {
     pub fn check(&self, now: u64) -> Result<()> {
         for (role, entry) in self.entries() {
             if let Some(certificate) = &entry.certificate {
-                let told = |e: Error| {
-                    e.file(self.dir.join(role.public_file())).hint(format!("rotate it: {}", role.rotation()))
-                };
+                let told = |e: Error| e.file(&entry.place.public).hint(format!("rotate it: {}", role.rotation()));
                 certificate.check_time(now).map_err(told)?;
             }
-            if entry.private.is_some() {
+            if entry.place.private != Holder::Elsewhere {
                 self.signer(role)?;
             }
         }
@@ -161,17 +187,21 @@ impl KeySet {
 }
 
 impl Entry {
-    /// Where the private key is: a file, or not here.
+    /// Where the private key is: a file, a token's URI (without any PIN), or not here.
     #[must_use]
-    pub fn place(&self) -> &'static str {
-        if self.private.is_some() { "file" } else { "elsewhere" }
+    pub fn holder(&self) -> String {
+        match &self.place.private {
+            Holder::File(path) => path.display().to_string(),
+            Holder::Token(uri) => uri.to_string(),
+            Holder::Elsewhere => "not here".to_owned(),
+        }
     }
 }
 
-fn open_entry(dir: &Path, role: Role) -> Result<Option<Entry>> {
-    let (public, private) = (dir.join(role.public_file()), dir.join(role.key_file()));
+fn open_entry(role: Role, place: Place) -> Result<Option<Entry>> {
+    let public = &place.public;
     if !public.exists() {
-        if private.exists() {
+        if place.private != Holder::Elsewhere {
             return Err(Error::new(Class::BadInput, format!("the key {role} has no public half"))
                 .file(public)
                 .why("the private key is there without it"));
@@ -179,18 +209,18 @@ fn open_entry(dir: &Path, role: Role) -> Result<Option<Entry>> {
         return Ok(None);
     }
     let (certificate, key) = if role.has_certificate() {
-        let certificate = Certificate::read(&public)?;
+        let certificate = Certificate::read(public)?;
         let key = certificate.public_key().clone();
         (Some(certificate), key)
     } else {
-        (None, PublicKey::read(&public)?)
+        (None, PublicKey::read(public)?)
     };
     if !key.fits(role.algorithm()) {
         return Err(Error::new(Class::BadInput, format!("the key {role} is of the wrong kind"))
             .file(public)
             .why(format!("it is {}; {role} signs with {}", key.kind(), role.algorithm())));
     }
-    Ok(Some(Entry { certificate, public: key, private: private.exists().then_some(private) }))
+    Ok(Some(Entry { certificate, public: key, place }))
 }
 
 fn same_key(path: &Path, private: &PublicKey, entry: &Entry, role: Role) -> Result<()> {

@@ -72,7 +72,8 @@ fn init(context: &Context, dir: &Path, name: &str, days: u32) -> common::Result<
 fn show(context: &Context, set: &KeySet) {
     for (role, entry) in set.entries() {
         context.answer(&format!("{role}: {}", role.purpose()));
-        context.answer(&format!("    key          {}, private half: {}", entry.public.kind(), entry.place()));
+        context.answer(&format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()));
+        context.answer(&format!("    private key  {}", entry.holder()));
         context.answer(&format!("    public key   sha256:{}", entry.public.fingerprint()));
         let Some(certificate) = &entry.certificate else { continue };
         context.answer(&format!("    certificate  sha256:{}", certificate.fingerprint()));

@@ -14,6 +14,8 @@ use crate::context::Context;
 const ANNOTATION: &str = "io.solana-talos.keys";
 /// Value of the annotation, and `keys` in `build.json`.
 const DEVELOPMENT: &str = "development";
+/// Environment variable with the PIN of tokens whose URI names no file: neither a command line nor a key set holds one.
+const PIN: &str = "SOLANA_TALOS_PIN";
 /// A hundred years: nobody should have to rotate keys that protect nothing.
 const DEVELOPMENT_DAYS: u32 = 36_500;
 
@@ -43,7 +45,7 @@ impl Signing {
     /// [`common::Class::BadInput`] when a key is malformed, expired or not its certificate's.
     pub fn given(options: &KeyOptions) -> Result<Option<Self>> {
         let Some(dir) = &options.keys else { return Ok(None) };
-        let set = KeySet::open(dir)?;
+        let set = KeySet::open(dir)?.with_pin(std::env::var(PIN).ok());
         set.check(now())?;
         set.certificate(Role::Module)?;
         let set = match &options.sign_later {

@@ -1,0 +1,223 @@
+//! Keys in SoftHSM2 tokens, against the same keys in files.
+//!
+//! SoftHSM finds its tokens through an environment variable, and a PKCS#11 module is initialised once a process: each test runs itself again
+//! as a child with a token of its own.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Class, Error};
+use keys::{KeySet, Role};
+
+const SCENE: &str = "SOLANA_TALOS_TEST_SCENE";
+const PIN: &str = "4711";
+
+/// Debian's places of the module, in the order of its releases.
+const MODULES: [&str; 2] = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
+
+fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+}
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+/// Runs `test` in a child whose token `talos` holds the test data's keys, as `module` and `image`.
+fn with_token(test: impl FnOnce(&Scene)) {
+    if let Some(dir) = std::env::var_os(SCENE) {
+        return test(&Scene { dir: dir.into() });
+    }
+    let Some(module) = MODULES.into_iter().find(|path| Path::new(path).is_file()) else {
+        return skipped("this machine has no SoftHSM2; `./x test` installs it");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("softhsm2.conf");
+    fs::create_dir(dir.path().join("tokens")).unwrap();
+    fs::write(&config, format!("directories.tokendir = {}\nlog.level = ERROR\n", dir.path().join("tokens").display()))
+        .unwrap();
+    let util = |arguments: &[&str]| {
+        let ran = Command::new("softhsm2-util").args(arguments).env("SOFTHSM2_CONF", &config).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    util(&["--init-token", "--free", "--label", "talos", "--so-pin", "12345678", "--pin", PIN]);
+    for (file, label, id) in [("rsa2048.key.pem", "module", "01"), ("rfc6979-p256.key.pem", "image", "02")] {
+        let file = data(file);
+        util(&["--import", file.to_str().unwrap(), "--token", "talos", "--label", label, "--id", id, "--pin", PIN]);
+    }
+    fs::write(dir.path().join("path"), module).unwrap();
+    let name = std::thread::current().name().unwrap().to_owned();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name, "--nocapture"])
+        .env(SCENE, dir.path())
+        .env("SOFTHSM2_CONF", &config)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// What a child has: the token, and a directory for key sets.
+struct Scene {
+    dir: PathBuf,
+}
+
+impl Scene {
+    /// A set whose keys `module` and `image` are in the token; `attributes` go into the URIs' path, `query` behind the module.
+    fn set(&self, attributes: &str, query: &str) -> common::Result<KeySet> {
+        let dir = self.dir.join("set");
+        fs::create_dir_all(&dir).unwrap();
+        fs::copy(data("golden.crt.pem"), dir.join("module.crt.pem")).unwrap();
+        fs::write(dir.join("image.pub.pem"), files(&self.dir).public_key(Role::Image).unwrap().to_pem().unwrap())
+            .unwrap();
+        let module = fs::read_to_string(self.dir.join("path")).unwrap();
+        let uri =
+            |label: &str| format!("private = \"pkcs11:{attributes};object={label}?module-path={module}{query}\"\n");
+        self.write(&dir, &format!("[module]\n{}[image]\n{}", uri("module"), uri("image")));
+        KeySet::open(&dir)
+    }
+
+    fn write(&self, dir: &Path, text: &str) {
+        fs::write(dir.join("keys.toml"), text).unwrap();
+    }
+
+    fn pin_file(&self, pin: &str, mode: u32) -> String {
+        let path = self.dir.join("pin");
+        fs::write(&path, pin).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        format!("&pin-source=file:{}", path.display())
+    }
+}
+
+/// The same keys as files.
+fn files(scene: &Path) -> KeySet {
+    let dir = scene.join("files");
+    fs::create_dir_all(&dir).unwrap();
+    for (from, to) in [("rsa2048.key.pem", "module.key.pem"), ("rfc6979-p256.key.pem", "image.key.pem")] {
+        let _ = fs::remove_file(dir.join(to));
+        fs::copy(data(from), dir.join(to)).unwrap();
+        fs::set_permissions(dir.join(to), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    fs::copy(data("golden.crt.pem"), dir.join("module.crt.pem")).unwrap();
+    fs::copy(data("rfc6979-p256.pub.pem"), dir.join("image.pub.pem")).unwrap();
+    KeySet::open(&dir).unwrap()
+}
+
+#[track_caller]
+fn refused<T: std::fmt::Debug>(result: common::Result<T>, class: Class, words: &[&str]) {
+    let error: Error = result.unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.class(), class, "{text}");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    assert!(!text.contains(PIN), "the error shows the PIN: {text}");
+}
+
+#[test]
+fn gives_the_signatures_of_the_key_in_the_file() {
+    with_token(|scene| {
+        let set = scene.set("token=talos", &scene.pin_file(&format!("{PIN}\n"), 0o600)).unwrap();
+        set.check(1_760_000_000).unwrap();
+        let (token, file) = (set.signer(Role::Module).unwrap(), files(&scene.dir).signer(Role::Module).unwrap());
+        let digest = token.algorithm().digest(b"a module");
+        assert_eq!(
+            token.sign(&digest, "m").unwrap(),
+            file.sign(&digest, "m").unwrap(),
+            "RSA has one signature a digest"
+        );
+        assert_eq!((token.certificate(), token.public_key()), (file.certificate(), file.public_key()));
+        let image = set.signer(Role::Image).unwrap(); // A second login to the same token.
+        let digest = image.algorithm().digest(b"an image");
+        let signature = image.sign(&digest, "i").unwrap();
+        let public = set.public_key(Role::Image).unwrap();
+        public.verify(image.algorithm(), &digest, &signature).unwrap();
+        let other = image.algorithm().digest(b"another image");
+        refused(public.verify(image.algorithm(), &other, &signature), Class::Verification, &[]);
+        assert!(!format!("{set:?} {token:?}").contains(PIN));
+    });
+}
+
+#[test]
+fn takes_the_pin_of_the_environment_where_there_is_no_file() {
+    with_token(|scene| {
+        let set = scene.set("token=talos", "").unwrap();
+        refused(set.check(1_760_000_000), Class::BadInput, &["wants a PIN", "pin-source", "SOLANA_TALOS_PIN"]);
+        set.with_pin(Some(PIN.to_owned())).check(1_760_000_000).unwrap();
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_told() {
+    with_token(|scene| {
+        let wrong = scene.set("token=talos", &scene.pin_file("0815", 0o600)).unwrap();
+        refused(wrong.check(1_760_000_000), Class::BadInput, &["refused the PIN", "PinIncorrect", "lock"]);
+        let shared = scene.set("token=talos", &scene.pin_file(PIN, 0o644)).unwrap();
+        refused(shared.check(1_760_000_000), Class::BadInput, &["others may read the PIN", "0644"]);
+    });
+}
+
+#[test]
+fn a_missing_token_key_or_module_is_told() {
+    with_token(|scene| {
+        let pin = scene.pin_file(PIN, 0o600);
+        let set = scene.set("token=other", &pin).unwrap();
+        refused(
+            set.signer(Role::Module),
+            Class::Infrastructure,
+            &["the token is not there", "\"talos\"", "token=other"],
+        );
+        let module = fs::read_to_string(scene.dir.join("path")).unwrap();
+        let dir = scene.dir.join("set");
+        let open = |uri: &str| {
+            scene.write(&dir, &format!("[module]\nprivate = \"{uri}\"\n"));
+            KeySet::open(&dir)?.signer(Role::Module)
+        };
+        let words = ["no such key", "\"module\"", "\"image\""];
+        refused(open(&format!("pkcs11:token=talos;object=none?module-path={module}{pin}")), Class::BadInput, &words);
+        let words = ["cannot load the PKCS#11 module", "/nonexistent.so"];
+        refused(open("pkcs11:token=talos;object=module?module-path=/nonexistent.so"), Class::MissingTool, &words);
+        refused(open("pkcs11:object=module"), Class::BadInput, &["module-path", "keys.toml"]);
+        let value = format!("pkcs11:object=module?module-path={module}&pin-value={PIN}");
+        refused(open(&value), Class::BadInput, &["pin-source"]);
+        let found = open(&format!("pkcs11:token=talos;id=%01?module-path={module}{pin}"));
+        assert!(found.is_ok(), "{found:?}");
+    });
+}
+
+#[test]
+fn the_public_half_of_another_key_is_told() {
+    with_token(|scene| {
+        let pin = scene.pin_file(PIN, 0o600);
+        scene.set("token=talos", &pin).unwrap();
+        let dir = scene.dir.join("set");
+        let other = scene.dir.join("other");
+        keys::init(&other, &keys::Options { name: "other".to_owned(), from: 1_760_000_000, days: 30 }).unwrap();
+        for name in ["module.crt.pem", "image.pub.pem"] {
+            fs::copy(other.join(name), dir.join(name)).unwrap();
+        }
+        let set = KeySet::open(&dir).unwrap();
+        for role in [Role::Module, Role::Image] {
+            refused(set.signer(role), Class::BadInput, &["do not belong together", "token=talos"]);
+        }
+    });
+}
+
+/// The token's files are what somebody pulls out here.
+#[test]
+fn a_token_that_goes_away_gives_an_error_and_no_signature() {
+    with_token(|scene| {
+        let set = scene.set("token=talos", &scene.pin_file(PIN, 0o600)).unwrap();
+        let signer = set.signer(Role::Module).unwrap();
+        let digest = signer.algorithm().digest(b"x");
+        signer.sign(&digest, "the first module").unwrap();
+        fs::remove_dir_all(scene.dir.join("tokens")).unwrap();
+        let words = ["the token did not sign the second module", "token=talos", "C_", "build again"];
+        refused(signer.sign(&digest, "the second module"), Class::Infrastructure, &words);
+    });
+}
