@@ -75,7 +75,7 @@ pub fn sign_modules(tree: &Path, signer: &dyn Signer) -> Result<()> {
 fn sign_file(path: &Path, signer: &dyn Signer) -> Result<()> {
     let module = std::fs::read(path).map_err(|e| Error::io("cannot read a module", path, &e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let signed = sign(module, signer, &format!("the module {name}")).map_err(|e| e.file(path))?;
+    let signed = sign(module, signer, &format!("the module {name}"))?;
     // In place: the tree is a stage's work, and no other name of these bytes exists.
     std::fs::write(path, signed).map_err(|e| Error::io("cannot write a signed module", path, &e))
 }

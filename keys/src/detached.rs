@@ -20,6 +20,8 @@ use crate::signer::{Algorithm, Signer};
 const REQUESTS: &str = "requests.json";
 /// What has been signed, by name of the request, in hexadecimal digits.
 const SIGNATURES: &str = "signatures.json";
+/// So many requests are shown; the record has all.
+const SHOWN: usize = 3;
 /// Larger than the record of any build.
 const LIMIT: u64 = 16 << 20;
 
@@ -92,9 +94,12 @@ impl Requests {
     }
 
     fn awaited(&self, open: &[Request]) -> Error {
-        let what: Vec<_> = open.iter().map(|request| format!("{}: {}", request.name, request.what)).collect();
+        let mut what: Vec<_> = open.iter().take(SHOWN).map(|r| format!("{}: {}", r.name, r.what)).collect();
+        if open.len() > SHOWN {
+            what.push(format!("and {} more", open.len() - SHOWN));
+        }
         let dir = self.dir.display();
-        Error::new(Class::AwaitsSignatures, format!("the build waits for {} signatures", open.len()))
+        Error::new(Class::AwaitsSignatures, format!("the build waits for {}", count(open.len())))
             .file(self.dir.join(REQUESTS))
             .why(what.join("\n"))
             .hint(format!(
@@ -226,6 +231,12 @@ fn answer(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
     Ok(Some(signature))
 }
 
+/// `1 signature`, `2 signatures`.
+#[must_use]
+pub fn count(signatures: usize) -> String {
+    format!("{signatures} signature{}", if signatures == 1 { "" } else { "s" })
+}
+
 /// Names are joined to paths, and the record may have travelled.
 fn check_name(name: &str, record: &Path) -> Result<()> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
@@ -301,7 +312,7 @@ mod tests {
             let asked = signer(dir.path(), role, key.public()).sign(&digest, "some bytes").unwrap_err();
             assert_eq!(asked.class(), Class::AwaitsSignatures);
             assert!(
-                asked.to_string().contains("waits for 1 signatures") && asked.to_string().contains("some bytes"),
+                asked.to_string().contains("waits for 1 signature\n") && asked.to_string().contains("some bytes"),
                 "{asked}"
             );
             let name = format!("{role}-{}", &hex(&digest)[..32]);

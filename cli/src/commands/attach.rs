@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error};
+use keys::detached::count;
 
 use crate::context::Context;
 
@@ -24,12 +25,12 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     }
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {
-        let message = format!("took {taken} signatures; run the same build again to go on");
+        let message = format!("took {}; run the same build again to go on", count(taken));
         context.sink().emit(&Event::Note { message: &message });
         return Ok(());
     }
     let list: Vec<_> = missing.iter().map(|request| format!("{}.sig: {}", request.name, request.what)).collect();
-    let what = format!("{} signatures are still missing; {taken} were taken", missing.len());
+    let what = format!("{} missing; {taken} taken", count(missing.len()));
     let error = Error::new(Class::AwaitsSignatures, what).file(&options.dir).why(list.join("\n"));
     Err(error.hint("put each beside its digest, then attach again").into())
 }

@@ -1,0 +1,143 @@
+//! Key sets from the outside: made once, shown, and refused before a build makes anything.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use support::{Ran, Scene, files};
+
+const BAD_INPUT: i32 = 2;
+const MISSING_TOOL: i32 = 3;
+const VERIFICATION: i32 = 5;
+const AWAITS_SIGNATURES: i32 = 7;
+
+fn data(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys/testdata").join(name)
+}
+
+/// Puts a file of the test data of `keys` into the set.
+fn put(scene: &Scene, from: &str, to: &str) {
+    let to = scene.path("set").join(to);
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(data(from), &to).unwrap();
+    let mode = if to.to_string_lossy().contains(".key.") { 0o600 } else { 0o644 };
+    fs::set_permissions(to, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The text of no private key may be in what the program says.
+#[track_caller]
+fn tells_no_secret(ran: &Ran, dir: &Path) {
+    for path in files(dir).iter().filter(|path| path.to_string_lossy().ends_with(".key.pem")) {
+        let text = fs::read_to_string(path).unwrap();
+        let secret = text.lines().nth(1).unwrap();
+        assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{} is in the output", path.display());
+    }
+}
+
+#[test]
+fn a_set_is_made_once_and_shown() {
+    let scene = Scene::new();
+    let made = scene.run(&["keys", "init", "--dir", "set", "--name", "Example Org", "--days", "100"]);
+    made.succeeded();
+    for word in ["module.key.pem", "Secure Boot PK", "rotate: ", "docs/keys.md"] {
+        assert!(made.stdout.contains(word), "no {word:?} in {}", made.stdout);
+    }
+    tells_no_secret(&made, &scene.path("set"));
+    let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("set"), mode("set/db.key.pem"), mode("set/db.crt.pem")), (0o700, 0o600, 0o644));
+    let before: Vec<_> = files(&scene.path("set")).iter().map(|path| fs::read(path).unwrap()).collect();
+    scene.fails(
+        BAD_INPUT,
+        &["keys", "init", "--dir", "set"],
+        &["empty directory", "module.key.pem", "nothing was added"],
+    );
+    let after: Vec<_> = files(&scene.path("set")).iter().map(|path| fs::read(path).unwrap()).collect();
+    assert!(before == after && before.len() == 12);
+    let shown = scene.run(&["keys", "show", "--dir", "set"]);
+    shown.succeeded();
+    tells_no_secret(&shown, &scene.path("set"));
+    for word in ["RSA-4096, rsa-pkcs1-sha512", "ECDSA P-256", "CN=Example Org Secure Boot db", "valid        20"] {
+        assert!(shown.stdout.contains(word), "no {word:?} in {}", shown.stdout);
+    }
+    assert!(!shown.stdout.contains("NOT VALID"), "{}", shown.stdout);
+}
+
+/// Fingerprints are those that `openssl x509 -fingerprint -sha256` and `openssl pkey -pubin -outform DER | sha256sum` give for the data.
+#[test]
+fn shows_the_fingerprints_that_others_show() {
+    let scene = Scene::new();
+    put(&scene, "golden.crt.pem", "module.crt.pem");
+    let shown = scene.run(&["keys", "show", "--dir", "set"]);
+    shown.succeeded();
+    for word in [
+        "certificate  sha256:7e73372d9619b3e17a013d45c76240bb8ed0147c913ab3e0c4144f2a6367533b",
+        "public key   sha256:f3c886590e18b120943e4be9b7b4b820e2b0b6c632bdc81ea877e5db7f73e391",
+        "NOT VALID NOW",
+        "private key  not here",
+        "image: not in this set",
+    ] {
+        assert!(shown.stdout.contains(word), "no {word:?} in {}", shown.stdout);
+    }
+}
+
+#[test]
+fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
+    let scene = Scene::new();
+    let build = ["build", "--keys", "set"];
+    scene.fails(BAD_INPUT, &build, &["there is no key set", "keys init"]);
+    put(&scene, "golden.crt.pem", "module.crt.pem");
+    put(&scene, "rsa2048.key.pem", "module.key.pem");
+    let ran = scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate it"]);
+    tells_no_secret(&ran, &scene.path("set"));
+    scene.run(&["keys", "init", "--dir", "other"]).succeeded();
+    fs::copy(scene.path("other/module.crt.pem"), scene.path("set/module.crt.pem")).unwrap();
+    let ran = scene.fails(BAD_INPUT, &build, &["do not belong together", "module.key.pem"]);
+    tells_no_secret(&ran, &scene.path("set"));
+    fs::set_permissions(scene.path("set/module.key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+    scene.fails(BAD_INPUT, &build, &["others may read", "chmod 600"]);
+    let twice = fs::read_to_string(scene.path("other/module.crt.pem")).unwrap().repeat(2);
+    fs::write(scene.path("set/module.crt.pem"), twice).unwrap();
+    scene.fails(BAD_INPUT, &build, &["2 PEM blocks"]);
+    // The whole set is good: what stops this build is the machine.
+    scene.fails(MISSING_TOOL, &["build", "--keys", "other"], &["cannot start bwrap"]);
+}
+
+#[test]
+fn a_record_of_places_is_judged_before_a_build() {
+    let scene = Scene::new();
+    put(&scene, "golden.crt.pem", "module.crt.pem");
+    for (text, word) in [
+        ("[modul]\nprivate = \"x\"", "no role \"modul\""),
+        ("[module]\nprivat = \"x\"", "privat"),
+        ("[module]\npublic = \"none.pem\"", "no public half"),
+        ("[module]\nprivate = \"pkcs11:object=a\"", "module-path"),
+        ("nonsense", "malformed"),
+    ] {
+        fs::write(scene.path("set/keys.toml"), text).unwrap();
+        scene.fails(BAD_INPUT, &["build", "--keys", "set"], &[word, "keys.toml"]);
+    }
+}
+
+#[test]
+fn attach_tells_what_is_missing_or_wrong() {
+    let scene = Scene::new();
+    scene.fails(BAD_INPUT, &["attach", "none"], &["no requests for signatures", "--sign-later"]);
+    scene.fails(BAD_INPUT, &["build", "--sign-later", "later"], &["--keys"]);
+    // Two requests, as a build writes them, for the P-256 key of the test data.
+    let name = format!("image-{}", "0".repeat(32));
+    let key = fs::read_to_string(data("rfc6979-p256.pub.pem")).unwrap().replace('\n', "\\n");
+    let request = |name: &str, digest: &str| {
+        format!(
+            r#"{{"name":"{name}","role":"image","what":"an image","algorithm":"ecdsa-p256-sha256","digest":"{digest}","public_key":"{key}"}}"#
+        )
+    };
+    let requests = format!(r#"{{"requests":[{}]}}"#, request(&name, &"0".repeat(64)));
+    fs::create_dir(scene.path("later")).unwrap();
+    fs::write(scene.path("later/requests.json"), requests).unwrap();
+    scene.fails(AWAITS_SIGNATURES, &["attach", "later"], &["1 signature missing; 0 taken", &name, "an image"]);
+    fs::write(scene.path("later").join(format!("{name}.sig")), "no signature").unwrap();
+    scene.fails(VERIFICATION, &["attach", "later"], &[&name, "not this key's"]);
+}
