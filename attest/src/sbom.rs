@@ -25,6 +25,8 @@ pub enum Kind {
     Extension,
     /// The installer, which holds both and a base.
     Installer,
+    /// What further modules are built with: headers and configuration of the kernel.
+    Devel,
 }
 
 /// What images are made of.
@@ -94,17 +96,18 @@ pub enum Base {
 pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Result<Value> {
     let mut bill = Bill { document: Document::default(), ingredients };
     let main = bill.image(image);
-    if kind != Kind::Extension {
-        let kernel = bill.kernel();
-        bill.document.relate(&main, "CONTAINS", &kernel);
-    }
-    if kind != Kind::Kernel {
-        let module = bill.module();
-        bill.document.relate(&main, "CONTAINS", &module);
-    }
-    if kind == Kind::Installer {
-        let base = bill.base();
-        bill.document.relate(&main, "CONTAINS", &base);
+    match kind {
+        Kind::Kernel => bill.hold(&main, Bill::kernel),
+        Kind::Extension => bill.hold(&main, Bill::module),
+        Kind::Installer => {
+            bill.hold(&main, Bill::kernel);
+            bill.hold(&main, Bill::module);
+            bill.hold(&main, Bill::base);
+        }
+        Kind::Devel => {
+            let kernel = bill.kernel();
+            bill.document.relate(&main, "DEV_TOOL_OF", &kernel);
+        }
     }
     bill.toolchain(&main);
     bill.document.finish(&image.label(), &main, &image.created, &ingredients.tool)
@@ -116,6 +119,11 @@ struct Bill<'a> {
 }
 
 impl Bill<'_> {
+    fn hold(&mut self, main: &str, part: impl FnOnce(&mut Self) -> String) {
+        let part = part(self);
+        self.document.relate(main, "CONTAINS", &part);
+    }
+
     fn add(&mut self, package: Package) -> String {
         let id = package.id().to_owned();
         self.document.add(package);

@@ -41,6 +41,24 @@ impl Source for Layout {
     }
 }
 
+/// A layout without the layers of its images, whose digests somebody else has compared: what a registry gave back after a push.
+#[derive(Clone, Copy, Debug)]
+pub struct WithoutLayers<'a>(pub &'a Layout);
+
+impl Source for WithoutLayers<'_> {
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        self.0.document(blob)
+    }
+
+    fn check(&self, _blob: &Descriptor) -> Result<()> {
+        Ok(())
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        self.0.artifacts()
+    }
+}
+
 /// Blobs in memory: what was fetched from somewhere.
 #[derive(Clone, Debug, Default)]
 pub struct Fetched {

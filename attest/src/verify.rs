@@ -9,7 +9,7 @@ use keys::PublicKey;
 use serde_json::Value;
 
 use crate::evidence::{Content, Evidence, Place};
-use crate::source::{self, Source, subjects};
+use crate::source::{self, Source, WithoutLayers, subjects};
 use crate::statement;
 use crate::subject::Subject;
 
@@ -51,6 +51,17 @@ pub fn verify_layout(layout: &Layout, key: &PublicKey, demand: Demand) -> Result
         return Err(Error::new(Class::BadInput, "the layout holds no image for linux/amd64 to verify"));
     }
     images.iter().map(|image| verify(layout, image, key, demand)).collect()
+}
+
+/// Verifies the image `digest` of a layout without layers, under the names the layout gives it: what a push asks before it moves tags.
+///
+/// # Errors
+/// As [`verify`]; [`Class::BadInput`] when there is no such image.
+pub fn verify_pushed(layout: &Layout, digest: &Sha256, key: &PublicKey, demand: Demand) -> Result<Verified> {
+    let image = subjects(layout)?.into_iter().find(|image| image.digest() == *digest);
+    let image =
+        image.ok_or_else(|| Error::new(Class::BadInput, "there is no such image to verify").why(digest.oci()))?;
+    verify(&WithoutLayers(layout), &image, key, demand)
 }
 
 /// Verifies one image: its blobs, and what `key` has signed about it. `image.names` are the names it is presented under.
