@@ -39,10 +39,14 @@ enum Command {
     Keys(commands::keys::Options),
     /// The daily loop: compile, sign and package our module against the built kernel
     Module(commands::module::Options),
+    /// Sign images again with other keys
+    Sign(commands::sign::Options),
     /// The pinned toolchain: make it, show it, record its versions
     Toolchain(commands::toolchain::Options),
     /// Check a system extension against Talos's rules
     Validate(commands::validate::Options),
+    /// Are these images what a key has signed? Offline
+    Verify(commands::verify::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,15 +74,19 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    if let Command::Inspect(options) = &cli.command {
-        return commands::inspect::run(cli.global.format, options);
+    // These look at images only: neither a project nor a cache is needed.
+    match &cli.command {
+        Command::Inspect(options) => return commands::inspect::run(cli.global.format, options),
+        Command::Sign(options) => return commands::sign::run(cli.global.format, options),
+        Command::Verify(options) => return commands::verify::run(cli.global.format, options),
+        _ => {}
     }
     let context = Context::new(cli.global)?;
     match cli.command {
         Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Fetch => commands::fetch::run(&context),
-        Command::Inspect(_) => Ok(()),
+        Command::Inspect(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),

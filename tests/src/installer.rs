@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// skopeo checks every digest on the way; the layers are then unpacked in order, as a container runtime would.
 const UNPACK: &str = "\
-skopeo --insecure-policy copy -q oci:/build/image dir:/tmp/image
+skopeo --insecure-policy copy -q \"oci:/build/image:$1\" dir:/tmp/image
+shift
 mkdir /tmp/root
 for layer do
   tar -x -f \"/tmp/image/$layer\" -C /tmp/root --no-same-owner --exclude=dev
@@ -41,10 +42,11 @@ impl Parts {
             fs::remove_dir_all(dir)?;
         }
         fs::create_dir_all(dir)?;
-        let manifest = sandbox.output(&inspect(&image))?;
+        let name = name(&fs::read(image.join("index.json"))?)?;
+        let manifest = sandbox.output(&inspect(&image, &name))?;
         let layers = layers(&manifest)?;
-        let layers: Vec<&str> = layers.iter().map(String::as_str).collect();
-        sandbox.output(&Run::script(UNPACK, &layers).read(&image, "/build/image").write(dir, "/build/parts"))?;
+        let arguments: Vec<&str> = std::iter::once(&name).chain(&layers).map(String::as_str).collect();
+        sandbox.output(&Run::script(UNPACK, &arguments).read(&image, "/build/image").write(dir, "/build/parts"))?;
         sandbox.output(&Run::script(SPLIT, &[]).write(dir, "/build/parts"))?;
         Ok(Self { dir: dir.to_owned() })
     }
@@ -65,8 +67,17 @@ impl Parts {
     }
 }
 
-fn inspect(image: &Path) -> Run {
-    Run::new(["skopeo", "inspect", "--raw", "oci:/build/image"]).read(image, "/build/image")
+/// Name of the only image of a layout, which holds signatures as well.
+fn name(index: &[u8]) -> Result<String> {
+    let index: serde_json::Value = serde_json::from_slice(index).context("the layout's index")?;
+    let entries = index["manifests"].as_array().context("the index names no manifests")?;
+    let image = entries.iter().find(|entry| entry["platform"]["os"] == "linux").context("the layout holds no image")?;
+    let name = image["annotations"]["org.opencontainers.image.ref.name"].as_str();
+    Ok(name.context("the image has no name")?.to_owned())
+}
+
+fn inspect(image: &Path, name: &str) -> Run {
+    Run::new(["skopeo", "inspect", "--raw", &format!("oci:/build/image:{name}")]).read(image, "/build/image")
 }
 
 /// Digests of the layers in hexadecimal, as skopeo names the files.
@@ -79,6 +90,13 @@ fn layers(manifest: &[u8]) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_image_among_artifacts() {
+        let index = br#"{"manifests":[{"artifactType":"x"},{"platform":{"os":"linux"},"annotations":{"org.opencontainers.image.ref.name":"a:b"}}]}"#;
+        assert_eq!(super::name(index).unwrap(), "a:b");
+        assert!(super::name(br#"{"manifests":[{"artifactType":"x"}]}"#).is_err());
+    }
+
     #[test]
     fn layers_of_a_manifest() {
         let manifest = br#"{"layers":[{"digest":"sha256:ab"},{"digest":"sha256:cd"}]}"#;

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ::attest::provenance::Parameters;
+use ::attest::sbom::Kind;
 use clap::Args;
 use common::Sha256;
 use common::event::Event;
 use imager::machine_config;
 use imager::preset::Preset;
 use images::Layout;
+use keys::Role;
 
 use crate::context::Context;
 use crate::pipeline;
@@ -16,7 +19,7 @@ use crate::pipeline::installer::Choice;
 use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
 use crate::pipeline::output::{self, Record};
 use crate::pipeline::signing::{KeyOptions, Signing};
-use crate::pipeline::{base, devel, installer, names, packages};
+use crate::pipeline::{attest, base, devel, installer, names, packages};
 
 /// Packages of the toolchain whose version shows in the outputs.
 const TOOLS: [&str; 12] = [
@@ -94,11 +97,23 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("unfinished/machine-config.yaml");
     common::atomic::write(&config, machine_config::patch(&options.preset, &preset, &installer_name))?;
-    let files = [
-        ("kernel.oci", kernel.dir.join("kernel.oci")),
-        ("solana-optimizer.oci", extension.dir.join("solana-optimizer.oci")),
-        ("installer.oci", installer.dir.join("installer.oci")),
-        ("kernel-devel.oci", devel.dir.join("kernel-devel.oci")),
+    let inputs = prepared.inputs(&located.identity, &options.profile)?;
+    let unsigned = [
+        ("kernel", Kind::Kernel, &kernel),
+        ("solana-optimizer", Kind::Extension, &extension),
+        ("installer", Kind::Installer, &installer),
+        ("kernel-devel", Kind::Devel, &devel),
+    ];
+    let subjects = attest::Subjects {
+        images: &unsigned,
+        parameters: parameters(options),
+        release: &built.kernel.release,
+        inputs: &inputs,
+        base: &located,
+    };
+    let attested = attest::images(context, &prepared, &signing, subjects)?;
+    let mut files = attest::outputs(&attested, &unsigned);
+    let loose = [
         ("vmlinuz", built.kernel.vmlinuz()),
         ("vmlinuz.efi", installer.dir.join("vmlinuz.efi")),
         ("initramfs.xz", installer.dir.join("initramfs.xz")),
@@ -107,6 +122,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         ("module.crt.pem", built.certificate.clone()),
         ("machine-config.yaml", config),
     ];
+    files.extend(loose.map(|(name, path)| (name.to_owned(), path)));
     let stages = [
         &built.config.stage,
         &built.kernel.stage,
@@ -116,6 +132,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         &extension,
         &devel,
         &installer,
+        &attested,
     ];
     let record = Record {
         profile: options.profile.clone(),
@@ -124,7 +141,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         release: built.kernel.release.clone(),
         keys: signing.name().to_owned(),
         module_certificate: Sha256::of_file(&built.certificate)?,
-        inputs: prepared.inputs(&located.identity, &options.profile)?,
+        image_key: signing.set.public_key(Role::Image)?.fingerprint(),
+        inputs,
         tools: tools(&prepared),
         stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
         images: images(&files)?,
@@ -137,13 +155,28 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the user chose, for the provenance.
+fn parameters(options: &Options) -> Parameters {
+    Parameters {
+        profile: options.profile.clone(),
+        preset: options.preset.clone(),
+        base: String::new(),
+        extra_kernel_arguments: options.extra.clone(),
+        registry: options.registry.clone(),
+        kernel_source: match options.source {
+            SourceChoice::Debian => "debian".to_owned(),
+            SourceChoice::Upstream => "upstream".to_owned(),
+        },
+    }
+}
+
 fn tools(prepared: &Prepared<'_>) -> BTreeMap<String, String> {
     let version = |name: &&str| Some(((*name).to_owned(), prepared.toolchain.versions.get(name)?.to_owned()));
     TOOLS.iter().filter_map(version).collect()
 }
 
 /// Every image of the layouts among `files`, by name.
-fn images(files: &[(&str, PathBuf)]) -> common::Result<BTreeMap<String, Sha256>> {
+fn images(files: &[(String, PathBuf)]) -> common::Result<BTreeMap<String, Sha256>> {
     let mut all = BTreeMap::new();
     for (_, path) in files.iter().filter(|(name, _)| name.ends_with(".oci")) {
         for image in Layout::open(path)?.images()? {

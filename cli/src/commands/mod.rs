@@ -7,5 +7,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod keys;
 pub mod module;
+pub mod sign;
 pub mod toolchain;
 pub mod validate;
+pub mod verify;

@@ -20,8 +20,20 @@ pub struct Located {
     pub path: PathBuf,
     /// What it is, for the fingerprint of what is built on it.
     pub identity: String,
+    /// What it is called in provenance: no path of this machine.
+    pub public: String,
     /// Whether it is our testbed and not Talos.
     pub testbed: bool,
+}
+
+impl Located {
+    /// Where it comes from, as far as that holds elsewhere.
+    pub fn uri(&self) -> String {
+        if self.testbed {
+            return format!("pkg:generic/solana-talos-guest@{}", env!("CARGO_PKG_VERSION"));
+        }
+        format!("pkg:generic/talos-base@{}", self.identity)
+    }
 }
 
 /// What the user named as base.
@@ -66,7 +78,8 @@ fn open(context: &Context, path: &Path) -> Result<Located> {
     let fingerprint =
         Fingerprint::new("base").with("identity", identity.as_str()).with("tool", env!("CARGO_PKG_VERSION"));
     context.stages().run(&fingerprint, Leftover::Discard, |_, _| open(scratch.path()))?;
-    Ok(Located { path: path.to_owned(), identity, testbed: false })
+    let public = format!("images with the digest {identity}");
+    Ok(Located { path: path.to_owned(), identity, public, testbed: false })
 }
 
 /// Brings `named` to this machine: builds the testbed, pulls what is in a registry.
@@ -77,13 +90,15 @@ pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: 
     match named {
         Named::Testbed => {
             let base = testbed::base(context, prepared, preset)?;
-            Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), testbed: true })
+            let public = "testbed".to_owned();
+            Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), public, testbed: true })
         }
         Named::Here(located) => Ok(located),
         Named::Remote(references) => {
             let path = pull(context, &prepared.toolchain, "base", &references)?;
             let identity = stage::hash_tree(&path)?.to_string();
-            Ok(Located { path, identity, testbed: false })
+            let public = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            Ok(Located { path, identity, public, testbed: false })
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use attest::Material;
 use common::event::Event;
 use common::stage::Finished;
 use common::{Class, Error, Result, Sha256};
@@ -124,17 +125,26 @@ impl Prepared<'_> {
         }
     }
 
+    /// The kernel's source as an input.
+    pub fn source_material(&self) -> Material {
+        let (name, uri) = match self.packing {
+            Packing::Deb { .. } => {
+                let debian = &self.pin.kernel.debian;
+                let purl = attest::purl::debian(&debian.package, &debian.version, "trixie");
+                (debian.file_name(), format!("{purl}&arch={}", debian.arch))
+            }
+            Packing::Tar => (self.pin.kernel.upstream.url.clone(), self.pin.kernel.upstream.url.clone()),
+        };
+        Material { name, uri, sha256: self.digest }
+    }
+
     /// Digest of each input by name, for the record of the build; `base` is the identity of the base.
     ///
     /// # Errors
     /// When the profile cannot be read.
     pub fn inputs(&self, base: &str, name: &str) -> Result<BTreeMap<String, String>> {
-        let kernel = match self.packing {
-            Packing::Deb { .. } => self.pin.kernel.debian.file_name(),
-            Packing::Tar => self.pin.kernel.upstream.url.clone(),
-        };
         let mut inputs = BTreeMap::from([
-            (kernel, self.digest.to_string()),
+            (self.source_material().name, self.digest.to_string()),
             ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
             ("base".to_owned(), base.to_owned()),
         ]);

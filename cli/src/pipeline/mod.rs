@@ -1,5 +1,6 @@
 //! The pipeline, stage by stage: each file runs the engines of one part and hands its result on.
 
+pub mod attest;
 pub mod base;
 pub mod devel;
 pub mod installer;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use common::stage::Finished;
 use common::{Class, Error, Result, Sha256, atomic};
+use keys::PublicKey;
 use serde::Serialize;
 
 /// Name of the record.
@@ -27,6 +28,8 @@ pub struct Record {
     pub keys: String,
     /// SHA-256 of the certificate that modules verify with.
     pub module_certificate: Sha256,
+    /// SHA-256 of the public key that images verify with (DER `SubjectPublicKeyInfo`).
+    pub image_key: Sha256,
     /// SHA-256 of each input by name.
     pub inputs: BTreeMap<String, String>,
     /// Versions of the toolchain's packages that compile, link, compress and sign.
@@ -48,7 +51,7 @@ pub struct Record {
 ///
 /// # Errors
 /// [`Class::BadInput`] when `out` is something else than an output of ours; what the file system reports.
-pub fn write(out: &Path, files: &[(&str, PathBuf)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
+pub fn write(out: &Path, files: &[(String, PathBuf)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
     let identity = identity(&record)?;
     let existing = std::fs::read_to_string(out.join(".identity")).ok();
     if existing.as_deref() == Some(identity.as_str()) {
@@ -66,11 +69,55 @@ pub fn write(out: &Path, files: &[(&str, PathBuf)], mut record: Record, stages: 
     }
     let json = serde_json::to_string_pretty(&record).map_err(|e| unwritable(&e))?;
     atomic::write(&part.join(RECORD), json + "\n")?;
-    let sums: String = digests(&part, &part)?.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
-    atomic::write(&part.join(SUMS), sums)?;
+    write_sums(&part)?;
     atomic::write(&part.join(".identity"), identity)?;
     atomic::replace_dir(&part, out)?;
     Ok(true)
+}
+
+/// Lets `sign` write layouts and documents anew into a copy of the output `out`, and puts it in place with the record and the digests
+/// brought up to date for the key that signs images now. The next build writes the output anew.
+///
+/// # Errors
+/// What `sign` reports, and the file system; the output is as it was then.
+pub fn rewrite(out: &Path, key: &PublicKey, sign: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let part = atomic::beside(out, "part");
+    atomic::empty_dir(&part)?;
+    let done = rewrite_into(out, &part, key, sign);
+    if done.is_err() {
+        atomic::remove_dir(&part)?;
+    }
+    done?;
+    atomic::replace_dir(&part, out)
+}
+
+fn rewrite_into(out: &Path, part: &Path, key: &PublicKey, sign: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let io = |e: &std::io::Error| Error::io("cannot read an output", out, e);
+    for entry in std::fs::read_dir(out).map_err(|e| io(&e))? {
+        let path = entry.map_err(|e| io(&e))?.path();
+        let name = path.file_name().unwrap_or_default();
+        let layout = path.join("oci-layout").is_file();
+        if !layout && ![RECORD, SUMS, ".identity"].iter().any(|made| name == *made) {
+            copy(&path, &part.join(name))?;
+        }
+    }
+    sign(part)?;
+    if let Ok(text) = std::fs::read_to_string(out.join(RECORD)) {
+        let mut record: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
+            Error::new(Class::BadInput, "the record of the build is malformed").file(out.join(RECORD)).why(e)
+        })?;
+        let outputs: BTreeMap<_, _> = digests(part, part)?.into_iter().collect();
+        record["outputs"] = serde_json::to_value(outputs).map_err(|e| unwritable(&e))?;
+        record["image_key"] = serde_json::Value::String(key.fingerprint().to_string());
+        let json = serde_json::to_string_pretty(&record).map_err(|e| unwritable(&e))?;
+        atomic::write(&part.join(RECORD), json + "\n")?;
+    }
+    write_sums(part)
+}
+
+fn write_sums(part: &Path) -> Result<()> {
+    let sums: String = digests(part, part)?.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
+    atomic::write(&part.join(SUMS), sums)
 }
 
 /// The record without what differs from build to build.
@@ -134,6 +181,7 @@ mod tests {
             release: release.into(),
             keys: "development".into(),
             module_certificate: Sha256::of(""),
+            image_key: Sha256::of(""),
             inputs: BTreeMap::new(),
             tools: BTreeMap::new(),
             stages: BTreeMap::new(),
@@ -149,7 +197,7 @@ mod tests {
         atomic::empty_dir(&dir).unwrap();
         let (from, out) = (dir.join("from"), dir.join("out"));
         atomic::write(&from.join("tree/a"), "1").unwrap();
-        let files = [("tree", from.join("tree")), ("b", from.join("tree/a"))];
+        let files = [("tree".to_owned(), from.join("tree")), ("b".to_owned(), from.join("tree/a"))];
         assert!(write(&out, &files, record("1"), &[]).unwrap());
         let one = Sha256::of("1");
         let sums = std::fs::read_to_string(out.join(SUMS)).unwrap();

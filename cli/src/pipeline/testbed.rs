@@ -29,6 +29,9 @@ cd /build/guest
 cargo build --release --offline --locked
 for program in init machined installer; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
 ";
+/// Of this target only: the others' crates are in no program.
+const METADATA: &str = "cargo metadata --offline --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu \
+     --manifest-path /build/guest/Cargo.toml >/build/out/metadata.json";
 const ROOTFS: &str = r#"
 mkdir -p /build/out/tree/sbin
 cp -R /build/guest/rootfs/. /build/out/tree/
@@ -57,6 +60,22 @@ pub fn fetch(context: &Context, prepared: &Prepared<'_>) -> Result<()> {
         Error::new(Class::Infrastructure, "cannot fetch the crates of the testbed")
             .why(e)
             .hint("check the network; once fetched they stay in the cache")
+    })
+}
+
+/// What crates the programs of the guest are built with, as `metadata.json` in the stage's directory.
+///
+/// # Errors
+/// As [`base`].
+pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
+    let forge = prepared.forge();
+    let guest = context.path("tests/guest");
+    let fingerprint = forge.fingerprint("testbed-crates").with("recipe", METADATA).with_tree("guest", &guest)?;
+    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+        if forge.sandbox.run(&cargo(context, OFFLINE)?, &mut |_| ()).is_err() {
+            fetch(context, prepared)?;
+        }
+        forge.sandbox.run(&cargo(context, METADATA)?.write(work, "/build/out"), line)
     })
 }
 

@@ -1,0 +1,85 @@
+//! `solana-talos sign`: signs images again with other keys. What was stated of them is stated again; the old signatures are gone.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use attest::{Asking, Predicates, subjects};
+use clap::Args;
+use common::event::Event;
+use common::{Class, Error, Result};
+use images::Layout;
+use keys::{KeySet, PublicKey, Role, Signer};
+
+use crate::pipeline::{attest as beside, output};
+use crate::progress::{self, Format};
+
+#[derive(Args)]
+pub struct Options {
+    /// An OCI layout, or the output directory of a build with all its layouts
+    #[arg(value_name = "LAYOUT|DIR")]
+    path: PathBuf,
+    /// The key set whose image key signs
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// Write the digests to sign into DIR, for a key whose private half is not here, and take the signatures that `attach` put there
+    #[arg(long, value_name = "DIR")]
+    sign_later: Option<PathBuf>,
+}
+
+/// Looks at images and keys only: neither a project nor a cache is needed.
+///
+/// # Errors
+/// When the key or an image cannot be used; everything is as it was then.
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+    let set = KeySet::open(&options.keys)?;
+    let set = match &options.sign_later {
+        Some(dir) => set.sign_later(dir)?,
+        None => set,
+    };
+    let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
+    let signed = if options.path.join("oci-layout").is_file() {
+        let mut asking = Asking::new(signer.as_ref())?;
+        sign(&options.path, &options.path, &mut asking)?;
+        asking.done()?;
+        1
+    } else {
+        all(&options.path, signer.as_ref(), key)?
+    };
+    let sink = progress::sink(format, false);
+    let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
+    sink.emit(&Event::Note { message: &message });
+    Ok(())
+}
+
+/// Signs every layout of an output directory, and brings its other files up to date; the directory is replaced whole.
+fn all(dir: &Path, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
+    let layouts = beside::layouts(dir)?;
+    if layouts.is_empty() {
+        return Err(Error::new(Class::BadInput, "there is nothing to sign")
+            .file(dir)
+            .why("it is no OCI layout, and holds none whose name ends with .oci")
+            .hint("give a layout, or the output directory of a build"));
+    }
+    output::rewrite(dir, key, |part| {
+        let mut asking = Asking::new(signer)?;
+        let mut names = BTreeSet::new();
+        for layout in &layouts {
+            for image in subjects(&Layout::open(layout)?)? {
+                names.extend(image.names);
+            }
+            let name = layout.file_name().unwrap_or_default();
+            sign(layout, &part.join(name), &mut asking)?;
+        }
+        asking.done()?;
+        beside::write_beside(part, &names, key)
+    })?;
+    Ok(layouts.len())
+}
+
+fn sign(from: &Path, to: &Path, asking: &mut Asking<'_>) -> Result<()> {
+    let layout = Layout::open(from)?;
+    attest::sign(&layout, to, asking, &mut |image| Predicates::stated(&layout, image)).map_err(|e| match e.class() {
+        Class::BadInput | Class::Verification => e.file(from),
+        _ => e,
+    })
+}
