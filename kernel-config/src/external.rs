@@ -95,7 +95,11 @@ pub fn build_with(forge: &Forge<'_>, devel: &Tree, module: &Path) -> Result<Fini
     })
 }
 
-fn check_directory(module: &Path) -> Result<()> {
+/// Refuses what is no module's directory.
+///
+/// # Errors
+/// [`Class::BadInput`] without a Kbuild or Makefile.
+pub fn check_directory(module: &Path) -> Result<()> {
     let bad = |why: &str| Error::new(Class::BadInput, "there is no module to build").file(module).why(why.to_owned());
     if !module.is_dir() {
         return Err(bad("it is no directory").hint("give the directory that holds the module's Kbuild or Makefile"));

@@ -12,6 +12,7 @@ pub mod installer;
 pub mod kconfig;
 pub mod ktap;
 pub mod machines;
+pub mod modules;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;

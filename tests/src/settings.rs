@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 pub const ROOTFS: &str = "SOLANA_TALOS_ROOTFS";
 /// The build's output directory, profile `vm`.
 pub const OUT: &str = "SOLANA_TALOS_OUT";
+/// The command line's program.
+pub const PROGRAM: &str = "SOLANA_TALOS_PROGRAM";
 /// Output directory of profile `debug`.
 pub const DEBUG_OUT: &str = "SOLANA_TALOS_DEBUG_OUT";
 
@@ -17,6 +19,8 @@ pub struct Settings {
     pub sandbox: Sandbox,
     /// Directory with the images under test.
     pub out: PathBuf,
+    /// The program `solana-talos`, where the tests were told of it.
+    pub program: Option<PathBuf>,
     /// Where machines keep their files and logs.
     pub work: PathBuf,
 }
@@ -27,7 +31,15 @@ impl Settings {
     pub fn from_env(out: &str, work: &Path) -> Option<Self> {
         let rootfs = existing(ROOTFS)?;
         let out = existing(out)?;
-        Some(Self { sandbox: Sandbox::new(rootfs), out, work: work.join("machines") })
+        let program = std::env::var_os(PROGRAM).map(PathBuf::from);
+        Some(Self { sandbox: Sandbox::new(rootfs), out, program, work: work.join("machines") })
+    }
+
+    /// The same for tests that run the program.
+    #[must_use]
+    pub fn with_program(out: &str, work: &Path) -> Option<Self> {
+        existing(PROGRAM)?;
+        Self::from_env(out, work)
     }
 }
 

@@ -21,6 +21,7 @@ pub fn run(shell: &Shell) -> Result<()> {
     let root = shell.current_dir();
     let _rootfs = shell.push_env("SOLANA_TALOS_ROOTFS", tool.read("toolchain path")?);
     let _source = shell.push_env("SOLANA_TALOS_KERNEL_SOURCE", tool.read("kernel source")?);
+    let _program = shell.push_env("SOLANA_TALOS_PROGRAM", &tool.program);
     let _out = shell.push_env("SOLANA_TALOS_OUT", root.join("_out"));
     let _debug = shell.push_env("SOLANA_TALOS_DEBUG_OUT", root.join(DEBUG_OUT));
     {

@@ -7,6 +7,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod keys;
 pub mod module;
+pub mod module_build;
 pub mod sign;
 pub mod toolchain;
 pub mod validate;

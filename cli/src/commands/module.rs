@@ -1,14 +1,18 @@
 //! `solana-talos module`: the daily loop: compile and sign our module against the built kernel, and print the new extension image.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::commands::module_build;
 use crate::context::Context;
 use crate::pipeline::kernel::{SourceChoice, prepare};
 use crate::pipeline::packages;
 use crate::pipeline::signing::{KeyOptions, Signing};
 
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Kernel profile
     #[arg(long, default_value = "vm")]
     profile: String,
@@ -19,9 +23,18 @@ pub struct Options {
     keys: KeyOptions,
 }
 
+#[derive(Subcommand)]
+enum Action {
+    /// Compile and sign any other module with a kernel-devel image
+    Build(module_build::Options),
+}
+
 /// # Errors
 /// When a stage fails.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    if let Some(Action::Build(options)) = &options.action {
+        return module_build::run(context, options);
+    }
     crate::pipeline::kernel::profile(context, &options.profile)?;
     let given = Signing::given(&options.keys)?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;

@@ -3,6 +3,7 @@
 pub mod attest;
 pub mod base;
 pub mod devel;
+pub mod devel_tree;
 pub mod installer;
 pub mod kernel;
 pub mod names;

@@ -14,6 +14,14 @@ pub fn release(registry: &str, image: &str) -> Result<String> {
     checked(format!("{registry}/{image}:custom-solana-{TALOS_VERSION}"))
 }
 
+/// `<registry>/<image>:<version>`.
+///
+/// # Errors
+/// As [`release`], and when `image` or `version` cannot stand there.
+pub fn version(registry: &str, image: &str, version: &str) -> Result<String> {
+    checked(format!("{registry}/{image}:{version}"))
+}
+
 /// `<registry>/<image>:latest`.
 ///
 /// # Errors

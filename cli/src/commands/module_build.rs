@@ -1,0 +1,171 @@
+//! `solana-talos module build`: compile and sign somebody's modules with a kernel-devel image.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use common::event::Event;
+use common::{Class, Error, Result, atomic};
+use extension::manifest::Manifest;
+use extension::modules::Module;
+use kernel_config::devel::{CERTIFICATE, Tree};
+use kernel_config::forge::Forge;
+use kernel_config::{external, sign};
+use keys::{Certificate, Role, Signer};
+
+use crate::context::Context;
+use crate::pipeline::signing::{KeyOptions, Signing};
+use crate::pipeline::{devel_tree, kernel, names, packages};
+
+#[derive(Args)]
+pub struct Options {
+    /// Directory with the module's Kbuild or Makefile
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// The kernel-devel image of the kernel that the module is for: a layout directory or a reference
+    #[arg(long, value_name = "IMAGE", default_value = "_out/kernel-devel.oci")]
+    kernel_devel: String,
+    /// Release string of the kernel that it is for [default: the pinned kernel's]
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
+    /// Where the signed modules go [default: _out-modules in the project]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Pack the modules as a system extension with this manifest too
+    #[arg(long, value_name = "MANIFEST")]
+    extension: Option<PathBuf>,
+    /// Registry and organisation in the extension's name
+    #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
+    registry: String,
+    #[command(flatten)]
+    keys: KeyOptions,
+}
+
+/// # Errors
+/// When the module, the image, the manifest or the keys are not what they must be, and when the module does not compile.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    external::check_directory(&options.path)?;
+    let pin = kernel::pin(context)?;
+    let release = options.kernel.as_deref().unwrap_or(&pin.kernel.release);
+    let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
+    devel_tree::check(&options.kernel_devel)?;
+    let given = Signing::given(&options.keys)?;
+    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
+    let tree = devel_tree::open(context, &toolchain, &options.kernel_devel, release)?;
+    let signing = given.map_or_else(|| Signing::development(context), Ok)?;
+    warn_of_key(context, &tree, &signing)?;
+    let forge = Forge {
+        sandbox: &toolchain.sandbox,
+        toolchain: toolchain.identity,
+        cache: context.stages(),
+        epoch: pin.epoch,
+        clippy: false,
+        jobs: context.jobs,
+    };
+    let built = external::build_with(&forge, &tree, &options.path)?;
+    let signer = signing.set.signer(Role::Module)?;
+    let modules = signed(&built.dir.join("modules"), release, signer.as_ref())?;
+    let out = options.out.clone().unwrap_or_else(|| context.path("_out-modules"));
+    let subject = signing.set.certificate(Role::Module)?.subject();
+    for module in &modules {
+        atomic::write(&out.join(&module.name), &module.bytes)?;
+        module.tell(context, &subject, &out);
+    }
+    if let Some(pack) = pack {
+        let path = pack.write(&modules, release, &out, (pin.epoch, &signing))?;
+        context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()));
+    }
+    Ok(())
+}
+
+/// The kernel refuses a module whose signer it does not know, which is late to learn of it.
+fn warn_of_key(context: &Context, tree: &Tree, signing: &Signing) -> Result<()> {
+    let trusted = Certificate::read(&tree.dir.join(CERTIFICATE))?;
+    let ours = signing.set.certificate(Role::Module)?;
+    if trusted.der() != ours.der() {
+        let message = format!(
+            "the kernel does not have this key's certificate built in and will refuse the module\n  signer: {}, sha256:{}\n  the kernel's: {}, sha256:{}",
+            ours.subject(),
+            ours.fingerprint(),
+            trusted.subject(),
+            trusted.fingerprint()
+        );
+        context.sink().emit(&Event::Warning { message: &message });
+    }
+    Ok(())
+}
+
+/// A signed module.
+struct Signed {
+    /// File name.
+    name: String,
+    bytes: Vec<u8>,
+    vermagic: String,
+}
+
+impl Signed {
+    fn tell(&self, context: &Context, signer: &str, out: &Path) {
+        context.answer(&self.name);
+        context.answer(&format!("    signer    {signer}"));
+        context.answer(&format!("    vermagic  {}", self.vermagic.trim_end()));
+        context.answer(&format!("    path      {}", out.join(&self.name).display()));
+    }
+}
+
+/// Every module in `dir`, signed and read again. Where somebody else has to sign, every module is asked for before this gives up.
+fn signed(dir: &Path, release: &str, signer: &dyn Signer) -> Result<Vec<Signed>> {
+    let mut paths: Vec<_> = fs_err::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    let (mut modules, mut awaited) = (Vec::new(), None);
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = match sign::sign(fs_err::read(&path)?, signer, &format!("the module {name}")) {
+            Err(e) if e.class() == Class::AwaitsSignatures => {
+                awaited = Some(e);
+                continue;
+            }
+            bytes => bytes?,
+        };
+        let read = Module::parse(&bytes, release).map_err(|why| {
+            Error::new(Class::Verification, format!("the module {name} would not load")).file(&path).why(why)
+        })?;
+        modules.push(Signed { name, bytes, vermagic: read.vermagic });
+    }
+    awaited.map_or(Ok(modules), Err)
+}
+
+/// How the modules are packed as a system extension.
+struct Pack {
+    manifest: Manifest,
+    /// Name of the image.
+    name: String,
+    target: extension::Target,
+}
+
+impl Pack {
+    fn read(path: &Path, options: &Options) -> Result<Self> {
+        let manifest = Manifest::read(path)?;
+        let name = names::version(&options.registry, &manifest.metadata.name, &manifest.metadata.version)?;
+        let talos = extension::range::talos_version(names::TALOS_VERSION)?;
+        Ok(Self { manifest, name, target: extension::Target { talos, kernel: String::new() } })
+    }
+
+    /// Writes `<name>.oci` into `out`.
+    fn write(
+        &self,
+        modules: &[Signed],
+        release: &str,
+        out: &Path,
+        (epoch, signing): (u64, &Signing),
+    ) -> Result<PathBuf> {
+        let root = tempfile::tempdir()?;
+        let extras = root.path().join(format!("usr/lib/modules/{release}/extras"));
+        for module in modules {
+            atomic::write(&extras.join(&module.name), &module.bytes)?;
+        }
+        let target = extension::Target { kernel: release.to_owned(), ..self.target.clone() };
+        let files = extension::assemble::assemble(root.path(), &self.manifest, &target)?;
+        let path = out.join(format!("{}.oci", self.manifest.metadata.name));
+        packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, signing)?;
+        Ok(path)
+    }
+}
