@@ -17,7 +17,7 @@
 #
 #   docker build --build-arg BASE=debian@sha256:<digest> -t solana-talos-toolchain .
 #
-# Versions may be newer than those in toolchain/packages.lock; `dpkg-query -W` says which they are.
+# Versions may be newer than those in solana-talos.lock; `dpkg-query -W` says which they are.
 ARG BASE=debian:trixie
 FROM ${BASE} AS toolchain
 

@@ -1,5 +1,6 @@
 //! What every command needs: where the project is, where the cache is, how to tell what happens.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -7,6 +8,7 @@ use common::event::{Event, Sink};
 use common::stage::Cache;
 use common::store::Store;
 use common::{Class, Error, Result};
+use toolchain::{Archives, Fetcher};
 
 use crate::progress::{self, Format};
 
@@ -22,6 +24,9 @@ pub struct Global {
     /// A directory of files named by their sha256, looked up before the network; repeatable
     #[arg(long = "mirror", global = true, value_name = "DIR")]
     mirrors: Vec<PathBuf>,
+    /// Never use the network: what is not in the cache or a mirror is an error
+    #[arg(long, global = true)]
+    offline: bool,
     /// Parallel compiler processes [default: one a processor]
     #[arg(long, short, global = true, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
@@ -43,6 +48,13 @@ pub struct Context {
     pub store: Store,
     /// Parallel compiler processes; never part of a key.
     pub jobs: usize,
+    /// Whether the network is out of bounds.
+    pub offline: bool,
+    /// Homes of cargo, whose downloads need not be made again.
+    pub cargo_homes: Vec<PathBuf>,
+    partial: PathBuf,
+    archives: PathBuf,
+    known_archives: OnceCell<Vec<String>>,
     sink: Box<dyn Sink + Send>,
     format: Format,
 }
@@ -65,8 +77,13 @@ impl Context {
         let mirrors = global.mirrors.into_iter().map(|dir| current.join(dir)).collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Ok(Self {
-            project,
             store: Store::new(cache.join("store"), mirrors),
+            offline: global.offline,
+            cargo_homes: cargo_homes(&cache),
+            partial: cache.join("unfinished/downloads"),
+            archives: project.join("toolchain/archives.list"),
+            known_archives: OnceCell::new(),
+            project,
             cache,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             sink: progress::sink(global.format, global.verbose),
@@ -90,6 +107,12 @@ impl Context {
     /// The directory of finished stages.
     pub fn stages(&self) -> Cache<'_> {
         Cache::new(&self.cache, self.sink())
+    }
+
+    /// Brings pinned files into the store.
+    pub fn fetcher(&self) -> Fetcher<'_> {
+        let archives = Archives::new(&self.archives, &self.known_archives);
+        Fetcher::new(&self.store, &self.partial, archives, self.offline, self.sink())
     }
 
     /// A path of the project.
@@ -127,4 +150,11 @@ fn default_cache() -> Result<PathBuf> {
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|dir| dir.join("solana-talos"))
         .ok_or_else(|| Error::new(Class::BadInput, "nowhere to keep the cache").hint("set HOME, or --cache DIR"))
+}
+
+/// The user's cargo, which has what this program was built of, and one of earlier versions of ours.
+fn cargo_homes(cache: &Path) -> Vec<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let user = set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")));
+    user.into_iter().chain([cache.join("cargo")]).collect()
 }

@@ -29,8 +29,8 @@ enum Command {
     Attach(commands::attach::Options),
     /// Build everything: kernel, module, extension, installer
     Build(commands::build::Options),
-    /// Bring every pinned input into the cache; no build needs the network afterwards
-    Fetch,
+    /// Bring every locked input into the cache; no build needs the network afterwards
+    Fetch(commands::fetch::Options),
     /// What is in an image, and how it differs from another one
     Inspect(commands::inspect::Options),
     /// The kernel alone: resolve, compare with the snapshot, build
@@ -43,6 +43,8 @@ enum Command {
     Sign(commands::sign::Options),
     /// The pinned toolchain: make it, show it, record its versions
     Toolchain(commands::toolchain::Options),
+    /// Resolve packages, crates and bases anew, and record them in solana-talos.lock
+    Update(commands::update::Options),
     /// Check a system extension against Talos's rules
     Validate(commands::validate::Options),
     /// Are these images what a key has signed? Offline
@@ -85,12 +87,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
-        Command::Fetch => commands::fetch::run(&context),
+        Command::Fetch(options) => commands::fetch::run(&context, &options),
         Command::Inspect(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
+        Command::Update(options) => commands::update::run(&context, &options),
         Command::Validate(options) => commands::validate::run(&context, &options),
     }
 }

@@ -14,6 +14,7 @@ use images::{FileMap, NewImage, Writer};
 use support::Scene;
 
 const BAD_INPUT: i32 = 2;
+const VERIFICATION: i32 = 5;
 
 #[test]
 fn an_unknown_name_is_told_with_the_known_ones() {
@@ -99,12 +100,35 @@ fn a_profile_on_an_unpinned_configuration_is_told() {
 
 #[test]
 fn a_malformed_package_list_is_told() {
-    for (file, from, to) in
-        [("toolchain/packages.list", "\nclang\n", "\nClang!\n"), ("toolchain/packages.lock", "\nclang ", "\nclang  ")]
-    {
+    let scene = Scene::new();
+    scene.edit("toolchain/packages.list", "\nclang\n", "\nClang!\n");
+    scene.fails(BAD_INPUT, &["toolchain", "path"], &["toolchain/packages.list", "why: line "]);
+}
+
+#[test]
+fn a_lock_that_is_malformed_or_of_another_project_is_told() {
+    let (lock, update) = ("solana-talos.lock", "do: `solana-talos update");
+    for (file, from, to, class, words) in [
+        (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "do: "]),
+        ("toolchain/packages.list", "\nclang\n", "\nclang\nmold\n", VERIFICATION, ["does not have mold", lock, update]),
+        (
+            "Cargo.lock",
+            "version = 4",
+            "version = 4 ",
+            VERIFICATION,
+            ["Cargo.lock is not the one", "the lock says", update],
+        ),
+        (
+            "kernel-config/pin.toml",
+            "sha256 = \"9141",
+            "sha256 = \"8141",
+            VERIFICATION,
+            ["not of this kernel pin", lock, update],
+        ),
+    ] {
         let scene = Scene::new();
         scene.edit(file, from, to);
-        scene.fails(BAD_INPUT, &["toolchain", "path"], &[file, "why: line "]);
+        scene.fails(class, &["toolchain", "path"], &words);
     }
 }
 

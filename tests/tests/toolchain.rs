@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
-use common::Class;
 use common::sandbox::{Run, Sandbox};
+use common::{Class, Sha256};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -39,10 +39,12 @@ fn dpkg_agrees_with_the_lists_and_the_record() {
     let recorded = std::fs::read_to_string(sandbox.rootfs().join("../versions")).unwrap();
     let recorded: BTreeMap<_, _> = recorded.lines().filter_map(|line| line.split_once(' ')).collect();
     assert_eq!(versions, recorded);
-    // Another version than the locked one is a warning of every build, and an error of `build --locked`.
-    let lock = list("packages.lock");
-    let locked: Vec<_> = lock.lines().filter(|l| !l.starts_with('#')).filter_map(|line| line.split_once(' ')).collect();
-    assert_eq!(locked.iter().map(|(name, _)| name).collect::<Vec<_>>(), versions.keys().collect::<Vec<_>>());
+    let lock = lock::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+    let locked: BTreeMap<_, _> = lock.package.iter().map(|p| (p.name.as_str(), p.version.as_str())).collect();
+    assert_eq!(versions, locked);
+    for file in &lock.file {
+        assert_eq!(Sha256::of_file(&sandbox.rootfs().join(&file.path)).unwrap(), file.sha256, "{}", file.path);
+    }
     assert_eq!(sh(&sandbox, "dpkg --audit"), "");
 }
 

@@ -1,27 +1,46 @@
-//! Bootstraps the root filesystem once per package list and keeps it as a stage.
+//! Bootstraps the root filesystem once per lock and keeps it as a stage.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use common::event::Event;
 use common::process;
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Cache, Fingerprint, Leftover};
 use common::{Class, Error, Result, Sha256, atomic};
+use lock::{List, Lock};
 
-use crate::packages::{Drift, Versions, parse_list};
+use crate::download::{Fetcher, Origin, Wanted};
+use crate::packages::Versions;
+use crate::{SUITE, repository};
 
-/// Debian suite of the toolchain.
-const SUITE: &str = "trixie";
 /// Bumped when the way the root filesystem is made changes.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
+/// The directory of the locked packages, beside the root filesystem that is made and inside it while it is made.
+const LOCKED: &str = "locked";
 
-/// Adds Debian's backports from the archive that is in use, whatever its address, and installs packages from them.
-const BACKPORTS: &str = r#"--customize-hook=
-sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"
-chroot "$1" apt-get update -q
-chroot "$1" apt-get install -q -y --no-install-recommends"#;
+/// What every run of mmdebstrap is told, whether it resolves or installs.
+pub(crate) const COMMON: [&str; 8] = [
+    "--variant=apt",
+    "--architectures=amd64",
+    r#"--aptopt=APT::Install-Recommends "false""#,
+    // A half-made tree is thrown away whole, so dpkg need not sync every file.
+    "--dpkgopt=force-unsafe-io",
+    // Manual pages, translations and docs of 400 packages are a third of the tree.
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+];
+
+/// Gives apt the locked packages and nothing else. The lock's digests are the trust; no signature is added by a key made up on the spot.
+const SOURCES: &str = r#"--setup-hook=
+echo "deb [trusted=yes] file:$1/locked ./" >"$1/etc/apt/sources.list"
+rm -f "$1"/etc/apt/sources.list.d/*"#;
+
+/// What is only there for the installation. The root filesystem names no archive: nothing is ever installed into it.
+const CLEAN: &str = r#"--customize-hook=
+rm -r "$1/locked"
+echo '# Made of the packages that solana-talos.lock names.' >"$1/etc/apt/sources.list""#;
 
 /// A bootstrapped toolchain.
 #[derive(Clone, Debug)]
@@ -30,91 +49,105 @@ pub struct Toolchain {
     pub sandbox: Sandbox,
     /// What is installed in it.
     pub versions: Versions,
-    /// Digest of the installed versions of everything but the judges.
+    /// Digest of the locked versions of everything but the judges.
     pub identity: Sha256,
-    /// How that differs from `packages.lock`.
-    pub drift: Drift,
+    /// Key of its stage: every package file by digest.
+    pub key: Sha256,
 }
 
-/// The toolchain described by `packages.list`, `judges.list` and `packages.lock` in `dir`; bootstrapped if it is not in the cache.
+/// The toolchain of `lock`; made, of packages out of the store or fetched into it, if it is not in the cache.
 ///
 /// # Errors
-/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when the archive cannot be reached.
-pub fn bootstrap(dir: &Path, cache: &Cache<'_>) -> Result<Toolchain> {
-    let packages = packages(dir)?;
-    let locked = read_with(&dir.join("packages.lock"), Versions::parse)?;
-    let fingerprint = fingerprint(&packages);
-    let stage = cache.run(&fingerprint, Leftover::Discard, |work, line| {
+/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when a package cannot be had, [`Class::Verification`] when what is
+/// installed is not what the lock says.
+pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Result<Toolchain> {
+    let stage = cache.run(&fingerprint(lock), Leftover::Discard, |work, line| {
         common::sandbox::ready()?;
-        let tar = work.join("rootfs.tar");
-        host("mmdebstrap", &mmdebstrap_arguments(packages.iter().map(String::as_str), &tar), line)?;
+        fetcher.fetch(&wanted(lock))?;
+        let (locked, tar) = (work.join(LOCKED), work.join("rootfs.tar"));
+        repository::write(&locked, &lock.package, fetcher.store())?;
+        host("mmdebstrap", &mmdebstrap_arguments(lock, &locked, &tar), line)?;
+        atomic::remove_dir(&locked)?;
         unpack(work, &tar, line)?;
-        let sandbox = Sandbox::new(work.join("rootfs"));
-        let versions = sandbox.output(&Run::new(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
-        atomic::write(&work.join("versions"), Versions::parse(&String::from_utf8_lossy(&versions))?.to_string())
+        check(lock, &Sandbox::new(work.join("rootfs")))?;
+        atomic::write(&work.join("versions"), Versions::of(lock, |_| true).to_string())
     })?;
-    let versions = Versions::parse(&read(&stage.dir.join("versions"))?)?;
-    let drift = versions.drift_from(&locked);
-    if !drift.is_none() {
-        cache.sink().emit(&Event::Warning {
-            message: &format!("toolchain: {drift}; outputs may differ from the recorded ones (`solana-talos toolchain refresh` makes it anew, `toolchain update` records what is installed)"),
-        });
-    }
-    let identity = versions.identity(&judges(dir)?);
-    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, drift })
+    let versions = Versions::of(lock, |_| true);
+    let identity = Versions::of(lock, |list| list == List::Packages).digest();
+    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, key: stage.key })
 }
 
-/// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] takes what the archive has today.
+/// Every package of the toolchain, as something to fetch.
+#[must_use]
+pub fn wanted(lock: &Lock) -> Vec<Wanted> {
+    let file = |p: &lock::Package| Wanted {
+        name: format!("{} {}", p.name, p.version),
+        sha256: p.sha256,
+        origin: Origin::DebianPool(p.path.clone()),
+    };
+    lock.package.iter().map(file).collect()
+}
+
+/// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] makes it anew.
 ///
 /// # Errors
 /// [`Class::Infrastructure`] when it cannot be removed.
-pub fn forget(dir: &Path, cache: &Cache<'_>) -> Result<()> {
-    match cache.find(&fingerprint(&packages(dir)?)) {
+pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
+    match cache.find(&fingerprint(lock)) {
         Some(stage) => atomic::remove_dir(&stage.dir),
         None => Ok(()),
     }
 }
 
-/// Everything to be installed.
-fn packages(dir: &Path) -> Result<BTreeSet<String>> {
-    let mut packages = read_with(&dir.join("packages.list"), parse_list)?;
-    packages.append(&mut judges(dir)?);
-    Ok(packages)
+/// Looks again at a toolchain that was made earlier: what dpkg has installed, and the files that outputs hold byte for byte.
+///
+/// # Errors
+/// [`Class::Verification`] naming what is not as locked.
+pub fn verify(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
+    check(lock, sandbox)
 }
 
-/// What is no part of any output.
-fn judges(dir: &Path) -> Result<BTreeSet<String>> {
-    read_with(&dir.join("judges.list"), parse_list)
+fn check(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
+    let wrong = |why: String| {
+        Error::new(Class::Verification, "the toolchain is not what the lock says")
+            .why(why)
+            .hint("make it anew with `solana-talos toolchain refresh`; if it stays, the lock contradicts itself: `solana-talos update`")
+    };
+    let text = sandbox.output(&Run::new(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
+    let differences = Versions::parse(&String::from_utf8_lossy(&text))?.differences(&Versions::of(lock, |_| true));
+    if !differences.is_empty() {
+        return Err(wrong(differences.join("\n")));
+    }
+    for file in &lock.file {
+        let found = Sha256::of_file(&sandbox.rootfs().join(&file.path))?;
+        if found != file.sha256 {
+            return Err(wrong(format!("{}: its sha256 is {found}, the lock says {}", file.path, file.sha256)));
+        }
+    }
+    Ok(())
 }
 
-/// The recorded versions are no part of it: they are checked after the fact, since an archive offers only its newest.
-fn fingerprint(packages: &BTreeSet<String>) -> Fingerprint {
+fn fingerprint(lock: &Lock) -> Fingerprint {
+    let line = |p: &lock::Package| format!("{} {} {} {}\n", p.name, p.version, p.architecture, p.sha256);
     Fingerprint::new("toolchain")
         .with("suite", SUITE)
         .with("recipe", RECIPE)
-        .with("packages", packages.iter().cloned().collect::<Vec<_>>().join(" "))
+        .with("packages", Sha256::of(lock.package.iter().map(line).collect::<String>()).to_string())
 }
 
-/// mmdebstrap's arguments; without a mirror it takes Debian's own with updates and security.
-fn mmdebstrap_arguments<'a>(packages: impl Iterator<Item = &'a str>, tar: &Path) -> Vec<String> {
-    let (backports, include): (Vec<_>, Vec<_>) = packages.partition(|name| name.contains('/'));
-    vec![
-        "--variant=apt".into(),
-        "--architectures=amd64".into(),
-        r#"--aptopt=APT::Install-Recommends "false""#.into(),
-        r#"--aptopt=Acquire::Retries "3""#.into(),
-        // A half-made tree is thrown away whole, so dpkg need not sync every file.
-        "--dpkgopt=force-unsafe-io".into(),
-        // Manual pages, translations and docs of 400 packages are a third of the tree.
-        "--dpkgopt=path-exclude=/usr/share/man/*".into(),
-        "--dpkgopt=path-exclude=/usr/share/locale/*".into(),
-        "--dpkgopt=path-exclude=/usr/share/doc/*".into(),
-        "--dpkgopt=path-include=/usr/share/doc/*/copyright".into(),
-        format!("{BACKPORTS} {}", backports.join(" ")),
-        format!("--include={}", include.join(",")),
-        SUITE.into(),
-        tar.display().to_string(),
-    ]
+/// mmdebstrap's arguments; the hooks it performs itself, such as `copy-in`, reach the files of a user whose home nobody else may enter.
+fn mmdebstrap_arguments(lock: &Lock, locked: &Path, tar: &Path) -> Vec<String> {
+    let names: Vec<_> = lock.package.iter().map(|p| p.name.as_str()).collect();
+    let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
+    arguments.push(format!("--setup-hook=copy-in {} /", quoted(locked)));
+    arguments.extend([SOURCES.into(), CLEAN.into(), format!("--include={}", names.join(","))]);
+    arguments.extend([SUITE.into(), tar.display().to_string()]);
+    arguments
+}
+
+/// For mmdebstrap, which splits its own hooks as a shell would.
+pub(crate) fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// Unpacks as the calling user, so that a rootless build owns its toolchain; device nodes come from the sandbox.
@@ -135,39 +168,33 @@ fn unpack(work: &Path, tar: &Path, line: &mut dyn FnMut(&str)) -> Result<()> {
     std::fs::create_dir_all(&mount_point).map_err(|e| Error::io("cannot make a mount point", &mount_point, &e))
 }
 
-fn host(program: &str, arguments: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
+pub(crate) fn host(program: &str, arguments: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).env("SOURCE_DATE_EPOCH", "0").env("LC_ALL", "C");
-    let ended = process::stream(command, line).map_err(|e| {
-        Error::new(Class::MissingTool, format!("cannot start {program}"))
-            .why(e)
-            .hint(format!("install the package {program}; `./x` does it for you"))
-    })?;
+    let ended = process::stream(command, line).map_err(|e| crate::missing(program, program, &e))?;
     if ended.status.success() {
         return Ok(());
     }
     Err(Error::new(Class::Infrastructure, format!("{program} failed with {} while making the toolchain", ended.status))
         .why(ended.tail)
-        .hint("check the network and the free disk space, then run the same command again"))
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the toolchain's description", path, &e))
-}
-
-fn read_with<T>(path: &Path, parse: impl Fn(&str) -> Result<T>) -> Result<T> {
-    parse(&read(path)?).map_err(|e| e.file(path).hint("correct the file"))
+        .hint("check the free disk space, and the network if this was an update; then run the same command again"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn committed() -> Lock {
+        lock::read(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap()
+    }
+
     #[test]
-    fn names_no_mirror_and_takes_every_package() {
-        let args = mmdebstrap_arguments(["clang", "khc/trixie-backports", "lld"].into_iter(), Path::new("/x.tar"));
-        assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");
-        assert!(args.contains(&"--include=clang,lld".to_owned()));
+    fn names_no_archive_and_takes_every_package() {
+        let lock = committed();
+        let args = mmdebstrap_arguments(&lock, Path::new("/it's/locked"), Path::new("/x.tar"));
+        assert!(args.contains(&r"--setup-hook=copy-in '/it'\''s/locked' /".to_owned()), "{args:?}");
+        let include = args.iter().find_map(|a| a.strip_prefix("--include=")).unwrap();
+        assert_eq!(include.split(',').count(), lock.package.len());
         assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
         assert_eq!(&args[args.len() - 2..], ["trixie", "/x.tar"]);
     }
@@ -180,16 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn the_committed_list_is_readable() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let packages = packages(dir).unwrap();
-        let locked = Versions::parse(&read(&dir.join("packages.lock")).unwrap()).unwrap();
-        for package in &packages {
-            let package = package.split('/').next().unwrap();
-            assert!(
-                locked.get(package).is_some(),
-                "{package} is not in packages.lock: run `solana-talos toolchain update`"
-            );
-        }
+    fn the_key_is_of_the_files_and_the_identity_of_what_makes_outputs() {
+        let lock = committed();
+        let (mut bytes, mut judge) = (lock.clone(), lock.clone());
+        bytes.package[0].sha256 = Sha256::of("other");
+        assert_ne!(fingerprint(&lock).key(), fingerprint(&bytes).key());
+        let cosign = judge.package.iter_mut().find(|p| p.list == List::Judges).unwrap();
+        cosign.version.push_str("+b1");
+        let identity = |lock| Versions::of(lock, |list| list == List::Packages).digest();
+        assert_eq!(identity(&lock), identity(&judge));
+        assert_ne!(fingerprint(&lock).key(), fingerprint(&judge).key());
     }
 }

@@ -1,9 +1,29 @@
-//! The pinned toolchain: one Debian 13 root filesystem, made by mmdebstrap from `packages.list`, entered through namespaces.
+//! The pinned toolchain: one Debian 13 root filesystem, made by mmdebstrap of exactly the packages in `solana-talos.lock`, entered through
+//! namespaces; and the pinned files that come from the network.
 
+mod archives;
 mod bootstrap;
+mod crates;
 mod download;
 mod packages;
+mod repository;
+mod resolve;
 
-pub use bootstrap::{Toolchain, bootstrap, forget};
-pub use download::{Origin, fetch};
-pub use packages::{Drift, Versions, parse_list};
+pub use archives::{archives, parse_archives};
+pub use bootstrap::{Toolchain, bootstrap, forget, verify, wanted};
+pub use crates::{fetch as fetch_crates, vendor};
+pub use download::{Archives, Fetcher, Origin, Wanted, offline};
+pub use packages::{Versions, parse_list};
+pub use resolve::{Lists, Resolved, resolve};
+
+use common::{Class, Error};
+
+/// Debian suite of the toolchain.
+const SUITE: &str = "trixie";
+
+/// The error for a program of the host that cannot be started.
+fn missing(program: &str, package: &str, why: &std::io::Error) -> Error {
+    Error::new(Class::MissingTool, format!("cannot start {program}"))
+        .why(why)
+        .hint(format!("install the package {package}; `./x` does it for you"))
+}

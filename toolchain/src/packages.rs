@@ -1,9 +1,10 @@
-//! The package list and the recorded versions, as text.
+//! The package lists and the installed versions, as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use common::{Class, Error, Result, Sha256};
+use lock::{List, Lock};
 
 /// Reads a list of packages: one a line, `NAME/SUITE` for one of another suite (as apt-get takes it), `#` begins a comment.
 ///
@@ -26,7 +27,7 @@ pub fn parse_list(text: &str) -> Result<BTreeSet<String>> {
     Ok(packages)
 }
 
-/// Installed packages and their versions, as `dpkg-query` reports them and `packages.lock` holds them: `name version`, sorted.
+/// Installed packages and their versions, as `dpkg-query` reports them: `name version`, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions(BTreeMap<String, String>);
 
@@ -45,18 +46,17 @@ impl Versions {
         versions.collect::<Result<_>>().map(Self)
     }
 
+    /// The locked versions of the packages of those lists.
+    #[must_use]
+    pub fn of(lock: &Lock, wanted: impl Fn(List) -> bool) -> Self {
+        let packages = lock.package.iter().filter(|p| wanted(p.list));
+        Self(packages.map(|p| (p.name.clone(), p.version.clone())).collect())
+    }
+
     /// Digest of the whole list.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         Sha256::of(self.to_string())
-    }
-
-    /// Digest of the list without `judges`: the identity of the toolchain for every stage that makes an output.
-    #[must_use]
-    pub fn identity(&self, judges: &BTreeSet<String>) -> Sha256 {
-        let judges: BTreeSet<_> = judges.iter().map(|name| name.split('/').next().unwrap_or_default()).collect();
-        let makers = self.0.iter().filter(|(name, _)| !judges.contains(name.as_str()));
-        Self(makers.map(|(name, version)| (name.clone(), version.clone())).collect()).digest()
     }
 
     /// Version of one package.
@@ -65,39 +65,21 @@ impl Versions {
         self.0.get(package).map(String::as_str)
     }
 
-    /// How `self`, the installed set, differs from the recorded one.
+    /// How `self`, the installed set, differs from the locked one, a line each.
     #[must_use]
-    pub fn drift_from(&self, locked: &Self) -> Drift {
+    pub fn differences(&self, locked: &Self) -> Vec<String> {
         let names: BTreeSet<&String> = self.0.keys().chain(locked.0.keys()).collect();
         let changed = names.into_iter().filter_map(|name| {
-            let (was, is) = (locked.get(name), self.get(name));
-            (was != is).then(|| format!("{name}: {} -> {}", was.unwrap_or("absent"), is.unwrap_or("absent")))
+            let (is, said) = (self.get(name), locked.get(name));
+            (is != said).then(|| format!("{name}: installed {}, locked {}", is.unwrap_or("not"), said.unwrap_or("not")))
         });
-        Drift(changed.collect())
+        changed.collect()
     }
 }
 
 impl fmt::Display for Versions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(name, version)| writeln!(f, "{name} {version}"))
-    }
-}
-
-/// Packages whose version is not the recorded one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Drift(Vec<String>);
-
-impl Drift {
-    /// Whether every package is as recorded.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl fmt::Display for Drift {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} packages are not the recorded versions: {}", self.0.len(), self.0.join(", "))
     }
 }
 
@@ -118,22 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn tells_drift_by_name() {
+    fn tells_differences_by_name() {
         let locked = Versions::parse("# recorded\nclang 1\nlld 2\n").unwrap();
         let installed = Versions::parse("clang 1\nlld 3\nzstd 1\n").unwrap();
-        assert!(locked.drift_from(&locked).is_none());
-        assert_eq!(
-            installed.drift_from(&locked).to_string(),
-            "2 packages are not the recorded versions: lld: 2 -> 3, zstd: absent -> 1"
-        );
+        assert!(locked.differences(&locked).is_empty());
+        assert_eq!(installed.differences(&locked), ["lld: installed 3, locked 2", "zstd: installed 1, locked not"]);
         assert!(Versions::parse("clang\n").is_err());
-    }
-
-    #[test]
-    fn judges_are_no_part_of_the_identity() {
-        let judges = BTreeSet::from(["cosign".to_owned()]);
-        let of = |text: &str| Versions::parse(text).unwrap().identity(&judges);
-        assert_eq!(of("clang 1\ncosign 1\n"), of("clang 1\ncosign 2\n"));
-        assert_ne!(of("clang 1\n"), of("clang 2\n"));
     }
 }

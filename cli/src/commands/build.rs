@@ -64,9 +64,6 @@ pub struct Options {
     /// Digest of kernel.org's tarball, where the pin has none
     #[arg(long, value_name = "SHA256")]
     kernel_sha256: Option<Sha256>,
-    /// Fail when a package of the toolchain is not the recorded version
-    #[arg(long)]
-    locked: bool,
     #[command(flatten)]
     keys: KeyOptions,
 }
@@ -83,9 +80,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let base = base::find(context, &options.base)?;
     let given = Signing::given(&options.keys)?;
     let prepared = prepare(context, options.source, options.kernel_sha256)?;
-    if options.locked {
-        prepared.check_locked()?;
-    }
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     let built = prepared.build(&options.profile, &signing)?;
     warn_of_snapshot(context, &prepared, &built, &options.profile)?;

@@ -1,20 +1,58 @@
-//! `solana-talos fetch`: brings every pinned input into the cache; a build needs no network afterwards.
+//! `solana-talos fetch`: brings every locked input into the store; a build needs no network afterwards.
 
+use std::collections::BTreeSet;
+
+use clap::Args;
 use common::event::Event;
-use kernel_config::profile::Profile;
+use kernel_config::profile::{self, Profile};
 
 use crate::context::Context;
-use crate::pipeline::kernel::{SourceChoice, prepare};
-use crate::pipeline::testbed;
+use crate::pipeline::kernel::{self, SourceChoice, prepare};
+use crate::pipeline::{locked, testbed};
+
+#[derive(Args)]
+pub struct Options {
+    /// The kernel profile whose configuration is fetched, or `all`
+    #[arg(long, default_value = "all")]
+    profile: String,
+    /// Print what the lock names, a line each (sha256, package URL, name), and fetch nothing
+    #[arg(long)]
+    list: bool,
+}
 
 /// # Errors
-/// When an input cannot be had or is not the pinned one.
-pub fn run(context: &Context) -> anyhow::Result<()> {
-    let prepared = prepare(context, SourceChoice::Debian, None)?;
-    for name in Profile::names(&context.path("kernel-config"))? {
-        prepared.base_config(&name)?;
+/// When an input cannot be had or is not the locked one.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let pin = kernel::pin(context)?;
+    let configs = configurations(context, &options.profile)?;
+    let inputs = locked::open(context, &pin)?;
+    if options.list {
+        for entry in inputs.entries() {
+            context.answer(&format!("{} {} {}", entry.sha256, entry.uri, entry.name));
+        }
+        return Ok(());
     }
-    testbed::fetch(context, &prepared)?;
-    context.sink().emit(&Event::Note { message: "every pinned input is here; a build needs no network now" });
+    let mut wanted = locked::wanted(&inputs.lock, |config| configs.contains(config));
+    wanted.extend(toolchain::wanted(&inputs.lock));
+    let fetched = context.fetcher().fetch(&wanted)?;
+    let prepared = prepare(context, SourceChoice::Debian, None)?;
+    let crates = testbed::fetch(context, &prepared, &inputs.crates)?;
+    let here = wanted.len() + inputs.crates.len() - fetched - crates;
+    let message = format!(
+        "every locked input is here ({fetched} files and {crates} crates fetched, {here} were there); a build needs no network now"
+    );
+    context.sink().emit(&Event::Note { message: &message });
     Ok(())
+}
+
+/// Upstream configurations that the profile begins with, or those of every profile.
+fn configurations(context: &Context, name: &str) -> common::Result<BTreeSet<String>> {
+    let names = if name == "all" { Profile::names(&context.path("kernel-config"))? } else { vec![name.to_owned()] };
+    let mut configurations = BTreeSet::new();
+    for name in names {
+        if let profile::Base::Upstream(config) = kernel::profile(context, &name)?.0.base {
+            configurations.insert(config);
+        }
+    }
+    Ok(configurations)
 }

@@ -10,5 +10,6 @@ pub mod module;
 pub mod module_build;
 pub mod sign;
 pub mod toolchain;
+pub mod update;
 pub mod validate;
 pub mod verify;

@@ -1,10 +1,11 @@
-//! `solana-talos toolchain`: make it, show it, record its versions.
+//! `solana-talos toolchain`: make it, show it, look at it again.
 
 use clap::{Args, Subcommand};
 use common::event::Event;
-use common::{Class, Error, atomic};
 
+use crate::commands::update;
 use crate::context::Context;
+use crate::pipeline::{kernel, locked};
 
 #[derive(Args)]
 pub struct Options {
@@ -16,38 +17,32 @@ pub struct Options {
 enum Action {
     /// Make it if it is not there, and print its root filesystem
     Path,
-    /// Fail unless every package is the version that packages.lock records
+    /// Fail unless every package is the locked version, and the files that outputs hold are the locked ones
     Check,
-    /// Make it anew from what the archive has today
+    /// Make it anew from the locked packages
     Refresh,
-    /// Record the installed versions in packages.lock
+    /// The same as `solana-talos update packages`
     Update,
 }
 
 /// # Errors
-/// When the toolchain cannot be made, differs (`check`) or cannot be recorded (`update`).
+/// When the toolchain cannot be made, differs (`check`) or cannot be resolved (`update`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
-    let dir = context.path("toolchain");
-    if matches!(options.action, Action::Refresh) {
-        toolchain::forget(&dir, &context.stages())?;
+    if matches!(options.action, Action::Update) {
+        return update::packages(context);
     }
-    let toolchain = toolchain::bootstrap(&dir, &context.stages())?;
-    match options.action {
-        Action::Path | Action::Refresh => context.answer(&toolchain.sandbox.rootfs().display().to_string()),
-        Action::Check if toolchain.drift.is_none() => {
-            context.sink().emit(&Event::Note { message: "every package is the recorded version" });
-        }
-        Action::Check => {
-            return Err(Error::new(Class::Verification, "the toolchain is not the recorded one")
-                .why(&toolchain.drift)
-                .hint("record the installed versions with `solana-talos toolchain update`")
-                .into());
-        }
-        Action::Update => {
-            let head =
-                "# Recorded by `solana-talos toolchain update`: every package of the toolchain and its version.\n";
-            atomic::write(&dir.join("packages.lock"), format!("{head}{}", toolchain.versions))?;
-        }
+    let lock = locked::open(context, &kernel::pin(context)?)?.lock;
+    if matches!(options.action, Action::Refresh) {
+        toolchain::forget(&lock, &context.stages())?;
+    }
+    let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
+    if matches!(options.action, Action::Check) {
+        toolchain::verify(&lock, &toolchain.sandbox)?;
+        context
+            .sink()
+            .emit(&Event::Note { message: &format!("all {} packages are the locked ones", lock.package.len()) });
+    } else {
+        context.answer(&toolchain.sandbox.rootfs().display().to_string());
     }
     Ok(())
 }

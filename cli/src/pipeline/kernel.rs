@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use attest::Material;
-use common::event::Event;
 use common::stage::Finished;
 use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{Base, Resolved};
@@ -17,9 +16,11 @@ use kernel_config::profile::{self, Profile};
 use kernel_config::source::{Packing, Source};
 use kernel_config::{check, compile, configure, external, sign, snapshot, source};
 use keys::Role;
-use toolchain::{Origin, Toolchain};
+use lock::Inputs;
+use toolchain::{Origin, Toolchain, Wanted};
 
 use crate::context::Context;
+use crate::pipeline::locked;
 use crate::pipeline::signing::Signing;
 
 /// Name of our module.
@@ -42,6 +43,8 @@ pub struct Prepared<'a> {
     pub toolchain: Toolchain,
     /// The pin file.
     pub pin: Pin,
+    /// Every input by digest.
+    pub locked: Inputs,
     archive: PathBuf,
     digest: Sha256,
     packing: Packing,
@@ -102,14 +105,14 @@ pub fn prepare(context: &Context, choice: SourceChoice, given: Option<Sha256>) -
         }
     };
     context.store.find(&digest)?; // A mirror with other bytes is told before the toolchain is made.
-    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
-    let archive = fetch(context, &toolchain, &digest, origin)?;
-    Ok(Prepared { context, toolchain, pin, archive, digest, packing })
+    let locked = locked::open(context, &pin)?;
+    let toolchain = toolchain::bootstrap(&locked.lock, &context.fetcher(), &context.stages())?;
+    let archive = fetch(context, "the kernel's source", &digest, origin)?;
+    Ok(Prepared { context, toolchain, pin, locked, archive, digest, packing })
 }
 
-fn fetch(context: &Context, toolchain: &Toolchain, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
-    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
-    toolchain::fetch(&toolchain.sandbox, &context.store, digest, &[origin], &mut line)
+fn fetch(context: &Context, name: &str, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
+    context.fetcher().one(&Wanted { name: name.to_owned(), sha256: *digest, origin })
 }
 
 impl Prepared<'_> {
@@ -146,25 +149,13 @@ impl Prepared<'_> {
         let mut inputs = BTreeMap::from([
             (self.source_material().name, self.digest.to_string()),
             ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
+            (lock::FILE.to_owned(), Sha256::of(self.locked.lock.to_string()).to_string()),
             ("base".to_owned(), base.to_owned()),
         ]);
         if let profile::Base::Upstream(config) = &profile(self.context, name)?.0.base {
             inputs.insert(format!("kernel configuration {config}"), self.pin.config(config)?.sha256.to_string());
         }
         Ok(inputs)
-    }
-
-    /// Fails unless every package of the toolchain is the recorded version.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] naming those that are not.
-    pub fn check_locked(&self) -> Result<()> {
-        if self.toolchain.drift.is_none() {
-            return Ok(());
-        }
-        Err(Error::new(Class::Verification, "the toolchain is not the recorded one")
-            .why(&self.toolchain.drift)
-            .hint("record the installed versions with `solana-talos toolchain update`"))
     }
 
     /// The patched tree.
@@ -187,7 +178,7 @@ impl Prepared<'_> {
             profile::Base::Upstream(name) => {
                 let config = self.pin.config(&name)?;
                 let origin = Origin::Url(config.url.clone());
-                Ok(Base::File(fetch(self.context, &self.toolchain, &config.sha256, origin)?))
+                Ok(Base::File(fetch(self.context, &name, &config.sha256, origin)?))
             }
         }
     }

@@ -6,6 +6,7 @@ pub mod devel;
 pub mod devel_tree;
 pub mod installer;
 pub mod kernel;
+pub mod locked;
 pub mod names;
 pub mod output;
 pub mod packages;

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use common::event::Event;
 use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
-use common::{Class, Error, Result};
+use common::stage::{Fingerprint, Finished, Leftover};
+use common::{Error, Result};
 use imager::preset::Preset;
 use imager::{cpio, machine_config};
 use images::types::RunConfig;
 use images::{FileMap, NewImage, Writer};
+use lock::Crate;
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
@@ -18,20 +19,24 @@ use crate::pipeline::names::TALOS_VERSION;
 
 /// systemd's stub and boot loader in the toolchain.
 const EFI: &str = "usr/lib/systemd/boot/efi";
+/// The guest's list of crates.
+const CARGO_LOCK: &str = lock::CARGO_LOCKS[1];
 /// Compression of the base's own archive; it is small, so the level hardly matters.
 const ZSTD_LEVEL: i32 = 12;
 
-const FETCH: &str = "cargo fetch --locked --manifest-path /build/guest/Cargo.toml";
-/// Succeeds when every crate is there.
-const OFFLINE: &str = "cargo fetch --locked --offline --manifest-path /build/guest/Cargo.toml";
-const BUILD: &str = r"
+/// The crates come out of the store: cargo sees a directory of them in place of the registry.
+const BUILD: &str = r#"
 cd /build/guest
-cargo build --release --offline --locked
+cargo build --release --offline --locked \
+    --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"'
 for program in init machined installer; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
-";
+"#;
 /// Of this target only: the others' crates are in no program.
-const METADATA: &str = "cargo metadata --offline --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu \
-     --manifest-path /build/guest/Cargo.toml >/build/out/metadata.json";
+const METADATA: &str = r#"
+cargo metadata --offline --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu \
+    --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"' \
+    --manifest-path /build/guest/Cargo.toml >/build/out/metadata.json
+"#;
 const ROOTFS: &str = r#"
 mkdir -p /build/out/tree/sbin
 cp -R /build/guest/rootfs/. /build/out/tree/
@@ -42,25 +47,22 @@ mksquashfs /build/out/tree /build/out/rootfs.sqsh -pf /build/guest/rootfs.pseudo
 rm -rf /build/out/tree
 "#;
 
-/// Cargo of the toolchain over the guest, with a home of its own in the cache.
-fn cargo(context: &Context, script: &str) -> Result<Run> {
-    let home = context.cache.join("cargo");
-    std::fs::create_dir_all(&home).map_err(|e| Error::io("cannot make cargo's home", &home, &e))?;
-    let run = Run::script(script, &[]).env("CARGO_HOME", "/build/cargo").env("CARGO_TARGET_DIR", "/build/target");
-    Ok(run.read(&context.path("tests/guest"), "/build/guest").write(&home, "/build/cargo"))
+/// The guest's own list of crates.
+fn crates(context: &Context) -> Result<Vec<Crate>> {
+    let path = context.path(CARGO_LOCK);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read a list of crates", &path, &e))?;
+    lock::parse_cargo_lock(CARGO_LOCK, &text)
 }
 
-/// Fetches the crates of the guest; the only step of it that needs the network.
+/// Fetches `crates` into the store; the only step that asks the crates' registry.
 ///
 /// # Errors
-/// When the registry cannot be reached.
-pub fn fetch(context: &Context, prepared: &Prepared<'_>) -> Result<()> {
+/// When the registry cannot be reached, or must not be asked.
+pub fn fetch(context: &Context, prepared: &Prepared<'_>, crates: &[Crate]) -> Result<usize> {
     let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
-    prepared.toolchain.sandbox.run(&cargo(context, FETCH)?.with_network(), &mut line).map_err(|e| {
-        Error::new(Class::Infrastructure, "cannot fetch the crates of the testbed")
-            .why(e)
-            .hint("check the network; once fetched they stay in the cache")
-    })
+    let workspaces = [context.project.clone(), context.path("tests/guest")];
+    let sandbox = &prepared.toolchain.sandbox;
+    toolchain::fetch_crates(sandbox, &context.fetcher(), crates, &workspaces, &context.cargo_homes, &mut line)
 }
 
 /// What crates the programs of the guest are built with, as `metadata.json` in the stage's directory.
@@ -71,29 +73,54 @@ pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> 
     let forge = prepared.forge();
     let guest = context.path("tests/guest");
     let fingerprint = forge.fingerprint("testbed-crates").with("recipe", METADATA).with_tree("guest", &guest)?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        if forge.sandbox.run(&cargo(context, OFFLINE)?, &mut |_| ()).is_err() {
-            fetch(context, prepared)?;
-        }
-        forge.sandbox.run(&cargo(context, METADATA)?.write(work, "/build/out"), line)
+    with_crates(context, prepared, &fingerprint, |crates, work, line| {
+        forge.sandbox.run(&cargo(context, METADATA, crates).write(work, "/build/out"), line)
     })
 }
 
 /// The programs of the guest, static: `init`, `machined` and `installer` in the stage's directory.
-fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
+///
+/// # Errors
+/// When a crate cannot be had or the guest does not compile.
+pub fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
     let guest = context.path("tests/guest");
     let forge = prepared.forge();
     let fingerprint = forge.fingerprint("testbed-programs").with("recipe", BUILD).with_tree("guest", &guest)?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+    with_crates(context, prepared, &fingerprint, |crates, work, line| {
         let target = work.join("target");
         common::atomic::empty_dir(&target)?;
-        if forge.sandbox.run(&cargo(context, OFFLINE)?, &mut |_| ()).is_err() {
-            fetch(context, prepared)?;
-        }
-        let build = cargo(context, BUILD)?.env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string());
+        let build = cargo(context, BUILD, crates).env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string());
         forge.sandbox.run(&build.write(&target, "/build/target").write(work, "/build/out"), line)?;
         common::atomic::remove_dir(&target)
     })
+}
+
+/// Runs a stage that compiles the guest or asks cargo about it, with the directory of its crates.
+fn with_crates(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    fingerprint: &Fingerprint,
+    work: impl FnOnce(&Path, &Path, &mut dyn FnMut(&str)) -> Result<()>,
+) -> Result<Finished> {
+    let cache = context.stages();
+    // A finished stage needs no crates; otherwise they have to be there before it begins.
+    let Some(finished) = cache.find(fingerprint) else {
+        let crates = crates(context)?;
+        fetch(context, prepared, &crates)?;
+        let vendored = toolchain::vendor(&cache, &context.store, &crates)?.dir.join("vendor");
+        return cache.run(fingerprint, Leftover::Discard, |dir, line| work(&vendored, dir, line));
+    };
+    cache.sink().emit(&Event::StageFinished { stage: finished.stage, cached: true, took: finished.took });
+    Ok(finished)
+}
+
+/// Cargo of the toolchain over the guest and its crates.
+fn cargo(context: &Context, script: &str, crates: &Path) -> Run {
+    Run::script(script, &[])
+        .env("CARGO_HOME", "/tmp/cargo")
+        .env("CARGO_TARGET_DIR", "/build/target")
+        .read(&context.path("tests/guest"), "/build/guest")
+        .read(crates, "/build/crates")
 }
 
 /// The base, as the layout `base.oci` in the stage's directory; its machine configuration is that of `preset`.

@@ -1,0 +1,110 @@
+//! `solana-talos update`: resolves anew what the lock names, and prints what changed.
+
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+use common::event::Event;
+use common::{Class, Error, Result, process};
+use lock::{Inputs, Lock};
+use toolchain::Lists;
+
+use crate::context::Context;
+use crate::pipeline::{kernel, locked};
+
+#[derive(Args)]
+pub struct Options {
+    /// What to resolve [default: everything]
+    #[arg(value_enum)]
+    what: Vec<What>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The packages of toolchain/packages.list and judges.list, from Debian's archive
+    Packages,
+    /// The crates of both Cargo.lock files, from the crates' registry
+    Crates,
+}
+
+/// # Errors
+/// [`Class::Infrastructure`] without network, unless `--offline` says that there is nothing to resolve.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let what = if options.what.is_empty() { &[What::Packages, What::Crates][..] } else { &options.what };
+    if context.offline && !options.what.is_empty() {
+        return Err(Error::new(Class::BadInput, "nothing can be resolved offline")
+            .hint("`update --offline` alone records what stands in the project; without --offline it needs a network")
+            .into());
+    }
+    update(context, if context.offline { &[] } else { what })
+}
+
+/// `solana-talos toolchain update`.
+///
+/// # Errors
+/// As [`run`].
+pub fn packages(context: &Context) -> anyhow::Result<()> {
+    update(context, &[What::Packages])
+}
+
+fn update(context: &Context, what: &[What]) -> anyhow::Result<()> {
+    let pin = kernel::pin(context)?;
+    let old = old(context, &pin)?;
+    let mut new = old.clone();
+    locked::record(&mut new.lock, &pin);
+    if what.contains(&What::Packages) {
+        let lists = Lists::read(&context.path("toolchain"))?;
+        let scratch = tempfile::tempdir()?;
+        let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
+        let resolved = toolchain::resolve(&lists, scratch.path(), &mut line)?;
+        (new.lock.package, new.lock.file) = (resolved.packages, resolved.files);
+        lists.check(&new.lock.package)?;
+    }
+    if what.contains(&What::Crates) {
+        for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
+            update_crates(context, manifest)?;
+        }
+    }
+    (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
+    let written = lock::write(&context.project, &new.lock)?;
+    report(context, &old, &new, written);
+    Ok(())
+}
+
+/// The lock as it is, or one without packages where there is none yet.
+fn old(context: &Context, pin: &kernel_config::pin::Pin) -> Result<Inputs> {
+    let lock =
+        if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(locked::kernel(pin)) };
+    // Its `Cargo.lock` files may have changed already: that is what is to be recorded.
+    let crates = lock::cargo_locks(&context.project)?.1;
+    Ok(Inputs { lock, crates })
+}
+
+/// cargo of the host, which the project is built with: the toolchain's own is older than the manifests ask for.
+fn update_crates(context: &Context, manifest: &str) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.arg("update").arg("--manifest-path").arg(context.path(manifest)).current_dir(&context.project);
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
+    let ended = process::stream(command, &mut line).map_err(|e| {
+        Error::new(Class::MissingTool, "cannot start cargo").why(e).hint("`./x` installs it; see docs/build.md")
+    })?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, "cannot resolve the crates")
+        .file(context.path(manifest))
+        .why(ended.tail)
+        .hint("`update crates` needs a network; `update --offline` records the Cargo.lock files as they are"))
+}
+
+fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
+    let changes = lock::changes(old, new);
+    for change in &changes {
+        context.answer(change);
+    }
+    let message = match (written, changes.len()) {
+        (false, _) => format!("{} is what it was", lock::FILE),
+        (true, 0) => format!("recorded in {}", lock::FILE),
+        (true, changes) => format!("{changes} changes, recorded in {}", lock::FILE),
+    };
+    context.sink().emit(&Event::Note { message: &message });
+}

@@ -1,0 +1,146 @@
+//! The inputs as one list: for downloads, bundles and provenance.
+
+use common::Sha256;
+
+use crate::model::{Base, List, Lock, Package};
+
+/// What an input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The kernel's source.
+    Kernel,
+    /// A kernel configuration.
+    Config,
+    /// A package of the toolchain.
+    Package(List),
+    /// A crate.
+    Crate,
+    /// The manifest of a base.
+    Base,
+    /// A configuration or layer of a base.
+    Blob,
+    /// A file out of a package: named for the record, kept with its package.
+    File,
+    /// A `Cargo.lock` of the project: named for the record, kept with the project.
+    CargoLock,
+}
+
+/// One input of a build.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// What a person calls it.
+    pub name: String,
+    /// A package URL (purl-spec), or where it is.
+    pub uri: String,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Size in bytes, where the lock has it.
+    pub size: Option<u64>,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Entry {
+    /// Whether it is a file of its own, which the store holds.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        !matches!(self.kind, Kind::File | Kind::CargoLock)
+    }
+}
+
+impl Lock {
+    /// Every input that the lock itself names, in a fixed order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let kernel = &self.kernel;
+        let entry = |name: &str, uri: String, sha256, size, kind| Entry { name: name.into(), uri, sha256, size, kind };
+        let source = entry(
+            &kernel.package,
+            deb(&kernel.package, &kernel.version, &kernel.architecture),
+            kernel.sha256,
+            None,
+            Kind::Kernel,
+        );
+        let configs = self.config.iter().map(move |c| {
+            entry(&format!("kernel configuration {}", c.name), c.url.clone(), c.sha256, Some(c.size), Kind::Config)
+        });
+        let cargo =
+            self.cargo.iter().map(move |c| entry(&c.lock, format!("file:{}", c.lock), c.sha256, None, Kind::CargoLock));
+        let files = self.file.iter().filter_map(move |f| {
+            let package = self.package.iter().find(|p| p.name == f.package)?;
+            Some(entry(&f.path, format!("{}#{}", purl(package), f.path), f.sha256, None, Kind::File))
+        });
+        let packages =
+            self.package.iter().map(move |p| entry(&p.name, purl(p), p.sha256, Some(p.size), Kind::Package(p.list)));
+        std::iter::once(source)
+            .chain(configs)
+            .chain(cargo)
+            .chain(self.base.iter().flat_map(blobs))
+            .chain(files)
+            .chain(packages)
+    }
+}
+
+/// The manifest of a base, then its configuration and layers.
+fn blobs(base: &Base) -> impl Iterator<Item = Entry> {
+    let manifest = Entry {
+        name: base.reference.clone(),
+        uri: format!("oci:{}@sha256:{}", base.reference, base.sha256),
+        sha256: base.sha256,
+        size: Some(base.size),
+        kind: Kind::Base,
+    };
+    let blobs = base.blob.iter().enumerate().map(|(number, blob)| Entry {
+        name: format!("{} blob {number}", base.reference),
+        uri: format!("oci:{}@sha256:{}#{}", base.reference, base.sha256, blob.sha256),
+        sha256: blob.sha256,
+        size: Some(blob.size),
+        kind: Kind::Blob,
+    });
+    std::iter::once(manifest).chain(blobs)
+}
+
+fn purl(package: &Package) -> String {
+    deb(&package.name, &package.version, &package.architecture)
+}
+
+/// Package URL of a Debian package (purl-spec, types-doc/deb).
+fn deb(name: &str, version: &str, architecture: &str) -> String {
+    format!("pkg:deb/debian/{}@{}?arch={architecture}", percent(name), percent(version))
+}
+
+/// Percent-encodes what a package URL keeps for itself; a colon stays (purl-spec, "Rules for each purl component").
+pub(crate) fn percent(text: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~:".contains(&c);
+    text.bytes().map(|c| if plain(c) { char::from(c).to_string() } else { format!("%{c:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::sample;
+
+    #[test]
+    fn names_everything_by_uri_and_digest() {
+        let entries: Vec<_> = sample().entries().collect();
+        let uris: Vec<_> = entries.iter().map(|e| e.uri.as_str()).collect();
+        let clang = "pkg:deb/debian/clang@1:2.0~rc1%2Bb1-3?arch=amd64";
+        let manifest = format!("oci:r.example/a:1@sha256:{}", Sha256::of("m"));
+        assert_eq!(
+            uris,
+            [
+                "pkg:deb/debian/linux-source@6-1?arch=all",
+                "https://x/c",
+                "file:Cargo.lock",
+                &manifest,
+                &format!("{manifest}#{}", Sha256::of("b")),
+                &format!("{clang}#usr/bin/x"),
+                clang,
+                "pkg:deb/debian/cosign@1:2.0~rc1%2Bb1-3?arch=amd64",
+            ]
+        );
+        assert_eq!(entries[6].sha256, Sha256::of("clang"));
+        let stored: Vec<_> = entries.iter().filter(|e| e.is_stored()).map(|e| e.kind).collect();
+        assert_eq!(stored.len(), 6);
+        assert!(!stored.contains(&Kind::File) && !stored.contains(&Kind::CargoLock));
+    }
+}

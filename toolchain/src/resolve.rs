@@ -1,0 +1,239 @@
+//! What the archive has today for the two lists: the one step that asks a Debian archive what to take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use common::{Class, Error, Result, Sha256};
+use lock::{File, List, Package};
+
+use crate::SUITE;
+use crate::bootstrap::{COMMON, host, quoted};
+use crate::packages::parse_list;
+
+/// Files of packages that outputs hold byte for byte: systemd's stub and boot loader, by package and path.
+const FILES: [(&str, &str); 2] = [
+    ("systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub"),
+    ("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
+];
+
+/// Adds Debian's backports from the archive that is in use, whatever its address, and installs packages from them.
+const BACKPORTS: &str = r#"--customize-hook=
+sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"
+chroot "$1" apt-get update -q
+chroot "$1" apt-get install -q -y --no-install-recommends"#;
+
+/// Writes down what is installed (`installed`), what the archive says of each (`shown`), which of it no package of packages.list needs
+/// (`unneeded`: what apt would remove if nothing else had been asked for), and the digests of [`FILES`].
+const RECORD: &str = r#"--customize-hook=
+mkdir "$1/resolved"
+chroot "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' >"$1/resolved/installed"
+cut -d' ' -f1,2 "$1/resolved/installed" | tr ' ' = | chroot "$1" xargs apt-cache show >"$1/resolved/shown"
+cut -d' ' -f1 "$1/resolved/installed" | chroot "$1" xargs apt-mark auto >/dev/null
+chroot "$1" apt-mark manual WANTED >/dev/null
+chroot "$1" apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
+    sed -n 's/^Remv \([^ ]*\).*/\1/p' >"$1/resolved/unneeded"
+chroot "$1" sh -c 'cd / && sha256sum FILES' >"$1/resolved/files""#;
+
+/// The two lists of the toolchain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists {
+    packages: BTreeSet<String>,
+    judges: BTreeSet<String>,
+}
+
+impl Lists {
+    /// Reads `packages.list` and `judges.list` in `dir`.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a malformed list.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let list = |name: &str| {
+            let path = dir.join(name);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| Error::io("cannot read the toolchain's description", &path, &e))?;
+            parse_list(&text).map_err(|e| e.file(&path).hint("correct the file"))
+        };
+        Ok(Self { packages: list("packages.list")?, judges: list("judges.list")? })
+    }
+
+    /// Fails unless `locked` holds every package of the lists.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] naming those that it lacks.
+    pub fn check(&self, locked: &[Package]) -> Result<()> {
+        let missing: Vec<_> = self.names().filter(|name| !locked.iter().any(|p| p.name == *name)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(Class::Verification, "the lock is older than the toolchain's lists")
+            .file(lock::FILE)
+            .why(format!("it does not have {}", missing.join(", ")))
+            .hint("`solana-talos update packages` resolves the lists anew; it needs a network"))
+    }
+
+    /// The names, without suites.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().chain(&self.judges).map(|name| name.split('/').next().unwrap_or(name))
+    }
+}
+
+/// What the lists came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Every package, sorted by name.
+    pub packages: Vec<Package>,
+    /// Files of them that outputs hold.
+    pub files: Vec<File>,
+}
+
+/// Installs the lists from Debian's archive into a root filesystem that is thrown away, and reads off what that took. Works in `scratch`.
+///
+/// # Errors
+/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when the archive cannot be reached.
+pub fn resolve(lists: &Lists, scratch: &Path, line: &mut dyn FnMut(&str)) -> Result<Resolved> {
+    host("mmdebstrap", &arguments(lists, scratch), line).map_err(|e| {
+        Error::new(e.class(), "cannot resolve the toolchain's packages").why(&e).hint(
+            "`update packages` needs a network and a Debian archive; a build does not: it takes what the lock names",
+        )
+    })?;
+    let read = |name: &str| {
+        let path = scratch.join("resolved").join(name);
+        std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read what mmdebstrap resolved", &path, &e))
+    };
+    parse(&read("installed")?, &read("shown")?, &read("unneeded")?, &read("files")?)
+}
+
+fn arguments(lists: &Lists, scratch: &Path) -> Vec<String> {
+    let (other, include): (Vec<_>, Vec<_>) =
+        lists.packages.iter().chain(&lists.judges).map(String::as_str).partition(|name| name.contains('/'));
+    let wanted: Vec<_> = lists.packages.iter().map(|name| name.split('/').next().unwrap_or(name)).collect();
+    let files = FILES.map(|(_, path)| path).join(" ");
+    let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
+    arguments.push(r#"--aptopt=Acquire::Retries "3""#.into());
+    if !other.is_empty() {
+        arguments.push(format!("{BACKPORTS} {}", other.join(" ")));
+    }
+    arguments.push(RECORD.replace("WANTED", &wanted.join(" ")).replace("FILES", &files));
+    arguments.push(format!("--customize-hook=copy-out /resolved {}", quoted(scratch)));
+    arguments.extend([format!("--include={}", include.join(",")), SUITE.into(), "/dev/null".into()]);
+    arguments
+}
+
+fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Resolved> {
+    let bad = |why: String| Error::new(Class::Verification, "cannot read what the archive says of a package").why(why);
+    let unneeded: BTreeSet<_> = unneeded.lines().collect();
+    let paragraphs: Vec<_> = shown.split("\n\n").map(fields).collect();
+    let mut packages = BTreeMap::new();
+    for line in installed.lines() {
+        let [name, version, architecture] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return Err(bad(format!("dpkg-query says {line:?}")));
+        };
+        let says = |p: &&BTreeMap<&str, &str>, field, value| p.get(field).is_some_and(|found| *found == value);
+        let paragraph = paragraphs.iter().find(|p| {
+            says(p, "Package", name)
+                && says(p, "Version", version)
+                && says(p, "Architecture", architecture)
+                && p.contains_key("SHA256")
+        });
+        let field = |field: &str| {
+            let value = paragraph.and_then(|p| p.get(field));
+            value.copied().ok_or_else(|| bad(format!("{name} {version} has no {field} in the archive's index")))
+        };
+        let package = Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            architecture: architecture.to_owned(),
+            list: if unneeded.contains(name) { List::Judges } else { List::Packages },
+            path: field("Filename")?.to_owned(),
+            sha256: field("SHA256")?.parse()?,
+            size: field("Size")?.parse().map_err(|e| bad(format!("{name}: its size is no number: {e}")))?,
+        };
+        packages.insert(name.to_owned(), package);
+    }
+    let digest = |path: &str| -> Result<Sha256> {
+        let line = files.lines().find_map(|line| line.strip_suffix(path)?.split_whitespace().next());
+        line.ok_or_else(|| bad(format!("there is no {path}")))?.parse()
+    };
+    let file = |(package, path): (&str, &str)| -> Result<File> {
+        Ok(File { package: package.to_owned(), path: path.to_owned(), sha256: digest(path)? })
+    };
+    let files = FILES.into_iter().map(file).collect::<Result<_>>()?;
+    Ok(Resolved { packages: packages.into_values().collect(), files })
+}
+
+/// The fields of a paragraph that stand on one line (deb-control(5)).
+fn fields(paragraph: &str) -> BTreeMap<&str, &str> {
+    paragraph.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once(": ")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INSTALLED: &str = "bash 5.2-2+b10 amd64\ncosign 2.5.0 amd64\n";
+    const SHOWN: &str = "\
+Package: bash
+Version: 5.3
+Architecture: amd64
+Filename: pool/main/b/bash_5.3.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+
+Package: bash
+Version: 5.2-2+b10
+Architecture: amd64
+Description: shell
+ Size: 9
+Filename: pool/main/b/bash_5.2.deb
+Size: 12
+SHA256: 1111111111111111111111111111111111111111111111111111111111111111
+
+Package: cosign
+Version: 2.5.0
+Architecture: amd64
+Filename: pool/main/c/cosign.deb
+Size: 3
+SHA256: 2222222222222222222222222222222222222222222222222222222222222222
+";
+
+    fn files() -> String {
+        FILES.iter().map(|(_, path)| format!("{}  {path}\n", Sha256::of(path))).collect()
+    }
+
+    #[test]
+    fn reads_what_was_installed_from_what_the_archive_shows() {
+        let resolved = parse(INSTALLED, SHOWN, "cosign\n", &files()).unwrap();
+        let [bash, cosign] = &resolved.packages[..] else { panic!("{resolved:?}") };
+        assert_eq!((bash.path.as_str(), bash.size, bash.list), ("pool/main/b/bash_5.2.deb", 12, List::Packages));
+        assert_eq!((cosign.name.as_str(), cosign.list), ("cosign", List::Judges));
+        assert_eq!(resolved.files[0].sha256, Sha256::of(FILES[0].1));
+    }
+
+    #[test]
+    fn what_the_archive_does_not_show_is_an_error() {
+        let error = parse(INSTALLED, &SHOWN.replace("Version: 2.5.0", "Version: 2.6.0"), "", &files()).unwrap_err();
+        assert!(error.to_string().contains("cosign 2.5.0 has no"), "{error}");
+        assert!(parse(INSTALLED, SHOWN, "", "").unwrap_err().to_string().contains("linuxx64.efi.stub"));
+    }
+
+    #[test]
+    fn our_lists_are_locked() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let lists = Lists::read(dir).unwrap();
+        let mut lock = lock::read(dir.parent().unwrap()).unwrap();
+        lists.check(&lock.package).unwrap();
+        lock.package.retain(|p| p.name != "clang");
+        assert!(lists.check(&lock.package).unwrap_err().to_string().contains("does not have clang"));
+    }
+
+    #[test]
+    fn asks_for_every_package_and_names_no_archive() {
+        let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
+        let lists = Lists { packages: set(&["clang", "lld"]), judges: set(&["cosign", "khc/trixie-backports"]) };
+        let args = arguments(&lists, Path::new("/s"));
+        assert!(args.contains(&"--include=clang,lld,cosign".to_owned()), "{args:?}");
+        assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");
+        assert!(args.iter().any(|a| a.contains("apt-mark manual clang lld >")), "{args:?}");
+        assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
+    }
+}
