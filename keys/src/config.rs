@@ -30,6 +30,8 @@ pub struct Place {
     pub public: PathBuf,
     /// The private key.
     pub private: Holder,
+    /// Whether `keys.toml` names it, so that it has to be there.
+    pub named: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -67,16 +69,21 @@ pub fn places(dir: &Path) -> Result<BTreeMap<Role, Place>> {
             Some(file) => Holder::File(dir.join(file)),
         };
         let public = dir.join(table.public.unwrap_or_else(|| role.public_file()));
-        if !public.is_file() {
-            return Err(bad(&format!("[{role}] has no public half at {}", public.display())));
-        }
-        places.insert(role, Place { public, private });
+        places.insert(role, Place { public, private, named: true });
     }
     Ok(places)
+}
+
+/// The place of one role; see [`places`].
+///
+/// # Errors
+/// As [`places`].
+pub fn place(dir: &Path, role: Role) -> Result<Place> {
+    Ok(places(dir)?.remove(&role).unwrap_or_else(|| usual(dir, role)))
 }
 
 fn usual(dir: &Path, role: Role) -> Place {
     let private = dir.join(role.key_file());
     let private = if private.exists() { Holder::File(private) } else { Holder::Elsewhere };
-    Place { public: dir.join(role.public_file()), private }
+    Place { public: dir.join(role.public_file()), private, named: false }
 }

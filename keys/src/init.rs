@@ -66,7 +66,7 @@ pub fn complete_development(dir: &Path, options: &Options) -> Result<()> {
     Role::ALL.iter().filter(|role| !dir.join(role.key_file()).exists()).try_for_each(|role| make(dir, *role, options))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let fine = |c: char| c.is_ascii_alphanumeric() || " .-_@".contains(c);
     if (1..=40).contains(&name.len()) && name.chars().all(fine) && name.trim() == name {
         return Ok(());
@@ -112,7 +112,7 @@ fn make(dir: &Path, role: Role, options: &Options) -> Result<()> {
     write_private(&dir.join(role.key_file()), &pem::encode("PRIVATE KEY", &der)?)
 }
 
-const fn subject(role: Role) -> &'static str {
+pub(crate) const fn subject(role: Role) -> &'static str {
     match role {
         Role::Module => "module signing key",
         Role::PlatformKey => "Secure Boot PK",

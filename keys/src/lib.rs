@@ -3,6 +3,7 @@
 //! A key set is a directory with one key a [`Role`]. Whatever holds a private key is behind [`Signer`]; callers give it a digest.
 
 pub mod certificate;
+mod certify;
 pub mod cms;
 pub mod config;
 pub mod detached;
@@ -18,6 +19,7 @@ mod file;
 mod pem;
 
 pub use certificate::Certificate;
+pub use certify::certify;
 pub use detached::attach;
 pub use init::{Options, init};
 pub use public::PublicKey;

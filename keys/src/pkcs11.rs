@@ -113,15 +113,18 @@ fn module(path: &Path) -> Result<Pkcs11> {
     if let Some(known) = modules.get(path) {
         return Ok(known.clone());
     }
-    let failed = |class, e: &TokenError| {
-        Error::new(class, "cannot load the PKCS#11 module")
+    let context = Pkcs11::new(path).map_err(|e| {
+        Error::new(Class::MissingTool, "cannot load the PKCS#11 module")
             .file(path)
-            .why(short(e))
+            .why(short(&e))
             .hint("install the token's PKCS#11 module, and give its path as module-path in keys.toml")
-    };
-    let context = Pkcs11::new(path).map_err(|e| failed(Class::MissingTool, &e))?;
-    let started = context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
-    started.map_err(|e| failed(Class::Infrastructure, &e))?;
+    })?;
+    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).map_err(|e| {
+        Error::new(Class::Infrastructure, "the PKCS#11 module does not start")
+            .file(path)
+            .why(short(&e))
+            .hint("see its configuration, and that its token or service is there (SoftHSM: SOFTHSM2_CONF)")
+    })?;
     modules.insert(path.to_owned(), context.clone());
     Ok(context)
 }
@@ -274,7 +277,9 @@ fn unreachable_token(uri: &Uri, err: &TokenError) -> Error {
 /// The name of the return value; the library's own words are paragraphs of the specification.
 fn short(err: &TokenError) -> String {
     match err {
-        TokenError::Pkcs11(value, function) => format!("C_{function} gave {value:?}"),
+        TokenError::Pkcs11(value, function) => {
+            format!("C_{} gave {value:?}", function.to_string().trim_start_matches("Function::"))
+        }
         other => other.to_string(),
     }
 }

@@ -201,10 +201,11 @@ impl Entry {
 fn open_entry(role: Role, place: Place) -> Result<Option<Entry>> {
     let public = &place.public;
     if !public.exists() {
-        if place.private != Holder::Elsewhere {
+        if place.named || place.private != Holder::Elsewhere {
             return Err(Error::new(Class::BadInput, format!("the key {role} has no public half"))
                 .file(public)
-                .why("the private key is there without it"));
+                .why("the set holds or names this key without it")
+                .hint(half_hint(role)));
         }
         return Ok(None);
     }
@@ -221,6 +222,14 @@ fn open_entry(role: Role, place: Place) -> Result<Option<Entry>> {
             .why(format!("it is {}; {role} signs with {}", key.kind(), role.algorithm())));
     }
     Ok(Some(Entry { certificate, public: key, place }))
+}
+
+fn half_hint(role: Role) -> String {
+    if role.has_certificate() {
+        format!("make its certificate: `solana-talos keys certify {role} --public-key FILE`")
+    } else {
+        format!("put its public key beside it as {}", role.public_file())
+    }
 }
 
 fn same_key(path: &Path, private: &PublicKey, entry: &Entry, role: Role) -> Result<()> {

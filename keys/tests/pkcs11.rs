@@ -143,6 +143,29 @@ fn gives_the_signatures_of_the_key_in_the_file() {
     });
 }
 
+/// The only way to a certificate for a key that never was outside of a token.
+#[test]
+fn a_certificate_is_made_with_the_key_in_the_token() {
+    with_token(|scene| {
+        scene.set("token=talos", "").unwrap();
+        let (dir, file) = (scene.dir.join("set"), files(&scene.dir));
+        let public = file.public_key(Role::Module).unwrap();
+        let options = keys::Options { name: "test".to_owned(), from: 1_760_000_000, days: 30 };
+        let certify = |role, public| keys::certify(&dir, role, public, Some(PIN), &options);
+        refused(certify(Role::Module, public), Class::BadInput, &["has a certificate", "ever overwritten"]);
+        refused(certify(Role::Image, public), Class::BadInput, &["image has no certificate"]);
+        refused(certify(Role::SignatureDatabase, public), Class::BadInput, &["db is not here", "keys.toml"]);
+        fs::remove_file(dir.join("module.crt.pem")).unwrap();
+        refused(KeySet::open(&dir), Class::BadInput, &["no public half", "keys certify module"]);
+        refused(certify(Role::Module, file.public_key(Role::Image).unwrap()), Class::BadInput, &["wrong kind"]);
+        let made = certify(Role::Module, public).unwrap();
+        let certificate = keys::Certificate::read(&made).unwrap();
+        assert_eq!((certificate.subject().as_str(), certificate.public_key()), ("CN=test module signing key", public));
+        let signer = KeySet::open(&dir).unwrap().with_pin(Some(PIN.to_owned())).signer(Role::Module).unwrap();
+        assert_eq!(signer.certificate(), Some(certificate.der()));
+    });
+}
+
 #[test]
 fn takes_the_pin_of_the_environment_where_there_is_no_file() {
     with_token(|scene| {
@@ -217,7 +240,7 @@ fn a_token_that_goes_away_gives_an_error_and_no_signature() {
         let digest = signer.algorithm().digest(b"x");
         signer.sign(&digest, "the first module").unwrap();
         fs::remove_dir_all(scene.dir.join("tokens")).unwrap();
-        let words = ["the token did not sign the second module", "token=talos", "C_", "build again"];
+        let words = ["the token did not sign the second module", "token=talos", "C_Sign", "build again"];
         refused(signer.sign(&digest, "the second module"), Class::Infrastructure, &words);
     });
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use common::time::rfc3339;
 use common::{Class, Error};
-use keys::{KeySet, Role};
+use keys::{KeySet, PublicKey, Role};
 
 use crate::context::Context;
-use crate::pipeline::signing::now;
+use crate::pipeline::signing::{now, pin};
 
 #[derive(Args)]
 pub struct Options {
@@ -30,6 +30,21 @@ enum Action {
         #[arg(long, default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
+    /// Make the certificate of a key that was made elsewhere, such as in a PKCS#11 token
+    Certify {
+        /// The key's role: module, pk, kek or db
+        #[arg(value_name = "ROLE")]
+        role: String,
+        /// Its public key: PEM
+        #[arg(long, value_name = "FILE")]
+        public_key: PathBuf,
+        /// Beginning of the certificate's name
+        #[arg(long, default_value = "solana-talos")]
+        name: String,
+        /// Days that the certificate is valid
+        #[arg(long, default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+    },
     /// Print fingerprints, algorithm and expiry of every key
     Show,
 }
@@ -43,6 +58,13 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     match &options.action {
         Action::Init { name, days } => init(context, &dir, name, *days)?,
+        Action::Certify { role, public_key, name, days } => {
+            let role = Role::named(role).ok_or_else(|| unknown(role))?;
+            let key = PublicKey::read(public_key)?;
+            let options = keys::Options { name: name.clone(), from: now(), days: *days };
+            let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
+            context.answer(&format!("made {}", file.display()));
+        }
         Action::Show => show(context, &KeySet::open(&dir)?),
     }
     Ok(())
@@ -66,6 +88,11 @@ fn init(context: &Context, dir: &Path, name: &str, days: u32) -> common::Result<
     }
     context.answer(&format!("made {}; keep a copy of it where no build runs, and read docs/keys.md", dir.display()));
     Ok(())
+}
+
+fn unknown(role: &str) -> Error {
+    let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
+    Error::new(Class::BadInput, format!("there is no role {role:?}")).hint(format!("roles are {}", names.join(", ")))
 }
 
 /// Never fails on an expired key: whoever looks wants to see it.

@@ -45,7 +45,7 @@ impl Signing {
     /// [`common::Class::BadInput`] when a key is malformed, expired or not its certificate's.
     pub fn given(options: &KeyOptions) -> Result<Option<Self>> {
         let Some(dir) = &options.keys else { return Ok(None) };
-        let set = KeySet::open(dir)?.with_pin(std::env::var(PIN).ok());
+        let set = KeySet::open(dir)?.with_pin(pin());
         set.check(now())?;
         set.certificate(Role::Module)?;
         let set = match &options.sign_later {
@@ -78,6 +78,11 @@ impl Signing {
         let mark = self.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));
         mark.into_iter().collect()
     }
+}
+
+/// The PIN that the environment holds.
+pub fn pin() -> Option<String> {
+    std::env::var(PIN).ok()
 }
 
 /// The clock, in seconds since 1970: certificates are judged by it. Nothing that is built holds it.
