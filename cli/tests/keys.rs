@@ -101,6 +101,12 @@ fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
     let twice = fs::read_to_string(scene.path("other/module.crt.pem")).unwrap().repeat(2);
     fs::write(scene.path("set/module.crt.pem"), twice).unwrap();
     scene.fails(BAD_INPUT, &build, &["2 PEM blocks"]);
+    scene.run(&["keys", "init", "--dir", "public"]).succeeded();
+    fs::remove_file(scene.path("public/image.key.pem")).unwrap();
+    let words = ["the private key image is not here", "--sign-later"];
+    scene.fails(BAD_INPUT, &["build", "--keys", "public"], &words);
+    fs::remove_file(scene.path("public/image.pub.pem")).unwrap();
+    scene.fails(BAD_INPUT, &["build", "--keys", "public"], &["no key image", "image.pub.pem"]);
     // The whole set is good: what stops this build is the machine.
     scene.fails(MISSING_TOOL, &["build", "--keys", "other"], &["cannot start bwrap"]);
 }

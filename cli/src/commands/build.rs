@@ -78,7 +78,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     pipeline::kernel::profile(context, &options.profile)?;
     packages::manifest(context)?;
     let base = base::find(context, &options.base)?;
-    let given = Signing::given(&options.keys)?;
+    let given = Signing::given(&options.keys, &[Role::Module, Role::Image])?;
     let prepared = prepare(context, options.source, options.kernel_sha256)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     let built = prepared.build(&options.profile, &signing)?;

@@ -6,6 +6,7 @@ use common::sandbox::Run;
 use common::{Class, Error, atomic};
 use kernel_config::hardening::{self, IgnoreList};
 use kernel_config::snapshot;
+use keys::Role;
 
 use crate::context::Context;
 use crate::pipeline;
@@ -42,7 +43,7 @@ enum Action {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let profile = options.profile.as_str();
     pipeline::kernel::profile(context, profile)?; // A wrong name must not wait for the toolchain.
-    let given = Signing::given(&options.keys)?;
+    let given = Signing::given(&options.keys, &[Role::Module])?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
     match options.action {
         Action::Check => check(context, &prepared, profile)?,

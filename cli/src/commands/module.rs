@@ -1,6 +1,11 @@
 //! `solana-talos module`: the daily loop: compile and sign our module against the built kernel, and print the new extension image.
 
+<<<<<<< Updated upstream
 use clap::{Args, Subcommand};
+=======
+use clap::Args;
+use keys::Role;
+>>>>>>> Stashed changes
 
 use crate::commands::module_build;
 use crate::context::Context;
@@ -36,7 +41,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         return module_build::run(context, options);
     }
     crate::pipeline::kernel::profile(context, &options.profile)?;
-    let given = Signing::given(&options.keys)?;
+    let given = Signing::given(&options.keys, &[Role::Module])?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     let built = prepared.build(&options.profile, &signing)?;

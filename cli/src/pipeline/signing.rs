@@ -39,19 +39,19 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// The set that the user named, if any. Whatever is wrong with it shows here, before a build starts.
+    /// The set that the user named, if any, for signatures of `roles`. Whatever is wrong with it shows here, before a build starts.
     ///
     /// # Errors
-    /// [`common::Class::BadInput`] when a key is malformed, expired or not its certificate's.
-    pub fn given(options: &KeyOptions) -> Result<Option<Self>> {
+    /// [`common::Class::BadInput`] when a key is missing, malformed, expired or not its certificate's; what a token reports.
+    pub fn given(options: &KeyOptions, roles: &[Role]) -> Result<Option<Self>> {
         let Some(dir) = &options.keys else { return Ok(None) };
         let set = KeySet::open(dir)?.with_pin(pin());
         set.check(now())?;
-        set.certificate(Role::Module)?;
         let set = match &options.sign_later {
             Some(dir) => set.sign_later(dir)?,
             None => set,
         };
+        roles.iter().try_for_each(|role| set.signer(*role).map(|_| ()))?;
         Ok(Some(Self { set, development: false }))
     }
 
