@@ -1,11 +1,7 @@
 //! `solana-talos module`: the daily loop: compile and sign our module against the built kernel, and print the new extension image.
 
-<<<<<<< Updated upstream
 use clap::{Args, Subcommand};
-=======
-use clap::Args;
 use keys::Role;
->>>>>>> Stashed changes
 
 use crate::commands::module_build;
 use crate::context::Context;

@@ -14,7 +14,7 @@ use keys::{Certificate, Role, Signer};
 
 use crate::context::Context;
 use crate::pipeline::signing::{KeyOptions, Signing};
-use crate::pipeline::{devel_tree, kernel, names, packages};
+use crate::pipeline::{devel_tree, kernel, locked, names, packages};
 
 #[derive(Args)]
 pub struct Options {
@@ -48,8 +48,9 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let release = options.kernel.as_deref().unwrap_or(&pin.kernel.release);
     let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
     devel_tree::check(&options.kernel_devel)?;
-    let given = Signing::given(&options.keys)?;
-    let toolchain = toolchain::bootstrap(&context.path("toolchain"), &context.stages())?;
+    let given = Signing::given(&options.keys, &[Role::Module])?;
+    let lock = locked::open(context, &pin)?.lock;
+    let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
     let tree = devel_tree::open(context, &toolchain, &options.kernel_devel, release)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     warn_of_key(context, &tree, &signing)?;
