@@ -20,6 +20,17 @@ pub enum Event<'a> {
         /// The line, without its end.
         line: &'a str,
     },
+    /// How far a transfer of the stage is; told about twice a second, and at its end.
+    Transfer {
+        /// Name of the stage.
+        stage: &'a str,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+        /// Bytes a second since it began.
+        rate: u64,
+    },
     /// A stage is done.
     StageFinished {
         /// Name of the stage.

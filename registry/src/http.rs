@@ -1,0 +1,226 @@
+//! One HTTP request and its answer, over `ureq`. Neither retries nor redirects: those are decided above.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Class, Error, Result};
+use ureq::http::{self, HeaderMap, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::{Agent, SendBody};
+
+use crate::network::Proxies;
+use crate::url::Url;
+
+/// What to wait for at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the next byte, in either direction.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(30), idle: Duration::from_secs(120) }
+    }
+}
+
+/// What a request sends. It can be sent again.
+#[derive(Clone, Copy)]
+pub(crate) enum Body<'a> {
+    /// Nothing.
+    None,
+    /// A document.
+    Bytes(&'a [u8]),
+    /// `length` bytes of a file from `start`.
+    Part { file: &'a File, start: u64, length: u64 },
+}
+
+/// A request, apart from its login.
+#[derive(Clone)]
+pub(crate) struct Request<'a> {
+    pub method: &'static str,
+    pub url: Url,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Body<'a>,
+}
+
+impl Request<'_> {
+    pub(crate) fn new(method: &'static str, url: Url) -> Self {
+        Self { method, url, headers: Vec::new(), body: Body::None }
+    }
+}
+
+/// An answer, whatever its status.
+pub(crate) struct Response {
+    pub url: Url,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: ureq::Body,
+}
+
+impl Response {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn reader(&mut self) -> impl Read + '_ {
+        self.body.as_reader()
+    }
+
+    /// The whole body, or an error where it is longer than `limit`.
+    pub(crate) fn bytes(&mut self, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.body.as_reader().take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+}
+
+/// No answer came.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The other side does not speak what was spoken to it.
+    NotHttp(String),
+    /// Worth another attempt.
+    Passing(String),
+    /// Not worth one.
+    Lasting(String),
+}
+
+/// Connections, kept open between requests.
+pub(crate) struct Http {
+    agent: Agent,
+    proxies: Proxies,
+}
+
+impl Http {
+    /// `roots` is PEM text of certificate authorities.
+    pub(crate) fn new(timeouts: Timeouts, proxies: Proxies, roots: &[u8]) -> Result<Self> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(provider)
+            .root_certs(RootCerts::from(certificates(roots)?))
+            .build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .user_agent(concat!("solana-talos/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .timeout_connect(Some(timeouts.connect))
+            .timeout_per_read(Some(timeouts.idle))
+            .timeout_per_write(Some(timeouts.idle))
+            .build();
+        Ok(Self { agent: Agent::new_with_config(config), proxies })
+    }
+
+    /// Sends `request` with `login` as its `Authorization`.
+    pub(crate) fn send(&self, request: &Request<'_>, login: Option<&str>) -> Result<Response, Failure> {
+        let mut builder = http::Request::builder().method(request.method).uri(request.url.full());
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(login) = login {
+            builder = builder.header("authorization", login);
+        }
+        let length = match request.body {
+            Body::None => 0,
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::Part { length, .. } => length,
+        };
+        if !["GET", "HEAD"].contains(&request.method) {
+            builder = builder.header("content-length", length);
+        }
+        let (parts, body) = match request.body {
+            Body::None | Body::Bytes(&[]) | Body::Part { length: 0, .. } => self.run(builder.body(()), &request.url)?,
+            Body::Bytes(bytes) => self.run(builder.body(bytes), &request.url)?,
+            Body::Part { file, start, length } => {
+                let mut part = Part { file, at: start, left: length };
+                self.run(builder.body(SendBody::from_reader(&mut part)), &request.url)?
+            }
+        }
+        .into_parts();
+        Ok(Response { url: request.url.clone(), status: parts.status, headers: parts.headers, body })
+    }
+
+    fn run(
+        &self,
+        call: http::Result<http::Request<impl ureq::AsSendBody>>,
+        url: &Url,
+    ) -> Result<http::Response<ureq::Body>, Failure> {
+        let call = call.map_err(|e| Failure::Lasting(e.to_string()))?;
+        let proxy = self.proxies.choose(url.secure, &url.authority);
+        let proxy = proxy.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose();
+        let proxy =
+            proxy.map_err(|_| Failure::Lasting("the environment names a proxy that is no address".to_owned()))?;
+        let call = self.agent.configure_request(call).proxy(proxy).build();
+        self.agent.run(call).map_err(|e| classify(&e))
+    }
+}
+
+/// A part of a file as a stream. It reads at a position, so that several may read one file.
+struct Part<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.file.read_at(&mut buffer[..most], self.at)?;
+        if read == 0 && most > 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+        }
+        self.at += read as u64;
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
+
+fn classify(error: &ureq::Error) -> Failure {
+    use ureq::Error as E;
+    let text = match error {
+        E::Timeout(_) => "nothing came or went for too long".to_owned(),
+        E::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed in the middle".to_owned(),
+        other => other.to_string(),
+    };
+    match error {
+        E::Io(e) if e.kind() == io::ErrorKind::InvalidData && text.contains("certificate") => Failure::Lasting(text),
+        E::Io(_)
+        | E::Timeout(_)
+        | E::HostNotFound
+        | E::ConnectionFailed
+        | E::ConnectProxyFailed(_)
+        | E::BodyStalled => Failure::Passing(text),
+        E::Protocol(_) | E::LargeResponseHeader(..) => Failure::NotHttp(text),
+        _ => Failure::Lasting(text),
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
+    let bad = |why: String| {
+        Error::new(Class::BadInput, "cannot read the trusted certificate authorities")
+            .why(why)
+            .hint("give a file of PEM certificates")
+    };
+    let mut all = Vec::new();
+    for item in ureq::tls::parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| bad(e.to_string()))? {
+            all.push(certificate);
+        }
+    }
+    if all.is_empty() && !pem.is_empty() {
+        return Err(bad("it holds no certificate".to_owned()));
+    }
+    Ok(all)
+}

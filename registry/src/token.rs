@@ -1,0 +1,115 @@
+//! Headers that let a request in: Basic, or a token from the registry's token service
+//! (distribution's token authentication; with an identity token, its OAuth2 form).
+
+use base64::Engine as _;
+use serde::Deserialize;
+
+use crate::docker_config::Login;
+use crate::secret::Secret;
+use crate::url::Url;
+
+/// Longest answer of a token service that is read.
+pub(crate) const LIMIT: u64 = 1 << 20;
+
+/// `Authorization` for a user name and a password (RFC 7617).
+#[must_use]
+pub fn basic(user: &str, password: &Secret) -> Secret {
+    let pair = format!("{user}:{}", password.reveal());
+    Secret::new(format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
+}
+
+/// Everything that a login could be shown by.
+pub(crate) fn secrets_of(login: &Login) -> Vec<Secret> {
+    match login {
+        Login::Password { user, password } => {
+            let header = basic(user, password);
+            let encoded = header.reveal().trim_start_matches("Basic ").to_owned();
+            vec![password.clone(), Secret::new(encoded)]
+        }
+        Login::Identity(token) => vec![token.clone()],
+    }
+}
+
+/// How a token is asked for.
+pub(crate) struct Ask {
+    pub method: &'static str,
+    pub url: Url,
+    pub login: Option<Secret>,
+    pub form: Option<Secret>,
+}
+
+/// The request to `realm`: GET, with the login as Basic; POST for an identity token.
+pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: Option<&Login>) -> Ask {
+    if let Some(Login::Identity(token)) = login {
+        let empty = || Url::new(true, "form", "/");
+        let form = empty()
+            .with("grant_type", "refresh_token")
+            .with("client_id", "solana-talos")
+            .with("service", service.unwrap_or_default())
+            .with("scope", &scopes.join(" "))
+            .with("refresh_token", token.reveal());
+        let form = form.full().split_once('?').map(|(_, form)| Secret::new(form));
+        return Ask { method: "POST", url: realm, login: None, form };
+    }
+    let url = service.into_iter().fold(realm, |url, service| url.with("service", service));
+    let url = scopes.iter().fold(url, |url, scope| url.with("scope", scope));
+    let login = match login {
+        Some(Login::Password { user, password }) => Some(basic(user, password)),
+        _ => None,
+    };
+    Ask { method: "GET", url, login, form: None }
+}
+
+/// The token in a token service's answer, as a header; its words are `token` or `access_token`.
+#[must_use]
+pub fn parse(body: &[u8]) -> Option<Secret> {
+    #[derive(Deserialize)]
+    struct Answer {
+        token: Option<String>,
+        access_token: Option<String>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let token = answer.token.filter(|t| !t.is_empty()).or(answer.access_token).filter(|t| !t.is_empty())?;
+    token.bytes().all(|c| c.is_ascii_graphic()).then(|| Secret::new(format!("Bearer {token}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn realm() -> Url {
+        Url::parse("https://auth.io/token?account=x").unwrap()
+    }
+
+    #[test]
+    fn asks_by_get_with_the_login_as_basic() {
+        let login = Login::Password { user: "u".to_owned(), password: Secret::new("p w") };
+        let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];
+        let ask = ask(realm(), Some("reg istry"), &scopes, Some(&login));
+        assert_eq!(
+            ask.url.full(),
+            "https://auth.io/token?account=x&service=reg%20istry&scope=repository:a/b:pull,push&scope=repository:c:pull"
+        );
+        assert_eq!((ask.method, ask.login.unwrap().reveal()), ("GET", "Basic dTpwIHc="));
+    }
+
+    #[test]
+    fn an_identity_token_goes_by_post_and_not_into_the_address() {
+        let ask = ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k"))));
+        assert_eq!((ask.method, ask.url.full().contains("t%2Bk")), ("POST", false));
+        assert_eq!(
+            ask.form.unwrap().reveal(),
+            "grant_type=refresh_token&client_id=solana-talos&service=r&scope=s:a:pull&refresh_token=t%2Bk"
+        );
+    }
+
+    #[test]
+    fn reads_both_names_of_the_token() {
+        let of = |text: &str| parse(text.as_bytes()).map(|t| t.reveal().to_owned());
+        assert_eq!(of(r#"{"token":"a","expires_in":60}"#).unwrap(), "Bearer a");
+        assert_eq!(of(r#"{"token":"","access_token":"b"}"#).unwrap(), "Bearer b");
+        for bad in ["{}", r#"{"token":""}"#, r#"{"token":"a\r\nX: y"}"#, "[]", ""] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+}
