@@ -4,6 +4,7 @@ mod commands;
 mod context;
 mod pipeline;
 mod progress;
+mod remote;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,10 @@ enum Command {
     Keys(commands::keys::Options),
     /// The daily loop: compile, sign and package our module against the built kernel
     Module(commands::module::Options),
+    /// An image from a registry, with its signatures and bill of materials, into a layout
+    Pull(commands::pull::Options),
+    /// The built images to a registry, with their signatures and bills of materials
+    Push(commands::push::Options),
     /// Sign images again with other keys
     Sign(commands::sign::Options),
     /// The pinned toolchain: make it, show it, record its versions
@@ -79,6 +84,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     // These look at images only: neither a project nor a cache is needed.
     match &cli.command {
         Command::Inspect(options) => return commands::inspect::run(cli.global.format, options),
+        Command::Pull(options) => return commands::pull::run(cli.global.format, options),
         Command::Sign(options) => return commands::sign::run(cli.global.format, options),
         Command::Verify(options) => return commands::verify::run(cli.global.format, options),
         _ => {}
@@ -88,10 +94,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Fetch(options) => commands::fetch::run(&context, &options),
-        Command::Inspect(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
+        Command::Inspect(_) | Command::Pull(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
+        Command::Push(options) => commands::push::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),
         Command::Update(options) => commands::update::run(&context, &options),
         Command::Validate(options) => commands::validate::run(&context, &options),

@@ -3,11 +3,14 @@
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use common::event::{Event, Sink};
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often a transfer gets a line in a log.
+const TRANSFER_LINE: Duration = Duration::from_secs(10);
 
 /// How events are shown.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -23,7 +26,7 @@ pub fn sink(format: Format, verbose: bool) -> Box<dyn Sink + Send> {
     match format {
         Format::Json => Box::new(Json),
         Format::Text if !verbose && std::io::stderr().is_terminal() => Box::new(Terminal::default()),
-        Format::Text => Box::new(Plain { verbose, lines: Mutex::default() }),
+        Format::Text => Box::new(Plain { verbose, lines: Mutex::new((0, Instant::now())) }),
     }
 }
 
@@ -42,13 +45,20 @@ impl Sink for Json {
 /// Plain lines; of a stage's output only every 500th unless `verbose`, so that a log shows the kernel is getting on without 3000 lines of CC.
 struct Plain {
     verbose: bool,
-    lines: Mutex<usize>,
+    /// Lines of the stage, and when it last told how far it is.
+    lines: Mutex<(usize, Instant)>,
 }
 
 impl Sink for Plain {
     fn emit(&self, event: &Event<'_>) {
-        let Ok(mut lines) = self.lines.lock() else { return };
+        let Ok(mut guard) = self.lines.lock() else { return };
+        let (lines, told) = &mut *guard;
         match event {
+            Event::Transfer { done, total, .. } if done != total && told.elapsed() < TRANSFER_LINE => {}
+            Event::Transfer { .. } => {
+                *told = Instant::now();
+                eprintln!("  {}", text(event));
+            }
             Event::Output { line, .. } => {
                 *lines += 1;
                 if self.verbose || *lines % 500 == 0 {
@@ -56,7 +66,7 @@ impl Sink for Plain {
                 }
             }
             Event::StageStarted { stage } => {
-                *lines = 0;
+                (*lines, *told) = (0, Instant::now());
                 eprintln!("{stage} ...");
             }
             event => eprintln!("{}", text(event)),
@@ -78,6 +88,11 @@ impl Sink for Terminal {
                 if let Some((bar, lines)) = bar.as_mut() {
                     *lines += 1;
                     bar.set_message(format!("[{lines}] {}", line.trim()));
+                }
+            }
+            Event::Transfer { .. } => {
+                if let Some((bar, _)) = bar.as_ref() {
+                    bar.set_message(text(event));
                 }
             }
             event => {
@@ -106,7 +121,16 @@ fn text(event: &Event<'_>) -> String {
         Event::Warning { message } => format!("warning: {message}"),
         Event::Note { message } => (*message).to_owned(),
         Event::Failed { message, .. } => format!("error: {message}"),
+        Event::Transfer { done, total, rate, .. } => {
+            format!("{} of {} MiB, {} MiB/s", mebibytes(*done), mebibytes(*total), mebibytes(*rate))
+        }
         Event::StageStarted { stage } => format!("{stage} ..."),
         Event::Output { line, .. } => (*line).to_owned(),
     }
+}
+
+/// With one decimal.
+fn mebibytes(bytes: u64) -> String {
+    let tenths = u128::from(bytes) * 10 / (1 << 20);
+    format!("{}.{}", tenths / 10, tenths % 10)
 }

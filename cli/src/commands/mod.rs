@@ -8,6 +8,8 @@ pub mod kernel;
 pub mod keys;
 pub mod module;
 pub mod module_build;
+pub mod pull;
+pub mod push;
 pub mod sign;
 pub mod toolchain;
 pub mod update;

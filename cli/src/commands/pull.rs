@@ -1,0 +1,41 @@
+//! `solana-talos pull`: an image from a registry, with all that belongs to it, into a layout.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use common::event::Event;
+use images::Reference;
+use registry::clock::System;
+
+use crate::progress::{self, Format};
+use crate::remote::{self, Network};
+
+#[derive(Args)]
+pub struct Options {
+    /// The image, in full: ghcr.io/our-org/installer:v1, with or without @sha256:…
+    #[arg(value_name = "REF")]
+    reference: Reference,
+    /// The layout directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// Needs neither a project nor a cache.
+///
+/// # Errors
+/// When the registry has no such image or gives something else; the layout is then as it was.
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+    let sink = progress::sink(format, false);
+    let (keyring, clock) = (remote::keyring(), System::start());
+    let client = options.network.client(&keyring, &clock)?;
+    let pulled = registry::pull(&client, sink.as_ref(), &options.reference, &options.out)?;
+    let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
+    sink.emit(&Event::Note { message: &message });
+    match format {
+        Format::Text => println!("{}", pulled.digest.oci()),
+        Format::Json => sink.emit(&Event::Note { message: &pulled.digest.oci() }),
+    }
+    Ok(())
+}
