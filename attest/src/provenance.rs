@@ -14,9 +14,9 @@ pub const BUILDER: &str = "https://github.com/our-org/solana-talos/builder/local
 /// One input of a build, by digest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Material {
-    /// What it is, for people; no two have the same name.
+    /// What it is, for people.
     pub name: String,
-    /// Where it comes from: a package URL or an address. No path of a machine.
+    /// Where it comes from: a package URL or an address, which no two share. No path of a machine.
     pub uri: String,
     /// Its digest.
     pub sha256: Sha256,
@@ -97,13 +97,15 @@ impl Build<'_> {
     /// The predicate. It holds neither times nor names of machines: the same inputs give the same bytes.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when two materials have one name, or one names a path of this machine.
+    /// [`Class::BadInput`] when one address has two digests, or is a path of this machine.
     pub fn predicate(&self) -> Result<Value> {
         let mut materials: Vec<_> = self.materials.iter().collect();
         materials.sort();
-        for pair in materials.windows(2) {
-            if pair[0].name == pair[1].name {
-                return Err(unusable(&pair[0].name, "two of them have this name"));
+        materials.dedup();
+        let mut known = BTreeMap::new();
+        for material in &materials {
+            if known.insert(&material.uri, material.sha256).is_some_and(|other| other != material.sha256) {
+                return Err(unusable(&material.name, &format!("{} has two digests", material.uri)));
             }
         }
         if let Some(local) =

@@ -4,8 +4,8 @@ use common::Sha256;
 
 /// A Debian binary package.
 #[must_use]
-pub fn debian(name: &str, version: &str, suite: &str) -> String {
-    format!("pkg:deb/debian/{}@{}?distro={}", encode(name), encode(version), encode(suite))
+pub fn debian(name: &str, version: &str, architecture: &str) -> String {
+    format!("pkg:deb/debian/{}@{}?arch={}", encode(name), encode(version), encode(architecture))
 }
 
 /// A crate.
@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn follows_the_specification() {
         assert_eq!(
-            debian("libstdc++6", "1:2.41-12+b1~x", "trixie"),
-            "pkg:deb/debian/libstdc%2B%2B6@1:2.41-12%2Bb1~x?distro=trixie"
+            debian("libstdc++6", "1:2.41-12+b1~x", "amd64"),
+            "pkg:deb/debian/libstdc%2B%2B6@1:2.41-12%2Bb1~x?arch=amd64"
         );
         assert_eq!(cargo("serde_json", "1.0.151"), "pkg:cargo/serde_json@1.0.151");
         let digest = Sha256::of("");

@@ -1,7 +1,5 @@
 //! Bills of materials of the three images: what is in each, and what it was made with.
 
-use std::collections::BTreeMap;
-
 use common::{Result, Sha256};
 use serde_json::Value;
 
@@ -13,8 +11,6 @@ use crate::subject::Subject;
 
 /// Media type of an SPDX document in JSON.
 pub const MEDIA_TYPE: &str = "application/spdx+json";
-/// Debian's suite of the toolchain.
-const SUITE: &str = "trixie";
 
 /// Which of the images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +34,23 @@ pub struct Ingredients {
     pub kernel: Kernel,
     /// Our module.
     pub module: Module,
-    /// Debian packages of the toolchain, name to version; without those that only look at outputs.
-    pub toolchain: BTreeMap<String, String>,
+    /// Debian packages of the toolchain; without those that only look at outputs.
+    pub toolchain: Vec<DebianPackage>,
     /// What the installer is built on.
     pub base: Base,
+}
+
+/// A Debian binary package.
+#[derive(Clone, Debug)]
+pub struct DebianPackage {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its package URL.
+    pub purl: String,
+    /// SHA-256 of the package file.
+    pub sha256: Sha256,
 }
 
 /// The kernel.
@@ -202,7 +211,8 @@ impl Bill<'_> {
                     .comment("The testbed: a small userland of this project that stands in for Talos in tests.");
                 let base = self.add(package);
                 // The boot loader and the stub of the unified kernel image are taken from this package as they are.
-                if let Some(package) = self.debian("systemd-boot-efi") {
+                if let Some(package) = self.ingredients.toolchain.iter().find(|p| p.name == "systemd-boot-efi") {
+                    let package = self.debian(package);
                     self.document.relate(&base, "CONTAINS", &package);
                 }
                 for part in crates {
@@ -231,19 +241,15 @@ impl Bill<'_> {
     }
 
     fn toolchain(&mut self, main: &str) {
-        for name in self.ingredients.toolchain.keys() {
-            if let Some(id) = self.debian(name) {
-                self.document.relate(&id, "BUILD_TOOL_OF", main);
-            }
+        for package in &self.ingredients.toolchain {
+            let id = self.debian(package);
+            self.document.relate(&id, "BUILD_TOOL_OF", main);
         }
     }
 
-    /// The Debian package `name` of the toolchain.
-    fn debian(&mut self, name: &str) -> Option<String> {
-        let version = self.ingredients.toolchain.get(name)?;
-        let package = Package::new(&format!("deb-{name}"), name, version, "APPLICATION")
-            .supplier("Debian")
-            .purl(purl::debian(name, version, SUITE));
-        Some(self.add(package))
+    fn debian(&mut self, package: &DebianPackage) -> String {
+        let DebianPackage { name, version, purl, sha256 } = package;
+        let package = Package::new(&format!("deb-{name}"), name, version, "APPLICATION");
+        self.add(package.supplier("Debian").purl(purl.clone()).sha256(*sha256))
     }
 }

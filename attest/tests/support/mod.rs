@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use attest::crates::Crate;
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, Base, Ingredients, Kernel, Module};
+use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Module};
 use attest::{Asking, Material, Predicates, Subject, sign};
 use common::{Class, Error, Result, Sha256};
 use images::types::{self, Index, RunConfig};
@@ -150,7 +150,12 @@ pub fn ingredients() -> Ingredients {
             ("libstdc++6", "14.2.0-19"),
             ("systemd-boot-efi", "257.13-1~deb13u1"),
         ]
-        .map(|(name, version)| (name.to_owned(), version.to_owned()))
+        .map(|(name, version)| DebianPackage {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            purl: attest::purl::debian(name, version, "amd64"),
+            sha256: Sha256::of(name),
+        })
         .into(),
         base: Base::Testbed { version: "0.1.0".to_owned(), crates: vec![part("rustix", true), part("syn", false)] },
     }

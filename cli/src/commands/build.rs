@@ -91,7 +91,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("unfinished/machine-config.yaml");
     common::atomic::write(&config, machine_config::patch(&options.preset, &preset, &installer_name))?;
-    let inputs = prepared.inputs(&located.identity, &options.profile)?;
     let unsigned = [
         ("kernel", Kind::Kernel, &kernel),
         ("solana-optimizer", Kind::Extension, &extension),
@@ -102,7 +101,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         images: &unsigned,
         parameters: parameters(options),
         release: &built.kernel.release,
-        inputs: &inputs,
         base: &located,
     };
     let attested = attest::images(context, &prepared, &signing, subjects)?;
@@ -136,7 +134,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         keys: signing.name().to_owned(),
         module_certificate: Sha256::of_file(&built.certificate)?,
         image_key: signing.set.public_key(Role::Image)?.fingerprint(),
-        inputs,
+        inputs: prepared.inputs(&located.identity, &options.profile)?,
         tools: tools(&prepared),
         stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
         images: images(&files)?,

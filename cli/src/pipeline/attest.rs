@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, Base, Ingredients, Kernel, Kind, Module};
+use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Kind, Module};
 use attest::{Asking, Demand, Material, Predicates, Subject, WithoutLayers, crates, subjects, talos};
 use common::stage::{Finished, Leftover, hash_tree};
 use common::{Class, Error, Result, Sha256, atomic};
@@ -37,8 +37,6 @@ pub struct Subjects<'a> {
     pub parameters: Parameters,
     /// Release string of the kernel.
     pub release: &'a str,
-    /// Profile's inputs, by name.
-    pub inputs: &'a BTreeMap<String, String>,
     /// The base.
     pub base: &'a Located,
 }
@@ -63,7 +61,7 @@ pub fn images(
     mut built: Subjects<'_>,
 ) -> Result<Finished> {
     let ingredients = ingredients(context, prepared, built.release, built.base)?;
-    let materials = materials(context, prepared, &built)?;
+    let materials = materials(context, prepared, built.base)?;
     built.parameters.base = built.base.public.clone();
     let internal = BTreeMap::from([
         ("epoch".to_owned(), Value::from(prepared.pin.epoch)),
@@ -148,21 +146,22 @@ fn layout(stage: &Finished, name: &str) -> PathBuf {
     stage.dir.join(format!("{name}.oci"))
 }
 
-/// Everything that went in, by digest.
-fn materials(context: &Context, prepared: &Prepared<'_>, built: &Subjects<'_>) -> Result<Vec<Material>> {
-    let source = prepared.source_material();
-    let mut materials = vec![];
-    for (name, digest) in built.inputs {
-        let uri = match name.as_str() {
-            "base" => built.base.uri(),
-            name if name == source.name => source.uri.clone(),
-            name => format!("pkg:generic/solana-talos@{}#{}", env!("CARGO_PKG_VERSION"), name.replace(' ', "-")),
-        };
-        materials.push(Material { name: name.clone(), uri, sha256: digest.parse()? });
-    }
+/// Everything that went in, by digest: the lock, and what it does not name because it is of this project or the user gave it.
+fn materials(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Vec<Material>> {
+    let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
+    // The kernel's source may be the other one.
+    let locked = prepared.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
+    let mut materials: Vec<_> = locked
+        .map(|entry| {
+            let uri = if entry.kind == lock::Kind::CargoLock { own(&entry.name) } else { entry.uri };
+            Material { name: entry.name, uri, sha256: entry.sha256 }
+        })
+        .collect();
+    materials.push(prepared.source_material());
+    materials.push(Material { name: "base".to_owned(), uri: base.uri(), sha256: base.identity.parse()? });
     for tree in TREES {
-        let uri = format!("pkg:generic/solana-talos@{}#{tree}", env!("CARGO_PKG_VERSION"));
-        materials.push(Material { name: format!("project {tree}"), uri, sha256: hash_tree(&context.path(tree))? });
+        let sha256 = hash_tree(&context.path(tree))?;
+        materials.push(Material { name: format!("project {tree}"), uri: own(tree), sha256 });
     }
     Ok(materials)
 }
@@ -179,7 +178,7 @@ fn ingredients(context: &Context, prepared: &Prepared<'_>, release: &str, base: 
             patches: patches(&context.path("kernel-config/patches"))?,
         },
         module: Module { name: MODULE.to_owned(), version, sources: hash_tree(&context.path("module"))? },
-        toolchain: makers(context, prepared)?,
+        toolchain: makers(prepared),
         base: contents(context, prepared, base)?,
     })
 }
@@ -197,15 +196,18 @@ fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
     Ok(patches)
 }
 
-/// Packages of the toolchain but for the judges, with their versions.
-fn makers(context: &Context, prepared: &Prepared<'_>) -> Result<BTreeMap<String, String>> {
-    let path = context.path("toolchain/judges.list");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read the list of judges", &path, &e))?;
-    let judges = toolchain::parse_list(&text)?;
-    let judges: BTreeSet<_> = judges.iter().filter_map(|name| name.split('/').next()).collect();
-    let versions = prepared.toolchain.versions.to_string();
-    let makers = versions.lines().filter_map(|line| line.split_once(' ')).filter(|(name, _)| !judges.contains(name));
-    Ok(makers.map(|(name, version)| (name.to_owned(), version.to_owned())).collect())
+/// Packages of the toolchain that make outputs: what `toolchain/packages.list` came to.
+fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
+    let entries = prepared.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
+    let version = |name: &str| prepared.toolchain.versions.get(name).unwrap_or_default().to_owned();
+    entries
+        .map(|entry| DebianPackage {
+            version: version(&entry.name),
+            name: entry.name,
+            purl: entry.uri,
+            sha256: entry.sha256,
+        })
+        .collect()
 }
 
 fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Base> {

@@ -133,8 +133,7 @@ impl Prepared<'_> {
         let (name, uri) = match self.packing {
             Packing::Deb { .. } => {
                 let debian = &self.pin.kernel.debian;
-                let purl = attest::purl::debian(&debian.package, &debian.version, "trixie");
-                (debian.file_name(), format!("{purl}&arch={}", debian.arch))
+                (debian.file_name(), attest::purl::debian(&debian.package, &debian.version, &debian.arch))
             }
             Packing::Tar => (self.pin.kernel.upstream.url.clone(), self.pin.kernel.upstream.url.clone()),
         };
