@@ -57,6 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    common::process::fix_umask();
     let cli = Cli::parse();
     // Nothing under a final name is ever half-written, so an interrupt needs no cleaning up; it only must say so.
     let handler = ctrlc::set_handler(|| {

@@ -10,6 +10,12 @@ const TAIL_LINES: usize = 25;
 /// Lines that belong to one message of a compiler, and last lines beside such messages.
 const LINES_OF_AN_ERROR: usize = 6;
 
+/// Makes new files readable for everybody and writable for their owner, here and in every program that is started: modes of files go
+/// into squashfs layers, so they must not come from whoever builds.
+pub fn fix_umask() {
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {

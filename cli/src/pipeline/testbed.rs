@@ -42,6 +42,8 @@ mkdir -p /build/out/tree/sbin
 cp -R /build/guest/rootfs/. /build/out/tree/
 cp /build/bin/machined /build/out/tree/sbin/init
 cp /build/out/testbed.json /build/out/tree/etc/testbed.json
+# A checkout has the modes of whoever made it; git knows no more than the execute bit.
+chmod -R u=rwX,go=rX /build/out/tree
 mksquashfs /build/out/tree /build/out/rootfs.sqsh -pf /build/guest/rootfs.pseudo -all-root -noappend -no-xattrs -no-progress -quiet \
     -comp zstd -mkfs-time "$1" -all-time "$1"
 rm -rf /build/out/tree
