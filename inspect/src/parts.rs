@@ -96,13 +96,21 @@ pub struct Parts<'a> {
     pub members: Vec<Part>,
     bytes: &'a [u8],
     squashfs: Option<squashfs::Image<'a>>,
+    max: u64,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes `bytes` apart; `None` for what is of no known format, or damaged.
+    /// Takes `bytes` apart; `None` for what is of no known format, damaged, or unfolds to more than [`FILE_MAX`].
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Option<Self> {
-        let new = |format, members| Some(Self { format, members: numbered(members), bytes, squashfs: None });
+        Self::within(bytes, FILE_MAX)
+    }
+
+    /// As [`Parts::of`], with a limit of `max` bytes: whoever opens parts of parts divides it among them, so that archives in archives
+    /// do not come to more than one.
+    #[must_use]
+    pub fn within(bytes: &'a [u8], max: u64) -> Option<Self> {
+        let new = |format, members| Some(Self { format, members: numbered(members), bytes, squashfs: None, max });
         if bytes.starts_with(b"\x7fELF") {
             if let Some((module, message)) = signature::split(bytes) {
                 return new(Format::SignedModule, vec![Part::here("module", module), Part::here("signature", message)]);
@@ -118,21 +126,21 @@ impl<'a> Parts<'a> {
         if squashfs::Image::detect(bytes) {
             let image = squashfs::Image::open(bytes).ok()?;
             let members = image.entries().iter().map(inode).collect();
-            return Some(Self { format: Format::Squashfs, members, bytes, squashfs: Some(image) });
+            return Some(Self { format: Format::Squashfs, members, bytes, squashfs: Some(image), max });
         }
-        let (format, members) = sequence(bytes)?;
+        let (format, members) = sequence(bytes, max)?;
         new(format, members)
     }
 
     /// What `part` holds.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when it is damaged, or larger than [`FILE_MAX`].
+    /// [`Class::BadInput`] when it is damaged, or larger than the limit.
     pub fn content<'b>(&'b self, part: &'b Part) -> Result<Cow<'b, [u8]>> {
         match (&part.body, &self.squashfs) {
             (Body::Here(range), _) => Ok(Cow::Borrowed(self.bytes.get(range.clone()).unwrap_or_default())),
             (Body::Unfolded(bytes), _) => Ok(Cow::Borrowed(bytes)),
-            (Body::Blocks(file), Some(image)) => image.content(file, FILE_MAX).map(Cow::Owned),
+            (Body::Blocks(file), Some(image)) => image.content(file, self.max).map(Cow::Owned),
             (Body::Blocks(_), None) => Err(Error::new(Class::BadInput, "a file of another image").file(&part.name)),
         }
     }
@@ -192,7 +200,7 @@ fn inode(entry: &squashfs::Entry) -> Part {
 }
 
 /// Archives and streams, one after the other, with zeros between (kernel `init/initramfs.c`).
-fn sequence(bytes: &[u8]) -> Option<(Format, Vec<Part>)> {
+fn sequence(bytes: &[u8], max: u64) -> Option<(Format, Vec<Part>)> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(skip) = bytes.get(at..)?.iter().position(|&byte| byte != 0) {
@@ -200,7 +208,7 @@ fn sequence(bytes: &[u8]) -> Option<(Format, Vec<Part>)> {
         let rest = &bytes[start..];
         let element = match Compression::detect(rest) {
             Some(compression) => {
-                compression.unfold_first(rest, FILE_MAX).ok().map(|(_, read)| (Some(compression), read))
+                compression.unfold_first(rest, max).ok().map(|(_, read)| (Some(compression), read))
             }
             None => cpio::read(rest).ok().map(|(_, read)| (None, read)),
         };
@@ -215,7 +223,7 @@ fn sequence(bytes: &[u8]) -> Option<(Format, Vec<Part>)> {
         [] => None,
         [(range, None)] if range.start == 0 => Some((Format::Cpio, members(&bytes[range.clone()])?)),
         [(range, Some(compression))] if range.start == 0 => {
-            let unfolded = compression.unfold(bytes, FILE_MAX).ok()?;
+            let unfolded = compression.unfold(bytes, max).ok()?;
             let part = Part { name: "content".to_owned(), facts: String::new(), body: Body::Unfolded(unfolded) };
             Some((Format::Stream(*compression), vec![part]))
         }

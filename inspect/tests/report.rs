@@ -138,3 +138,18 @@ fn a_signer_is_named_as_openssl_names_it() {
     other[10] ^= 1;
     assert!(signer(&other).unwrap_err().to_string().contains("of the type"));
 }
+
+/// Bombs in bombs: each is small, and all of them together are held to what one may unfold to.
+#[test]
+fn archives_in_archives_share_one_limit() {
+    use inspect::parts::Parts;
+    let zeros = vec![0; 4 << 20];
+    let inner = zstd::encode_all(&zeros[..], 3).unwrap();
+    assert!(inner.len() < 4096);
+    assert!(Parts::within(&inner, 4 << 20).is_some());
+    assert!(Parts::within(&inner, (4 << 20) - 1).is_none());
+    let sample = data("sample-zstd.sqsh");
+    let parts = Parts::within(&sample, 8000).unwrap();
+    let blocks = parts.members.iter().find(|part| part.name == "usr/lib/blocks").unwrap();
+    assert!(parts.content(blocks).unwrap_err().to_string().contains("8000 are the limit"));
+}

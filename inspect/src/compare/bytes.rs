@@ -1,6 +1,7 @@
 //! Two files in memory, down to the innermost member that can be opened.
 
 use super::{Difference, How, pairs, reordered, text};
+use crate::FILE_MAX;
 use crate::parts::{Part, Parts};
 
 /// How deep members are opened: an installer's module lies six deep.
@@ -11,24 +12,29 @@ const DEPTH_MAX: u32 = 16;
 /// What cannot be taken apart, for it is damaged or of no known format, is compared line by line where it is text, and byte by byte.
 #[must_use]
 pub fn bytes(first: &[u8], second: &[u8]) -> Option<Difference> {
-    at_depth(first, second, DEPTH_MAX)
+    at_depth(first, second, DEPTH_MAX, FILE_MAX)
 }
 
-fn at_depth(first: &[u8], second: &[u8], depth: u32) -> Option<Difference> {
+/// `max` is what may still be unfolded of each, in bytes.
+fn at_depth(first: &[u8], second: &[u8], depth: u32, max: u64) -> Option<Difference> {
     if first == second {
         return None;
     }
-    let opened = (depth > 0).then(|| Parts::of(first).zip(Parts::of(second))).flatten();
+    let opened = (depth > 0).then(|| Parts::within(first, max).zip(Parts::within(second, max))).flatten();
     if let Some((a, b)) = opened.filter(|(a, b)| a.format == b.format) {
-        return Some(members(&a, &b, depth).unwrap_or_else(|| outside(&a, first, second)));
+        return Some(members(&a, &b, depth, max).unwrap_or_else(|| outside(&a, first, second)));
     }
     Some(text::compare(first, second).unwrap_or_else(|| plain(first, second)))
 }
 
-fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32) -> Option<Difference> {
+fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, max: u64) -> Option<Difference> {
     let content = |a: &Part, b: &Part| {
         let difference = match (first.content(a), second.content(b)) {
-            (Ok(a), Ok(b)) => at_depth(&a, &b, depth - 1),
+            (Ok(x), Ok(y)) => {
+                // A slice of the file costs nothing; what had to be unfolded does.
+                let cost = if a.range().is_some() { 0 } else { x.len().max(y.len()) as u64 };
+                at_depth(&x, &y, depth - 1, max.saturating_sub(cost))
+            }
             // What one of them cannot give is no content to compare.
             (Err(_), Err(_)) => None,
             (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: e.to_string(), second: "content".to_owned() })),

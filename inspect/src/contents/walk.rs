@@ -17,8 +17,8 @@ use crate::{FILE_MAX, bzimage};
 const HEAD: usize = 1024;
 /// How deep archives are opened: a module of an installer lies four deep.
 const DEPTH_MAX: u32 = 8;
-/// All that is unfolded out of one file of an image, in bytes.
-const UNFOLDED_MAX: u64 = 8 << 30;
+/// All that is unfolded out of one file of an image, in bytes; Talos's own initramfs comes to half a gigabyte.
+const UNFOLDED_MAX: u64 = 2 << 30;
 /// A manifest or list of layers has some kilobytes.
 const TEXT_MAX: usize = 1 << 20;
 
@@ -115,7 +115,7 @@ impl Contents {
 
     /// An initramfs or a squashfs image. The parts of an initramfs are one file system, so they do not show in paths.
     fn archive(&mut self, path: &str, inside: &str, bytes: &[u8], depth: u32, left: &mut u64) -> Result<()> {
-        let Some(parts) = Parts::of(bytes).filter(|_| depth > 0) else {
+        let Some(parts) = Parts::within(bytes, FILE_MAX.min(*left)).filter(|_| depth > 0) else {
             self.problems.push(format!("{path}: cannot be taken apart"));
             return Ok(());
         };
