@@ -54,6 +54,17 @@ fn good() -> tempfile::TempDir {
     dir
 }
 
+/// The layer, uncompressed: the digest does not depend on a compressor.
+#[test]
+fn the_same_tree_gives_the_recorded_digest() {
+    let dir = good();
+    // Nor on the modes that the host gave its files.
+    fs::set_permissions(dir.path().join(MODULE), fs::Permissions::from_mode(0o600)).unwrap();
+    let files = assemble::assemble(&dir.path().join("rootfs"), &Manifest::parse(MANIFEST).unwrap(), &target()).unwrap();
+    let layer = images::layer::write(&files, 7, std::io::sink()).unwrap();
+    assert_eq!(layer.diff_id.to_string(), "c9bd55fe1c89bcf7c9d00cdd79dc2a702f5bcc17f5b61a29ff414abcbd71fb12");
+}
+
 #[test]
 fn a_good_extension_is_taken_whole() {
     let dir = good();

@@ -214,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn the_same_files_give_the_recorded_digest() {
+        let digest = common::Sha256::of(sample()).to_string();
+        assert_eq!(digest, "f945c29b56224ea9d12b1e2ca11ec9bf34d9888cd12d74c9080b5fe106b09571");
+    }
+
+    #[test]
     fn refuses_paths_that_lead_astray() {
         for bad in ["", "/etc", "a//b", "a/", "./a", "../a", "a/../b", "TRAILER!!!", "a\0b", &"x".repeat(5000)] {
             assert!(Writer::default().file(bad, 0o644, Vec::new()).is_err(), "{bad:?}");

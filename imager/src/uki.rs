@@ -164,6 +164,13 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_same_parts_give_the_recorded_digest() {
+        let linux = bzimage("6.12.117-talos (x) #1");
+        let digest = common::Sha256::of(build(&roomy_stub(), &parts(&linux)).unwrap()).to_string();
+        assert_eq!(digest, "95d563c2a2c1cb12b5cea2c41bd048d11032930121970d79f6c642dc6a1b45d4");
+    }
+
+    #[test]
     fn refuses_bad_parts() {
         let linux = bzimage("6.12.117-talos x");
         let build_with = |parts: UkiParts<'_>| build(&roomy_stub(), &parts).unwrap_err().to_string();
