@@ -157,7 +157,7 @@ impl<'a> Parts<'a> {
             (Format::SignedModule, _) => "the trailer behind the signature".to_owned(),
             (Format::BzImage, Some(_)) => "the setup code before the payload".to_owned(),
             (Format::BzImage, None) => "what follows the payload".to_owned(),
-            (Format::Pe | Format::Elf, Some((_, name))) => format!("headers, before {name}"),
+            (Format::Pe | Format::Elf, Some((_, name))) => format!("headers or padding before {name}"),
             (Format::Pe, None) => "what follows the sections, such as a signature".to_owned(),
             (Format::Elf, None) => "the section table".to_owned(),
         }
@@ -180,7 +180,9 @@ fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
     let pe = Pe::parse(bytes).ok()?;
     let part = |section: &imager::pe::Section| {
         let start = section.raw_offset as usize;
-        (section.raw_size > 0).then(|| Part::here(&section.name, start..start + section.raw_size as usize))
+        // The file's padding is none of the section's content.
+        let length = section.raw_size.min(section.virtual_size) as usize;
+        (length > 0).then(|| Part::here(&section.name, start..start + length))
     };
     let mut parts: Vec<_> = pe.sections().iter().filter_map(part).collect();
     parts.sort_by_key(|part| part.range().map(|range| range.start));
@@ -207,9 +209,7 @@ fn sequence(bytes: &[u8], max: u64) -> Option<(Format, Vec<Part>)> {
         let start = at + skip;
         let rest = &bytes[start..];
         let element = match Compression::detect(rest) {
-            Some(compression) => {
-                compression.unfold_first(rest, max).ok().map(|(_, read)| (Some(compression), read))
-            }
+            Some(compression) => compression.unfold_first(rest, max).ok().map(|(_, read)| (Some(compression), read)),
             None => cpio::read(rest).ok().map(|(_, read)| (None, read)),
         };
         let Some((compression, read)) = element.filter(|(_, read)| *read > 0) else { break };

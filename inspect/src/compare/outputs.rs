@@ -16,6 +16,8 @@ use crate::FILE_MAX;
 /// The record of a build, whose `seconds` differ from build to build, and with them its line in the list of digests.
 const RECORD: &str = "build.json";
 const SUMS: &str = "SHA256SUMS";
+/// These say what the other outputs are: they differ wherever another one does, and come last.
+const LAST: [&str; 3] = [RECORD, SUMS, ".identity"];
 /// The record is some kilobytes.
 const RECORD_MAX: u64 = 64 << 20;
 
@@ -34,10 +36,14 @@ pub struct Row {
 
 /// Compares the output directories `first` and `second`, every file byte by byte; of `build.json` all but `seconds`.
 ///
+/// The record and the lists of digests come last.
+///
 /// # Errors
 /// [`Class::BadInput`] when one is no directory; what the file system reports.
 pub fn outputs(first: &Path, second: &Path) -> Result<Vec<Row>> {
-    names(first, second)?.into_iter().map(|name| row(&name, &first.join(&name), &second.join(&name))).collect()
+    let mut names: Vec<_> = names(first, second)?.into_iter().collect();
+    names.sort_by_key(|name| LAST.iter().position(|last| last == name));
+    names.into_iter().map(|name| row(&name, &first.join(&name), &second.join(&name))).collect()
 }
 
 fn names(first: &Path, second: &Path) -> Result<BTreeSet<String>> {

@@ -10,6 +10,8 @@ use super::{Difference, How};
 const DOCUMENT_MAX: usize = 64 << 20;
 /// Longer values are cut off in what is shown.
 const SHOWN: usize = 120;
+/// So much of two lines is shown from before they part.
+const BEFORE: usize = 40;
 
 /// Where two texts differ; `None` when one is no text.
 pub(super) fn compare(first: &[u8], second: &[u8]) -> Option<Difference> {
@@ -79,9 +81,24 @@ fn line(first: &str, second: &str) -> Option<Difference> {
         match (a.next(), b.next()) {
             (None, None) => return None,
             (a, b) if a == b => {}
+            (Some(a), Some(b)) => {
+                let (first, second) = apart(a, b);
+                return Some(Difference::new(How::Line { number, first: Some(first), second: Some(second) }));
+            }
             (a, b) => return Some(Difference::new(How::Line { number, first: a.map(cut), second: b.map(cut) })),
         }
     }
+}
+
+/// Both lines from shortly before where they part.
+fn apart(first: &str, second: &str) -> (String, String) {
+    let same = first.chars().zip(second.chars()).take_while(|(a, b)| a == b).count();
+    let skip = same.saturating_sub(BEFORE);
+    let from = |text: &str| {
+        let rest: String = text.chars().skip(skip).collect();
+        if skip > 0 { format!("…{}", cut(&rest)) } else { cut(&rest) }
+    };
+    (from(first), from(second))
 }
 
 fn cut(text: &str) -> String {
@@ -104,6 +121,13 @@ mod tests {
     fn names_line_and_key() {
         assert_eq!(say("a\nb\n", "a\nc\n"), "line 2: \"b\" and \"c\"");
         assert_eq!(say("a\n", "a"), "line 2: \"\" and nothing");
+        let long = "x".repeat(200);
+        let said = say(&format!("{long}1{long}"), &format!("{long}2"));
+        let before = "x".repeat(40);
+        assert!(
+            said.starts_with(&format!("line 1: \"…{before}1xx")) && said.ends_with(&format!("\"…{before}2\"")),
+            "{said}"
+        );
         assert_eq!(say(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#), "key a > key 1 > key b: 2 and 3");
         assert_eq!(say(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), "key b: nothing and 2");
         // The same value in another form is told by its lines.
