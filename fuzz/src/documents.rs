@@ -1,0 +1,71 @@
+//! Texts and DER.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use attest::bundle::Bundle;
+use attest::simple::Payload;
+use attest::statement::Statement;
+use extension::manifest::Manifest;
+use images::Reference;
+use keys::{Certificate, KeySet, PublicKey, Role};
+
+/// Names of images. What is taken prints as it was written.
+pub fn reference(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(name) = text.parse::<Reference>()
+    {
+        assert_eq!(name.to_string(), text);
+    }
+}
+
+/// The manifest of an extension.
+pub fn manifest(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Manifest::parse(text);
+    }
+}
+
+/// `extensions.yaml`. What is taken can be written and taken again.
+pub fn yaml_layers(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(layers) = imager::layers::Layers::from_yaml(text)
+        && let Ok(written) = layers.to_yaml()
+    {
+        let again = imager::layers::Layers::from_yaml(&written);
+        assert!(again.is_ok_and(|again| again == layers), "{written:?}");
+    }
+}
+
+/// A kernel configuration.
+pub fn dotconfig(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = kernel_config::dotconfig::DotConfig::parse(".config", text);
+    }
+}
+
+/// Bundles, payloads, statements and bills of materials.
+pub fn attestation(data: &[u8]) {
+    let _ = Bundle::parse(data);
+    let _ = Payload::parse(data);
+    let _ = Statement::parse(data);
+    if let Ok(document) = serde_json::from_slice(data) {
+        let _ = inspect::report::spdx(&document);
+    }
+}
+
+/// Public keys and certificates, PEM and DER, and a private key in a set.
+pub fn keys(data: &[u8]) {
+    let _ = PublicKey::from_pem(data);
+    let _ = PublicKey::from_der(data);
+    let _ = Certificate::from_der(data);
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let private = dir.path().join("image.key.pem");
+    let written = fs_err::write(&private, data)
+        .and_then(|()| fs_err::set_permissions(&private, std::fs::Permissions::from_mode(0o600)))
+        .and_then(|()| fs_err::write(dir.path().join("module.crt.pem"), data));
+    if written.is_ok()
+        && let Ok(set) = KeySet::open(dir.path())
+    {
+        let _ = set.signer(Role::Image);
+    }
+}

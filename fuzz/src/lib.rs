@@ -1,0 +1,37 @@
+//! One function for each parser of foreign bytes. It may refuse its input; it may not panic, run long, take much memory or write elsewhere.
+//!
+//! `libfuzzer/` feeds them with what a coverage-guided engine makes of `corpus/` (`./x fuzz`); `cargo test` replays the corpus.
+
+mod documents;
+mod images_of;
+mod programs;
+
+/// A target: its name, which is that of its corpus, and its function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 16] = [
+    ("attestation", documents::attestation),
+    ("compare", programs::compare),
+    ("cpio", images_of::cpio),
+    ("dotconfig", documents::dotconfig),
+    ("initramfs", images_of::initramfs),
+    ("kernel", programs::kernel),
+    ("keys", documents::keys),
+    ("layer", images_of::layer),
+    ("layout", images_of::layout),
+    ("manifest", documents::manifest),
+    ("module", programs::module),
+    ("pe", programs::pe),
+    ("reference", documents::reference),
+    ("squashfs", images_of::squashfs),
+    ("tar", images_of::tar),
+    ("yaml_layers", documents::yaml_layers),
+];
+
+/// Runs the target `name`; an unknown one does nothing.
+pub fn run(name: &str, data: &[u8]) {
+    if let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) {
+        target(data);
+    }
+}

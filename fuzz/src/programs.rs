@@ -1,0 +1,42 @@
+//! Kernels, modules, programs, and the engine that takes all of them apart.
+
+use imager::pe::Pe;
+use inspect::contents::signer;
+use inspect::{bzimage, compare, elf, signature};
+
+/// PE images, unified kernel images among them.
+pub fn pe(data: &[u8]) {
+    if let Ok(pe) = Pe::parse(data) {
+        for section in pe.sections() {
+            assert!(pe.content(section).len() <= data.len());
+        }
+        let _ = (pe.is_signed(), pe.is_nx());
+    }
+    let _ = imager::uki::inspect(data);
+}
+
+/// bzImages, and the configuration in a kernel.
+pub fn kernel(data: &[u8]) {
+    let _ = imager::bzimage::release(data);
+    let _ = bzimage::vmlinux(data);
+    let _ = bzimage::config(data);
+}
+
+/// Modules: sections and signature.
+pub fn module(data: &[u8]) {
+    if let Some(sections) = elf::sections(data) {
+        assert!(sections.iter().all(|section| section.range.end <= data.len()));
+    }
+    if let Some((_, message)) = signature::split(data) {
+        let _ = signer(&data[message]);
+    }
+    let _ = signer(data);
+    let _ = extension::modules::Module::parse(data, "6.12.117-talos");
+}
+
+/// Two files: the halves of the input. They differ exactly when a difference is named.
+pub fn compare(data: &[u8]) {
+    let (first, second) = data.split_at(data.len() / 2);
+    let second = second.get(..first.len()).unwrap_or(second);
+    assert_eq!(compare::bytes(first, second).is_none(), first == second);
+}
