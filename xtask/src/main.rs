@@ -1,7 +1,9 @@
-//! What `./x lint`, `./x test` and `./x bench` do: programs in an order, nothing more.
+//! What `./x lint`, `test`, `bench`, `repro` and `fuzz` do: programs in an order, nothing more.
 
 mod bench;
+mod fuzz;
 mod lint;
+mod repro;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +22,10 @@ enum Task {
     Test,
     /// Measures what docs/performance.md states
     Bench,
+    /// Builds HEAD twice, as differently as one machine allows, and compares every output
+    Repro(repro::Options),
+    /// Feeds the parsers of foreign bytes with what breaks them
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +46,8 @@ fn run(task: &Task) -> Result<()> {
         Task::Lint => lint::run(&shell),
         Task::Test => test::run(&shell),
         Task::Bench => bench::run(&shell),
+        Task::Repro(options) => repro::run(&shell, options),
+        Task::Fuzz(options) => fuzz::run(&shell, options),
     }
 }
 
