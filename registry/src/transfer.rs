@@ -19,14 +19,15 @@ pub struct Meter<'a> {
     total: u64,
     done: AtomicU64,
     began: Duration,
-    told: Mutex<Duration>,
+    /// When it was last told, and how much.
+    told: Mutex<(Duration, u64)>,
 }
 
 impl<'a> Meter<'a> {
     /// Begins to count towards `total` bytes.
     pub fn new(sink: &'a dyn Sink, clock: &'a dyn Clock, stage: &'a str, total: u64) -> Self {
         let now = clock.now();
-        Self { sink, clock, stage, total, done: AtomicU64::new(0), began: now, told: Mutex::new(now) }
+        Self { sink, clock, stage, total, done: AtomicU64::new(0), began: now, told: Mutex::new((now, u64::MAX)) }
     }
 
     /// Counts `bytes` more.
@@ -53,11 +54,11 @@ impl<'a> Meter<'a> {
     fn tell(&self, always: bool) {
         // Whoever finds another thread telling need not.
         let Ok(mut told) = self.told.try_lock() else { return };
-        let now = self.clock.now();
-        if always || now.saturating_sub(*told) >= INTERVAL {
-            *told = now;
-            let rate = rate(self.done(), now.saturating_sub(self.began));
-            self.sink.emit(&Event::Transfer { stage: self.stage, done: self.done(), total: self.total, rate });
+        let (now, done) = (self.clock.now(), self.done());
+        if (always && told.1 != done) || now.saturating_sub(told.0) >= INTERVAL {
+            *told = (now, done);
+            let rate = rate(done, now.saturating_sub(self.began));
+            self.sink.emit(&Event::Transfer { stage: self.stage, done, total: self.total, rate });
         }
     }
 }
@@ -106,6 +107,7 @@ mod tests {
             meter.add(100);
         }
         meter.take_back(1000);
+        meter.finish();
         meter.finish();
         let lines = lines.0.into_inner().unwrap();
         assert_eq!(lines.len(), 7, "{lines:?}");
