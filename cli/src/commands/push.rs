@@ -26,7 +26,7 @@ pub struct Options {
     /// Push below this registry and organisation, whatever the images' names begin with
     #[arg(long, value_name = "NAME")]
     registry: Option<String>,
-    /// Before a tag moves, verify with this public key (PEM) what the registry gives back
+    /// Before a tag moves, verify with this public key (PEM) what the registry gives back [default: image.pub.pem beside the images]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     #[command(flatten)]
@@ -37,10 +37,12 @@ pub struct Options {
 /// When a layout is not whole, the registry refuses or gives something else back, or a signature does not verify; no tag has moved then.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
-    let key = options.key.as_deref().map(PublicKey::read).transpose()?;
+    let layouts = layouts(&out, &options.images)?;
+    let key = options.key.clone().or_else(|| key_beside(&layouts));
+    let key = key.as_deref().map(PublicKey::read).transpose()?;
     let mut plans: Vec<Plan> = Vec::new();
-    for layout in layouts(&out, &options.images)? {
-        plans.extend(registry::plans(&layout, options.registry.as_deref())?);
+    for layout in &layouts {
+        plans.extend(registry::plans(layout, options.registry.as_deref())?);
     }
     let (keyring, clock) = (remote::keyring(), System::start());
     let client = options.network.client(&keyring, &clock)?;
@@ -50,7 +52,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         |layout: &Layout, image: &Sha256| key.as_ref().map_or(Ok(()), |key| verify(layout, image, key, demand));
     let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
     if key.is_none() {
-        let message = "signatures were not verified, only digests: give --key for that";
+        let message = "only digests were compared, signatures were not verified: give --key for that";
         context.sink().emit(&Event::Note { message });
     }
     for tag in tagged {
@@ -85,6 +87,15 @@ fn layouts(out: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
         })
     };
     wanted.iter().map(find).collect()
+}
+
+/// The key that a build leaves beside its images.
+fn key_beside(layouts: &[PathBuf]) -> Option<PathBuf> {
+    let keys = layouts.iter().map(|layout| layout.with_file_name("image.pub.pem"));
+    let keys: std::collections::BTreeSet<PathBuf> = keys.collect();
+    keys.into_iter()
+        .next()
+        .filter(|key| layouts.iter().all(|l| l.with_file_name("image.pub.pem") == *key) && key.is_file())
 }
 
 fn verify(layout: &Layout, image: &Sha256, key: &PublicKey, demand: Demand) -> Result<()> {
