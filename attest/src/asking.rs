@@ -62,7 +62,8 @@ impl<'a> Asking<'a> {
             0 => Ok(()),
             1 => Err(self.waiting.remove(0)),
             more => Err(Error::new(Class::AwaitsSignatures, format!("{more} signatures of images are awaited"))
-                .why(format!("the first: {}", self.waiting[0]))),
+                .why(format!("the first: {}", self.waiting[0]))
+                .hint("sign all that is on record, attach the signatures, then run the same command again")),
         }
     }
 }
