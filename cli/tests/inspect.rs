@@ -60,6 +60,10 @@ fn says_what_is_no_image() {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("out/a.oci"), "one");
     std::fs::write(dir.path().join("file"), "no tar at all").unwrap();
+    // Nothing listens there: it is taken for a name, and asked for.
+    let out = inspect(dir.path(), &["127.0.0.1:1/a/b:c"]);
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(6) && text.contains("127.0.0.1:1"), "{text}");
     for (name, word) in [("none", "nothing to look at"), ("file", "file"), ("out", "it holds layouts: out/a.oci")] {
         let out = inspect(dir.path(), &[name]);
         let text = String::from_utf8(out.stderr).unwrap();

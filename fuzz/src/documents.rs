@@ -69,3 +69,16 @@ pub fn keys(data: &[u8]) {
         let _ = set.signer(Role::Image);
     }
 }
+
+/// What a registry answers, and files of logins.
+pub fn registry(data: &[u8]) {
+    let _ = registry::token::parse(data);
+    let _ = registry::referrers::parse(data);
+    let _ = registry::docker_config::parse_helper(data);
+    let _ = registry::refusal::error("cannot push", "ghcr.io", 429, data, &[]);
+    let _ = registry::refusal::is_full(507, data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = registry::challenge::parse(text);
+        let _ = registry::docker_config::find(text, "ghcr.io", "our-org/kernel");
+    }
+}

@@ -10,7 +10,7 @@ mod programs;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 17] = [
     ("attestation", documents::attestation),
     ("compare", programs::compare),
     ("cpio", images_of::cpio),
@@ -24,6 +24,7 @@ pub const TARGETS: [Target; 16] = [
     ("module", programs::module),
     ("pe", programs::pe),
     ("reference", documents::reference),
+    ("registry", documents::registry),
     ("squashfs", images_of::squashfs),
     ("tar", images_of::tar),
     ("yaml_layers", documents::yaml_layers),

@@ -147,6 +147,20 @@ fn texts() -> Vec<Seed> {
             r#"{"spdxVersion":"SPDX-2.3","name":"kernel","packages":[{"name":"make","versionInfo":"4.4","externalRefs":[{"referenceType":"purl","referenceLocator":"pkg:deb/debian/make@4.4"}]}]}"#,
         ),
         text("keys", "public.pem", KEY),
+        text(
+            "registry",
+            "challenge",
+            r#"Bearer realm="https://auth.example/token",service="ghcr.io",scope="repository:a/b:pull,push", Basic realm=x"#,
+        ),
+        text("registry", "token", r#"{"token":"abc","access_token":"def","expires_in":300}"#),
+        text(
+            "registry",
+            "logins",
+            r#"{"auths":{"ghcr.io":{"auth":"dXNlcjpwYXNz"}},"credHelpers":{"quay.io":"pass"},"credsStore":"x"}"#,
+        ),
+        text("registry", "helper", r#"{"ServerURL":"ghcr.io","Username":"u","Secret":"s"}"#),
+        text("registry", "errors", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down","detail":{"a":1}}]}"#),
+        text("registry", "referrers", &index.replace("@1", digest).replace("#1", "7")),
     ]
 }
 

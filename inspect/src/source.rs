@@ -20,7 +20,7 @@ pub fn open(path: &Path, work: &Path, limits: Limits) -> Result<Layout> {
         Error::new(Class::BadInput, "there is nothing to look at")
             .file(path)
             .why(e)
-            .hint("give a layout or a tarball of one")
+            .hint("give a layout, a tarball of one, or a full name such as ghcr.io/our-org/kernel:v1")
     })?;
     let layout = work.join("layout");
     images::base::unpack_tarball(file, &layout, limits).map_err(|e| e.file(path))?;

@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 use attest::Demand;
 use clap::Args;
 use common::{Class, Error};
-use images::{Layout, Limits};
+use images::{Layout, Limits, Reference};
 use inspect::contents::Contents;
 use inspect::report::{Report, Verdict};
 use inspect::{compare, diff, report, source, text};
 use keys::PublicKey;
+use registry::clock::System;
 use serde::Serialize;
 
-use crate::progress::Format;
+use crate::progress::{self, Format};
+use crate::remote::{self, Network};
 
 #[derive(Args)]
 pub struct Options {
-    /// An OCI layout, or a tarball of one
+    /// An OCI layout, a tarball of one, or an image in a registry by its full name
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
     /// Verify signatures, attestations and bill of materials with this public key (PEM); ends with 5 when they do not
@@ -31,6 +33,8 @@ pub struct Options {
     /// With --diff: end with 1 when they differ
     #[arg(long, requires = "diff")]
     exit_code: bool,
+    #[command(flatten)]
+    network: Network,
 }
 
 /// Looks at images only: neither a project nor a cache is needed.
@@ -41,8 +45,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let Some(other) = &options.diff else {
         return alone(format, options);
     };
-    let equal =
-        if options.bytes { bytes(format, &options.image, other)? } else { facts(format, &options.image, other)? };
+    let equal = if options.bytes { bytes(format, &options.image, other)? } else { facts(format, options, other)? };
     if options.exit_code && !equal {
         std::process::exit(1);
     }
@@ -52,7 +55,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
 fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
-    let layout = source::open(&options.image, work.path(), Limits::TALOS)?;
+    let layout = open(&options.network, &options.image, work.path())?;
     let (mut report, _) = report::report(&layout, Limits::TALOS)?;
     if let Some(key) = &key {
         verify(&layout, key, &mut report)?;
@@ -84,14 +87,27 @@ fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
+/// What is no file and reads like a full name is pulled, with its signatures, into `work`.
+fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
+    let name = image.to_str().filter(|_| !image.exists()).and_then(|name| name.parse::<Reference>().ok());
+    let Some(reference) = name else { return Ok(source::open(image, work, Limits::TALOS)?) };
+    // Progress goes to standard error whatever the format: standard output is for the report.
+    let sink = progress::sink(Format::Text, false);
+    let (keyring, clock) = (remote::keyring(), System::start());
+    let pulled = work.join("pulled");
+    registry::pull(&network.client(&keyring, &clock)?, sink.as_ref(), &reference, &pulled)?;
+    Ok(Layout::open(&pulled)?)
+}
+
+fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
     let work = tempfile::tempdir()?;
-    let layout = source::open(path, work.path(), Limits::TALOS)?;
+    let layout = open(network, image, work.path())?;
     Ok(report::report(&layout, Limits::TALOS)?)
 }
 
-fn facts(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
-    let diff = diff::diff(&read(first)?, &read(second)?);
+fn facts(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
+    let network = &options.network;
+    let diff = diff::diff(&read(network, &options.image)?, &read(network, second)?);
     show(format, &diff, &text::diff(&diff))?;
     Ok(diff.is_equal())
 }
