@@ -30,6 +30,8 @@ enum Command {
     Attach(commands::attach::Options),
     /// Build everything: kernel, module, extension, installer
     Build(commands::build::Options),
+    /// Carry the locked inputs to machines without network
+    Bundle(commands::bundle::Options),
     /// Bring every locked input into the cache; no build needs the network afterwards
     Fetch(commands::fetch::Options),
     /// What is in an image, and how it differs from another one
@@ -94,6 +96,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
+        Command::Bundle(options) => commands::bundle::run(&context, &options),
         Command::Fetch(options) => commands::fetch::run(&context, &options),
         Command::Inspect(_) | Command::Pull(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),

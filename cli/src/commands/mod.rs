@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod build;
+pub mod bundle;
 pub mod fetch;
 pub mod inspect;
 pub mod kernel;

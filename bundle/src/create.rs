@@ -1,0 +1,107 @@
+//! Writes a bundle: the same inputs give the same bytes.
+
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use common::store::Store;
+use common::{Class, Error, Result, Sha256, atomic};
+use lock::{Entry, Inputs};
+
+use crate::layout::{self, blob_path};
+
+/// Writes every input of `inputs` that is a file of its own out of `store`; `dest` is a tar if it ends in `.tar`, else a directory.
+/// Gives the number of inputs and their size in bytes.
+///
+/// # Errors
+/// [`Class::Infrastructure`] when an input is not in the store or `dest` cannot be written; [`Class::BadInput`] when `dest` is taken.
+pub fn create(dest: &Path, inputs: &Inputs, store: &Store) -> Result<(usize, u64)> {
+    let lock = inputs.lock.to_string().into_bytes();
+    let stored = find(inputs, store)?;
+    let sized: Vec<_> = stored.iter().map(|(entry, size, _)| (entry.clone(), *size)).collect();
+    let manifest = layout::manifest(&lock, &sized)?;
+    let documents = [
+        ("oci-layout".to_owned(), layout::VERSION.to_vec()),
+        ("index.json".to_owned(), layout::index(&manifest)?),
+        (blob_path(&Sha256::of(&manifest)), manifest),
+        (blob_path(&Sha256::of(&lock)), lock),
+    ];
+    if dest.extension().is_some_and(|end| end == "tar") {
+        tar(dest, &documents, &stored)?;
+    } else {
+        directory(dest, &documents, &stored)?;
+    }
+    Ok((stored.len(), stored.iter().map(|(_, size, _)| size).sum()))
+}
+
+type Stored = (Entry, u64, PathBuf);
+
+/// The inputs in the order of their digests, each file once.
+fn find(inputs: &Inputs, store: &Store) -> Result<Vec<Stored>> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for entry in inputs.entries().filter(Entry::is_stored) {
+        let Some(path) = store.find(&entry.sha256)? else {
+            missing.push(entry.name);
+            continue;
+        };
+        let size = std::fs::metadata(&path).map_err(|e| Error::io("cannot look at a stored file", &path, &e))?.len();
+        found.push((entry, size, path));
+    }
+    if let Some(first) = missing.first() {
+        return Err(Error::new(Class::Infrastructure, "inputs are missing in the store")
+            .why(format!("{} of them, {first} among them", missing.len()))
+            .hint("`solana-talos fetch` brings them; it needs a network"));
+    }
+    found.sort_by_key(|(entry, ..)| entry.sha256);
+    found.dedup_by_key(|(entry, ..)| entry.sha256);
+    Ok(found)
+}
+
+fn tar(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Result<()> {
+    let io = |e: &std::io::Error| Error::io("cannot write the bundle", dest, e);
+    let parent = dest.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let part = tempfile::Builder::new().prefix(".part-").tempfile_in(parent).map_err(|e| io(&e))?;
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 18, part.as_file()));
+    for (path, bytes) in documents {
+        archive.append_data(&mut header(bytes.len() as u64), path, &bytes[..]).map_err(|e| io(&e))?;
+    }
+    for (entry, size, path) in stored {
+        let file = std::fs::File::open(path).map_err(|e| Error::io("cannot open a stored file", path, &e))?;
+        archive.append_data(&mut header(*size), blob_path(&entry.sha256), file).map_err(|e| io(&e))?;
+    }
+    archive.into_inner().and_then(|mut out| out.flush()).map_err(|e| io(&e))?;
+    part.as_file().sync_all().map_err(|e| io(&e))?;
+    part.persist(dest).map_err(|e| io(&e.error))?;
+    Ok(())
+}
+
+/// Nothing of this machine: no time, no owner.
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(size);
+    header
+}
+
+fn directory(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Result<()> {
+    let taken = dest.symlink_metadata().is_ok() && !dest.join("oci-layout").is_file();
+    if taken && std::fs::read_dir(dest).map_or(true, |mut entries| entries.next().is_some()) {
+        return Err(Error::new(Class::BadInput, "cannot write a bundle here")
+            .file(dest)
+            .why("something that is no OCI layout has this name")
+            .hint("choose another name"));
+    }
+    let part = atomic::beside(dest, "part");
+    atomic::empty_dir(&part)?;
+    for (path, bytes) in documents {
+        atomic::write(&part.join(path), bytes)?;
+    }
+    for (entry, _, from) in stored {
+        let to = part.join(blob_path(&entry.sha256));
+        std::fs::copy(from, &to).map_err(|e| Error::io("cannot write the bundle", &to, &e))?;
+    }
+    atomic::replace_dir(&part, dest)
+}
