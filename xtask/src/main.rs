@@ -19,7 +19,11 @@ enum Task {
     /// Formatting, clippy, rustdoc
     Lint,
     /// Every test, the QEMU boots included
-    Test,
+    Test {
+        /// Compile the kernel once more, without network, and compare
+        #[arg(long)]
+        full: bool,
+    },
     /// Measures what docs/performance.md states
     Bench,
     /// Builds HEAD twice, as differently as one machine allows, and compares every output
@@ -44,7 +48,7 @@ fn run(task: &Task) -> Result<()> {
     shell.change_dir(root);
     match task {
         Task::Lint => lint::run(&shell),
-        Task::Test => test::run(&shell),
+        Task::Test { full } => test::run(&shell, *full),
         Task::Bench => bench::run(&shell),
         Task::Repro(options) => repro::run(&shell, options),
         Task::Fuzz(options) => fuzz::run(&shell, options),

@@ -8,8 +8,10 @@ use crate::Tool;
 /// Output of profile `debug`, beside `_out`.
 const DEBUG_OUT: &str = "_out-debug";
 
-pub fn run(shell: &Shell) -> Result<()> {
+pub fn run(shell: &Shell, full: bool) -> Result<()> {
     let tool = Tool::build(shell)?;
+    // What tests/tests/offline.rs makes a bundle of.
+    tool.run("fetch")?;
     tool.run("build")?;
     tool.run(&format!("build --profile debug --out {DEBUG_OUT}"))?;
     for profile in ["vm", "debug", "metal"] {
@@ -18,7 +20,9 @@ pub fn run(shell: &Shell) -> Result<()> {
     for profile in ["vm", "metal"] {
         tool.run(&format!("kernel harden --profile {profile}"))?;
     }
+    tool.run("toolchain check")?;
     let root = shell.current_dir();
+    let _full = full.then(|| shell.push_env("SOLANA_TALOS_FULL", "1"));
     let _rootfs = shell.push_env("SOLANA_TALOS_ROOTFS", tool.read("toolchain path")?);
     let _source = shell.push_env("SOLANA_TALOS_KERNEL_SOURCE", tool.read("kernel source")?);
     let _program = shell.push_env("SOLANA_TALOS_PROGRAM", &tool.program);

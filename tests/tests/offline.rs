@@ -1,0 +1,138 @@
+//! A bundle is enough: in a network namespace without any interface, a fresh cache gives the same stages and the same outputs.
+//!
+//! The kernel alone is taken over from the cache with network, by its key, since compiling it takes longer than all other tests;
+//! `./x test --full` compiles it as well.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use common::stage::hash_tree;
+
+/// `eprintln!` would be kept back by the harness, since a skipped test passes.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// What `./x test` made with network.
+struct Online {
+    tool: PathBuf,
+    cache: PathBuf,
+    toolchain: PathBuf,
+    out: PathBuf,
+}
+
+impl Online {
+    /// `None`, said loudly, when something that the test needs is not there.
+    fn find() -> Option<Self> {
+        let named = |name: &str| {
+            let path = std::env::var_os(name).map(PathBuf::from);
+            if path.is_none() {
+                say(&format!("SKIPPED: nothing was built offline: {name} is not set; `./x test` sets it"));
+            }
+            path
+        };
+        let (tool, rootfs, out) =
+            (named("SOLANA_TALOS_PROGRAM")?, named("SOLANA_TALOS_ROOTFS")?, named("SOLANA_TALOS_OUT")?);
+        let toolchain = rootfs.parent()?.to_owned();
+        if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
+            say(
+                "SKIPPED: nothing was built offline: this user may not make a network namespace (`unshare --net`): run as root",
+            );
+            return None;
+        }
+        Some(Self { tool, cache: toolchain.parent()?.parent()?.to_owned(), toolchain, out })
+    }
+
+    /// Runs the tool with `cache`, in a network namespace of its own, and gives its standard output.
+    #[track_caller]
+    fn alone(&self, cache: &Path, arguments: &[&str]) -> String {
+        let start = Instant::now();
+        let mut command = Command::new("unshare");
+        command.arg("--net").arg(&self.tool).args(arguments).arg("--cache").arg(cache).arg("--project").arg(project());
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {}\n{}", output.status, text(&output.stderr));
+        say(&format!("{arguments:?}: {:.0} s", start.elapsed().as_secs_f64()));
+        text(&output.stdout)
+    }
+}
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Fingerprints of the finished stages of `cache` by directory; those whose name begins with one of `names`.
+fn stages(cache: &Path, names: &[&str]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(cache.join("stages")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if names.iter().any(|wanted| name.strip_prefix(wanted).is_some_and(|key| key.len() == 17)) {
+            found.insert(name, std::fs::read_to_string(entry.path().join("fingerprint.json")).unwrap());
+        }
+    }
+    found
+}
+
+/// Lines of SHA256SUMS but for build.json, and build.json without its times.
+fn result(out: &Path) -> (Vec<String>, serde_json::Value) {
+    let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
+    let sums = sums.lines().filter(|line| !line.ends_with("  build.json")).map(str::to_owned).collect();
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("build.json")).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("seconds").unwrap();
+    (sums, record)
+}
+
+#[test]
+fn a_bundle_is_enough_where_there_is_no_network() {
+    let Some(online) = Online::find() else { return };
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (bundle, fresh) = (dir.path().join("bundle.tar"), dir.path().join("cache"));
+    let interfaces = Command::new("unshare").args(["--net", "cat", "/proc/net/dev"]).output().unwrap();
+    let interfaces = String::from_utf8(interfaces.stdout).unwrap();
+    assert!(interfaces.lines().skip(2).all(|line| line.trim().starts_with("lo:")), "{interfaces}");
+
+    // Without its inputs it says so, and does not try for long.
+    let mut command = Command::new("unshare");
+    command.arg("--net").arg(&online.tool).args(["toolchain", "path", "--offline", "--cache"]).arg(&fresh);
+    let output = command.arg("--project").arg(project()).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    assert!(error.contains("offline: inputs are missing in the store") && error.contains("bundle load"), "{error}");
+
+    let path = bundle.display().to_string();
+    online.alone(&online.cache, &["bundle", "create", &path]);
+    online.alone(&fresh, &["bundle", "load", &path]);
+    std::fs::remove_file(&bundle).unwrap();
+    online.alone(&fresh, &["kernel", "check", "--profile", "vm", "--offline"]);
+    let cold = ["toolchain", "kernel-source", "kernel-config"];
+    let (here, there) = (stages(&fresh, &cold), stages(&online.cache, &cold));
+    assert_eq!(here.len(), cold.len(), "{here:?}");
+    for (name, fingerprint) in &here {
+        assert_eq!(Some(fingerprint), there.get(name), "{name}");
+    }
+    let toolchain = fresh.join("stages").join(online.toolchain.file_name().unwrap());
+    let digest = |stage: &Path| hash_tree(&stage.join("rootfs")).unwrap();
+    assert_eq!(digest(&toolchain), digest(&online.toolchain), "the toolchain's root filesystem is another one");
+
+    let keys = Command::new("cp").arg("-a").args([online.cache.join("keys"), fresh.join("keys")]).status().unwrap();
+    assert!(keys.success(), "the development keys are what both builds sign with");
+    if std::env::var_os("SOLANA_TALOS_FULL").is_none() {
+        for name in stages(&online.cache, &["kernel"]).keys() {
+            symlink(online.cache.join("stages").join(name), fresh.join("stages").join(name)).unwrap();
+        }
+    }
+    let out = dir.path().join("out");
+    online.alone(&fresh, &["build", "--offline", "--out", &out.display().to_string()]);
+    let (ours, theirs) = (result(&out), result(&online.out));
+    assert_eq!(ours.0, theirs.0, "SHA256SUMS");
+    assert_eq!(ours.1, theirs.1, "build.json");
+    say(&format!("{} outputs, the same without network", ours.0.len()));
+}
