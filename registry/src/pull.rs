@@ -30,13 +30,6 @@ pub struct Pulled {
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
     refuse_foreign(out)?;
     let repository = Repository::of(reference);
-    let label = format!("pull {reference}");
-    let began = client.options.clock.now();
-    sink.emit(&Event::StageStarted { stage: &label });
-    let beside = atomic::beside(out, "pull");
-    let stage = Stage::open(&beside)?;
-    let access = Access { repository: &repository, push: false, from: None };
-    let fetch = Fetch { client, access, stage: &stage, sink, label: &label, keep_layers: true };
     let wanted = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => digest.oci(),
         (None, Some(tag)) => tag.to_owned(),
@@ -45,7 +38,14 @@ pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &P
                 .hint("add :TAG or @sha256:DIGEST"));
         }
     };
-    let fetched = fetch.run(&wanted, &[reference.to_string()])?;
+    let label = format!("pull {reference}");
+    let began = client.options.clock.now();
+    sink.emit(&Event::StageStarted { stage: &label });
+    let beside = atomic::beside(out, "pull");
+    let stage = Stage::open(&beside)?;
+    let access = Access { repository: &repository, push: false, from: None };
+    let fetch = Fetch { client, access, stage: &stage, sink, label: &label, keep_layers: true };
+    let fetched = fetch.run(&wanted, &[reference.to_string()]).inspect_err(|_| stage.remove_if_empty())?;
     stage.keep_only(&fetched.all)?;
     atomic::replace_dir(&beside, out)?;
     let took = client.options.clock.now().saturating_sub(began);

@@ -80,6 +80,14 @@ impl Stage {
         Ok(fs_err::write(self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?)
     }
 
+    /// Removes the directory where nothing has come yet.
+    pub(crate) fn remove_if_empty(&self) {
+        for dir in ["blobs/sha256", "blobs", ""] {
+            // What is not empty stays: the next pull goes on with it.
+            let _ = std::fs::remove_dir(self.root.join(dir));
+        }
+    }
+
     /// Removes what earlier pulls left and this one does not need.
     pub(crate) fn keep_only(&self, wanted: &BTreeSet<Sha256>) -> Result<()> {
         for entry in fs_err::read_dir(self.root.join("blobs/sha256"))? {

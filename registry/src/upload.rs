@@ -160,7 +160,7 @@ impl Upload<'_> {
         request.body = Body::Part { file: self.file, start: at, length };
         let mut answer = match self.client.attempt(self.access, &request) {
             Ok(answer) => answer,
-            Err(stop) => return self.missed(stop, url, at),
+            Err(stop) => return self.missed(stop, url),
         };
         match answer.status.as_u16() {
             201 | 202 | 204 => {
@@ -170,7 +170,7 @@ impl Upload<'_> {
                     _ => Ok(Step::End(Ended::Unchunked)),
                 }
             }
-            status if is_passing(status) => self.passing(&mut answer, url, at),
+            status if is_passing(status) => self.passing(&mut answer, url),
             416 => match self.ask(url)? {
                 Some((next, end)) if end != at => self.again(answer).map(|()| Step::At(next, end)),
                 _ => Ok(Step::End(Ended::Unchunked)),
@@ -183,7 +183,6 @@ impl Upload<'_> {
 
     /// Closes the session; with `whole` it is also what sends the bytes.
     fn commit(&mut self, url: &Url, whole: bool) -> Result<Step> {
-        let at = if whole { 0 } else { self.blob.size };
         let mut request = Request::new("PUT", url.clone().with("digest", &self.blob.digest.0.oci()));
         request.headers.push(("content-type", "application/octet-stream".to_owned()));
         if whole {
@@ -195,14 +194,14 @@ impl Upload<'_> {
                     self.count(self.blob.size);
                     return Ok(Step::End(Ended::Done));
                 }
-                status if is_passing(status) => self.passing(&mut answer, url, at)?,
+                status if is_passing(status) => self.passing(&mut answer, url)?,
                 400 | 404 | 416 => {
                     self.again(answer)?;
                     Step::End(Ended::Gone)
                 }
                 _ => return Err(self.client.refused(&self.what, self.access, &mut answer)),
             },
-            Err(stop) => self.missed(stop, url, at)?,
+            Err(stop) => self.missed(stop, url)?,
         };
         // The answer may have been lost, not the request.
         if self.exists()? {
@@ -212,22 +211,22 @@ impl Upload<'_> {
         Ok(if whole { Step::End(Ended::Gone) } else { step })
     }
 
-    fn missed(&mut self, stop: Stop, url: &Url, at: u64) -> Result<Step> {
+    fn missed(&mut self, stop: Stop, url: &Url) -> Result<Step> {
         match stop {
             Stop::Lasting(error) => Err(error),
             Stop::Passing(why) => {
                 let error = self.client.unreachable(&self.what, self.access, &why);
                 self.wait((error, None))?;
-                self.resume(url, at)
+                self.resume(url)
             }
         }
     }
 
-    fn passing(&mut self, answer: &mut Response, url: &Url, at: u64) -> Result<Step> {
+    fn passing(&mut self, answer: &mut Response, url: &Url) -> Result<Step> {
         let (error, asked) = self.client.passing(&self.what, self.access, answer);
         let Some(asked) = asked else { return Err(error) };
         self.wait((error, asked))?;
-        self.resume(url, at)
+        self.resume(url)
     }
 
     /// Counts a refusal that a new attempt may mend.
@@ -241,7 +240,7 @@ impl Upload<'_> {
         self.client.pause(self.failures, &self.what, failure)
     }
 
-    fn resume(&mut self, url: &Url, _at: u64) -> Result<Step> {
+    fn resume(&self, url: &Url) -> Result<Step> {
         Ok(self.ask(url)?.map_or(Step::End(Ended::Gone), |(url, end)| Step::At(url, end)))
     }
 

@@ -115,6 +115,9 @@ fn other_bytes_are_refused_and_leave_what_was_there() {
     assert_eq!(pull("kernel:v2").class().exit_code(), 2);
     assert_eq!(pull("nothing:v1").class().exit_code(), 2);
     assert_eq!(pull("kernel").class().exit_code(), 2);
+    let nowhere = dir.path().join("nowhere.oci");
+    Setup::default().pull(&format!("{}/kernel:v2", memory.address), &nowhere).unwrap_err();
+    assert!(!nowhere.exists() && !nowhere.with_file_name(".nowhere.oci.pull").exists());
 }
 
 #[test]
