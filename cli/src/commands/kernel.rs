@@ -1,9 +1,12 @@
 //! `solana-talos kernel`: resolve, compare and build the kernel alone.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use common::event::Event;
 use common::sandbox::Run;
 use common::{Class, Error, atomic};
+use kernel_config::configure::Base;
 use kernel_config::hardening::{self, IgnoreList};
 use kernel_config::snapshot;
 use keys::Role;
@@ -31,7 +34,13 @@ enum Action {
     /// Resolve the configuration and write the snapshot
     Snapshot,
     /// Run kernel-hardening-checker on the resolved configuration; every finding needs a reason in kernel-config/hardening/ignore.toml
-    Harden,
+    Harden {
+        /// Keep the checker's report as DIR/PROFILE.json
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
+    },
+    /// Print the file that the profile's fragments are laid over, or the make target that writes it
+    Base,
     /// Print the directory of the patched source
     Source,
     /// Compile the kernel and the module, and print their directories
@@ -45,13 +54,17 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     pipeline::kernel::profile(context, profile)?; // A wrong name must not wait for the toolchain.
     let given = Signing::given(&options.keys, &[Role::Module])?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
-    match options.action {
+    match &options.action {
         Action::Check => check(context, &prepared, profile)?,
         Action::Snapshot => {
             let resolved = prepared.configure(&prepared.source()?, profile)?;
             atomic::write(&prepared.snapshot_path(profile), snapshot::snapshot(profile, &resolved.config))?;
         }
-        Action::Harden => harden(context, &prepared, profile)?,
+        Action::Harden { report } => harden(context, &prepared, profile, report.as_deref())?,
+        Action::Base => match prepared.base_config(profile)? {
+            Base::File(path) => context.answer(&path.display().to_string()),
+            Base::Target(target) => context.answer(&target),
+        },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
             let built = prepared.build(profile, &given.map_or_else(|| Signing::development(context), Ok)?)?;
@@ -80,13 +93,16 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
     Ok(())
 }
 
-fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {
+fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str, keep: Option<&Path>) -> anyhow::Result<()> {
     let resolved = prepared.configure(&prepared.source()?, profile)?;
     let file = context.path("kernel-config/hardening/ignore.toml");
     let text = std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the ignore list", &file, &e))?;
     let list = IgnoreList::parse("kernel-config/hardening/ignore.toml", &text)?;
     let checker = std::iter::once("kernel-hardening-checker".to_owned()).chain(hardening::arguments("/build/config"));
     let report = prepared.toolchain.sandbox.output(&Run::new(checker).read(&resolved.path(), "/build/config"))?;
+    if let Some(dir) = keep {
+        atomic::write(&dir.join(format!("{profile}.json")), &report)?;
+    }
     let summary = hardening::gate(&String::from_utf8_lossy(&report), &list, profile)?;
     let message = format!(
         "profile {profile}: {} hardening checks pass, {} are ignored with a reason",

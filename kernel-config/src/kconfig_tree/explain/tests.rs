@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::Result;
@@ -197,13 +198,20 @@ proptest! {
     }
 }
 
+/// What `./x test` names in the environment; `None`, said loudly, when it does not.
+fn given(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(name).map(PathBuf::from);
+    if path.is_none() {
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {name} is not set; `./x test` sets it");
+    }
+    path
+}
+
 /// Every option our fragments name exists in the real tree: one that is asked to be off and does not exist would pass unseen.
 #[test]
 fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
-    let Some(source) = std::env::var_os("KERNEL_SOURCE").map(PathBuf::from) else {
-        eprintln!("SKIPPED: KERNEL_SOURCE is not set");
-        return Ok(());
-    };
+    let Some(source) = given("SOLANA_TALOS_KERNEL_SOURCE") else { return Ok(()) };
     let (tree, ours) = (Tree::read(&Dir(source), "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in Profile::names(ours)? {
         for fragment in Profile::load(ours, &name)?.load_fragments(ours)? {
@@ -215,13 +223,11 @@ fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
     Ok(())
 }
 
-/// The real tree and upstream's configuration, when the two are at hand:
-/// `KERNEL_SOURCE=<tree> UPSTREAM_CONFIG=<file> cargo test -p solana-talos-kernel-config`.
+/// The real tree and upstream's configuration.
 #[test]
 fn the_real_tree_says_why_rust_is_dropped() -> Result<()> {
-    let path = |name| std::env::var_os(name).map(PathBuf::from);
-    let (Some(source), Some(config)) = (path("KERNEL_SOURCE"), path("UPSTREAM_CONFIG")) else {
-        eprintln!("SKIPPED: KERNEL_SOURCE and UPSTREAM_CONFIG are not set");
+    let (Some(source), Some(config)) = (given("SOLANA_TALOS_KERNEL_SOURCE"), given("SOLANA_TALOS_UPSTREAM_CONFIG"))
+    else {
         return Ok(());
     };
     let tree = Tree::read(&Dir(source), "x86")?;
