@@ -14,6 +14,11 @@ use crate::process::{self, Ended};
 /// Debian's and Ubuntu's file of trusted certificate authorities.
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// What the C library calls `ENOSPC`.
+const NO_SPACE: &str = "No space left on device";
+/// Bytes: a program that failed where less is free has failed for that, whatever it says. make has removed half a file by then.
+const LITTLE_SPACE: u64 = 1 << 20;
+
 /// A directory or file of the host, seen inside the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bind {
@@ -197,6 +202,11 @@ impl Sandbox {
                 .why(&ended.tail)
                 .hint("add its package to toolchain/packages.list and run `./x build` again"));
         }
+        if let Some(why) = no_space(run, ended) {
+            return Err(Error::new(Class::Infrastructure, format!("{program} failed on a full disk"))
+                .why(why)
+                .hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk"));
+        }
         Err(Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status))
             .why(&ended.tail)
             .hint(format!("to see it again: {}", run.shell_line(&self.rootfs))))
@@ -229,6 +239,17 @@ fn missing<'a>(program: &'a str, ended: &'a Ended) -> Option<&'a str> {
     }
     let by_shell = || ended.tail.lines().rev().find_map(|line| line.strip_suffix(": not found")?.rsplit(": ").next());
     (ended.status.code() == Some(127)).then(by_shell).flatten()
+}
+
+/// Why a run failed, if it was for want of space. Not every program says so: the kernel's fixdep does not.
+fn no_space(run: &Run, ended: &Ended) -> Option<String> {
+    if ended.tail.contains(NO_SPACE) {
+        return Some(ended.tail.clone());
+    }
+    let free = |dir: &Path| rustix::fs::statvfs(dir).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let mut written = run.binds.iter().filter(|bind| bind.writable).map(|bind| &bind.host);
+    let full = written.find(|dir| free(dir).is_ok_and(|free| free < LITTLE_SPACE))?;
+    Some(format!("{NO_SPACE}, or almost none, under {}\n{}", full.display(), ended.tail))
 }
 
 fn is_jobs(word: &str) -> bool {

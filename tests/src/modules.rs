@@ -15,7 +15,8 @@ use std::sync::OnceLock;
 pub struct Builder<'a> {
     settings: &'a Settings,
     program: &'a Path,
-    cache: PathBuf,
+    /// The builder's cache.
+    pub cache: PathBuf,
     work: PathBuf,
     /// The key set of the machine's cache, whose certificate is in the kernel.
     pub keys: PathBuf,
@@ -70,11 +71,30 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// It could not be started.
     pub fn run(&self, module: &Path, arguments: &[&OsStr]) -> Result<Output> {
+        self.command(module, &self.cache, arguments).output().context("cannot start the program")
+    }
+
+    /// The finished stage whose name begins with `prefix`, in the cache.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn stage(&self, prefix: &str) -> Result<PathBuf> {
+        let mut stages = fs::read_dir(self.cache.join("stages"))?.flatten().map(|stage| stage.path());
+        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+        Ok(stages.find(named).with_context(|| format!("no stage {prefix}"))?.canonicalize()?)
+    }
+
+    /// `module build` of the directory `module` with another cache.
+    #[must_use]
+    pub fn command(&self, module: &Path, cache: &Path, arguments: &[&OsStr]) -> Command {
         let mut command = Command::new(self.program);
         command.args(["module", "build"]).arg(module).arg("--project").arg(project());
-        command.arg("--cache").arg(&self.cache).arg("--out").arg(self.out());
+        command.arg("--cache").arg(cache).arg("--out").arg(self.out());
         command.arg("--kernel-devel").arg(self.settings.out.join("kernel-devel.oci")).args(arguments);
-        command.output().context("cannot start the program")
+        if !arguments.contains(&OsStr::new("--keys")) {
+            command.arg("--keys").arg(&self.keys);
+        }
+        command
     }
 
     /// The module that is built of the directory `module` and signed with the key set `keys`: its bytes and what the program printed.
