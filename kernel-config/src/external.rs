@@ -87,12 +87,10 @@ pub fn build_with(forge: &Forge<'_>, devel: &Tree, module: &Path) -> Result<Fini
             forge.sandbox.run(&run, line)
         };
         // What an earlier make left there came from another compiler.
-        inside(make("clean"))
-            .and_then(|()| inside(make("modules")))
-            .map_err(|e| match e.class() {
-                Class::BuildFailed => Error::new(Class::BuildFailed, "the module does not compile").file(module).why(e),
-                _ => e,
-            })?;
+        inside(make("clean")).and_then(|()| inside(make("modules"))).map_err(|e| match e.class() {
+            Class::BuildFailed => Error::new(Class::BuildFailed, "the module does not compile").file(module).why(e),
+            _ => e,
+        })?;
         inside(Run::script(COLLECT_ALL, &[]))?;
         refuse_none(&work.join("modules"), module)
     })
