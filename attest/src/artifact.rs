@@ -16,7 +16,7 @@ use crate::{encoding, sbom, simple};
 
 /// Annotation of an index entry that says what cosign reads from a layout (`cosign verify --local-image`; cosign v2.5.0, pkg/oci/layout).
 const KIND: &str = "kind";
-/// The image, as a value of [`KIND`].
+/// The image, as a value of `KIND`.
 pub const KIND_IMAGE: &str = "dev.cosignproject.cosign/image";
 const KIND_SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
 const KIND_ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
@@ -45,7 +45,7 @@ pub struct Artifacts<'a> {
     pub image: &'a Subject,
     /// The key.
     pub key: &'a PublicKey,
-    /// Whether entries bear [`KIND`].
+    /// Whether entries bear `KIND`.
     pub local: bool,
 }
 

@@ -16,7 +16,7 @@ use crate::subject::Subject;
 /// What has to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// All that [`crate::sign`] makes: signatures in both places, a bill of materials and provenance, signed for every name.
+    /// All that [`crate::sign()`] makes: signatures in both places, a bill of materials and provenance, signed for every name.
     Everything,
     /// One signature in either place, signed for every name.
     Signature,
