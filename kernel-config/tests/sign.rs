@@ -65,10 +65,10 @@ fn gives_the_bytes_of_sign_file() {
         fs::write(tree.join("empty.ko"), "").unwrap();
         fs::write(tree.join("odd.ko"), vec![7; 70_001]).unwrap();
     }
-    let script = "for ko in /build/work/*.ko; do \
+    let script = "for ko in /build/theirs/*.ko; do \
                   /build/obj/scripts/sign-file sha512 /build/keys/module.key.pem /build/keys/module.crt.pem $ko; done";
     let run = Run::script(script, &[]).read(&objects, "/build/obj").read(dir.path(), "/build/keys");
-    sandbox.run(&run.write(&theirs, "/build/work"), &mut |_| ()).unwrap();
+    sandbox.run(&run.write(&theirs, "/build/theirs"), &mut |_| ()).unwrap();
     sign_modules(&ours, signer.as_ref()).unwrap();
     let mut compared = 0;
     for entry in fs::read_dir(&theirs).unwrap() {
