@@ -1,6 +1,6 @@
 //! Builds an out-of-tree module against a compiled kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
 use common::stage::{Finished, Leftover};
@@ -37,11 +37,7 @@ pub fn build(forge: &Forge<'_>, source: &Source, kernel: &Kernel, module: &Path,
         .with("name", name)
         .with_tree("module", module)?;
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = work.join("tree");
-        let copy = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"])
-            .read(module, "/build/in")
-            .write(work, "/build/out");
-        forge.sandbox.run(&copy, line)?;
+        let tree = copy(forge, module, work, line)?;
         let inside = |run: Run| {
             run.read(&source.tree, SRC)
                 .read(&kernel.objects(), OBJ)
@@ -51,6 +47,13 @@ pub fn build(forge: &Forge<'_>, source: &Source, kernel: &Kernel, module: &Path,
         forge.sandbox.run(&inside(make), line)?;
         forge.sandbox.run(&inside(Run::script(COLLECT, &[name, &kernel.release])), line)
     })
+}
+
+/// A copy of the directory `module` in `work`, for make to write into.
+fn copy(forge: &Forge<'_>, module: &Path, work: &Path, line: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let run = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"]);
+    forge.sandbox.run(&run.read(module, "/build/in").write(work, "/build/out"), line)?;
+    Ok(work.join("tree"))
 }
 
 /// Builds what the module's own Kbuild says, nothing that somebody else compiled before, and strips it like ours.
@@ -77,11 +80,7 @@ pub fn build_with(forge: &Forge<'_>, devel: &Tree, module: &Path) -> Result<Fini
         .with("collect", COLLECT_ALL)
         .with_tree("module", module)?;
     forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = work.join("tree");
-        let copy = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"])
-            .read(module, "/build/in")
-            .write(work, "/build/out");
-        forge.sandbox.run(&copy, line)?;
+        let tree = copy(forge, module, work, line)?;
         let mut inside = |run: Run| {
             let run = run.read(&devel.dir, DEVEL).write(work, "/build/out").write(&tree, "/build/module");
             forge.sandbox.run(&run, line)
