@@ -21,6 +21,12 @@ fn layer(layout: &Path) -> Sha256 {
     images::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0
 }
 
+/// The ranges that the registry was asked for.
+fn ranges(memory: &Memory) -> Vec<String> {
+    let headers = &memory.state().headers;
+    headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, value)| value.clone()).collect()
+}
+
 #[test]
 fn goes_on_where_the_connection_broke() {
     let dir = tempfile::tempdir().unwrap();
@@ -33,13 +39,7 @@ fn goes_on_where_the_connection_broke() {
     let out = dir.path().join("out.oci");
     setup.pull(&format!("{}/kernel:v1", proxy.address), &out).unwrap();
     assert_same(&layout, &out, digest);
-    let ranges: Vec<_> = memory
-        .state()
-        .headers
-        .iter()
-        .filter(|(n, _)| n.eq_ignore_ascii_case("range"))
-        .map(|(_, v)| v.clone())
-        .collect();
+    let ranges = ranges(&memory);
     assert!(ranges.len() >= 2 && ranges.iter().all(|range| !range.starts_with("bytes=0-")), "{ranges:?}");
     assert!(waited(&setup) > 0);
 }
@@ -61,13 +61,7 @@ fn a_second_pull_uses_what_the_first_brought() {
     memory.state().headers.clear();
     Setup::default().pull(&format!("{}/kernel:v1", memory.address), &out).unwrap();
     assert_same(&layout, &out, digest);
-    let ranges: Vec<_> = memory
-        .state()
-        .headers
-        .iter()
-        .filter(|(n, _)| n.eq_ignore_ascii_case("range"))
-        .map(|(_, v)| v.clone())
-        .collect();
+    let ranges = ranges(&memory);
     assert_eq!(ranges.len(), 1);
     assert!(ranges[0].starts_with("bytes=250000-"), "{ranges:?}");
     let left: Vec<_> = std::fs::read_dir(dir.path())
