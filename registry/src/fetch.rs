@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::event::Sink;
 use common::{Class, Error, Result, Sha256};
-use images::Layout;
 use images::types::{self, Descriptor, ImageConfig, Manifest, Platform};
+use images::{Layout, Reference};
 
 use crate::client::{Access, Client};
 use crate::download::{Nowhere, download};
@@ -56,12 +56,7 @@ struct Found {
 impl Fetch<'_> {
     /// Fetches what `reference`, a tag or a digest, names, and lists it in the stage's index under `names`.
     pub(crate) fn run(&self, reference: &str, names: &[String]) -> Result<Fetched> {
-        let missing = || {
-            Error::new(Class::BadInput, format!("{} has nothing named {reference}", self.access.repository))
-                .why("the registry answered 404")
-                .hint("check the name and the tag")
-        };
-        let root = manifest::get(self.client, &self.access, reference)?.ok_or_else(missing)?;
+        let root = root(self.client, &self.access, reference)?;
         let mut found = Found::default();
         self.take(&root, DEPTH, &mut found, true)?;
         let subject = root.descriptor.digest.0;
@@ -103,28 +98,16 @@ impl Fetch<'_> {
                     .why("indexes stand in each other too deeply"));
             }
             if !found.documents.contains(&child.digest.0) {
-                self.take(&self.named(child)?, depth - 1, found, image)?;
+                self.take(&named(self.client, &self.access, child)?, depth - 1, found, image)?;
             }
         }
         Ok(contents)
     }
 
-    fn named(&self, entry: &Descriptor) -> Result<Document> {
-        let digest = entry.digest.0.oci();
-        let document = manifest::get(self.client, &self.access, &digest)?.ok_or_else(|| {
-            Error::new(Class::BadInput, format!("{} lacks a manifest that it names", self.access.repository))
-                .why(&digest)
-                .hint("push the image again, whole")
-        })?;
-        // A manifest need not say its media type; the list it is in must.
-        let media_type = entry.media_type.clone();
-        Ok(Document { descriptor: Descriptor { media_type, ..document.descriptor }, ..document })
-    }
-
     fn artifacts(&self, subject: Sha256, found: &mut Found) -> Result<Vec<Descriptor>> {
         let mut artifacts = Vec::new();
         for entry in referrers::list(self.client, &self.access, subject)? {
-            let document = self.named(&entry)?;
+            let document = named(self.client, &self.access, &entry)?;
             let contents = self.take(&document, 0, found, false)?;
             let artifact_type = contents.artifact_type.or(entry.artifact_type);
             artifacts.push(Descriptor { artifact_type, ..document.descriptor });
@@ -186,6 +169,38 @@ impl Fetch<'_> {
         };
         Some(Platform { architecture: config.architecture, os: config.os })
     }
+}
+
+/// The tag or digest to ask for; the digest where there are both.
+pub(crate) fn wanted(reference: &Reference) -> Result<String> {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => Ok(digest.oci()),
+        (None, Some(tag)) => Ok(tag.to_owned()),
+        (None, None) => Err(Error::new(Class::BadInput, format!("{reference} has neither a tag nor a digest"))
+            .hint("add :TAG or @sha256:DIGEST")),
+    }
+}
+
+/// What `reference`, a tag or a digest, names.
+pub(crate) fn root(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Document> {
+    manifest::get(client, access, reference)?.ok_or_else(|| {
+        Error::new(Class::BadInput, format!("{} has nothing named {reference}", access.repository))
+            .why("the registry answered 404")
+            .hint("check the name and the tag")
+    })
+}
+
+/// The manifest or index that another document names.
+pub(crate) fn named(client: &Client<'_>, access: &Access<'_>, entry: &Descriptor) -> Result<Document> {
+    let digest = entry.digest.0.oci();
+    let document = manifest::get(client, access, &digest)?.ok_or_else(|| {
+        Error::new(Class::BadInput, format!("{} lacks a manifest that it names", access.repository))
+            .why(&digest)
+            .hint("push the image again, whole")
+    })?;
+    // A manifest need not say its media type; the list it is in must.
+    let media_type = entry.media_type.clone();
+    Ok(Document { descriptor: Descriptor { media_type, ..document.descriptor }, ..document })
 }
 
 /// Sizes are what a stranger wrote.

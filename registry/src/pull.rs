@@ -8,7 +8,7 @@ use common::{Class, Error, Result, Sha256, atomic};
 use images::Reference;
 
 use crate::client::{Access, Client, Repository};
-use crate::fetch::Fetch;
+use crate::fetch::{self, Fetch};
 use crate::stage::Stage;
 
 /// What a pull brought.
@@ -30,14 +30,7 @@ pub struct Pulled {
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
     refuse_foreign(out)?;
     let repository = Repository::of(reference);
-    let wanted = match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => digest.oci(),
-        (None, Some(tag)) => tag.to_owned(),
-        (None, None) => {
-            return Err(Error::new(Class::BadInput, format!("{reference} has neither a tag nor a digest"))
-                .hint("add :TAG or @sha256:DIGEST"));
-        }
-    };
+    let wanted = fetch::wanted(reference)?;
     let label = format!("pull {reference}");
     let began = client.options.clock.now();
     sink.emit(&Event::StageStarted { stage: &label });

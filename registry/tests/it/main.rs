@@ -11,4 +11,5 @@ mod memory;
 mod proxy;
 mod pull;
 mod push;
+mod resolve;
 mod setup;
