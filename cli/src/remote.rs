@@ -1,4 +1,4 @@
-//! How registries are reached: options of `push` and `pull`, and the environment.
+//! How registries are reached: options of every verb that may ask one, and the environment.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use registry::{Client, Timeouts};
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Network {
     /// Allow plain HTTP to this registry, written as in the image's name; repeatable. This machine itself needs no such leave
     #[arg(long, value_name = "HOST[:PORT]")]
@@ -22,12 +22,23 @@ pub struct Network {
     /// Trust the certificate authorities in this PEM file, too; repeatable
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
+}
+
+/// How fast blobs move. No image depends on it.
+#[derive(Args, Clone, Copy)]
+pub struct Pace {
     /// MiB that one request of an upload carries; GHCR takes no more than 4
     #[arg(long, value_name = "MIB", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=1024))]
     chunk: u64,
     /// Blobs that move at the same time
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { chunk: 4, parallel: 4 }
+    }
 }
 
 /// The files of logins that the environment names.
@@ -41,6 +52,14 @@ impl Network {
     /// # Errors
     /// When a file of certificate authorities cannot be read.
     pub fn client<'a>(&self, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
+        self.paced(Pace::default(), keyring, clock)
+    }
+
+    /// The same at a pace of the user's.
+    ///
+    /// # Errors
+    /// As [`Self::client`].
+    pub fn paced<'a>(&self, pace: Pace, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
         Client::new(registry::Options {
             plain: self.insecure_http.clone(),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
@@ -50,8 +69,8 @@ impl Network {
             // Machines that failed together shall not come back together; no output depends on it.
             backoff: Backoff { seed: u64::from(std::process::id()), ..Backoff::default() },
             timeouts: Timeouts::default(),
-            chunk: self.chunk << 20,
-            parallel: usize::from(self.parallel),
+            chunk: pace.chunk << 20,
+            parallel: usize::from(pace.parallel),
         })
     }
 

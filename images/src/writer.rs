@@ -132,6 +132,14 @@ impl Writer {
         Ok(written)
     }
 
+    /// Copies the blob at `path`, whose digest the caller has seen to be `digest`.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn file(&self, path: &Path, digest: Sha256) -> Result<()> {
+        Ok(fs_err::copy(path, self.blob(digest)).map(drop)?)
+    }
+
     /// Lists a manifest that is in the layout already, as it is.
     pub fn list(&mut self, entry: Descriptor) {
         self.manifests.push(entry);

@@ -92,6 +92,13 @@ pub struct Base {
     pub blob: Vec<Blob>,
 }
 
+impl Base {
+    /// Everything that makes the image: manifest, configuration, layers.
+    pub fn digests(&self) -> impl Iterator<Item = Sha256> {
+        std::iter::once(self.sha256).chain(self.blob.iter().map(|blob| blob.sha256))
+    }
+}
+
 /// A blob of a base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

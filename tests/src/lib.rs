@@ -17,6 +17,7 @@ pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;
 pub mod qemu;
+pub mod registry;
 pub mod scenario;
 pub mod settings;
 pub mod signature;

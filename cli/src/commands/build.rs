@@ -20,6 +20,7 @@ use crate::pipeline::kernel::{Built, Prepared, SourceChoice, prepare};
 use crate::pipeline::output::{self, Record};
 use crate::pipeline::signing::{KeyOptions, Signing};
 use crate::pipeline::{attest, base, devel, installer, names, packages};
+use crate::remote::Network;
 
 /// Packages of the toolchain whose version shows in the outputs.
 const TOOLS: [&str; 12] = [
@@ -46,7 +47,7 @@ pub struct Options {
     #[arg(long, default_value = "spec")]
     preset: String,
     /// What the installer is built on: `testbed` (not Talos), or Talos's imager and installer-base images as a layout directory, a tarball of
-    /// one, or two references with a comma between
+    /// one, or two references with a comma between that `update --base` has locked
     #[arg(long, default_value = "testbed", value_name = "BASE")]
     base: String,
     /// A further kernel argument; `-NAME` takes one away; repeatable
@@ -66,6 +67,8 @@ pub struct Options {
     kernel_sha256: Option<Sha256>,
     #[command(flatten)]
     keys: KeyOptions,
+    #[command(flatten)]
+    network: Network,
 }
 
 /// # Errors
@@ -86,7 +89,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let kernel = packages::kernel(&prepared, &built, &options.registry, &signing)?;
     let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
     let devel = devel::image(&prepared, &built, &options.registry, &signing)?;
-    let located = base::locate(context, &prepared, base, &preset)?;
+    let located = base::locate(context, &prepared, &options.network, base, &preset)?;
     let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry, signing: &signing };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("unfinished/machine-config.yaml");

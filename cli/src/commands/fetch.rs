@@ -8,7 +8,8 @@ use kernel_config::profile::{self, Profile};
 
 use crate::context::Context;
 use crate::pipeline::kernel::{self, SourceChoice, prepare};
-use crate::pipeline::{locked, testbed};
+use crate::pipeline::{bases, locked, testbed};
+use crate::remote::Network;
 
 #[derive(Args)]
 pub struct Options {
@@ -18,6 +19,8 @@ pub struct Options {
     /// Print what the lock names, a line each (sha256, package URL, name), and fetch nothing
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    network: Network,
 }
 
 /// # Errors
@@ -37,9 +40,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let fetched = context.fetcher().fetch(&wanted)?;
     let prepared = prepare(context, SourceChoice::Debian, None)?;
     let crates = testbed::fetch(context, &prepared, &inputs.crates)?;
-    let here = wanted.len() + inputs.crates.len() - fetched - crates;
+    let bases = bases::fetch(context, &options.network, &inputs.lock.base)?;
+    let here = wanted.len() + inputs.crates.len() + inputs.lock.base.len() - fetched - crates - bases;
     let message = format!(
-        "every locked input is here ({fetched} files and {crates} crates fetched, {here} were there); a build needs no network now"
+        "every locked input is here ({fetched} files, {crates} crates and {bases} images fetched, {here} were there); a build needs no network now"
     );
     context.sink().emit(&Event::Note { message: &message });
     Ok(())

@@ -10,11 +10,12 @@ use extension::modules::Module;
 use kernel_config::devel::{CERTIFICATE, Tree};
 use kernel_config::forge::Forge;
 use kernel_config::{external, sign};
-use keys::{Certificate, Role, Signer};
+use keys::{Certificate, PublicKey, Role, Signer};
 
 use crate::context::Context;
 use crate::pipeline::signing::{KeyOptions, Signing};
 use crate::pipeline::{devel_tree, kernel, locked, names, packages};
+use crate::remote::Network;
 
 #[derive(Args)]
 pub struct Options {
@@ -24,6 +25,9 @@ pub struct Options {
     /// The kernel-devel image of the kernel that the module is for: a layout directory or a reference
     #[arg(long, value_name = "IMAGE", default_value = "_out/kernel-devel.oci")]
     kernel_devel: String,
+    /// Verify the image with its maker's public key (PEM) before any program in it runs
+    #[arg(long, value_name = "FILE")]
+    kernel_devel_key: Option<PathBuf>,
     /// Release string of the kernel that it is for [default: the pinned kernel's]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
@@ -38,6 +42,8 @@ pub struct Options {
     registry: String,
     #[command(flatten)]
     keys: KeyOptions,
+    #[command(flatten)]
+    network: Network,
 }
 
 /// # Errors
@@ -48,10 +54,12 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let release = options.kernel.as_deref().unwrap_or(&pin.kernel.release);
     let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
     devel_tree::check(&options.kernel_devel)?;
+    let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
     let given = Signing::given(&options.keys, &[Role::Module])?;
     let lock = locked::open(context, &pin)?.lock;
     let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
-    let tree = devel_tree::open(context, &toolchain, &options.kernel_devel, release)?;
+    let image = devel_tree::Given { name: &options.kernel_devel, key: key.as_ref(), network: &options.network };
+    let tree = devel_tree::open(context, &toolchain, &image, release)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     warn_of_key(context, &tree, &signing)?;
     let forge = Forge {

@@ -8,7 +8,7 @@ use images::Reference;
 use registry::clock::System;
 
 use crate::progress::{self, Format};
-use crate::remote::{self, Network};
+use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -20,6 +20,8 @@ pub struct Options {
     out: PathBuf,
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    pace: Pace,
 }
 
 /// Needs neither a project nor a cache.
@@ -29,7 +31,7 @@ pub struct Options {
 pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let sink = progress::sink(format, false);
     let (keyring, clock) = (remote::keyring(), System::start());
-    let client = options.network.client(&keyring, &clock)?;
+    let client = options.network.paced(options.pace, &keyring, &clock)?;
     let pulled = registry::pull(&client, sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });

@@ -5,17 +5,24 @@ use std::process::Command;
 use clap::{Args, ValueEnum};
 use common::event::Event;
 use common::{Class, Error, Result, process};
+use images::Reference;
 use lock::{Inputs, Lock};
 use toolchain::Lists;
 
 use crate::context::Context;
-use crate::pipeline::{kernel, locked};
+use crate::pipeline::{base, bases, kernel, locked};
+use crate::remote::Network;
 
 #[derive(Args)]
 pub struct Options {
     /// What to resolve [default: everything]
     #[arg(value_enum)]
     what: Vec<What>,
+    /// Lock these images, two references with a comma between, for `build --base`, in place of those that are locked; `testbed` locks none
+    #[arg(long, value_name = "BASE", conflicts_with = "what")]
+    base: Option<String>,
+    #[command(flatten)]
+    network: Network,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,18 +31,30 @@ enum What {
     Packages,
     /// The crates of both Cargo.lock files, from the crates' registry
     Crates,
+    /// The bases that are locked, each from its own registry
+    Bases,
 }
 
 /// # Errors
 /// [`Class::Infrastructure`] without network, unless `--offline` says that there is nothing to resolve.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
-    let what = if options.what.is_empty() { &[What::Packages, What::Crates][..] } else { &options.what };
-    if context.offline && !options.what.is_empty() {
+    let what = match &options.base {
+        Some(_) => &[What::Bases],
+        None if options.what.is_empty() => &[What::Packages, What::Crates, What::Bases][..],
+        None => &options.what,
+    };
+    if context.offline && (options.base.is_some() || !options.what.is_empty()) {
         return Err(Error::new(Class::BadInput, "nothing can be resolved offline")
             .hint("`update --offline` alone records what stands in the project; without --offline it needs a network")
             .into());
     }
-    update(context, if context.offline { &[] } else { what })
+    let base = options.base.as_deref().map(wanted_bases).transpose()?;
+    update(context, if context.offline { &[] } else { what }, base, &options.network)
+}
+
+/// The references that `--base` names.
+fn wanted_bases(list: &str) -> Result<Vec<Reference>> {
+    if list == "testbed" { Ok(Vec::new()) } else { base::references(list) }
 }
 
 /// `solana-talos toolchain update`.
@@ -43,10 +62,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn packages(context: &Context) -> anyhow::Result<()> {
-    update(context, &[What::Packages])
+    update(context, &[What::Packages], None, &Network::default())
 }
 
-fn update(context: &Context, what: &[What]) -> anyhow::Result<()> {
+fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, network: &Network) -> anyhow::Result<()> {
     let pin = kernel::pin(context)?;
     let old = old(context, &pin)?;
     let mut new = old.clone();
@@ -63,6 +82,10 @@ fn update(context: &Context, what: &[What]) -> anyhow::Result<()> {
         for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
             update_crates(context, manifest)?;
         }
+    }
+    if what.contains(&What::Bases) {
+        let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
+        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
     }
     (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
     let written = lock::write(&context.project, &new.lock)?;

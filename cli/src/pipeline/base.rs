@@ -1,18 +1,16 @@
-//! What the installer is built on: the testbed, or Talos's own images from a layout, a tarball or a registry.
+//! What the installer is built on: the testbed, or Talos's own images from a layout, a tarball or, locked, a registry.
 
 use std::path::{Path, PathBuf};
 
-use common::event::Event;
-use common::sandbox::Run;
 use common::stage::{self, Fingerprint, Leftover};
-use common::{Class, Error, Result, Sha256, atomic};
+use common::{Class, Error, Result, Sha256};
 use imager::preset::Preset;
 use images::{Base, Limits, Reference};
-use toolchain::Toolchain;
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
-use crate::pipeline::testbed;
+use crate::pipeline::{bases, testbed};
+use crate::remote::Network;
 
 /// A base that stands on this machine.
 pub struct Located {
@@ -42,15 +40,15 @@ pub enum Named {
     Testbed,
     /// Talos images on this machine.
     Here(Located),
-    /// Talos images in a registry.
-    Remote(Vec<Reference>),
+    /// Talos images in a registry, as the lock has them.
+    Locked(Vec<lock::Base>),
 }
 
 /// Finds `name`: `testbed`, a path, or a comma-separated list of image references. What stands on this machine is opened, so that
 /// a wrong base is told before anything is built.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is none of them, or holds no Talos images.
+/// [`Class::BadInput`] when it is none of them, holds no Talos images, or is a reference that the lock does not name.
 pub fn find(context: &Context, name: &str) -> Result<Named> {
     let path = Path::new(name);
     if name == "testbed" {
@@ -64,7 +62,15 @@ pub fn find(context: &Context, name: &str) -> Result<Named> {
             .why("it is neither `testbed` nor a layout directory or tarball here, and has no tag or digest as an image reference must")
             .hint("give --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
-    Ok(Named::Remote(name.split(',').map(str::parse).collect::<Result<_>>()?))
+    Ok(Named::Locked(bases::locked(context, &references(name)?)?))
+}
+
+/// A comma-separated list of image references.
+///
+/// # Errors
+/// [`Class::BadInput`] when one is no full reference.
+pub fn references(list: &str) -> Result<Vec<Reference>> {
+    list.split(',').map(str::parse).collect()
 }
 
 /// Opens the layout or tarball; the stage is there so that this is done once a base and not in every build.
@@ -82,11 +88,17 @@ fn open(context: &Context, path: &Path) -> Result<Located> {
     Ok(Located { path: path.to_owned(), identity, public, testbed: false })
 }
 
-/// Brings `named` to this machine: builds the testbed, pulls what is in a registry.
+/// Brings `named` to this machine: builds the testbed, pulls what is in a registry and not in the store.
 ///
 /// # Errors
-/// When the testbed does not compile, and what skopeo reports.
-pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: &Preset) -> Result<Located> {
+/// When the testbed does not compile, and as [`bases::fetch`].
+pub fn locate(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    network: &Network,
+    named: Named,
+    preset: &Preset,
+) -> Result<Located> {
     match named {
         Named::Testbed => {
             let base = testbed::base(context, prepared, preset)?;
@@ -94,36 +106,11 @@ pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: 
             Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), public, testbed: true })
         }
         Named::Here(located) => Ok(located),
-        Named::Remote(references) => {
-            let path = pull(context, &prepared.toolchain, "base", &references)?;
-            let identity = stage::hash_tree(&path)?.to_string();
-            let public = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            Ok(Located { path, identity, public, testbed: false })
+        Named::Locked(bases) => {
+            bases::fetch(context, network, &bases)?;
+            let layout = bases::layout(context, &bases)?;
+            let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
+            Ok(Located { path: layout.dir.join("base.oci"), identity: layout.key.to_string(), public, testbed: false })
         }
     }
-}
-
-/// Copies the images of a `what` into one layout with skopeo, and gives its directory. What a reference names may change, so it is asked each time.
-///
-/// # Errors
-/// [`Class::Infrastructure`] with what skopeo reports.
-pub fn pull(context: &Context, toolchain: &Toolchain, what: &str, references: &[Reference]) -> Result<PathBuf> {
-    let names = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let layout = context.cache.join("bases").join(&Sha256::of(names).to_string()[..16]);
-    let fresh = atomic::beside(&layout, "new");
-    atomic::empty_dir(&fresh)?;
-    for (number, reference) in references.iter().enumerate() {
-        let (from, to) = (format!("docker://{reference}"), format!("oci:/build/out:{what}-{number}"));
-        let run = Run::new(["skopeo", "--insecure-policy", "copy", "--override-arch", "amd64", &from, &to])
-            .write(&fresh, "/build/out")
-            .with_network();
-        let mut line = |line: &str| context.sink().emit(&Event::Output { stage: what, line });
-        toolchain.sandbox.run(&run, &mut line).map_err(|e| {
-            Error::new(Class::Infrastructure, format!("cannot pull the {what} {reference}"))
-                .why(e)
-                .hint("check the reference and the network, or give a layout that was pulled elsewhere")
-        })?;
-    }
-    atomic::replace_dir(&fresh, &layout)?;
-    Ok(layout)
 }

@@ -2,26 +2,46 @@
 
 use std::path::{Path, PathBuf};
 
+use attest::Demand;
+use common::event::Event;
 use common::stage::{Fingerprint, Leftover};
-use common::{Class, Error, Result};
+use common::{Class, Error, Result, Sha256};
 use images::{Image, Layout, Limits, Reference, Unpacked};
 use kernel_config::devel::{RECORD, Record, Tree};
+use keys::PublicKey;
+use registry::clock::System;
 use toolchain::Toolchain;
 
 use crate::context::Context;
-use crate::pipeline::{base, devel};
+use crate::pipeline::devel;
+use crate::remote::{self, Network};
 
-/// The tree of the image `name` (an OCI layout directory or a reference), unpacked once into the cache, for the kernel `release`.
+/// A kernel-devel image that somebody gives us, and how far it is trusted.
+pub struct Given<'a> {
+    /// An OCI layout directory or a reference.
+    pub name: &'a str,
+    /// Its maker's key.
+    pub key: Option<&'a PublicKey>,
+    /// How its registry is reached.
+    pub network: &'a Network,
+}
+
+/// The tree of the image, unpacked once into the cache, for the kernel `release`.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is no kernel-devel image or one of another kernel; [`Class::Verification`] when another toolchain made it.
-pub fn open(context: &Context, toolchain: &Toolchain, name: &str, release: &str) -> Result<Tree> {
-    let path = match named(name)? {
+/// [`Class::BadInput`] when it is no kernel-devel image or one of another kernel; [`Class::Verification`] when it is not what the key has signed,
+/// or another toolchain made it.
+pub fn open(context: &Context, toolchain: &Toolchain, given: &Given<'_>, release: &str) -> Result<Tree> {
+    let path = match named(given.name)? {
         Named::Here(path) => path,
-        Named::Remote(reference) => base::pull(context, toolchain, "kernel-devel", &[reference])?,
+        Named::Remote(reference) => pull(context, given, &reference)?,
     };
     let layout = Layout::open(&path)?;
     let image = only(layout.images()?, &path)?;
+    if let Some(key) = given.key {
+        // Whatever it is called here: which kernel it is for stands in it.
+        attest::verify_layout(&layout, key, Demand::AnyName)?;
+    }
     let fingerprint = Fingerprint::new("kernel-devel-tree")
         .with("image", image.digest.to_string())
         .with("tool", env!("CARGO_PKG_VERSION"));
@@ -32,6 +52,21 @@ pub fn open(context: &Context, toolchain: &Toolchain, name: &str, release: &str)
     record.check_release(release)?;
     record.check_toolchain(&toolchain.identity, |name| toolchain.versions.get(name).map(str::to_owned))?;
     Ok(Tree { record, dir, digest: image.digest })
+}
+
+/// What a reference names may change, so it is asked each time.
+fn pull(context: &Context, given: &Given<'_>, reference: &Reference) -> Result<PathBuf> {
+    if context.offline {
+        return Err(toolchain::offline(std::iter::once(given.name)));
+    }
+    if given.key.is_none() && reference.digest().is_none() {
+        let message = "nobody vouches for this image: verify it with --kernel-devel-key, or name it by its digest";
+        context.sink().emit(&Event::Warning { message });
+    }
+    let layout = context.cache.join("kernel-devel").join(&Sha256::of(reference.to_string()).to_string()[..16]);
+    let (keyring, clock) = (remote::keyring(), System::start());
+    registry::pull(&given.network.client(&keyring, &clock)?, context.sink(), reference, &layout)?;
+    Ok(layout)
 }
 
 /// Where an image is.

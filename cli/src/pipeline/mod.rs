@@ -2,6 +2,7 @@
 
 pub mod attest;
 pub mod base;
+pub mod bases;
 pub mod devel;
 pub mod devel_tree;
 pub mod installer;

@@ -1,0 +1,61 @@
+//! Debian's `docker-registry` on a free port of this machine, for the program to push to and pull from.
+
+use crate::Result;
+use anyhow::ensure;
+use common::sandbox::{Run, Sandbox};
+use fs_err as fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to come up.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running registry, gone when dropped.
+#[derive(Debug)]
+pub struct Registry {
+    /// Host and port.
+    pub address: String,
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Registry {
+    /// Starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(sandbox: &Sandbox) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: /build/store}}}}\nhttp: {{addr: \"{address}\"}}\n"
+        );
+        fs::write(dir.path().join("config.yml"), config)?;
+        fs::create_dir(dir.path().join("store"))?;
+        let serve = Run::new(["docker-registry", "serve", "/build/etc/config.yml"]).read(dir.path(), "/build/etc");
+        let serve = serve.write(&dir.path().join("store"), "/build/store").with_network();
+        let words = serve.arguments(sandbox.rootfs());
+        let log = fs::File::create(dir.path().join("log"))?.into_file();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut registry = Self { address, child: command.spawn()?, dir };
+        let began = Instant::now();
+        while TcpStream::connect(&registry.address).is_err() {
+            let ended = registry.child.try_wait()?;
+            let said = fs::read_to_string(registry.dir.path().join("log"))?;
+            ensure!(ended.is_none() && began.elapsed() < DEADLINE, "docker-registry does not come up: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(registry)
+    }
+}
