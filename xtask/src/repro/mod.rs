@@ -8,7 +8,6 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use inspect::compare;
 use xshell::{Shell, cmd};
 
 use site::{Plan, Site};
@@ -36,6 +35,9 @@ pub struct Options {
     /// Build nothing, compare what is there
     #[arg(long, conflicts_with = "build_only")]
     compare_only: bool,
+    /// The first build is this output directory, whoever made it; only the second is built
+    #[arg(long, value_name = "DIR", conflicts_with = "build_only")]
+    against: Option<PathBuf>,
     /// Key set for both builds [default: the development set of the first]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
@@ -71,13 +73,14 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
         if !cmd!(shell, "git status --porcelain").read()?.is_empty() {
             eprintln!("note: what is built is HEAD ({head}), without the changes that are not committed");
         }
-        for site in sites.iter().filter(|site| options.build_only.is_none_or(|which| which == site.which)) {
+        let only = options.build_only.or(options.against.as_ref().map(|_| Which::B));
+        for site in sites.iter().filter(|site| only.is_none_or(|which| which == site.which)) {
             build(shell, options, &plan, site, &sites[0], &head)?;
         }
     }
     match options.build_only {
         Some(_) => Ok(()),
-        None => compare_sites(&sites, &plan.work),
+        None => compare(options.against.as_deref().unwrap_or(&sites[0].out), &sites[1].out, &plan.work),
     }
 }
 
@@ -165,7 +168,8 @@ fn share_keys(shell: &Shell, options: &Options, site: &Site, first: &Site) -> Re
         return Ok(Some(copy));
     }
     let to = site.cache.join("keys");
-    let known = [first.cache.join("keys"), site::default_cache()?.join("keys")].into_iter().find(|dir| dir.is_dir());
+    let firsts = Some(first.cache.join("keys")).filter(|_| options.against.is_none());
+    let known = firsts.into_iter().chain([site::default_cache()?.join("keys")]).find(|dir| dir.is_dir());
     match known {
         _ if to.is_dir() => {}
         Some(keys) => cmd!(shell, "cp -a {keys} {to}").quiet().run()?,
@@ -175,8 +179,8 @@ fn share_keys(shell: &Shell, options: &Options, site: &Site, first: &Site) -> Re
     Ok(None)
 }
 
-fn compare_sites(sites: &[Site; 2], work: &Path) -> Result<()> {
-    let rows = compare::outputs(&sites[0].out, &sites[1].out)?;
+fn compare(first: &Path, second: &Path, work: &Path) -> Result<()> {
+    let rows = inspect::compare::outputs(first, second)?;
     print!("{}", table::table(&rows));
     let Some(row) = rows.iter().find(|row| row.difference.is_some()) else {
         println!("{} outputs, all equal byte for byte (build.json but for its seconds)", rows.len());
@@ -186,8 +190,8 @@ fn compare_sites(sites: &[Site; 2], work: &Path) -> Result<()> {
     for (at, difference) in rows.iter().filter_map(|row| row.difference.as_ref()).enumerate() {
         println!("{} {difference}", if at == 0 { "first member that differs:" } else { "also:" });
     }
-    explain(&sites[0].out.join(&row.name), &sites[1].out.join(&row.name), &work.join("diffoscope.txt"));
-    bail!("the builds differ; both are kept in {}", work.display());
+    explain(&first.join(&row.name), &second.join(&row.name), &work.join("diffoscope.txt"));
+    bail!("the builds differ; what was built is kept in {}", work.display());
 }
 
 /// What diffoscope says of the first output that differs, for all that follows its first member.
