@@ -13,6 +13,7 @@ pub mod kconfig;
 pub mod ktap;
 pub mod machines;
 pub mod modules;
+pub mod outputs;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;

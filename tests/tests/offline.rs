@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use harness::outputs::comparable;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -78,16 +79,6 @@ fn stages(cache: &Path, names: &[&str]) -> BTreeMap<String, String> {
     found
 }
 
-/// Lines of SHA256SUMS but for build.json, and build.json without its times.
-fn result(out: &Path) -> (Vec<String>, serde_json::Value) {
-    let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
-    let sums = sums.lines().filter(|line| !line.ends_with("  build.json")).map(str::to_owned).collect();
-    let mut record: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(out.join("build.json")).unwrap()).unwrap();
-    record.as_object_mut().unwrap().remove("seconds").unwrap();
-    (sums, record)
-}
-
 /// Digest of a root filesystem: names, modes, links and bytes. Programs do it, since a debug build of ours would take minutes.
 fn tree(stage: &Path) -> String {
     let script = "tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C \"$1\" -cf - rootfs | sha256sum";
@@ -140,7 +131,7 @@ fn a_bundle_is_enough_where_there_is_no_network() {
     }
     let out = dir.path().join("out");
     online.alone(&fresh, &["build", "--offline", "--out", &out.display().to_string()]);
-    let (ours, theirs) = (result(&out), result(&online.out));
+    let (ours, theirs) = (comparable(&out).unwrap(), comparable(&online.out).unwrap());
     assert_eq!(ours.0, theirs.0, "SHA256SUMS");
     assert_eq!(ours.1, theirs.1, "build.json");
     say(&format!("{} outputs, the same without network", ours.0.len()));

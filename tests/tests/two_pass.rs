@@ -1,0 +1,121 @@
+//! A build whose private keys are elsewhere gives the bytes of one that has them. OpenSSL is the signer.
+
+use anyhow::{Context as _, ensure};
+use common::sandbox::Run;
+use fs_err as fs;
+use harness::Result;
+use harness::modules::project;
+use harness::outputs::comparable;
+use harness::settings::{OUT, Settings};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const AWAITS_SIGNATURES: i32 = 7;
+/// Modules, then the images that hold them.
+const ROUNDS: usize = 2;
+/// Stages whose content no key of these has signed.
+const UNSIGNED: [&str; 7] =
+    ["toolchain", "kernel-source", "kernel-config", "kernel", "testbed-programs", "testbed-base", "testbed-crates"];
+
+/// As in docs/keys.md; `nonce-type:1` is RFC 6979.
+const SIGN: &str = r#"
+cd /build/later
+sign() {
+    for d in "$1"-*.digest; do
+        [ ! -e "$d" ] || openssl pkeyutl -sign -inkey "/build/keys/$1.key.pem" $2 -in "$d" -out "${d%.digest}.sig"
+    done
+}
+sign module "-pkeyopt digest:sha512"
+sign image "-pkeyopt digest:sha256 -pkeyopt nonce-type:1"
+"#;
+
+struct Scene {
+    settings: Settings,
+    cache: PathBuf,
+    keys: PathBuf,
+    work: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new() -> Result<Option<Self>> {
+        let Some(settings) = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
+            return Ok(None);
+        };
+        let cache = settings.sandbox.rootfs().join("../../..").canonicalize()?;
+        let keys = cache.join("keys/development");
+        Ok(Some(Self { settings, cache, keys, work: tempfile::tempdir()? }))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+
+    /// The public halves of the set.
+    fn public(&self) -> Result<PathBuf> {
+        let public = self.path("public");
+        fs::create_dir(&public)?;
+        for entry in fs::read_dir(&self.keys)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [".crt.pem", ".pub.pem"].iter().any(|end| name.to_string_lossy().ends_with(end)) {
+                fs::copy(entry.path(), public.join(name))?;
+            }
+        }
+        Ok(public)
+    }
+
+    /// A cache with what has been downloaded and compiled, and nothing that was signed.
+    fn unsigned_cache(&self) -> Result<PathBuf> {
+        let fresh = self.path("cache");
+        fs::create_dir_all(fresh.join("stages"))?;
+        fs::os::unix::fs::symlink(self.cache.join("store"), fresh.join("store"))?;
+        for entry in fs::read_dir(self.cache.join("stages"))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.rsplit_once('-').is_some_and(|(stage, _)| UNSIGNED.contains(&stage)) {
+                fs::os::unix::fs::symlink(entry.path(), fresh.join("stages").join(name))?;
+            }
+        }
+        Ok(fresh)
+    }
+
+    fn run(&self, cache: &Path, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(self.settings.program.as_deref().context("no program")?);
+        let output = command.args(words).arg("--project").arg(project()).arg("--cache").arg(cache).output()?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// Whoever has the private keys signs what is in `later`.
+    fn sign(&self, later: &Path) -> Result<()> {
+        let run = Run::script(SIGN, &[]).read(&self.keys, "/build/keys").write(later, "/build/later");
+        Ok(self.settings.sandbox.output(&run).map(drop)?)
+    }
+}
+
+#[test]
+fn two_passes_give_the_bytes_of_one() -> Result<()> {
+    let Some(scene) = Scene::new()? else { return Ok(()) };
+    let text = |path: &Path| path.display().to_string();
+    let (one, two, later) = (scene.path("one"), scene.path("two"), scene.path("later"));
+    let (code, said) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
+    ensure!(code == Some(0), "{code:?}: {said}");
+
+    let (cache, public) = (scene.unsigned_cache()?, text(&scene.public()?));
+    let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
+    for round in 1..=ROUNDS {
+        let (code, said) = scene.run(&cache, &build)?;
+        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("the build waits for"), "{round}: {code:?}: {said}");
+        ensure!(!two.exists(), "round {round} left an output");
+        let (code, said) = scene.run(&cache, &["attach", &text(&later)])?;
+        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("0 taken"), "{round}: {code:?}: {said}");
+        scene.sign(&later)?;
+        let (code, said) = scene.run(&cache, &["attach", &text(&later)])?;
+        ensure!(code == Some(0), "{round}: {code:?}: {said}");
+    }
+    let (code, said) = scene.run(&cache, &build)?;
+    ensure!(code == Some(0), "{code:?}: {said}");
+    let (one, two) = (comparable(&one)?, comparable(&two)?);
+    ensure!(one.0 == two.0, "{:#?} is not {:#?}", two.0, one.0);
+    ensure!(one.1 == two.1, "{:#} is not {:#}", two.1, one.1);
+    Ok(())
+}
