@@ -254,6 +254,10 @@ impl<'a> Progress<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
     use common::event::Silent;
 
     use super::*;
@@ -272,6 +276,62 @@ mod tests {
         Wanted { name: content.to_owned(), sha256: Sha256::of(content), origin }
     }
 
+    fn has_apt() -> bool {
+        let there = Path::new(APT_HELPER).exists();
+        if !there {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {APT_HELPER} is not here: install apt");
+        }
+        there
+    }
+
+    /// Serves `content` on a port of this machine, the first time only `cut` bytes of it. Gives the address, and the ranges that were asked for.
+    fn serve(content: Vec<u8>, cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/file", listener.local_addr().unwrap());
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&ranges);
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let head = BufReader::new(&stream).lines().map_while(|line| line.ok().filter(|line| !line.is_empty()));
+                let range = head.filter_map(|line| line.strip_prefix("Range: bytes=").map(str::to_owned)).last();
+                let from = range.as_ref().map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
+                asked.lock().unwrap().extend(range);
+                let (all, last) = (content.len(), content.len() - 1);
+                let status = if from > 0 {
+                    format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{all}")
+                } else {
+                    "200 OK".to_owned()
+                };
+                let headers = format!(
+                    "Content-Length: {}\r\nLast-Modified: Sat, 01 Jan 2000 00:00:00 GMT\r\nConnection: close",
+                    all - from
+                );
+                let to = if number == 0 { cut } else { all };
+                stream.write_all(format!("HTTP/1.1 {status}\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
+                stream.write_all(&content[from..to]).unwrap();
+            }
+        });
+        (address, ranges)
+    }
+
+    #[test]
+    fn a_download_that_broke_off_goes_on() {
+        if !has_apt() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        let (address, ranges) = serve(content.clone(), 100_000);
+        let file = Wanted { name: "file".to_owned(), sha256: Sha256::of(&content), origin: Origin::Url(address) };
+        with_archive(dir.path(), false, |fetcher| {
+            // apt itself may have tried again already.
+            let path = fetcher.one(&file).or_else(|_| fetcher.one(&file)).unwrap();
+            assert_eq!(std::fs::read(path).unwrap(), content);
+        });
+        assert_eq!(*ranges.lock().unwrap(), ["100000-"]);
+    }
+
     #[test]
     fn what_is_in_a_mirror_needs_no_network() {
         let dir = tempfile::tempdir().unwrap();
@@ -287,9 +347,7 @@ mod tests {
 
     #[test]
     fn an_archive_gives_the_pinned_file_and_no_other() {
-        if !Path::new(APT_HELPER).exists() {
-            use std::io::Write as _;
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {APT_HELPER} is not here: install apt");
+        if !has_apt() {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
