@@ -1,6 +1,9 @@
 //! Runs the fuzz targets of `fuzz/` on stable Rust: coverage is a matter of compiler flags, the engine is libFuzzer.
 
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -23,6 +26,9 @@ pub struct Options {
     /// How long each is run
     #[arg(long, default_value_t = 60, value_name = "N")]
     seconds: u32,
+    /// How many run at the same time [default: one a processor]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
 }
 
 pub fn run(shell: &Shell, options: &Options) -> Result<()> {
@@ -38,25 +44,48 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     // Targets that unpack into a directory wait for the disk otherwise.
     let _memory = shell.path_exists("/dev/shm").then(|| shell.push_env("TMPDIR", "/dev/shm"));
     cmd!(shell, "cargo build --release --locked --target {TARGET}").run()?;
-    let seconds = options.seconds;
-    let mut failed = Vec::new();
-    for target in chosen {
-        let (found, corpus) = (shell.create_temp_dir()?, format!("../corpus/{target}"));
-        let (grown, program) = (found.path(), format!("target/{TARGET}/release/{target}"));
-        shell.create_dir(format!("crashes/{target}"))?;
-        let limits =
-            [format!("-max_total_time={seconds}"), format!("-rss_limit_mb={MEMORY}"), "-timeout=20".to_owned()];
-        println!("fuzzing {target} for {seconds} s");
-        let run = cmd!(
-            shell,
-            "{program} {grown} {corpus} -artifact_prefix=crashes/{target}/ -print_final_stats=1 -verbosity=0"
-        );
-        if run.args(limits).run().is_err() {
-            failed.push(target.clone());
+    let dir = shell.current_dir();
+    let (queue, broken) = (Mutex::new(chosen.iter()), Mutex::new(Vec::new()));
+    let jobs = options.jobs.or(std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+    std::thread::scope(|scope| {
+        let work = || {
+            while let Some(target) = next(&queue) {
+                println!("fuzzing {target} for {} s", options.seconds);
+                match fuzz(&dir, target, options.seconds) {
+                    Ok(said) => print!("{said}"),
+                    Err(e) => {
+                        eprintln!("{e:#}");
+                        broken.lock().unwrap_or_else(PoisonError::into_inner).push(target.clone());
+                    }
+                }
+            }
+        };
+        for _ in 0..jobs {
+            scope.spawn(work);
         }
-    }
-    ensure!(failed.is_empty(), "inputs that break {} are in fuzz/libfuzzer/crashes/", failed.join(", "));
+    });
+    let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(broken.is_empty(), "inputs that break {} are in fuzz/libfuzzer/crashes/", broken.join(", "));
     Ok(())
+}
+
+fn next<'a>(queue: &Mutex<std::slice::Iter<'a, String>>) -> Option<&'a String> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// Runs one target in the directory `fuzz/libfuzzer`, and gives what is to be said of it: how often, how fast, how much memory.
+fn fuzz(dir: &Path, target: &str, seconds: u32) -> Result<String> {
+    let (grown, crashes) = (tempfile::tempdir()?, dir.join("crashes").join(target));
+    std::fs::create_dir_all(&crashes)?;
+    let mut command = Command::new(dir.join(format!("target/{TARGET}/release/{target}")));
+    command.current_dir(dir).arg(grown.path()).arg(format!("../corpus/{target}"));
+    command.arg(format!("-artifact_prefix=crashes/{target}/")).arg(format!("-max_total_time={seconds}"));
+    command.arg(format!("-rss_limit_mb={MEMORY}")).args(["-timeout=20", "-print_final_stats=1", "-verbosity=0"]);
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{target} ended with {}\n{said}", output.status);
+    let stats = said.lines().filter_map(|line| line.strip_prefix("stat::"));
+    Ok(stats.map(|line| format!("{target}: {line}\n")).collect())
 }
 
 /// Names of the targets: their files.
