@@ -75,36 +75,13 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+#[path = "../tests/support/elf.rs"]
+pub(crate) mod sample;
 
-    /// The smallest file with these sections: header, contents, names, table.
-    pub(crate) fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut bytes = vec![0; EHDR];
-        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
-        let mut names = vec![0];
-        let mut rows = vec![[0; SHDR]];
-        let all = sections.iter().copied().chain([(".shstrtab", &b""[..])]);
-        for (name, content) in all {
-            let mut row = [0; SHDR];
-            row[..4].copy_from_slice(&u32::try_from(names.len()).unwrap().to_le_bytes());
-            row[4] = 1;
-            names.extend(name.as_bytes());
-            names.push(0);
-            let content = if name == ".shstrtab" { names.clone() } else { content.to_vec() };
-            row[0x18..0x20].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            row[0x20..0x28].copy_from_slice(&(content.len() as u64).to_le_bytes());
-            bytes.extend(content);
-            rows.push(row);
-        }
-        let table = bytes.len() as u64;
-        bytes[0x28..0x30].copy_from_slice(&table.to_le_bytes());
-        bytes[0x3a..0x3c].copy_from_slice(&64u16.to_le_bytes());
-        bytes[0x3c..0x3e].copy_from_slice(&u16::try_from(rows.len()).unwrap().to_le_bytes());
-        bytes[0x3e..0x40].copy_from_slice(&u16::try_from(rows.len() - 1).unwrap().to_le_bytes());
-        bytes.extend(rows.concat());
-        bytes
-    }
+#[cfg(test)]
+mod tests {
+    use super::sample::elf;
+    use super::*;
 
     #[test]
     fn names_sections_and_numbers_those_that_share_a_name() {
