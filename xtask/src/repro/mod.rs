@@ -171,8 +171,12 @@ fn share_keys(shell: &Shell, options: &Options, site: &Site, first: &Site) -> Re
     let firsts = Some(first.cache.join("keys")).filter(|_| options.against.is_none());
     let known = firsts.into_iter().chain([site::default_cache()?.join("keys")]).find(|dir| dir.is_dir());
     match known {
-        _ if to.is_dir() => {}
-        Some(keys) => cmd!(shell, "cp -a {keys} {to}").quiet().run()?,
+        _ if site.which == Which::A && to.is_dir() => {}
+        Some(keys) => {
+            // Those of an earlier run may be others.
+            let _ = std::fs::remove_dir_all(&to);
+            cmd!(shell, "cp -a {keys} {to}").quiet().run()?;
+        }
         None if site.which == Which::A => {} // It makes a set.
         None => bail!("the second build needs the keys of the first: build A before, or give --keys"),
     }
