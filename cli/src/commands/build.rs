@@ -80,7 +80,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     installer::command_line(&preset, &options.extra)?;
     pipeline::kernel::profile(context, &options.profile)?;
     packages::manifest(context)?;
-    let base = base::find(context, &options.base)?;
+    let base = base::find(context, &options.network, &options.base)?;
     let given = Signing::given(&options.keys, &[Role::Module, Role::Image])?;
     let prepared = prepare(context, options.source, options.kernel_sha256)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
@@ -89,7 +89,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let kernel = packages::kernel(&prepared, &built, &options.registry, &signing)?;
     let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
     let devel = devel::image(&prepared, &built, &options.registry, &signing)?;
-    let located = base::locate(context, &prepared, &options.network, base, &preset)?;
+    let located = base::locate(context, &prepared, base, &preset)?;
     let choice = Choice { preset: &preset, extra: &options.extra, registry: &options.registry, signing: &signing };
     let installer = installer::build(context, &prepared, &built, &located, &choice)?;
     let config = context.cache.join("unfinished/machine-config.yaml");
