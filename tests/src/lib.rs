@@ -4,6 +4,7 @@
 //! guest ([`agent::Agent`]). [`scenario`] shares one machine among many claims.
 
 pub mod agent;
+pub mod caches;
 pub mod console;
 pub mod esp;
 #[path = "../guest/src/hex.rs"]

@@ -5,6 +5,7 @@ use anyhow::{Context as _, ensure};
 use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
+use harness::caches;
 use harness::modules::{Builder, project, sample};
 use harness::registry::Registry;
 use harness::settings::{OUT, Settings};
@@ -19,16 +20,16 @@ fn settings() -> Option<Settings> {
     Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")))
 }
 
-/// The cache that the outputs under test come from.
-fn cache(settings: &Settings) -> PathBuf {
-    settings.sandbox.rootfs().join("../../..")
-}
-
 /// What the program says, on both channels, when it ends with `code`.
 fn says(settings: &Settings, project: &Path, words: &[&str], code: i32) -> Result<String> {
+    says_with(settings, &caches::main(settings)?, project, words, code)
+}
+
+/// The same with another cache.
+fn says_with(settings: &Settings, cache: &Path, project: &Path, words: &[&str], code: i32) -> Result<String> {
     let mut command = Command::new(settings.program.as_deref().context("no program")?);
-    command.args(words).arg("--project").arg(project).arg("--cache").arg(cache(settings));
-    let output = command.output()?;
+    command.args(words).arg("--project").arg(project).arg("--cache").arg(cache);
+    let output = command.arg("--mirror").arg(caches::main(settings)?.join("store/sha256")).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(code), "{words:?}: {}: {said}", output.status);
     Ok(said)
@@ -95,7 +96,7 @@ fn scratch(dir: &Path) -> Result<PathBuf> {
 /// Copies both images of the testbed to `registry`, as the base of a stranger, and gives their references.
 fn push_base(settings: &Settings, registry: &Registry) -> Result<String> {
     let key = record(&settings.out)?["inputs"]["base"].as_str().context("no base is recorded")?.to_owned();
-    let base = cache(settings).join(format!("stages/testbed-base-{}/base.oci", &key[..16]));
+    let base = caches::main(settings)?.join(format!("stages/testbed-base-{}/base.oci", &key[..16]));
     let mut references = Vec::new();
     for name in ["imager", "installer-base"] {
         let from = format!("oci:/build/base:testbed/{name}:v1.10.3");
@@ -113,25 +114,35 @@ fn a_base_of_a_registry_is_locked_and_then_needs_no_registry() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let registry = Registry::start(&settings.sandbox)?;
     let work = tempfile::tempdir()?;
-    let project = scratch(work.path())?;
+    // Its store has no blob of an earlier run.
+    let (project, cache) = (scratch(work.path())?, caches::fresh(&settings, work.path(), |_| true)?);
+    let says = |words: &[&str], code| says_with(&settings, &cache, &project, words, code);
     let base = push_base(&settings, &registry)?;
     let out = |name: &str| work.path().join(name).display().to_string();
 
-    let said = says(&settings, &project, &["build", "--base", &base, "--out", &out("unlocked")], 2)?;
+    let said = says(&["build", "--base", &base, "--out", &out("unlocked")], 2)?;
     ensure!(said.contains("is not locked") && said.contains(&format!("update --base {base}")), "{said}");
-    let said = says(&settings, &project, &["update", "--base", &base, "--offline"], 2)?;
+    let said = says(&["update", "--base", &base, "--offline"], 2)?;
     ensure!(said.contains("nothing can be resolved offline"), "{said}");
-    let said = says(&settings, &project, &["update", "--base", &base], 0)?;
+    let said = says(&["update", "--base", &base], 0)?;
     ensure!(said.matches("absent -> ").count() == 2, "it does not tell what changed: {said}");
-    let said = says(&settings, &project, &["update", "bases"], 0)?;
+    let said = says(&["update", "bases"], 0)?;
     ensure!(said.contains("is what it was"), "{said}");
     // Nothing has been pulled yet.
-    let said = says(&settings, &project, &["build", "--offline", "--base", &base, "--out", &out("offline")], 6)?;
+    let said = says(&["build", "--offline", "--base", &base, "--out", &out("offline")], 6)?;
     ensure!(said.contains("offline: inputs are missing") && !Path::new(&out("offline")).exists(), "{said}");
 
-    says(&settings, &project, &["fetch"], 0)?;
+    // One image of the two is no base, and that is told before anything is built.
+    let half = base.split(',').next().unwrap_or_default();
+    says(&["update", "--base", half], 0)?;
+    let said = says(&["build", "--base", half, "--out", &out("half")], 2)?;
+    ensure!(said.contains("is no Talos imager or installer-base image") && said.contains(half), "{said}");
+    ensure!(!said.contains("toolchain"), "it began to build: {said}");
+    says(&["update", "--base", &base], 0)?;
+
+    says(&["fetch"], 0)?;
     drop(registry);
-    says(&settings, &project, &["build", "--offline", "--base", &base, "--out", &out("out")], 0)?;
+    says(&["build", "--offline", "--base", &base, "--out", &out("out")], 0)?;
     let (theirs, ours) = (Path::new(&out("out")).to_owned(), &settings.out);
     ensure!(fs::read(theirs.join("vmlinuz.efi"))? == fs::read(ours.join("vmlinuz.efi"))?, "another UKI");
     let provenance = fs::read_to_string(theirs.join("installer.provenance.json"))?;
@@ -139,7 +150,7 @@ fn a_base_of_a_registry_is_locked_and_then_needs_no_registry() -> Result<()> {
     let lock = lock::read(&project)?;
     ensure!(lock.base.iter().all(|base| provenance.contains(&base.sha256.to_string())), "nor its digests");
 
-    says(&settings, &project, &["update", "--base", "testbed"], 0)?;
+    says(&["update", "--base", "testbed"], 0)?;
     ensure!(lock::read(&project)? == lock::read(&harness::modules::project())?, "the lock is not what it was before");
     Ok(())
 }

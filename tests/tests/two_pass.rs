@@ -4,6 +4,7 @@ use anyhow::{Context as _, ensure};
 use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
+use harness::caches;
 use harness::modules::project;
 use harness::outputs::comparable;
 use harness::settings::{OUT, Settings};
@@ -41,7 +42,7 @@ impl Scene {
         let Some(settings) = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
             return Ok(None);
         };
-        let cache = settings.sandbox.rootfs().join("../../..").canonicalize()?;
+        let cache = caches::main(&settings)?;
         let keys = cache.join("keys/development");
         Ok(Some(Self { settings, cache, keys, work: tempfile::tempdir()? }))
     }
@@ -64,24 +65,10 @@ impl Scene {
         Ok(public)
     }
 
-    /// A cache with what has been downloaded and compiled, and nothing that was signed.
-    fn unsigned_cache(&self) -> Result<PathBuf> {
-        let fresh = self.path("cache");
-        fs::create_dir_all(fresh.join("stages"))?;
-        fs::os::unix::fs::symlink(self.cache.join("store"), fresh.join("store"))?;
-        for entry in fs::read_dir(self.cache.join("stages"))? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.rsplit_once('-').is_some_and(|(stage, _)| UNSIGNED.contains(&stage)) {
-                fs::os::unix::fs::symlink(entry.path(), fresh.join("stages").join(name))?;
-            }
-        }
-        Ok(fresh)
-    }
-
     fn run(&self, cache: &Path, words: &[&str]) -> Result<(Option<i32>, String)> {
         let mut command = Command::new(self.settings.program.as_deref().context("no program")?);
-        let output = command.args(words).arg("--project").arg(project()).arg("--cache").arg(cache).output()?;
+        command.args(words).arg("--project").arg(project()).arg("--cache").arg(cache);
+        let output = command.arg("--mirror").arg(self.cache.join("store/sha256")).output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
@@ -100,7 +87,8 @@ fn two_passes_give_the_bytes_of_one() -> Result<()> {
     let (code, said) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
     ensure!(code == Some(0), "{code:?}: {said}");
 
-    let (cache, public) = (scene.unsigned_cache()?, text(&scene.public()?));
+    let cache = caches::fresh(&scene.settings, scene.work.path(), |stage| UNSIGNED.contains(&stage))?;
+    let public = text(&scene.public()?);
     let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
     for round in 1..=ROUNDS {
         let (code, said) = scene.run(&cache, &build)?;
