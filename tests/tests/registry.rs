@@ -113,7 +113,8 @@ fn push_base(settings: &Settings, registry: &Registry) -> Result<String> {
 fn a_base_of_a_registry_is_locked_and_then_needs_no_registry() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let registry = Registry::start(&settings.sandbox)?;
-    let work = tempfile::tempdir()?;
+    // Everything that is locked goes through here, which is more than /tmp may have room for.
+    let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     // Its store has no blob of an earlier run.
     let (project, cache) = (scratch(work.path())?, caches::fresh(&settings, work.path(), |_| true)?);
     let says = |words: &[&str], code| says_with(&settings, &cache, &project, words, code);
