@@ -9,15 +9,13 @@ use images::{Layout, Reference};
 
 use crate::client::{Access, Client};
 use crate::download::{Nowhere, download};
-use crate::local::{self, cosign};
+use crate::local::{self, DEPTH, cosign};
 use crate::manifest::{self, DOCKER_MANIFEST, Document};
 use crate::pool;
 use crate::referrers;
 use crate::stage::Stage;
 use crate::transfer::Meter;
 
-/// How deep indexes may stand in each other.
-const DEPTH: u32 = 3;
 /// Manifests that one pull may take: an index of a hostile registry has no end.
 const MANIFESTS: usize = 1000;
 

@@ -13,7 +13,7 @@ use crate::client::Repository;
 use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, LIMIT};
 
 /// How deep indexes may stand in each other.
-const DEPTH: u32 = 3;
+pub(crate) const DEPTH: u32 = 3;
 /// Annotation by which sigstore's bundles are told apart.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Predicate of a bundle that signs and attests nothing further.

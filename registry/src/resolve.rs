@@ -6,10 +6,7 @@ use images::types::{Descriptor, Platform};
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch;
-use crate::local;
-
-/// How deep indexes may stand in each other.
-const DEPTH: u32 = 3;
+use crate::local::{self, DEPTH};
 
 /// An image for linux/amd64 as a registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
