@@ -5,6 +5,7 @@
 use anyhow::ensure;
 use fs_err as fs;
 use harness::Result;
+use harness::caches;
 use harness::modules::{Builder, project, sample};
 use harness::settings::{OUT, Settings};
 use std::io::Write as _;
@@ -61,7 +62,7 @@ fn a_full_disk_under_the_output_leaves_no_output() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let Some(program) = &settings.program else { return Ok(()) };
     let (disk, empty) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let cache = settings.sandbox.rootfs().join("../../..");
+    let cache = caches::main(&settings)?;
     let mut build = Command::new(program);
     build
         .arg("build")
