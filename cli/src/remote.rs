@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use common::event::Sink;
 use common::{Error, Result};
+use images::Reference;
 use registry::backoff::Backoff;
-use registry::clock::Clock;
+use registry::clock::{Clock, System};
 use registry::credentials::{Files, Keyring};
 use registry::network::Proxies;
-use registry::{Client, Timeouts};
+use registry::{Client, Pulled, Timeouts};
 
 /// Where distributions keep the certificate authorities that they trust: Debian and Alpine, Fedora, SUSE.
 const BUNDLES: [&str; 3] =
@@ -47,19 +49,20 @@ pub fn keyring() -> Files {
 }
 
 impl Network {
+    /// Pulls `reference` into the layout `out`.
+    ///
+    /// # Errors
+    /// As [`Self::client`] and [`registry::pull`].
+    pub fn pull(&self, pace: Pace, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
+        let (keyring, clock) = (keyring(), System::start());
+        registry::pull(&self.client(pace, &keyring, &clock)?, sink, reference, out)
+    }
+
     /// A client with these options, the environment's proxies and the machine's certificate authorities.
     ///
     /// # Errors
     /// When a file of certificate authorities cannot be read.
-    pub fn client<'a>(&self, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
-        self.paced(Pace::default(), keyring, clock)
-    }
-
-    /// The same at a pace of the user's.
-    ///
-    /// # Errors
-    /// As [`Self::client`].
-    pub fn paced<'a>(&self, pace: Pace, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
+    pub fn client<'a>(&self, pace: Pace, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
         Client::new(registry::Options {
             plain: self.insecure_http.clone(),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),

@@ -10,11 +10,10 @@ use inspect::contents::Contents;
 use inspect::report::{Report, Verdict};
 use inspect::{compare, diff, report, source, text};
 use keys::PublicKey;
-use registry::clock::System;
 use serde::Serialize;
 
 use crate::progress::{self, Format};
-use crate::remote::{self, Network};
+use crate::remote::{Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -98,9 +97,8 @@ fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> 
     let Some(reference) = name else { return Ok(source::open(image, work, Limits::TALOS)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
     let sink = progress::sink(Format::Text, false);
-    let (keyring, clock) = (remote::keyring(), System::start());
     let pulled = work.join("pulled");
-    registry::pull(&network.client(&keyring, &clock)?, sink.as_ref(), &reference, &pulled)?;
+    network.pull(Pace::default(), sink.as_ref(), &reference, &pulled)?;
     Ok(Layout::open(&pulled)?)
 }
 

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use common::event::Event;
 use images::Reference;
-use registry::clock::System;
 
 use crate::progress::{self, Format};
-use crate::remote::{self, Network, Pace};
+use crate::remote::{Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -30,9 +29,7 @@ pub struct Options {
 /// When the registry has no such image or gives something else; the layout is then as it was.
 pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let sink = progress::sink(format, false);
-    let (keyring, clock) = (remote::keyring(), System::start());
-    let client = options.network.paced(options.pace, &keyring, &clock)?;
-    let pulled = registry::pull(&client, sink.as_ref(), &options.reference, &options.out)?;
+    let pulled = options.network.pull(options.pace, sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });
     match format {

@@ -47,7 +47,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         plans.extend(registry::plans(layout, options.registry.as_deref())?);
     }
     let (keyring, clock) = (remote::keyring(), System::start());
-    let client = options.network.paced(options.pace, &keyring, &clock)?;
+    let client = options.network.client(options.pace, &keyring, &clock)?;
     // Signatures name the images as they were built: under another name they are as good, but for that.
     let demand = if options.registry.is_some() { Demand::AnyName } else { Demand::Everything };
     let verify =

@@ -8,7 +8,7 @@ use lock::{Base, Blob};
 use registry::clock::System;
 
 use crate::context::Context;
-use crate::remote::{self, Network};
+use crate::remote::{self, Network, Pace};
 
 /// What `references` stand for now, as the lock has it.
 ///
@@ -16,7 +16,7 @@ use crate::remote::{self, Network};
 /// As [`registry::resolve`].
 pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<Base>> {
     let (keyring, clock) = (remote::keyring(), System::start());
-    let client = network.client(&keyring, &clock)?;
+    let client = network.client(Pace::default(), &keyring, &clock)?;
     let mut bases = Vec::new();
     for reference in references {
         let image = registry::resolve(&client, reference)?;
@@ -75,8 +75,7 @@ fn pull(context: &Context, network: &Network, base: &Base) -> Result<()> {
     let name = base.reference.split('@').next().unwrap_or_default();
     let reference: Reference = format!("{name}@{}", base.sha256.oci()).parse()?;
     let work = context.cache.join("unfinished").join(format!("base-{}.oci", &base.sha256.to_string()[..16]));
-    let (keyring, clock) = (remote::keyring(), System::start());
-    registry::pull(&network.client(&keyring, &clock)?, context.sink(), &reference, &work)?;
+    network.pull(Pace::default(), context.sink(), &reference, &work)?;
     for digest in base.digests() {
         context.store.insert(&work.join("blobs/sha256").join(digest.to_string()), &digest)?;
     }

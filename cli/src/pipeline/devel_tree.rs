@@ -9,12 +9,11 @@ use common::{Class, Error, Result, Sha256};
 use images::{Image, Layout, Limits, Reference, Unpacked};
 use kernel_config::devel::{RECORD, Record, Tree};
 use keys::PublicKey;
-use registry::clock::System;
 use toolchain::Toolchain;
 
 use crate::context::Context;
 use crate::pipeline::devel;
-use crate::remote::{self, Network};
+use crate::remote::{Network, Pace};
 
 /// A kernel-devel image that somebody gives us, and how far it is trusted.
 pub struct Given<'a> {
@@ -64,8 +63,7 @@ fn pull(context: &Context, given: &Given<'_>, reference: &Reference) -> Result<P
         context.sink().emit(&Event::Warning { message });
     }
     let layout = context.cache.join("kernel-devel").join(&Sha256::of(reference.to_string()).to_string()[..16]);
-    let (keyring, clock) = (remote::keyring(), System::start());
-    registry::pull(&given.network.client(&keyring, &clock)?, context.sink(), reference, &layout)?;
+    given.network.pull(Pace::default(), context.sink(), reference, &layout)?;
     Ok(layout)
 }
 
