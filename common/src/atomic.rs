@@ -73,7 +73,7 @@ fn sync_filesystem(path: &Path) -> Result<()> {
     rustix::fs::syncfs(dir).map_err(|e| Error::io("cannot sync a directory", path, &e.into()))
 }
 
-fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
+pub(crate) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::text::printable;
+
 /// Result of every engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -106,17 +108,18 @@ impl Error {
     }
 }
 
+/// Shows [`printable`] text: what is wrong with foreign bytes is often told in their own words.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.what)?;
+        f.write_str(&printable(&self.0.what))?;
         if let Some(file) = &self.0.file {
-            write!(f, "\n  file: {}", file.display())?;
+            write!(f, "\n  file: {}", printable(&file.to_string_lossy()))?;
         }
         if let Some(why) = &self.0.why {
-            write!(f, "\n  why: {}", why.replace('\n', "\n       "))?;
+            write!(f, "\n  why: {}", printable(why).replace('\n', "\n       "))?;
         }
         if let Some(hint) = &self.0.hint {
-            write!(f, "\n  do: {hint}")?;
+            write!(f, "\n  do: {}", printable(hint))?;
         }
         Ok(())
     }
@@ -152,6 +155,12 @@ mod tests {
             "the kernel source is not the pinned one\n  file: linux.deb\n  why: sha256 is ab\n       expected cd\n  do: fetch it again"
         );
         assert_eq!(error.class().exit_code(), 5);
+    }
+
+    #[test]
+    fn foreign_words_are_no_orders_to_a_terminal() {
+        let error = Error::new(Class::Verification, "x").file("a\u{1b}b").why("\u{1b}[2J").hint("\u{7}");
+        assert_eq!(error.to_string(), "x\n  file: a\\u{1b}b\n  why: \\u{1b}[2J\n  do: \\u{7}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod process;
 pub mod sandbox;
 pub mod stage;
 pub mod store;
+pub mod text;
 pub mod time;
 
 pub use digest::Sha256;

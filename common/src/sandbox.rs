@@ -188,7 +188,11 @@ impl Sandbox {
     pub fn command(&self, run: &Run) -> Command {
         let args = run.arguments(&self.rootfs);
         let mut command = Command::new(&args[0]);
-        command.args(&args[1..]);
+        command.args(&args[1..]).env_clear();
+        // --clearenv is for the program: what bubblewrap itself was given, a PIN perhaps, is in /proc/1/environ inside.
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
         command
     }
 

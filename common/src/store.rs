@@ -62,6 +62,8 @@ impl Store {
         let part = tempfile::Builder::new().prefix(".part-").tempfile_in(&dir);
         let part = part.map_err(|e| Error::io("cannot write to the store", &dir, &e))?;
         std::fs::copy(file, part.path()).map_err(|e| Error::io("cannot copy into the store", &path, &e))?;
+        // Whatever the mode of what was copied: other users' builds may take from this store.
+        crate::atomic::set_mode(part.path(), 0o644).map_err(|e| Error::io("cannot copy into the store", &path, &e))?;
         part.as_file().sync_all().map_err(|e| Error::io("cannot sync the store", &path, &e))?;
         part.persist(&path).map_err(|e| Error::io("cannot name a stored file", &path, &e.error))?;
         Ok(path)
@@ -70,6 +72,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn store(mirrors: Vec<PathBuf>) -> (tempfile::TempDir, Store) {
@@ -82,10 +86,13 @@ mod tests {
     fn takes_a_file_from_a_mirror() {
         let mirror = tempfile::tempdir().unwrap();
         let digest = Sha256::of("kernel");
-        std::fs::write(mirror.path().join(digest.to_string()), "kernel").unwrap();
+        let file = mirror.path().join(digest.to_string());
+        std::fs::write(&file, "kernel").unwrap();
+        crate::atomic::set_mode(&file, 0o600).unwrap();
         let (_dir, store) = store(vec![mirror.path().to_owned()]);
         let path = store.find(&digest).unwrap().unwrap();
-        assert_eq!(std::fs::read(path).unwrap(), b"kernel");
+        assert_eq!(std::fs::read(&path).unwrap(), b"kernel");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert!(store.find(&Sha256::of("other")).unwrap().is_none());
     }
 

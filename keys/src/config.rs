@@ -55,7 +55,7 @@ pub fn places(dir: &Path) -> Result<BTreeMap<Role, Place>> {
     let bad = |why: &dyn std::fmt::Display| {
         Error::new(Class::BadInput, "the record of where keys are is malformed").file(&path).why(why)
     };
-    let tables: BTreeMap<String, Table> = toml::from_str(&text).map_err(|e| bad(&e))?;
+    let tables: BTreeMap<String, Table> = toml::from_str(&text).map_err(|e| bad(&unquoted(&e, &text)))?;
     for (name, table) in tables {
         let role = Role::named(&name).ok_or_else(|| {
             let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
@@ -74,6 +74,12 @@ pub fn places(dir: &Path) -> Result<BTreeMap<Role, Place>> {
     Ok(places)
 }
 
+/// What is wrong and in which line, without the line: a PIN may be in it, against all advice.
+fn unquoted(err: &toml::de::Error, text: &str) -> String {
+    let line = err.span().and_then(|at| text.get(..at.start)).map_or(1, |before| before.matches('\n').count() + 1);
+    format!("line {line}: {}", err.message())
+}
+
 /// The place of one role; see [`places`].
 ///
 /// # Errors
@@ -86,4 +92,23 @@ fn usual(dir: &Path, role: Role) -> Place {
     let private = dir.join(role.key_file());
     let private = if private.exists() { Holder::File(private) } else { Holder::Elsewhere };
     Place { public: dir.join(role.public_file()), private, named: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_show_a_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, line) in [
+            ("[image]\nprivate = \"a\"\n[module]\npin = \"4711\"\n", "line 4"),
+            ("[module]\nprivate = \"pkcs11:token=a?pin-value=4711\n", "line 2"),
+        ] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            let error = places(dir.path()).unwrap_err();
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains(line) && !error.to_string().contains("4711"), "{error}");
+        }
+    }
 }

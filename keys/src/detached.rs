@@ -75,9 +75,8 @@ impl Requests {
     }
 
     /// The signature called `name`, if it has been attached.
-    fn signature(&self, name: &str) -> Option<Result<Vec<u8>>> {
-        let text = self.signatures.get(name)?;
-        Some(from_hex(text).ok_or_else(|| malformed(&self.dir.join(SIGNATURES), &"a signature is not hexadecimal")))
+    fn signature(&self, name: &str) -> Option<Vec<u8>> {
+        from_hex(self.signatures.get(name)?)
     }
 
     /// Puts `request` on record; the error says how many there are by now.
@@ -104,7 +103,7 @@ impl Requests {
             .why(what.join("\n"))
             .hint(format!(
                 "sign each NAME.digest with its key into NAME.sig beside it (docs/keys.md has the commands), run \
-                 `solana-talos attach {dir}`, then the same build again"
+                 `solana-talos attach {dir}`, then the same command again"
             ))
     }
 }
@@ -147,12 +146,9 @@ impl Signer for DetachedSigner {
     fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let digits = hex(digest);
         let name = format!("{}-{}", self.role, &digits[..digits.len().min(32)]);
-        if let Some(signature) = self.requests.signature(&name) {
-            let signature = signature?;
-            let file = self.requests.dir.join(SIGNATURES);
-            self.public.verify(self.algorithm(), digest, &signature).map_err(|e| {
-                e.file(file).hint(format!("the signature {name} ({what}) is another key's: sign and attach it again"))
-            })?;
+        // One that does not verify is another key's, as after a rotation: it is asked for again.
+        let good = |signature: &Vec<u8>| self.public.verify(self.algorithm(), digest, signature).is_ok();
+        if let Some(signature) = self.requests.signature(&name).filter(good) {
             return Ok(signature);
         }
         let request = Request {
@@ -187,7 +183,7 @@ pub fn attach(dir: &Path) -> Result<Attached> {
     let Some(document) = read::<Document>(&path)? else {
         return Err(Error::new(Class::BadInput, "there are no requests for signatures")
             .file(path)
-            .hint("they are written by `solana-talos build --sign-later DIR`"));
+            .hint("they are written by `solana-talos build --sign-later DIR`, and by `sign`"));
     };
     let mut signatures: BTreeMap<String, String> = read(&dir.join(SIGNATURES))?.unwrap_or_default();
     let mut attached = Attached::default();
@@ -353,11 +349,23 @@ mod tests {
             assert!(error.to_string().contains(&name), "{error}");
         }
         assert!(!dir.path().join(SIGNATURES).exists(), "nothing was taken");
-        // Whoever changes the record itself does not get past the build either.
-        let forged = format!("{{\"{name}\": \"00ff\"}}");
-        std::fs::write(dir.path().join(SIGNATURES), forged).unwrap();
-        let error = signer(dir.path(), Role::Module, key.public()).sign(&digest, "x").unwrap_err();
-        assert_eq!(error.class(), Class::Verification);
+    }
+
+    /// Whoever changes the record itself, or leaves it from another key, does not get past the build: it asks, and can go on.
+    #[test]
+    fn a_recorded_signature_that_does_not_verify_is_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, digest) = (p256(), Algorithm::EcdsaP256Sha256.digest(b"bytes"));
+        let name = format!("image-{}", &hex(&digest)[..32]);
+        for forged in ["00ff", "no digits"] {
+            std::fs::write(dir.path().join(SIGNATURES), format!("{{\"{name}\": \"{forged}\"}}")).unwrap();
+            let asked = signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
+            assert_eq!(asked.class(), Class::AwaitsSignatures);
+        }
+        let good = key.sign(&digest, "").unwrap();
+        std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
+        attach(dir.path()).unwrap();
+        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), good);
     }
 
     #[test]

@@ -70,6 +70,8 @@ fn nothing_of_the_host_is_inside() {
     let environment =
         "HOME=/tmp\nLC_ALL=C\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/build\nTZ=UTC\n";
     assert_eq!(sh(&sandbox, "env | grep -v '^_=' | sort"), environment);
+    let init = sh(&sandbox, "tr '\\0' '\\n' < /proc/1/environ | cut -d= -f1");
+    assert_eq!(init.trim(), "PATH", "bubblewrap shows what it was given");
     assert_eq!(sh(&sandbox, "ls -A /build /tmp"), "/build:\n\n/tmp:\n");
     assert_eq!(sh(&sandbox, "hostname"), "solana-talos\n");
     for path in ["/usr/bin", "/etc", "/"] {
