@@ -31,7 +31,7 @@ impl Module {
             return Err("it is no ELF file".to_owned());
         }
         let signature = signature(bytes)?;
-        let vermagic = vermagic(&bytes[..signature.start]).ok_or("it has no vermagic")?;
+        let vermagic = vermagic(&bytes[..signature.start])?;
         let built_for = vermagic.split(' ').next().unwrap_or_default();
         if built_for != release {
             return Err(format!("it was built for kernel {built_for}, not {release}"));
@@ -40,12 +40,17 @@ impl Module {
     }
 }
 
-/// The value of `vermagic=` in the `.modinfo` section, where strings stand between NULs.
-fn vermagic(bytes: &[u8]) -> Option<String> {
+/// The value of `vermagic=` in the `.modinfo` section, where strings stand between NULs. Sections are not looked at: what else looks like
+/// one, in strings of the program, must say the same.
+fn vermagic(bytes: &[u8]) -> Result<String, &'static str> {
     const KEY: &[u8] = b"\0vermagic=";
-    let start = bytes.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();
-    let value = bytes[start..].split(|byte| *byte == 0).next()?;
-    std::str::from_utf8(value).ok().map(str::to_owned)
+    let value = |at: usize| bytes[at + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
+    let mut found = bytes.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY).map(|(at, _)| value(at));
+    let first = found.next().ok_or("it has no vermagic")?;
+    if found.any(|other| other != first) {
+        return Err("it has several vermagics that differ");
+    }
+    std::str::from_utf8(first).map(str::to_owned).map_err(|_| "its vermagic is not UTF-8")
 }
 
 fn signature(bytes: &[u8]) -> Result<Range<usize>, String> {
@@ -120,6 +125,7 @@ pub(crate) mod tests {
             (long, "longer than the file"),
             ([b"\x7fELF" as &[u8], MAGIC].concat(), "cut off"),
             ([b"\x7fELF" as &[u8], &trailer(b"\x30", 2)].concat(), "no vermagic"),
+            ([&elf[..6], b"\0vermagic=6.12.117-talos SMP\0", &module("6.1.0")[4..]].concat(), "differ"),
             (good[1..].to_vec(), "ELF"),
             (Vec::new(), "ELF"),
         ] {

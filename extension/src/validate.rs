@@ -1,6 +1,7 @@
 //! All rules together, over a directory that holds an extension image's root.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use common::Result;
@@ -12,6 +13,9 @@ use crate::paths::{self, Found, Kind};
 use crate::range::Range;
 use crate::service::{self, Service};
 use crate::violation::Violation;
+
+/// Longest manifest and description of a service, in bytes; real ones have a few hundred.
+const TEXT_LIMIT: u64 = 1 << 20;
 
 /// What the extension is to be used with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub fn validate(root: &Path, target: &Target) -> Result<Extension> {
     let mut broken = Vec::new();
     let mut manifest = None;
     if let Some(entry) = found.iter().find(|entry| entry.path == "manifest.yaml" && entry.kind == Kind::File) {
-        match Manifest::check(&fs_err::read_to_string(&entry.host)?) {
+        match text(&entry.host)?.and_then(|text| Manifest::check(&text)) {
             Ok(read) => manifest = Some(read),
             Err(why) => broken.push(Violation::new("manifest.yaml", why, "correct it")),
         }
@@ -101,7 +105,7 @@ fn services(found: &[Found], broken: &mut Vec<Violation>) -> Result<Vec<Service>
             broken.push(Violation::new(&entry.path, "it is no regular file", "put the service's description here"));
             continue;
         }
-        match Service::parse(&fs_err::read_to_string(&entry.host)?, stem) {
+        match text(&entry.host)?.map_err(|why| vec![why]).and_then(|text| Service::parse(&text, stem)) {
             Ok(service) => services.push(service),
             Err(rules) => broken.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it"))),
         }
@@ -115,6 +119,16 @@ fn services(found: &[Found], broken: &mut Vec<Violation>) -> Result<Vec<Service>
         }
     }
     Ok(services)
+}
+
+/// The text of the file at `path`, or why it is none.
+fn text(path: &Path) -> Result<Result<String, String>> {
+    let mut bytes = Vec::new();
+    fs_err::File::open(path)?.take(TEXT_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > TEXT_LIMIT {
+        return Ok(Err(format!("it is longer than {TEXT_LIMIT} bytes")));
+    }
+    Ok(String::from_utf8(bytes).map_err(|e| format!("it is no UTF-8 from byte {} on", e.utf8_error().valid_up_to())))
 }
 
 fn modules(found: &[Found], release: &str, broken: &mut Vec<Violation>) -> Result<BTreeMap<String, Module>> {

@@ -174,6 +174,22 @@ fn modules_are_built_for_this_kernel_and_signed() {
     broken(packed, &["compressed module"], |root| put(root, packed, "x"));
 }
 
+/// What is no text, or far too much of it, breaks a rule as anything else does, and hides no other.
+#[test]
+fn texts_that_cannot_be_read_break_a_rule() {
+    let service = "rootfs/usr/local/etc/containers/hello.yaml";
+    for path in ["manifest.yaml", service] {
+        broken(path, &["no UTF-8 from byte 6 on"], |root| put(root, path, b"name: \xff"));
+        broken(path, &["longer than 1048576 bytes"], |root| put(root, path, vec![b'#'; (1 << 20) + 1]));
+    }
+    let dir = good();
+    put(dir.path(), "manifest.yaml", b"\xff");
+    put(dir.path(), service, b"\xff");
+    put(dir.path(), "README", "x");
+    let text = validate(dir.path(), &target()).unwrap_err().to_string();
+    assert!(text.contains("breaks 3 rule(s)"), "{text}");
+}
+
 #[test]
 fn all_broken_rules_are_told_at_once() {
     let dir = good();

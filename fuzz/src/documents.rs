@@ -6,7 +6,9 @@ use attest::bundle::Bundle;
 use attest::simple::Payload;
 use attest::statement::Statement;
 use extension::manifest::Manifest;
+use extension::service::Service;
 use images::Reference;
+use kernel_config::devel::Record;
 use keys::{Certificate, KeySet, PublicKey, Role};
 
 /// Names of images. What is taken prints as it was written.
@@ -22,6 +24,27 @@ pub fn reference(data: &[u8]) {
 pub fn manifest(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Manifest::parse(text);
+    }
+}
+
+/// The description of a service of an extension.
+pub fn service(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        match Service::parse(text, "hello") {
+            Ok(service) => assert_eq!(service.name, "hello"),
+            Err(broken) => assert!(!broken.is_empty(), "refused without a reason"),
+        }
+    }
+}
+
+/// The record of a kernel-devel tree. What is taken can be written and taken again.
+pub fn record(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(record) = Record::parse(text)
+        && let Ok(written) = record.json()
+    {
+        let again = Record::parse(&written);
+        assert!(again.is_ok_and(|again| again == record), "{written:?}");
     }
 }
 

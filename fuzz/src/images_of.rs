@@ -7,10 +7,11 @@ use common::Sha256;
 use images::tarstream::{self, Item, Limits};
 use images::view::View;
 use images::{Layer, Layout, Unpacked, types};
+use inspect::contents::Contents;
 use inspect::squashfs::{Image, Kind};
 
 /// Small enough that an input beyond them is found at once.
-const LIMITS: Limits = Limits { entries: 500, file: 1 << 20, layer: 8 << 20 };
+const LIMITS: Limits = Limits { entries: 500, file: 1 << 20, layer: 8 << 20, image: 16 << 20 };
 
 /// The tar of a layer.
 pub fn tar(data: &[u8]) {
@@ -23,7 +24,7 @@ pub fn tar(data: &[u8]) {
     });
 }
 
-/// A packed layer, unpacked into a directory beside which nothing may appear. The first byte chooses the packing.
+/// A packed layer, taken apart for a report, and unpacked into a directory beside which nothing may appear. The first byte chooses the packing.
 pub fn layer(data: &[u8]) {
     let Some((kind, blob)) = data.split_first() else { return };
     let media_type = [types::LAYER_TAR, types::LAYER_GZIP, types::LAYER_ZSTD][usize::from(kind % 3)];
@@ -63,7 +64,8 @@ fn unpack(dir: &Path, media_type: &str, blob: &[u8]) -> common::Result<()> {
     for image in layout.images()? {
         let unpacked = Unpacked::open(&layout, &image, LIMITS)?;
         fs_err::create_dir_all(dir.join("jail"))?;
-        unpacked.apply(&dir.join("jail/root"))?;
+        let _ = unpacked.apply(&dir.join("jail/root"));
+        let _ = Contents::read(&layout, &image, LIMITS);
     }
     Ok(())
 }
@@ -109,6 +111,9 @@ pub fn cpio(data: &[u8]) {
 /// Archives and compressed streams, one after the other.
 pub fn initramfs(data: &[u8]) {
     let _ = imager::unpack::list(data);
+    if let Ok(inspected) = imager::initramfs::inspect(data) {
+        let _ = imager::initramfs::has_microcode(&inspected);
+    }
     let _ = inspect::parts::Parts::of(data);
 }
 

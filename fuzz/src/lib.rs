@@ -3,6 +3,7 @@
 //! `libfuzzer/` feeds them with what a coverage-guided engine makes of `corpus/` (`./x fuzz`); `cargo test` replays the corpus.
 
 mod documents;
+mod evidence;
 mod images_of;
 mod programs;
 
@@ -10,11 +11,12 @@ mod programs;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 20] = [
     ("attestation", documents::attestation),
     ("compare", programs::compare),
     ("cpio", images_of::cpio),
     ("dotconfig", documents::dotconfig),
+    ("evidence", evidence::evidence),
     ("initramfs", images_of::initramfs),
     ("kernel", programs::kernel),
     ("keys", documents::keys),
@@ -23,8 +25,10 @@ pub const TARGETS: [Target; 17] = [
     ("manifest", documents::manifest),
     ("module", programs::module),
     ("pe", programs::pe),
+    ("record", documents::record),
     ("reference", documents::reference),
     ("registry", documents::registry),
+    ("service", documents::service),
     ("squashfs", images_of::squashfs),
     ("tar", images_of::tar),
     ("yaml_layers", documents::yaml_layers),

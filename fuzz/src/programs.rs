@@ -1,10 +1,11 @@
 //! Kernels, modules, programs, and the engine that takes all of them apart.
 
 use imager::pe::Pe;
+use imager::pe_append::{Appender, Kind};
 use inspect::contents::signer;
 use inspect::{bzimage, compare, elf, signature};
 
-/// PE images, unified kernel images among them.
+/// PE images, unified kernel images among them, and the stub of one: what a section was added to is an image that holds it.
 pub fn pe(data: &[u8]) {
     if let Ok(pe) = Pe::parse(data) {
         for section in pe.sections() {
@@ -13,6 +14,17 @@ pub fn pe(data: &[u8]) {
         let _ = (pe.is_signed(), pe.is_nx());
     }
     let _ = imager::uki::inspect(data);
+    if let Ok(image) = append(data) {
+        let last = Pe::parse(&image).ok().and_then(|pe| pe.sections().last().map(|last| pe.content(last) == b"x"));
+        assert_eq!(last, Some(true), "the section is not there");
+    }
+}
+
+fn append(stub: &[u8]) -> common::Result<Vec<u8>> {
+    let mut appender = Appender::new(stub)?;
+    appender.add(".fuzz", Kind::Data, b"x")?;
+    appender.clear_nx()?;
+    appender.finish()
 }
 
 /// bzImages, and the configuration in a kernel.

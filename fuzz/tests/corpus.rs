@@ -49,6 +49,22 @@ fn targets_programs_and_corpora_belong_together() {
     assert_eq!(names("corpus", ""), targets);
 }
 
+/// A seed that is refused at once would lead the engine nowhere.
+#[test]
+fn seeds_get_past_the_first_check() {
+    let read = |target: &str, name: &str| std::fs::read(corpus(target).join(name)).unwrap();
+    let text = |target: &str, name: &str| String::from_utf8(read(target, name)).unwrap();
+    imager::pe_append::Appender::new(&read("pe", "stub")).unwrap();
+    assert!(imager::initramfs::inspect(&read("initramfs", "layers")).unwrap().layers.is_some());
+    kernel_config::devel::Record::parse(&text("record", "record")).unwrap();
+    extension::service::Service::parse(&text("service", "hello"), "hello").unwrap();
+    let document = |name: &str| text("evidence", name).split_once('\n').unwrap().1.to_owned();
+    attest::simple::Payload::parse(document("payload").as_bytes()).unwrap();
+    attest::bundle::Bundle::parse(document("bundle").as_bytes()).unwrap();
+    serde_json::from_str::<attest::dsse::Envelope>(&document("envelope")).unwrap();
+    attest::encoding::decode(text("evidence", "payload").lines().next().unwrap()).unwrap();
+}
+
 /// Writes the seeds anew with `UPDATE_CORPUS=1`; otherwise says whether they are all there.
 #[test]
 fn the_seeds_are_there() {
@@ -66,6 +82,7 @@ type Seed = (&'static str, &'static str, Vec<u8>);
 
 fn seeds() -> Vec<Seed> {
     let mut seeds = texts();
+    seeds.extend(evidence());
     let data = |name: &str| {
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/data").join(name)).unwrap()
     };
@@ -88,11 +105,30 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("layer", "plain", [&[0], &tar[..]].concat()));
     seeds.push(("layer", "gzip", [&[1], &gzip(&tar)[..]].concat()));
     seeds.push(("layer", "zstd", [&[2], &zstd::encode_all(&tar[..], 3).unwrap()[..]].concat()));
+    seeds.push(("layer", "extension", [&[0], &extension()[..]].concat()));
+    seeds.push(("initramfs", "layers", layers()));
     seeds.push(("pe", "sections", pe()));
+    seeds.push(("pe", "stub", stub()));
     seeds.push(("kernel", "bzimage", bzimage()));
     seeds.push(("compare", "archives", [&zstd[..], &zstd::encode_all(&cpio()[..], 19).unwrap()].concat()));
     seeds.push(("compare", "programs", [elf(), elf()].concat()));
     seeds
+}
+
+/// What is said of the image whose manifest is empty, signed by nobody.
+fn evidence() -> Vec<Seed> {
+    let payload = r#"{"critical":{"identity":{"docker-reference":"ghcr.io/a/b"},"image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"type":"cosign container image signature"},"optional":null}"#;
+    let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}],"predicateType":"https://spdx.dev/Document","predicate":{}}"#;
+    let envelope = format!(
+        r#"{{"payload":"{}","payloadType":"application/vnd.in-toto+json","signatures":[{{"sig":"MEUC"}}]}}"#,
+        attest::encoding::encode(statement.as_bytes())
+    );
+    let bundle = format!(
+        r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{{"publicKey":{{"hint":"aa"}}}},"dsseEnvelope":{envelope}}}"#
+    );
+    [("payload", payload), ("envelope", &envelope), ("bundle", &bundle)]
+        .map(|(name, document)| ("evidence", name, format!("MEUCIQ==\n{document}").into_bytes()))
+        .into()
 }
 
 fn texts() -> Vec<Seed> {
@@ -114,6 +150,19 @@ fn texts() -> Vec<Seed> {
         ("layout", "artifact", join(&[&with_artifact, config, manifest, artifact])),
         text("reference", "tag", "ghcr.io/our-org/kernel:custom-solana-v1.10.3"),
         text("reference", "digest", &format!("127.0.0.1:5000/a/b-c__d.e:latest@{digest}")),
+        text(
+            "record",
+            "record",
+            &format!(
+                r#"{{"schema":1,"release":"6.12.117-talos","toolchain":"{0}","compilers":{{"gcc-14":"14.2.0-19"}},"config":"{0}","certificate":"{0}"}}"#,
+                &digest[7..]
+            ),
+        ),
+        text(
+            "service",
+            "hello",
+            "name: hello\ncontainer:\n  entrypoint: ./hello\n  args: [-v]\n  mounts:\n  - {source: /run, destination: /run, type: bind, options: [rbind, ro]}\n  security: {writeableSysfs: true, rootfsPropagation: shared}\ndepends:\n- service: cri\n- network: [addresses]\n- time: true\nrestart: untilSuccess\nlogToConsole: true\n",
+        ),
         text("manifest", "extension", include_str!("../../extension/solana-optimizer.yaml")),
         text(
             "yaml_layers",
@@ -191,9 +240,45 @@ fn cpio() -> Vec<u8> {
     writer.finish(7)
 }
 
+/// An initramfs with a list of one layer.
+fn layers() -> Vec<u8> {
+    let mut writer = imager::cpio::Writer::default();
+    writer.file("init", 0o755, b"\x7fELF".to_vec()).unwrap();
+    writer.file("0.sqsh", 0o644, b"hsqs".to_vec()).unwrap();
+    let list = b"layers:\n- image: 0.sqsh\n  metadata: {name: a, version: v1}\n";
+    writer.file("extensions.yaml", 0o644, list.to_vec()).unwrap();
+    zstd::encode_all(&writer.finish(7)[..], 3).unwrap()
+}
+
+/// The tar of an image that has something of everything a report is made of.
+fn extension() -> Vec<u8> {
+    let manifest = include_bytes!("../../extension/solana-optimizer.yaml");
+    pack(&[
+        (tar::EntryType::Regular, "manifest.yaml", "", manifest),
+        (tar::EntryType::Regular, "rootfs/usr/lib/modules/6.12.117-talos/extras/a.ko", "", &elf()),
+        (tar::EntryType::Regular, "usr/install/amd64/vmlinuz.efi", "", &pe()),
+        (tar::EntryType::Regular, "usr/install/amd64/initramfs.xz", "", &layers()),
+        (tar::EntryType::Regular, "boot/vmlinuz", "", &bzimage()),
+    ])
+}
+
 fn tar() -> Vec<u8> {
+    use tar::EntryType as T;
+    pack(&[
+        (T::Directory, "a", "", b""),
+        (T::Regular, "a/file", "", b"hello"),
+        (T::XHeader, "pax", "", b"12 path=b/c\n"),
+        (T::Regular, "short", "", b"x"),
+        (T::GNULongName, "long", "", &b"d/".repeat(60)),
+        (T::Symlink, "x", "../a", b""),
+        (T::Link, "h", "a/file", b""),
+        (T::Regular, "a/.wh.file", "", b""),
+    ])
+}
+
+fn pack(entries: &[(tar::EntryType, &str, &str, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    let mut add = |kind: tar::EntryType, path: &str, link: &str, data: &[u8]| {
+    for &(kind, path, link, data) in entries {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(0o755);
@@ -204,16 +289,7 @@ fn tar() -> Vec<u8> {
         }
         header.set_cksum();
         tar.append(&header, data).unwrap();
-    };
-    use tar::EntryType as T;
-    add(T::Directory, "a", "", b"");
-    add(T::Regular, "a/file", "", b"hello");
-    add(T::XHeader, "pax", "", b"12 path=b/c\n");
-    add(T::Regular, "short", "", b"x");
-    add(T::GNULongName, "long", "", &b"d/".repeat(60));
-    add(T::Symlink, "x", "../a", b"");
-    add(T::Link, "h", "a/file", b"");
-    add(T::Regular, "a/.wh.file", "", b"");
+    }
     tar.into_inner().unwrap()
 }
 
@@ -260,6 +336,13 @@ fn pe() -> Vec<u8> {
         }
     }
     bytes.resize(0x400 + 0x200 * sections.len(), b'x');
+    bytes
+}
+
+/// The same with room for another section.
+fn stub() -> Vec<u8> {
+    let mut bytes = pe();
+    (bytes[0x46], bytes[0x58 + 108]) = (3, 0);
     bytes
 }
 

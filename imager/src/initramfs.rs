@@ -1,6 +1,6 @@
 //! Adds layers to a Talos initramfs: the base stays byte for byte as it is, a second archive follows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Class, Error, Result};
 
@@ -130,7 +130,7 @@ pub struct Inspected {
 /// [`Class::BadInput`] for malformed parts, [`Class::Verification`] for a listed layer that is missing or no squashfs.
 pub fn inspect(image: &[u8]) -> Result<Inspected> {
     let mut members = Vec::new();
-    let mut squashfs = Vec::new();
+    let mut squashfs = BTreeSet::new();
     let mut layers = None;
     unpack::walk(image, &mut |part, compression, member| {
         if member.path == PATH {
@@ -139,7 +139,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
             layers = Some(Layers::from_yaml(text)?);
         }
         if member.content.starts_with(b"hsqs") {
-            squashfs.push(member.path.to_owned());
+            squashfs.insert(member.path.to_owned());
         }
         members.push(Listed::new(part, compression, member));
         Ok(())

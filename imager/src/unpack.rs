@@ -7,7 +7,7 @@ use common::{Class, Error, Result};
 
 use crate::cpio::{self, Member};
 
-/// A compressed part may not unpack to more than this many bytes.
+/// All compressed parts together may not unpack to more than this many bytes.
 const UNPACKED_MAX: u64 = 2 << 30;
 /// Memory an xz decoder may take, in bytes.
 const XZ_MEMORY_MAX: u64 = 128 << 20;
@@ -64,7 +64,15 @@ impl Listed {
 ///
 /// # Errors
 /// [`Class::BadInput`] naming the offset of the part that cannot be read, or what `visit` reports.
-pub fn walk(image: &[u8], visit: &mut dyn FnMut(usize, Compression, &Member<'_>) -> Result<()>) -> Result<()> {
+pub fn walk(image: &[u8], visit: &mut Visit<'_>) -> Result<()> {
+    walk_within(image, UNPACKED_MAX, visit)
+}
+
+/// Takes the number of the part, how it is compressed, and a member of it.
+pub type Visit<'a> = dyn FnMut(usize, Compression, &Member<'_>) -> Result<()> + 'a;
+
+/// As [`walk`], for at most `left` unpacked bytes.
+fn walk_within(image: &[u8], mut left: u64, visit: &mut Visit<'_>) -> Result<()> {
     let mut part = 0;
     let mut at = 0;
     while let Some(start) = next_part(image, at) {
@@ -79,7 +87,8 @@ pub fn walk(image: &[u8], visit: &mut dyn FnMut(usize, Compression, &Member<'_>)
             members.iter().try_for_each(|member| visit(part, compression, member))?;
             at = start + read;
         } else {
-            let (unpacked, read) = decompress(bytes, compression).map_err(|why| bad(&why))?;
+            let (unpacked, read) = decompress(bytes, compression, left).map_err(|why| bad(&why))?;
+            left -= unpacked.len() as u64;
             walk_unpacked(&unpacked, &mut |member| visit(part, compression, member))?;
             at = start + read;
         }
@@ -104,32 +113,32 @@ fn next_part(bytes: &[u8], at: usize) -> Option<usize> {
     bytes.get(at..)?.iter().position(|&byte| byte != 0).map(|skip| at + skip)
 }
 
-/// Unpacks the compressed stream at the start of `bytes`; returns what it held and its compressed length.
-fn decompress(bytes: &[u8], compression: Compression) -> Result<(Vec<u8>, usize), String> {
+/// Unpacks the compressed stream at the start of `bytes`, which may hold `limit` bytes; returns what it held and its compressed length.
+fn decompress(bytes: &[u8], compression: Compression, limit: u64) -> Result<(Vec<u8>, usize), String> {
     let text = |e: std::io::Error| e.to_string();
     let (unpacked, rest) = match compression {
         Compression::None => (bytes.to_vec(), &[][..]),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(bytes).map_err(text)?.single_frame();
-            (read_all(&mut decoder)?, decoder.finish())
+            (read_all(&mut decoder, limit)?, decoder.finish())
         }
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_MAX, 0).map_err(|e| e.to_string())?;
             let mut decoder = liblzma::bufread::XzDecoder::new_stream(bytes, stream);
-            (read_all(&mut decoder)?, decoder.into_inner())
+            (read_all(&mut decoder, limit)?, decoder.into_inner())
         }
         Compression::Gzip => {
             let mut decoder = flate2::bufread::GzDecoder::new(bytes);
-            (read_all(&mut decoder)?, decoder.into_inner())
+            (read_all(&mut decoder, limit)?, decoder.into_inner())
         }
     };
     Ok((unpacked, bytes.len() - rest.len()))
 }
 
-fn read_all(reader: &mut dyn Read) -> Result<Vec<u8>, String> {
+fn read_all(reader: &mut dyn Read, limit: u64) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
-    reader.take(UNPACKED_MAX + 1).read_to_end(&mut out).map_err(|e| e.to_string())?;
-    if out.len() as u64 > UNPACKED_MAX { Err(format!("a part of more than {UNPACKED_MAX} bytes")) } else { Ok(out) }
+    reader.take(limit + 1).read_to_end(&mut out).map_err(|e| e.to_string())?;
+    if out.len() as u64 > limit { Err("the parts unpack to more than the limit".to_owned()) } else { Ok(out) }
 }
 
 /// Lists every member of `image`.
@@ -204,6 +213,18 @@ mod tests {
         let unaligned = [&[0][..], &archive("a", b"")].concat();
         assert!(list(&unaligned).unwrap_err().to_string().contains("aligned"));
         assert!(list(&mixed()[..mixed().len() - 4]).is_err(), "cut off in the gzip part");
+    }
+
+    /// Each part may be within the limit and all of them above it.
+    #[test]
+    fn the_limit_is_that_of_all_parts() {
+        let part = archive("a", &[0; 4096]);
+        let size = part.len() as u64;
+        let image = zstd::encode_all(&part[..], 3).unwrap().repeat(3);
+        let walk = |limit| walk_within(&image, limit, &mut |_, _, _| Ok(()));
+        walk(3 * size).unwrap();
+        let error = walk(3 * size - 1).unwrap_err().to_string();
+        assert!(error.contains("more than the limit"), "{error}");
     }
 
     proptest::proptest! {

@@ -48,12 +48,16 @@ impl Base {
     pub fn open(path: &Path, work: &Path, limits: Limits) -> Result<Self> {
         let layout = open_layout(path, &work.join("layout"), limits)?;
         let (mut boot, mut installer, mut seen) = (None, None, Vec::new());
+        let mut left = limits;
         for image in layout.images()? {
             seen.push(image.names.first().cloned().unwrap_or_else(|| image.digest.oci()));
             if is_installer(&image) {
                 installer.get_or_insert(image);
             } else if boot.is_none() {
-                boot = boot_files(&Unpacked::open(&layout, &image, limits)?, &work.join("boot"))?;
+                let unpacked = Unpacked::open(&layout, &image, left)?;
+                boot = boot_files(&unpacked, &work.join("boot"))?;
+                // The limit of one image is that of all of them, for a layout may hold thousands.
+                left.image = left.image.saturating_sub(unpacked.size());
             }
         }
         match (boot, installer) {

@@ -28,7 +28,8 @@ pub struct Append<'a> {
 /// Writes `base` (of `layout`) with `layer` on top into `writer`, and gives the manifest's digest.
 ///
 /// A base of two layers is an installer already: its second layer holds the artifacts and is replaced, as Talos's imager does.
-/// Entrypoint, environment and everything else of the configuration stay.
+/// How a container is started stays: entrypoint, environment, working directory and whatever else stands in `config`. Of what stands
+/// beside it only the history of the kept layers is taken over; author, variant and version of the operating system are not.
 ///
 /// # Errors
 /// As [`Writer::copy`] and [`Writer::image`].

@@ -14,6 +14,12 @@ use crate::types::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
 const JSON_LIMIT: u64 = 4 << 20;
 /// How deep indexes may stand in each other.
 const INDEX_DEPTH: u32 = 3;
+/// Entries of all indexes of a layout together. An inner index may be named again and again: without this, few documents make billions.
+const ENTRIES: usize = 10_000;
+/// Bytes of documents and names that one walk over a layout may read, however often each is named.
+const WALK_LIMIT: u64 = 64 << 20;
+/// Layers of one image; overlayfs under Docker takes 128 directories (moby, `daemon/graphdriver/overlay2`).
+const LAYERS: usize = 128;
 
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
@@ -88,12 +94,16 @@ impl Layout {
     ///
     /// # Errors
     /// [`Class::Verification`] when a blob is not what its digest says; [`Class::BadInput`] for a missing blob, an unknown media type,
-    /// or another schema version.
+    /// another schema version, or more than the limits of entries, documents and layers.
     pub fn images(&self) -> Result<Vec<Image>> {
         let path = self.root.join("index.json");
-        let mut images: Vec<Image> = Vec::new();
-        self.walk(&path, &parse(&path, &read_small(&path)?)?, &[], INDEX_DEPTH, &mut images)?;
-        Ok(images)
+        let mut walk = Walk::new();
+        self.walk(&path, &parse(&path, &read_small(&path)?)?, &[], INDEX_DEPTH, &mut walk)?;
+        for image in &mut walk.images {
+            let mut seen = BTreeSet::new();
+            image.names.retain(|name| seen.insert(name.clone()));
+        }
+        Ok(walk.images)
     }
 
     /// The index.
@@ -112,8 +122,15 @@ impl Layout {
     /// # Errors
     /// As [`Layout::images`].
     pub fn artifacts(&self) -> Result<Vec<Artifact>> {
-        let artifacts = self.index()?.manifests.into_iter().filter(is_artifact);
-        artifacts.map(|descriptor| Ok(Artifact { manifest: self.json(&descriptor)?, descriptor })).collect()
+        let path = self.root.join("index.json");
+        let mut walk = Walk::new();
+        let mut artifacts = Vec::new();
+        for descriptor in self.index()?.manifests.into_iter().filter(is_artifact) {
+            walk.count(&path)?;
+            walk.spend(&path, descriptor.size)?;
+            artifacts.push(Artifact { manifest: self.json(&descriptor)?, descriptor });
+        }
+        Ok(artifacts)
     }
 
     /// The bytes of a small blob, such as a document, compared with its descriptor.
@@ -144,20 +161,23 @@ impl Layout {
         })
     }
 
-    fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, images: &mut Vec<Image>) -> Result<()> {
+    fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, walk: &mut Walk) -> Result<()> {
         check_schema(file, index.schema_version)?;
         for entry in &index.manifests {
+            walk.count(file)?;
             if is_artifact(entry) {
                 continue;
             }
             let names: Vec<_> = entry.annotations.get(types::REF_NAME).into_iter().chain(outer).cloned().collect();
+            walk.spend(file, names.iter().map(|name| name.len() as u64).sum())?;
             match entry.media_type.as_str() {
                 types::INDEX | DOCKER_LIST if depth > 0 => {
+                    walk.spend(file, entry.size)?;
                     let inner = self.json(entry)?;
-                    self.walk(&self.blob_path(entry.digest.0), &inner, &names, depth - 1, images)?;
+                    self.walk(&self.blob_path(entry.digest.0), &inner, &names, depth - 1, walk)?;
                 }
                 types::INDEX | DOCKER_LIST => return Err(malformed(file, "indexes stand in each other too deeply")),
-                types::MANIFEST | DOCKER_MANIFEST => self.add(entry, names, images)?,
+                types::MANIFEST | DOCKER_MANIFEST => self.add(entry, names, walk)?,
                 other => return Err(unknown_type(file, other)),
             }
         }
@@ -165,29 +185,34 @@ impl Layout {
     }
 
     /// Adds the image of one index entry, or its names when the image is known already.
-    fn add(&self, entry: &Descriptor, names: Vec<String>, images: &mut Vec<Image>) -> Result<()> {
+    fn add(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<()> {
         if entry.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
             return Ok(());
         }
-        if let Some(known) = images.iter_mut().find(|image| image.digest == entry.digest.0) {
+        if let Some(known) = walk.images.iter_mut().find(|image| image.digest == entry.digest.0) {
             known.names.extend(names);
             return Ok(());
         }
-        let image = self.read(entry, names)?;
+        let image = self.read(entry, names, walk)?;
         let platform = Platform { architecture: image.config.architecture.clone(), os: image.config.os.clone() };
         if is_ours(&platform) {
-            images.push(image);
+            walk.images.push(image);
         }
         Ok(())
     }
 
-    fn read(&self, entry: &Descriptor, names: Vec<String>) -> Result<Image> {
+    fn read(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<Image> {
         let file = self.blob_path(entry.digest.0);
+        walk.spend(&file, entry.size)?;
         let manifest: Manifest = self.json(entry)?;
         check_schema(&file, manifest.schema_version)?;
+        if manifest.layers.len() > LAYERS {
+            return Err(malformed(&file, &format!("it has {} layers, {LAYERS} are the limit", manifest.layers.len())));
+        }
         if ![types::CONFIG, DOCKER_CONFIG].contains(&manifest.config.media_type.as_str()) {
             return Err(unknown_type(&file, &manifest.config.media_type));
         }
+        walk.spend(&file, manifest.config.size)?;
         let config: ImageConfig = self.json(&manifest.config)?;
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
@@ -240,13 +265,45 @@ impl Layout {
     }
 }
 
+/// A walk over the indexes of a layout: what it found, and what it may still cost.
+struct Walk {
+    images: Vec<Image>,
+    entries: usize,
+    bytes: u64,
+}
+
+impl Walk {
+    fn new() -> Self {
+        Self { images: Vec::new(), entries: ENTRIES, bytes: WALK_LIMIT }
+    }
+
+    /// Counts one entry of the index `file`.
+    fn count(&mut self, file: &Path) -> Result<()> {
+        let over = || malformed(file, &format!("the indexes of the layout have more than {ENTRIES} entries together"));
+        self.entries = self.entries.checked_sub(1).ok_or_else(over)?;
+        Ok(())
+    }
+
+    /// Counts `bytes` of a document or name that `file` names, before they are read.
+    fn spend(&mut self, file: &Path, bytes: u64) -> Result<()> {
+        let over = || malformed(file, &format!("the layout's documents come to more than {WALK_LIMIT} bytes"));
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(over)?;
+        Ok(())
+    }
+}
+
 /// Whether an index entry is for something that is no image. Cosign's first layout looks like an image but for its tag.
 fn is_artifact(entry: &Descriptor) -> bool {
-    let tag = entry.annotations.get(types::REF_NAME).and_then(|name| name.strip_prefix("sha256-"));
-    let cosign = tag
+    let cosign = || entry.annotations.get(types::REF_NAME).is_some_and(|name| is_cosign_tag(name));
+    entry.media_type == types::MANIFEST && (entry.artifact_type.is_some() || cosign())
+}
+
+/// Whether `name` is a tag of cosign's first layout, `sha256-<hex>.sig` and the like.
+#[must_use]
+pub fn is_cosign_tag(name: &str) -> bool {
+    name.strip_prefix("sha256-")
         .and_then(|tag| tag.split_once('.'))
-        .is_some_and(|(hex, kind)| hex.parse::<Sha256>().is_ok() && ["sig", "att", "sbom"].contains(&kind));
-    entry.media_type == types::MANIFEST && (entry.artifact_type.is_some() || cosign)
+        .is_some_and(|(hex, kind)| hex.parse::<Sha256>().is_ok() && ["sig", "att", "sbom"].contains(&kind))
 }
 
 fn is_ours(platform: &Platform) -> bool {

@@ -9,6 +9,7 @@ pub mod installer;
 pub mod layer;
 pub mod layout;
 pub mod reference;
+mod tarnames;
 pub mod tarstream;
 use common::time;
 pub mod types;

@@ -13,7 +13,7 @@ use common::{Class, Error, Result, Sha256, atomic};
 
 use crate::layer::Layer;
 use crate::layout::{Image, Layout};
-use crate::tarstream::{self, Item, Limits};
+use crate::tarstream::{self, Each, Item, Limits, Whole};
 use crate::types;
 use crate::view::{Kind, Node, Origin, View};
 
@@ -27,6 +27,7 @@ pub struct Unpacked<'a> {
     image: &'a Image,
     limits: Limits,
     view: View,
+    size: u64,
 }
 
 impl<'a> Unpacked<'a> {
@@ -36,27 +37,29 @@ impl<'a> Unpacked<'a> {
     /// [`Class::Verification`] when a digest differs; [`Class::BadInput`] for a layer that is unsound, hostile or above `limits`.
     pub fn open(layout: &'a Layout, image: &'a Image, limits: Limits) -> Result<Self> {
         let mut view = View::default();
+        let mut size = 0;
         for (number, layer) in image.layers.iter().enumerate() {
+            let left = Limits { image: limits.image.saturating_sub(size), ..limits };
             let mut add = |entry: u64, item: &Item, _: &mut dyn Read| view.add(number, entry, item);
-            let diff_id = stream(layout, layer, limits, &mut add)?;
-            if diff_id != layer.diff_id {
-                return Err(Error::new(
-                    Class::Verification,
-                    "a layer unfolds to something else than its configuration says",
-                )
-                .why(format!(
-                    "layer {} has the diff ID {diff_id}, {} is expected",
-                    layer.descriptor.digest.0, layer.diff_id
-                )));
+            let whole = stream(layout, layer, left, &mut add)?;
+            if whole.digest != layer.diff_id {
+                return Err(not_its_diff_id(layer, whole.digest));
             }
+            size += whole.size;
         }
-        Ok(Self { layout, image, limits, view })
+        Ok(Self { layout, image, limits, view, size })
     }
 
     /// What the image holds.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Bytes of all layers, uncompressed.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Writes the files `wanted` (path in the image, path on the host) out; links are followed inside the image.
@@ -101,8 +104,10 @@ impl<'a> Unpacked<'a> {
     /// Links are written as they are and may point out of `dest`: whoever walks it must not follow them. Set-id bits are dropped.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the image holds a device or named pipe; otherwise what the file system reports.
+    /// [`Class::BadInput`] when the image holds a device or named pipe, or more than the limit once each link is a copy; otherwise what
+    /// the file system reports.
     pub fn apply(&self, dest: &Path) -> Result<()> {
+        self.check_written()?;
         let stage = atomic::beside(dest, "part");
         atomic::empty_dir(&stage)?;
         let result = self.fill(&stage).and_then(|()| atomic::replace_dir(&stage, dest));
@@ -110,6 +115,16 @@ impl<'a> Unpacked<'a> {
             atomic::remove_dir(&stage)?;
         }
         result
+    }
+
+    /// Few bytes may have many names, and each is written for itself.
+    fn check_written(&self) -> Result<()> {
+        let sizes = self.view.iter().map(|(_, node)| if let Kind::File { size, .. } = node.kind { size } else { 0 });
+        if sizes.fold(0, u64::saturating_add) > self.limits.image {
+            let why = format!("its files and links come to more than {} bytes when written out", self.limits.image);
+            return Err(tarstream::refused(why));
+        }
+        Ok(())
     }
 
     fn fill(&self, root: &Path) -> Result<()> {
@@ -153,6 +168,11 @@ impl<'a> Unpacked<'a> {
     }
 }
 
+fn not_its_diff_id(layer: &Layer, found: Sha256) -> Error {
+    Error::new(Class::Verification, "a layer unfolds to something else than its configuration says")
+        .why(format!("layer {} has the diff ID {found}, {} is expected", layer.descriptor.digest.0, layer.diff_id))
+}
+
 /// Where the bytes of one entry go, with which mode; more than one place where files are linked.
 type Targets = BTreeMap<Origin, Vec<(PathBuf, u32)>>;
 
@@ -183,12 +203,7 @@ pub fn unfolded(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
 }
 
 /// Streams the verified blob of `layer`, uncompressed, through [`tarstream::read`].
-fn stream(
-    layout: &Layout,
-    layer: &Layer,
-    limits: Limits,
-    each: &mut dyn FnMut(u64, &Item, &mut dyn Read) -> Result<()>,
-) -> Result<Sha256> {
+fn stream(layout: &Layout, layer: &Layer, limits: Limits, each: &mut Each<'_>) -> Result<Whole> {
     let path = layout.blob_path(layer.descriptor.digest.0);
     tarstream::read(unfolded(layout, layer)?, limits, each).map_err(|e| e.file(path))
 }

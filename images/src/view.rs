@@ -13,6 +13,11 @@ use crate::tarstream::{Item, ItemKind, refused};
 const LINK_LIMIT: u32 = 40;
 /// Bytes of paths and link targets in one view. Without it, few long paths could name gigabytes of directories.
 const TEXT_LIMIT: usize = 64 << 20;
+/// Bytes of paths that may be gone through to make one view, many times what honest layers take. Without it, whiteouts of a full
+/// directory again and again, or paths through long links, would take hours.
+const WORK_LIMIT: usize = 256 << 20;
+/// What one part of a path, or one path that is looked at, costs beside its bytes.
+const STEP: usize = 16;
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +62,7 @@ pub struct Origin {
 pub struct View {
     nodes: BTreeMap<String, Node>,
     text: usize,
+    work: usize,
 }
 
 impl View {
@@ -97,7 +103,8 @@ impl View {
     /// What stands at `path`, links followed inside the root.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Node> {
-        self.nodes.get(&self.resolve(path.trim_start_matches('/'), true).ok()?)
+        let (real, _) = self.resolve(path.trim_start_matches('/'), true).ok()?;
+        self.nodes.get(&real)
     }
 
     /// What is to be shared with the link `path`.
@@ -112,7 +119,11 @@ impl View {
 
     /// The real path of the directory `path`, made where it is missing.
     fn directory(&mut self, path: &str, layer: usize) -> Result<String> {
-        let real = self.resolve(path, true)?;
+        let (real, work) = self.resolve(path, true)?;
+        self.work += work;
+        if self.work > WORK_LIMIT {
+            return Err(refused("its paths, links and whiteouts take too long to follow".to_owned()));
+        }
         if self.nodes.get(&real).is_some_and(|node| node.kind != Kind::Dir) {
             return Err(refused(format!("{path} is used as a directory and is none")));
         }
@@ -136,10 +147,12 @@ impl View {
     }
 
     /// Follows the links in `path`, seeing the image's root as `/`. What is missing is taken for directories to be.
-    fn resolve(&self, path: &str, follow_last: bool) -> Result<String> {
+    /// Also gives how many bytes of paths it took.
+    fn resolve(&self, path: &str, follow_last: bool) -> Result<(String, usize)> {
         let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
-        let (mut real, mut links) = (String::new(), 0);
+        let (mut real, mut links, mut work) = (String::new(), 0, 0);
         while let Some(part) = rest.pop() {
+            work += real.len() + part.len() + STEP;
             match part.as_str() {
                 "" | "." => continue,
                 ".." if real.is_empty() => {
@@ -169,7 +182,7 @@ impl View {
                 _ => real = next,
             }
         }
-        Ok(real)
+        Ok((real, work))
     }
 
     fn whiteout(&mut self, parent: &str, hidden: &str, layer: usize) -> Result<()> {
@@ -196,10 +209,15 @@ impl View {
         let below = self.nodes.range(prefix.clone()..).take_while(|(path, _)| path.starts_with(&prefix));
         let (gone, kept): (Vec<_>, Vec<_>) =
             below.map(|(path, node)| (path.clone(), node.layer)).partition(|(_, of)| *of < layer);
+        self.work += gone.iter().chain(&kept).map(|(path, _)| path.len() + STEP).sum::<usize>();
+        if gone.is_empty() && (dir.is_empty() || self.nodes.contains_key(dir)) {
+            return;
+        }
         for (path, _) in gone {
             self.nodes.remove(&path);
         }
         for (path, of) in kept {
+            self.work += path.match_indices('/').map(|(end, _)| end).sum::<usize>();
             self.add_parents(&path, of);
         }
     }

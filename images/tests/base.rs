@@ -110,6 +110,52 @@ fn what_is_no_base_is_refused_by_name() {
     refused(&file, &["docker-archive:"]);
 }
 
+/// A download that broke off is the file's fault, not this machine's.
+#[test]
+fn half_a_tarball_is_no_base() {
+    let dir = tempdir();
+    let layout = dir.path().join("base");
+    base(&layout, &IMAGER, 1);
+    fs::write(layout.join("blobs/sha256").join("0".repeat(64)), noise(1 << 16)).unwrap();
+    let mut files = FileMap::new();
+    files.tree("", &layout).unwrap();
+    let mut gz = Vec::new();
+    layer::write(&files, EPOCH, &mut gz).unwrap();
+    let half = dir.path().join("half.tar.gz");
+    for cut in [gz.len() / 8, gz.len() / 2, gz.len() - 1] {
+        fs::write(&half, &gz[..cut]).unwrap();
+        refused(&half, &["a layer cannot be used"]);
+    }
+}
+
+/// What gzip cannot shorten.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+/// Each image of a layout may be within the limits; so must be all that are looked into.
+#[test]
+fn a_base_of_many_images_is_read_no_further_than_one() {
+    let dir = tempdir();
+    let path = dir.path().join("base");
+    let mut writer = Writer::create(&path).unwrap();
+    let mut files = FileMap::new();
+    files.bytes("other", vec![0; 1 << 20], 0o644).unwrap();
+    let layer = writer.layer(&files, EPOCH).unwrap();
+    for name in ["a", "b", "c"] {
+        image(&mut writer, name, Some(name), std::slice::from_ref(&layer));
+    }
+    writer.finish().unwrap();
+    let open = |image| Base::open(&path, &dir.path().join("work"), Limits { image, ..Limits::TALOS }).unwrap_err();
+    assert!(open(8 << 20).to_string().contains("imager image"));
+    assert!(open(2 << 20).to_string().contains("unfolds to more"));
+}
+
 #[test]
 fn a_damaged_base_is_a_failed_verification() {
     let dir = tempdir();

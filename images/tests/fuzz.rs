@@ -10,7 +10,7 @@ use images::view::{Kind, View};
 use proptest::prelude::*;
 use support::RawTar;
 
-const SMALL: Limits = Limits { entries: 50, file: 1 << 16, layer: 1 << 20 };
+const SMALL: Limits = Limits { entries: 50, file: 1 << 16, layer: 1 << 20, image: 2 << 20 };
 
 fn item() -> impl Strategy<Value = Item> {
     let name = prop::sample::select(vec!["a", "b", "c", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh.."]);

@@ -6,15 +6,22 @@ mod support;
 use std::fs;
 
 use common::Class;
-use images::{Limits, Unpacked, types};
+use images::tarstream::{Item, ItemKind};
+use images::view::View;
+use images::{Layout, Limits, Unpacked, types};
 use support::{NAME, RawTar, foreign, gzip, plain, tempdir, tree, zstd};
 
-const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20 };
+const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20, image: 6 << 20 };
+
+/// The layout `dir`/a.oci with one image of these layers, plain.
+fn layout(dir: &std::path::Path, tars: &[Vec<u8>]) -> Layout {
+    foreign(&dir.join("a.oci"), types::LAYER_TAR, tars, plain)
+}
 
 /// Opens and applies an image of these layers below a fresh directory that must stay clean; gives the error, or the tree.
 fn apply(tars: &[Vec<u8>]) -> Result<std::collections::BTreeMap<String, (String, u32)>, common::Error> {
     let dir = tempdir();
-    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, tars, plain);
+    let layout = layout(dir.path(), tars);
     let image = layout.image(NAME)?;
     let dest = dir.path().join("jail/out");
     fs::create_dir(dir.path().join("jail")).unwrap();
@@ -80,6 +87,77 @@ fn kinds_that_no_image_of_ours_holds() {
     refused(RawTar::default().entry(b'2', "empty", "", b""), "no target");
 }
 
+/// Go finds a file behind a directory that declares data, for it reads the next header there.
+#[test]
+fn data_of_what_is_no_file() {
+    let hidden = RawTar::default().file("evil", "x").done();
+    for kind in [b'1', b'2', b'3', b'4', b'5', b'6'] {
+        let tar = RawTar::default().file("a", "x").entry(kind, "b", "a", &hidden[..1024]);
+        refused(tar, "is no file and declares 1024 bytes");
+    }
+    // Before POSIX a slash made the directory; Go goes by it where the type is NUL.
+    refused(RawTar::default().entry(0, "d/", "", &hidden[..1024]), "a directory by its name");
+    refused(RawTar::default().file("d/", "x"), "a directory by its name");
+}
+
+/// Readers disagree which of several names counts, and what an empty one means.
+#[test]
+fn names_from_two_places_and_from_none() {
+    let long = |name: &[u8]| RawTar::default().entry(b'L', "l", "", name);
+    let target = |name: &[u8]| RawTar::default().entry(b'K', "l", "", name);
+    let pax = |tar: RawTar, data: &[u8]| tar.entry(b'x', "pax", "", data);
+    for tar in [
+        pax(long(b"one\0"), b"12 path=two\n"),
+        pax(RawTar::default(), b"12 path=two\n").entry(b'L', "l", "", b"one\0"),
+        pax(target(b"one\0"), b"16 linkpath=two\n"),
+        long(b"one\0").entry(b'L', "l", "", b"two\0"),
+        pax(RawTar::default(), b"12 path=one\n12 path=two\n"),
+    ] {
+        refused(tar.file("x", "x"), "two names");
+    }
+    for tar in
+        [pax(RawTar::default(), b"8 path=\n"), pax(RawTar::default(), b"13 linkpath=\n"), long(b"\0"), target(b"")]
+    {
+        refused(tar.file("x", "x"), "an empty name");
+    }
+    refused(pax(pax(RawTar::default(), b"12 path=one\n"), b"11 mtime=1\n").file("x", "x"), "two blocks of PAX");
+    let global = |tar: RawTar, data: &[u8]| tar.entry(b'g', "pax_global_header", "", data).file("x", "x");
+    refused(global(pax(RawTar::default(), b"12 path=one\n"), b"13 comment=a\n"), "between an entry and its names");
+    refused(global(RawTar::default(), b"12 path=one\n"), "more than comments");
+    let commented = global(RawTar::default(), b"13 comment=a\n").done();
+    assert_eq!(apply(&[commented]).unwrap().keys().collect::<Vec<_>>(), ["x"]);
+    // One name is fine, for each entry anew.
+    let fine = pax(long(b"one\0").file("x", ""), b"12 path=two\n").file("x", "").done();
+    assert_eq!(apply(&[fine]).unwrap().keys().collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
+fn only_a_directory_stands_at_the_root() {
+    for path in ["", ".", "./"] {
+        refused(RawTar::default().symlink(path, "x"), "root of the image");
+    }
+    refused(RawTar::default().file(".", "x"), "root of the image");
+    apply(&[RawTar::default().dir("./").done()]).unwrap();
+}
+
+/// The second half of a long path stands in ustar's header; Go looks for it in others, too.
+#[test]
+fn a_prefix_in_a_header_of_another_format() {
+    let with = |mut header: tar::Header, version: &[u8; 2], end: &[u8]| {
+        header.as_mut_bytes()[345..348].copy_from_slice(b"dir");
+        if header.as_ustar().is_some() {
+            header.as_mut_bytes()[263..265].copy_from_slice(version);
+        }
+        header.as_mut_bytes()[508..508 + end.len()].copy_from_slice(end);
+        RawTar::default().entry_as(header, b'0', "file", "", b"x")
+    };
+    let ustar = apply(&[with(tar::Header::new_ustar(), b"00", b"").done()]).unwrap();
+    assert_eq!(ustar.keys().collect::<Vec<_>>(), ["dir/file"]);
+    refused(with(tar::Header::new_ustar(), b"01", b""), "another format than ustar");
+    refused(with(tar::Header::new_ustar(), b"00", b"tar\0"), "another format than ustar");
+    refused(with(tar::Header::new_gnu(), b"00", b""), "another format than ustar");
+}
+
 #[test]
 fn sizes_above_the_limits() {
     let mut huge = RawTar::default().file("huge", "").done();
@@ -111,6 +189,48 @@ fn bombs() {
     }
 }
 
+/// Each layer is within its limit, all of them are not.
+#[test]
+fn many_layers() {
+    let half = |name: &str| RawTar::default().file(name, &"x".repeat(1 << 20)).file("b", &"x".repeat(1 << 20)).done();
+    let (one, two, three) = (half("1"), half("2"), half("3"));
+    apply(&[one.clone(), two.clone()]).unwrap();
+    let error = apply(&[one, two, three]).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("unfolds to more"), "{error}");
+}
+
+/// Each link would be a copy of a megabyte.
+#[test]
+fn links_that_would_fill_the_disk() {
+    let file = || RawTar::default().file("f", &"x".repeat(1 << 20));
+    let links = |count: usize| (0..count).fold(file(), |tar, n| tar.hardlink(&format!("l{n}"), "f")).done();
+    assert_eq!(apply(&[links(5)]).unwrap().len(), 6);
+    let error = apply(&[links(6)]).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("when written out"), "{error}");
+}
+
+/// A full directory, hidden over and over, or names through long links: hours, were they all followed.
+#[test]
+fn whiteouts_and_links_without_end() {
+    let add = |view: &mut View, n: u64, path: &str, kind: ItemKind| {
+        view.add(1, n, &Item { path: path.to_owned(), kind, mode: 0o755 })
+    };
+    for hidden in ["d/.wh..wh..opq", ".wh.d"] {
+        let mut view = View::default();
+        (0..100_000).for_each(|n| add(&mut view, n, &format!("d/{n}"), ItemKind::File(0)).unwrap());
+        let refused = (0..1000).find_map(|n| add(&mut view, n, hidden, ItemKind::File(0)).err());
+        assert!(refused.unwrap().to_string().contains("too long to follow"));
+        assert!(view.get("d/7").is_some(), "a layer hid its own file");
+    }
+    let mut view = View::default();
+    add(&mut view, 0, "far", ItemKind::Symlink("a/../".repeat(800))).unwrap();
+    add(&mut view, 1, "near", ItemKind::Symlink("far/".repeat(30))).unwrap();
+    let result = (0..100_000).try_for_each(|n| add(&mut view, n, &format!("near/{n}"), ItemKind::File(0)));
+    assert!(result.unwrap_err().to_string().contains("too long to follow"));
+}
+
 /// Few long paths would name millions of directories.
 #[test]
 fn a_flood_of_directories() {
@@ -136,6 +256,21 @@ fn garbage_and_half_a_layer() {
         let image = layout.image(NAME).unwrap();
         assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::BadInput);
     }
+}
+
+/// The file that is just being written is not to blame.
+#[test]
+fn a_layer_that_ends_within_a_file() {
+    let dir = tempdir();
+    let tar = RawTar::default().file("a", &"0123456789abcdef".repeat(1 << 12)).done();
+    let packed = gzip(&tar);
+    let stream = flate2::read::MultiGzDecoder::new(&packed[..packed.len() - 40]);
+    let mut out = fs::File::create(dir.path().join("out")).unwrap();
+    let error = images::tarstream::read(stream, SMALL, &mut |_, _, data| {
+        std::io::copy(data, &mut out).map(drop).map_err(|e| common::Error::io("cannot write", dir.path(), &e))
+    })
+    .unwrap_err();
+    assert_eq!(error.class(), Class::BadInput, "{error}");
 }
 
 /// The blob is what its digest says, but unfolds to something else than the configuration's diff ID.

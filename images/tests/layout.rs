@@ -214,6 +214,78 @@ fn manifests_we_do_not_know_are_refused() {
     }
 }
 
+/// The layout `dest` with an `index.json` of these entries.
+fn indexed(dest: &Path, entries: &[types::Descriptor]) -> Layout {
+    fs::write(dest.join("index.json"), index(entries)).unwrap();
+    Layout::open(dest).unwrap()
+}
+
+fn index(entries: &[types::Descriptor]) -> Vec<u8> {
+    let index = types::Index { schema_version: 2, media_type: None, manifests: entries.to_vec() };
+    types::canonical(&index).unwrap()
+}
+
+fn put(dest: &Path, media_type: &str, bytes: &[u8]) -> types::Descriptor {
+    fs::write(blob(dest, &Sha256::of(bytes).to_string()), bytes).unwrap();
+    types::Descriptor::new(media_type, Sha256::of(bytes), bytes.len() as u64)
+}
+
+/// Some kilobytes could name one manifest a million times.
+#[test]
+fn indexes_that_multiply_each_other() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n");
+    let size = fs::metadata(blob(&dest, &digest.to_string())).unwrap().len();
+    let mut image = types::Descriptor::new(types::MANIFEST, digest, size);
+    image.annotations.insert(types::REF_NAME.to_owned(), NAME.to_owned());
+    let inner = |count| put(&dest, types::INDEX, &index(&vec![image.clone(); count]));
+    let layout = indexed(&dest, &vec![inner(10); 10]);
+    let images = layout.images().unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].names, [NAME], "a name is told once");
+    let layout = indexed(&dest, &vec![inner(1000); 1000]);
+    let error = layout.images().unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("more than 10000 entries"), "{error}");
+}
+
+/// One long document, named again and again, is read no more than so often.
+#[test]
+fn documents_that_are_named_too_often() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    sample(&dest, "hello\n");
+    let mut long = index(&[]);
+    long.resize(4 << 20, b' ');
+    let long = put(&dest, types::INDEX, &long);
+    let layout = indexed(&dest, &vec![long.clone(); 16]);
+    assert!(layout.images().unwrap().is_empty());
+    let error = indexed(&dest, &vec![long; 17]).images().unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+    let mut note = put(&dest, types::MANIFEST, &[b' '; 4 << 20]);
+    note.artifact_type = Some("note".to_owned());
+    note.size = 128 << 20;
+    let error = indexed(&dest, &[note]).artifacts().unwrap_err();
+    assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+}
+
+#[test]
+fn too_many_layers() {
+    let dir = tempdir();
+    for (count, taken) in [(128, true), (129, false)] {
+        let tars = vec![Vec::new(); count];
+        let layout = support::foreign(&dir.path().join(count.to_string()), types::LAYER_TAR, &tars, support::plain);
+        let images = layout.images();
+        assert_eq!(images.is_ok(), taken);
+        if let Err(error) = images {
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains("it has 129 layers, 128 are the limit"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_directory_without_marker_is_no_layout() {
     let error = Layout::open(tempdir().path()).unwrap_err();

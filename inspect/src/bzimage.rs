@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use common::{Class, Error, Result};
 
-use crate::FILE_MAX;
+use crate::budget::Budget;
 use crate::unfold::Compression;
 
 /// `setup_sects`, the length of the real-mode code in sectors without the first one.
@@ -40,10 +40,15 @@ pub fn payload(image: &[u8]) -> Option<Range<usize>> {
 /// # Errors
 /// [`Class::BadInput`] when `image` is no bzImage, is compressed in a way we do not know, or is damaged.
 pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
+    vmlinux_within(image, &mut Budget::default())
+}
+
+/// As [`vmlinux`], drawn on `budget`.
+pub(crate) fn vmlinux_within(image: &[u8], budget: &mut Budget) -> Result<Vec<u8>> {
     let bad = |why: &str| Error::new(Class::BadInput, "cannot read the kernel in a bzImage").why(why);
     let payload = &image[payload(image).ok_or_else(|| bad("the setup header names no payload"))?];
     let compression = Compression::detect(payload).ok_or_else(|| bad("neither gzip nor xz nor zstd"))?;
-    compression.unfold(payload, FILE_MAX)
+    Ok(budget.unfold(compression, payload)?.0)
 }
 
 /// The configuration inside a `vmlinux`; `None` when it was built without `CONFIG_IKCONFIG`.
@@ -51,11 +56,17 @@ pub fn vmlinux(image: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Class::BadInput`] when it is there and damaged.
 pub fn config(vmlinux: &[u8]) -> Result<Option<String>> {
+    config_within(vmlinux, &mut Budget::default())
+}
+
+/// As [`config`], drawn on `budget`.
+pub(crate) fn config_within(vmlinux: &[u8], budget: &mut Budget) -> Result<Option<String>> {
     let bad = |why: String| Error::new(Class::BadInput, "cannot read the configuration in a kernel").why(why);
     let starts =
         vmlinux.windows(CONFIG_START.len() + 2).position(|w| w.starts_with(CONFIG_START) && w.ends_with(&[0x1f, 0x8b]));
     let Some(start) = starts else { return Ok(None) };
-    let text = Compression::Gzip.unfold(&vmlinux[start + CONFIG_START.len()..], CONFIG_MAX)?;
+    let packed = &vmlinux[start + CONFIG_START.len()..];
+    let (text, _) = budget.unfold_at_most(Compression::Gzip, packed, CONFIG_MAX)?;
     String::from_utf8(text).map(Some).map_err(|e| bad(e.to_string()))
 }
 
@@ -92,6 +103,17 @@ pub(crate) mod tests {
         assert_eq!(vmlinux(&image).unwrap(), kernel);
         assert_eq!(config(&kernel).unwrap().unwrap(), "CONFIG_A=y\n");
         assert_eq!(config(b"no IKCFG_ST").unwrap(), None);
+    }
+
+    #[test]
+    fn kernel_and_configuration_draw_on_the_budget() {
+        let kernel = with_config("CONFIG_A=y\n");
+        let image = bzimage(&zstd::encode_all(&kernel[..], 1).unwrap());
+        let mut budget = Budget { bytes: kernel.len() as u64 + 15, members: 1 };
+        vmlinux_within(&image, &mut budget).unwrap();
+        config_within(&kernel, &mut budget).unwrap();
+        assert_eq!(budget.bytes, 4);
+        assert!(config_within(&kernel, &mut budget).is_err() && vmlinux_within(&image, &mut budget).is_err());
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::Sha256;
 use serde::Serialize;
 
-use crate::contents::{Contents, File, Kind, Module};
+use crate::contents::{Contents, File, Kind, Module, Uki};
 use crate::report::{ImageReport, Report};
 
 /// One thing that differs.
@@ -21,12 +22,15 @@ pub struct Change {
 /// All that differs, in groups that are left out where nothing does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Words of the kernel command line.
+    /// Words of the kernel command line, or the whole of it where only their order differs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command_line: Vec<Change>,
-    /// Kernel release, extensions, signers.
+    /// Kernel release, unified kernel images, extensions, signers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identity: Vec<Change>,
+    /// How a container is started: entrypoint, environment, user, labels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Change>,
     /// Options of the kernel.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Change>,
@@ -36,22 +40,27 @@ pub struct Changes {
     /// Packages of the bills of materials.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Change>,
-    /// Other files.
+    /// Other files, and sections of unified kernel images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Change>,
+    /// Modes, owners where they are known, links, devices, and directories that only one has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Change>,
 }
 
 impl Changes {
     /// The groups with what they are called.
     #[must_use]
-    pub fn groups(&self) -> [(&'static str, &[Change]); 6] {
+    pub fn groups(&self) -> [(&'static str, &[Change]); 8] {
         [
             ("command line", &self.command_line),
             ("identity", &self.identity),
+            ("settings", &self.settings),
             ("kernel configuration", &self.config),
             ("modules", &self.modules),
             ("packages", &self.packages),
             ("files", &self.files),
+            ("modes and links", &self.attributes),
         ]
     }
 }
@@ -119,32 +128,74 @@ fn pair((a, x): (&ImageReport, &Contents), (b, y): (&ImageReport, &Contents)) ->
         second: label(b),
         equal: a.digest == b.digest,
         changes: Changes {
-            command_line: changes(&words(x), &words(y)),
+            command_line: command_lines(x, y),
             identity: changes(&identity(a), &identity(b)),
+            settings: changes(&x.settings, &y.settings),
             config: changes(&config(x), &config(y)),
-            modules: changes(&modules(x), &modules(y)),
+            modules: modules(x, y),
             packages: changes(&packages(a), &packages(b)),
             files: files(x, y),
+            attributes: attributes(x, y),
         },
     }
 }
 
 fn changes(first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> Vec<Change> {
+    compared(first, second, |value, _| value.clone())
+}
+
+/// What differs, as `shown` says it: shortly, or in full where two values look the same otherwise.
+fn compared<V: PartialEq>(
+    first: &BTreeMap<String, V>,
+    second: &BTreeMap<String, V>,
+    shown: impl Fn(&V, bool) -> String,
+) -> Vec<Change> {
     let names: BTreeSet<_> = first.keys().chain(second.keys()).collect();
-    let change = |name: &&String| first.get(*name) != second.get(*name);
-    let new = |name: &String| Change {
-        name: name.clone(),
-        first: first.get(name).cloned(),
-        second: second.get(name).cloned(),
+    let new = |name: &String| {
+        let (a, b) = (first.get(name), second.get(name));
+        let show = |full| (a.map(|value| shown(value, full)), b.map(|value| shown(value, full)));
+        let (short, full) = (show(false), || show(true));
+        let (first, second) = if short.0 == short.1 { full() } else { short };
+        Change { name: name.clone(), first, second }
     };
-    names.into_iter().filter(change).map(new).collect()
+    names.into_iter().filter(|name| first.get(*name) != second.get(*name)).map(new).collect()
+}
+
+/// A digest, of which 16 digits tell any two apart that nobody made alike.
+fn digest(sha256: &Sha256, full: bool) -> String {
+    let digits = sha256.to_string();
+    if full { digits } else { digits[..16].to_owned() }
+}
+
+fn command_lines(first: &Contents, second: &Contents) -> Vec<Change> {
+    let mut found = changes(&words(first), &words(second));
+    let sorted = |line: &Option<String>| {
+        let mut words: Vec<_> = line.iter().flat_map(|line| line.split_whitespace()).map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    // Where the words differ, they have told it.
+    let whole = changes(&lines(first), &lines(second)).into_iter();
+    let whole = whole.filter(|change| sorted(&change.first) == sorted(&change.second));
+    found.extend(whole.map(|change| Change { name: format!("{}the whole line", change.name), ..change }));
+    found
+}
+
+/// What stands before the words of each command line, and the line.
+fn lines(contents: &Contents) -> BTreeMap<String, String> {
+    let line = |(at, uki): (usize, &Uki)| (prefix(at, uki), uki.command_line.clone());
+    contents.ukis.iter().enumerate().map(line).collect()
+}
+
+fn prefix(at: usize, uki: &Uki) -> String {
+    if at == 0 { String::new() } else { format!("{}: ", uki.path) }
 }
 
 /// Words of the command lines; one that is there twice, such as `console=`, is a word of its own with each value.
 fn words(contents: &Contents) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
     for (at, uki) in contents.ukis.iter().enumerate() {
-        let prefix = if at == 0 { String::new() } else { format!("{}: ", uki.path) };
+        let prefix = prefix(at, uki);
         for word in uki.command_line.split_whitespace() {
             let times: &mut usize = seen.entry(format!("{prefix}{word}")).or_default();
             *times += 1;
@@ -167,6 +218,11 @@ fn identity(image: &ImageReport) -> BTreeMap<String, String> {
             certificate.key.oci(),
         );
     }
+    for uki in &image.ukis {
+        let signed = if uki.signed { "signed" } else { "not signed" };
+        facts
+            .insert(format!("uki {}", uki.path), format!("{}, {signed}", uki.os.as_deref().unwrap_or("no os-release")));
+    }
     for extension in image.extensions.iter().chain(&image.manifest) {
         facts.insert(format!("extension {}", extension.name), extension.version.clone());
     }
@@ -177,30 +233,93 @@ fn config(contents: &Contents) -> BTreeMap<String, String> {
     contents.kernel().and_then(|kernel| kernel.config.clone()).unwrap_or_default()
 }
 
-fn modules(contents: &Contents) -> BTreeMap<String, String> {
-    let what = |module: &Module| {
-        let digest = &module.sha256.to_string()[..16];
-        let signed = if module.signer.is_some() { "signed" } else { "not signed" };
-        format!("{digest}, {signed}")
+fn modules(first: &Contents, second: &Contents) -> Vec<Change> {
+    let list = |contents: &Contents| -> BTreeMap<String, (Sha256, bool)> {
+        let what = |module: &Module| (module.sha256, module.signer.is_some());
+        contents.modules.iter().map(|(path, module)| (path.clone(), what(module))).collect()
     };
-    contents.modules.iter().map(|(path, module)| (path.clone(), what(module))).collect()
+    compared(&list(first), &list(second), |(sha256, signed), full| {
+        format!("{}, {}", digest(sha256, full), if *signed { "signed" } else { "not signed" })
+    })
 }
 
 fn packages(image: &ImageReport) -> BTreeMap<String, String> {
     image.sbom.as_ref().map(|sbom| sbom.packages.clone()).unwrap_or_default()
 }
 
-/// Files that no other group tells of. An archive whose members differ is told by them.
+/// Files that no other group tells of. An archive whose members differ is told by them, unless not all of it could be read.
 fn files(first: &Contents, second: &Contents) -> Vec<Change> {
-    let list = |contents: &Contents| -> BTreeMap<String, String> {
-        let show = |file: &File| format!("{}, {} bytes", &file.sha256.to_string()[..16], file.size);
+    let list = |contents: &Contents| -> BTreeMap<String, File> {
         let other = |(path, _): &(&String, &File)| !contents.modules.contains_key(*path);
-        contents.files.iter().filter(other).map(|(path, file)| (path.clone(), show(file))).collect()
+        let files = contents.files.iter().filter(other).chain(&contents.sections);
+        files.map(|(path, file)| (path.clone(), file.clone())).collect()
     };
-    let all = changes(&list(first), &list(second));
-    let modules = changes(&modules(first), &modules(second));
+    let show = |file: &File, full| format!("{}, {} bytes", digest(&file.sha256, full), file.size);
+    let all = compared(&list(first), &list(second), show);
+    let modules = modules(first, second);
     let inner: BTreeSet<_> = all.iter().chain(&modules).map(|change| change.name.clone()).collect();
-    let is_told =
-        |name: &str| inner.range(format!("{name}:")..).next().is_some_and(|next| next.starts_with(&format!("{name}:")));
+    let is_whole = |contents: &Contents, name: &str| contents.opened.contains(name) && !contents.partial.contains(name);
+    let is_told = |name: &str| {
+        let inside = format!("{name}:");
+        let is_inner = |next: &String| next.starts_with(&inside);
+        is_whole(first, name) && is_whole(second, name) && inner.range(inside.clone()..).next().is_some_and(is_inner)
+    };
     all.into_iter().filter(|change| !is_told(&change.name)).collect()
+}
+
+/// What has other attributes, and what is no file and stands alone in one of the two.
+fn attributes(first: &Contents, second: &Contents) -> Vec<Change> {
+    let is_told = |contents: &Contents, path: &str| {
+        let inside = format!("{path}/");
+        let mut below = contents.attributes.range(inside.clone()..).map(|(path, _)| path);
+        contents.files.contains_key(path) || below.next().is_some_and(|next| next.starts_with(&inside))
+    };
+    let is_new = |change: &Change| match (&change.first, &change.second) {
+        (Some(_), None) => !is_told(first, &change.name),
+        (None, _) => !is_told(second, &change.name),
+        _ => true,
+    };
+    changes(&first.attributes, &second.attributes).into_iter().filter(is_new).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(digest: &str) -> Contents {
+        let sha256 = digest.parse().unwrap();
+        let file = |sha256| ("a".to_owned(), File { size: 1, sha256 });
+        let module = ("a.ko".to_owned(), Module { release: None, sha256, signer: None, problem: None });
+        Contents { files: [file(sha256)].into(), modules: [module].into(), ..Contents::default() }
+    }
+
+    /// Whoever makes both images can find two files whose digests begin alike.
+    #[test]
+    fn digests_are_compared_whole() {
+        let (first, second) = (format!("{:0<64}", "ab"), format!("{:1<64}", "ab00000000000000"));
+        let (a, b) = (contents(&first), contents(&second));
+        assert_eq!(files(&a, &b)[0].second.as_deref(), Some(format!("{second}, 1 bytes").as_str()));
+        assert_eq!(modules(&a, &b)[0].first.as_deref(), Some(format!("{first}, not signed").as_str()));
+        assert!(files(&a, &contents(&first)).is_empty() && modules(&a, &contents(&first)).is_empty());
+        let other = contents(&format!("{:0<64}", "cd"));
+        assert_eq!(files(&a, &other)[0].first.as_deref(), Some("ab00000000000000, 1 bytes"));
+    }
+
+    /// A path may hold a colon without being inside of anything.
+    #[test]
+    fn a_file_is_not_told_by_its_neighbour() {
+        let with = |digest: &str| {
+            let mut contents = contents(&format!("{digest:0<64}"));
+            contents.files.insert("a:b".to_owned(), contents.files["a"].clone());
+            contents
+        };
+        let told = |a: &Contents, b: &Contents| files(a, b).into_iter().map(|change| change.name).collect::<Vec<_>>();
+        let (mut a, mut b) = (with("ab"), with("cd"));
+        assert_eq!(told(&a, &b), ["a", "a:b"]);
+        a.opened.insert("a".to_owned());
+        b.opened.insert("a".to_owned());
+        assert_eq!(told(&a, &b), ["a:b"]);
+        b.partial.insert("a".to_owned());
+        assert_eq!(told(&a, &b), ["a", "a:b"], "not all of it could be read");
+    }
 }

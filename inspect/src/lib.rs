@@ -3,6 +3,7 @@
 //! Reads only: every format is taken apart in memory, under limits, and nothing is written anywhere.
 //! [`compare`] names the first member that differs, from the output directory down to a section of a program.
 
+pub mod budget;
 pub mod bzimage;
 pub mod compare;
 pub mod contents;

@@ -1,12 +1,45 @@
 //! Reports and differences as text for a terminal.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
+
+use common::text::printable;
 
 use crate::diff::{Change, Diff, Pair};
 use crate::report::{Attached, ImageReport, Report};
 
 /// Longer lists are cut off in text; JSON has them whole.
 const SHOWN: usize = 40;
+/// What two images of different digests may differ in without a change that is told.
+const UNSEEN: &str =
+    "layers, times, history, annotations, signatures, extended attributes, device numbers, and owners in layers";
+/// Where the values of a report begin.
+const INDENT: &str = "\n               ";
+
+/// Foreign text for one line of a report: [`printable`], and a line feed in it begins no other line.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    match printable(text) {
+        Cow::Borrowed(text) if !text.contains('\n') => Cow::Borrowed(text),
+        text => Cow::Owned(text.replace('\n', "\\n")),
+    }
+}
+
+/// As [`one_line`], for what stands at the beginning of a line: it cannot be indented as the lines of a report are.
+fn heading(text: &str) -> Cow<'_, str> {
+    match text.chars().next() {
+        Some(first) if first.is_whitespace() => {
+            let rest = &text[first.len_utf8()..];
+            Cow::Owned(format!("{}{}", first.escape_unicode(), one_line(rest)))
+        }
+        _ => one_line(text),
+    }
+}
+
+/// Text of our own over several lines, which may quote foreign text.
+fn paragraph(text: &str) -> String {
+    printable(text).replace('\n', INDENT)
+}
 
 /// The report for people.
 #[must_use]
@@ -31,14 +64,14 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out)?;
     }
     for stray in &report.strays {
-        writeln!(out, "about an image that is not here: {}", line(stray))?;
+        writeln!(out, "about an image that is not here: {}", one_line(&line(stray)))?;
     }
     Ok(())
 }
 
 fn write_image(out: &mut String, image: &ImageReport) -> fmt::Result {
     for name in &image.names {
-        writeln!(out, "{name}")?;
+        writeln!(out, "{}", heading(name))?;
     }
     field(out, "digest", &image.digest.oci())?;
     field(out, "kind", image.kind.name())?;
@@ -60,10 +93,13 @@ fn write_image(out: &mut String, image: &ImageReport) -> fmt::Result {
         field(out, "annotation", &format!("{key}={value}"))?;
     }
     write_attached(out, image)?;
-    for problem in &image.problems {
-        field(out, "problem", &problem.replace('\n', "\n               "))?;
+    for problem in image.problems.iter().take(SHOWN) {
+        lines(out, "problem", problem)?;
     }
-    Ok(())
+    match image.problems.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => field(out, "problem", &format!("… {more} more; --format json has all")),
+    }
 }
 
 fn write_kernel(out: &mut String, image: &ImageReport) -> fmt::Result {
@@ -117,8 +153,8 @@ fn write_attached(out: &mut String, image: &ImageReport) -> fmt::Result {
         field(out, "materials", &format!("{}: {}", sbom.name, kinds.join(", ")))?;
     }
     match &image.verified {
-        Some(verdict) if verdict.good => field(out, "verified", &verdict.detail.replace('\n', "\n               ")),
-        Some(verdict) => field(out, "NOT VERIFIED", &verdict.detail.replace('\n', "\n               ")),
+        Some(verdict) if verdict.good => lines(out, "verified", &verdict.detail),
+        Some(verdict) => lines(out, "NOT VERIFIED", &verdict.detail),
         None if image.attached.is_empty() => Ok(()),
         None => field(out, "", "not verified: no --key was given"),
     }
@@ -130,7 +166,12 @@ fn line(attached: &Attached) -> String {
 }
 
 fn field(out: &mut String, name: &str, value: &str) -> fmt::Result {
-    writeln!(out, "  {name:<12} {value}")
+    writeln!(out, "  {name:<12} {}", one_line(value))
+}
+
+/// A field whose value keeps its own line ends.
+fn lines(out: &mut String, name: &str, value: &str) -> fmt::Result {
+    writeln!(out, "  {name:<12} {}", paragraph(value))
 }
 
 fn size(bytes: u64) -> String {
@@ -148,14 +189,15 @@ fn write_diff(out: &mut String, diff: &Diff) -> fmt::Result {
     }
     for (side, images) in [("first", &diff.only_first), ("second", &diff.only_second)] {
         for image in images {
-            writeln!(out, "only in the {side}: {image}")?;
+            writeln!(out, "only in the {side}: {}", one_line(image))?;
         }
     }
     Ok(())
 }
 
 fn write_pair(out: &mut String, pair: &Pair) -> fmt::Result {
-    writeln!(out, "{}\n  first   {}\n  second  {}", pair.kind.name(), pair.first, pair.second)?;
+    let (first, second) = (one_line(&pair.first), one_line(&pair.second));
+    writeln!(out, "{}\n  first   {first}\n  second  {second}", pair.kind.name())?;
     if pair.equal {
         return writeln!(out, "  the same, byte for byte");
     }
@@ -171,14 +213,15 @@ fn write_pair(out: &mut String, pair: &Pair) -> fmt::Result {
         }
     }
     if !told {
-        writeln!(out, "  the same content in another form: layers, times, annotations or signatures")?;
+        writeln!(out, "  the same in all that is compared; not compared are {UNSEEN}")?;
     }
     Ok(())
 }
 
 /// `-` for what only the first has, `+` for what only the second has, `~` for what both have.
 fn write_change(out: &mut String, change: &Change) -> fmt::Result {
-    let Change { name, first, second } = change;
+    let shown = |value: &Option<String>| value.as_deref().map(one_line).map(Cow::into_owned);
+    let (name, first, second) = (one_line(&change.name), shown(&change.first), shown(&change.second));
     match (first.as_deref(), second.as_deref()) {
         (Some("there"), None) => writeln!(out, "    - {name}"),
         (None, Some("there")) => writeln!(out, "    + {name}"),

@@ -56,39 +56,46 @@ impl Compression {
     /// # Errors
     /// As [`Compression::unfold`].
     pub fn unfold_first(self, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
+        let mut out = Vec::new();
+        let read = self.unfold_into(bytes, max, &mut out)?;
+        Ok((out, read))
+    }
+
+    /// As [`Compression::unfold_first`], into the empty `out`: after an error it holds what came before, for that much was unfolded.
+    pub(crate) fn unfold_into(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> Result<usize> {
         let bad = |why: String| Error::new(Class::BadInput, format!("cannot unfold a {} stream", self.name())).why(why);
-        let (out, rest) = self.take(bytes, max).map_err(|e| bad(e.to_string()))?;
+        let rest = self.take(bytes, max, out).map_err(|e| bad(e.to_string()))?;
         if out.len() as u64 > max {
             return Err(bad(format!("it unfolds to more than {max} bytes")));
         }
-        Ok((out, bytes.len() - rest))
+        Ok(bytes.len() - rest)
     }
 
-    /// What the stream unfolds to, cut one byte after the limit, and the number of bytes that are left behind it.
-    fn take(self, bytes: &[u8], max: u64) -> std::io::Result<(Vec<u8>, usize)> {
-        let read = |reader: &mut dyn Read| {
-            let mut out = Vec::new();
-            reader.take(max + 1).read_to_end(&mut out)?;
-            Ok::<_, std::io::Error>(out)
-        };
+    /// Unfolds the stream until one byte after the limit; gives the number of bytes that are left behind it.
+    fn take(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> std::io::Result<usize> {
+        let mut read = |reader: &mut dyn Read| reader.take(max.saturating_add(1)).read_to_end(out);
         Ok(match self {
             Self::Gzip => {
                 let mut decoder = flate2::bufread::GzDecoder::new(bytes);
-                (read(&mut decoder)?, decoder.into_inner().len())
+                read(&mut decoder)?;
+                decoder.into_inner().len()
             }
             Self::Zlib => {
                 let mut decoder = flate2::bufread::ZlibDecoder::new(bytes);
-                (read(&mut decoder)?, decoder.into_inner().len())
+                read(&mut decoder)?;
+                decoder.into_inner().len()
             }
             Self::Xz => {
                 let stream = liblzma::stream::Stream::new_stream_decoder(DECODER_MAX, 0)?;
                 let mut decoder = liblzma::bufread::XzDecoder::new_stream(bytes, stream);
-                (read(&mut decoder)?, decoder.into_inner().len())
+                read(&mut decoder)?;
+                decoder.into_inner().len()
             }
             Self::Zstd => {
                 let mut decoder = zstd::Decoder::with_buffer(bytes)?.single_frame();
                 decoder.window_log_max(DECODER_MAX.ilog2())?;
-                (read(&mut decoder)?, decoder.finish().len())
+                read(&mut decoder)?;
+                decoder.finish().len()
             }
         })
     }

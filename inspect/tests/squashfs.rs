@@ -7,7 +7,7 @@ use common::Class;
 use common::sandbox::{Run, Sandbox};
 use inspect::squashfs::{Image, Kind};
 use proptest::prelude::*;
-use support::data;
+use support::{data, squashfs};
 
 const SAMPLES: [&str; 3] = ["sample-gzip.sqsh", "sample-xz.sqsh", "sample-zstd.sqsh"];
 
@@ -89,6 +89,26 @@ fn refuses_what_it_cannot_trust() {
         panic!()
     };
     assert!(image.content(blocks, 8999).unwrap_err().to_string().contains("8999 are the limit"));
+}
+
+/// The kernel would show one of the two, and whoever lists them both.
+#[test]
+fn refuses_a_name_that_is_there_twice() {
+    let paths = |image: &Image<'_>| image.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>();
+    assert_eq!(paths(&Image::open(&squashfs(&["a", "b"])).unwrap()), ["a", "b"]);
+    let error = Image::open(&squashfs(&["a", "b", "a"])).unwrap_err().to_string();
+    assert!(error.contains("\"a\" is twice"), "{error}");
+}
+
+#[test]
+fn files_of_one_fragment_unfold_it_once() {
+    let bytes = data("sample-zstd.sqsh");
+    let image = Image::open(&bytes).unwrap();
+    let Kind::File(motd) = &image.entries().iter().find(|e| e.path == "etc/motd").unwrap().kind else { panic!() };
+    assert_eq!(image.cost(motd), 4096 + 6);
+    assert_eq!(image.content(motd, 6).unwrap(), b"hello\n");
+    assert_eq!(image.cost(motd), 6);
+    assert_eq!(image.content(motd, 6).unwrap(), b"hello\n");
 }
 
 /// `unsquashfs` was written by others, and lists the same.

@@ -114,11 +114,15 @@ pub fn foreign(dest: &Path, media_type: &str, tars: &[Vec<u8>], pack: fn(&[u8]) 
 pub struct RawTar(Vec<u8>);
 
 impl RawTar {
-    pub fn entry(mut self, kind: u8, path: &str, link: &str, data: &[u8]) -> Self {
-        let mut header = tar::Header::new_gnu();
+    pub fn entry(self, kind: u8, path: &str, link: &str, data: &[u8]) -> Self {
+        self.entry_as(tar::Header::new_gnu(), kind, path, link, data)
+    }
+
+    /// As [`RawTar::entry`], in the format of `header`.
+    pub fn entry_as(mut self, mut header: tar::Header, kind: u8, path: &str, link: &str, data: &[u8]) -> Self {
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-        header.set_entry_type(tar::EntryType::new(kind));
+        header.as_old_mut().linkflag = [kind];
         header.set_mode(if kind == b'5' { 0o755 } else { 0o644 });
         header.set_size(data.len() as u64);
         header.set_uid(0);

@@ -1,7 +1,7 @@
 //! Two files in memory, down to the innermost member that can be opened.
 
 use super::{Difference, How, pairs, reordered, text};
-use crate::FILE_MAX;
+use crate::budget::Budget;
 use crate::parts::{Part, Parts};
 
 /// How deep members are opened: an installer's module lies six deep.
@@ -12,39 +12,42 @@ const DEPTH_MAX: u32 = 16;
 /// What cannot be taken apart, for it is damaged or of no known format, is compared line by line where it is text, and byte by byte.
 #[must_use]
 pub fn bytes(first: &[u8], second: &[u8]) -> Option<Difference> {
-    at_depth(first, second, DEPTH_MAX, FILE_MAX)
+    at_depth(first, second, DEPTH_MAX, &mut Budgets::default())
 }
 
-/// `max` is what may still be unfolded of each, in bytes.
-fn at_depth(first: &[u8], second: &[u8], depth: u32, max: u64) -> Option<Difference> {
+/// What taking the two apart may still cost.
+#[derive(Default)]
+struct Budgets {
+    first: Budget,
+    second: Budget,
+}
+
+fn at_depth(first: &[u8], second: &[u8], depth: u32, budgets: &mut Budgets) -> Option<Difference> {
     if first == second {
         return None;
     }
-    let opened = (depth > 0).then(|| Parts::within(first, max).zip(Parts::within(second, max))).flatten();
+    let mut open = || Parts::within(first, &mut budgets.first).zip(Parts::within(second, &mut budgets.second));
+    let opened = if depth > 0 { open() } else { None };
     if let Some((a, b)) = opened.filter(|(a, b)| a.format == b.format) {
-        return Some(members(&a, &b, depth, max).unwrap_or_else(|| outside(&a, first, second)));
+        return Some(members(&a, &b, depth, budgets).unwrap_or_else(|| outside(&a, first, second)));
     }
     Some(text::compare(first, second).unwrap_or_else(|| plain(first, second)))
 }
 
-fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, max: u64) -> Option<Difference> {
+fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budgets) -> Option<Difference> {
     let content = |a: &Part, b: &Part| {
-        let difference = match (first.content(a), second.content(b)) {
-            (Ok(x), Ok(y)) => {
-                // A slice of the file costs nothing; what had to be unfolded does.
-                let cost = if a.range().is_some() { 0 } else { x.len().max(y.len()) as u64 };
-                at_depth(&x, &y, depth - 1, max.saturating_sub(cost))
-            }
+        let difference = match (first.content(a, &mut budgets.first), second.content(b, &mut budgets.second)) {
+            (Ok(x), Ok(y)) => at_depth(&x, &y, depth - 1, budgets),
             // What one of them cannot give is no content to compare.
             (Err(_), Err(_)) => None,
-            (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: e.to_string(), second: "content".to_owned() })),
-            (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: e.to_string() })),
+            (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: said(&e), second: "content".to_owned() })),
+            (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: said(&e) })),
         };
         Ok::<_, std::convert::Infallible>(difference)
     };
     let facts = |a: &Part, b: &Part| {
-        let how = || How::Value { first: a.facts.clone(), second: b.facts.clone() };
-        Ok::<_, std::convert::Infallible>((a.facts != b.facts).then(|| Difference::new(how())))
+        let how = || How::Value { first: a.facts(), second: b.facts() };
+        Ok::<_, std::convert::Infallible>((a.facts() != b.facts()).then(|| Difference::new(how())))
     };
     let kind = first.member_kind();
     let (a, b) = (&first.members, &second.members);
@@ -54,6 +57,11 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, max: u64) -> Optio
         return Some(difference.inside(kind, name));
     }
     reordered(a, b, |part| &part.name).then(|| Difference::new(How::Order))
+}
+
+/// An error on one line.
+fn said(error: &common::Error) -> String {
+    error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
 /// All members are equal: the difference is in what holds them together.

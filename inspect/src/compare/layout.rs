@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::Read;
 use std::path::Path;
 
-use common::{Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256};
 use images::tarstream::{self, Item, ItemKind};
 use images::unpack::unfolded;
 use images::{Artifact, Image, Layer, Layout, Limits};
@@ -23,11 +23,13 @@ struct Entry {
     header_end: u64,
 }
 
-/// Where the layouts at `first` and `second` first differ: images by name, then artifacts, then the index.
+/// Where two layouts first differ in what they mean: images by name, then artifacts, then the index.
+///
+/// What has one digest in both is taken for equal: that the files are what their names say, the caller sees to.
 ///
 /// # Errors
-/// [`common::Class::BadInput`] and [`common::Class::Verification`] for a layout that cannot be read, or holds other bytes than it says.
-pub fn layouts(first: &Path, second: &Path, limits: Limits) -> Result<Option<Difference>> {
+/// [`Class::BadInput`] and [`Class::Verification`] for a layout that cannot be read, or holds other bytes than it says.
+pub(super) fn meaning(first: &Path, second: &Path, limits: Limits) -> Result<Option<Difference>> {
     let (a, b) = (Layout::open(first)?, Layout::open(second)?);
     let (images_a, images_b) = (named(a.images()?, image_name), named(b.images()?, image_name));
     let found = pairs(&images_a, &images_b, |(name, _)| name, |(_, x), (_, y)| images(&a, x, &b, y, limits))?;
@@ -101,26 +103,22 @@ fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Optio
     Ok(None)
 }
 
-/// Where two layers first differ, both read through and verified.
+/// Where two layers first differ. Both are read through and verified, unless one digest names both.
 ///
 /// Memory grows with the number of entries, and with the size of the one that differs, which is taken apart up to [`FILE_MAX`].
 ///
 /// # Errors
-/// As [`tarstream::read`].
+/// As [`tarstream::read`]; [`Class::Verification`] for a layer that unfolds to something else than its configuration says.
 pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limits) -> Result<Option<Difference>> {
     if first.1.descriptor.digest == second.1.descriptor.digest {
         return Ok(None);
     }
+    let (a, b) = (list(first, limits)?, list(second, limits)?);
     if first.1.diff_id == second.1.diff_id {
-        let media = (first.1.descriptor.media_type.clone(), second.1.descriptor.media_type.clone());
-        let size = |layer: &Layer| layer.descriptor.size;
-        let how = How::Value {
-            first: format!("{} of {} bytes", media.0, size(first.1)),
-            second: format!("{} of {} bytes", media.1, size(second.1)),
-        };
+        let form = |layer: &Layer| format!("{} of {} bytes", layer.descriptor.media_type, layer.descriptor.size);
+        let how = How::Value { first: form(first.1), second: form(second.1) };
         return Ok(Some(Difference::new(how).inside("in", "the compressed form of equal content")));
     }
-    let (a, b) = (list(first, limits)?, list(second, limits)?);
     let content = |x: &Entry, y: &Entry| {
         if x.digest == y.digest {
             return Ok(None);
@@ -134,8 +132,6 @@ pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limit
         let how = || How::Value { first: x.facts.clone(), second: y.facts.clone() };
         Ok::<_, Error>((x.facts != y.facts).then(|| Difference::new(how())))
     };
-    let name = |entry: &'_ Entry| -> *const Entry { entry };
-    let _ = name;
     let found = match pairs(&a, &b, |entry| entry.name.as_str(), content)? {
         Some(found) => Some(found),
         None => pairs(&a, &b, |entry| entry.name.as_str(), facts)?,
@@ -149,18 +145,24 @@ pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limit
     outside(first, second, &a)
 }
 
-/// Every entry with the digest of its bytes.
+/// Every entry with the digest of its bytes; the layer is what its digests say.
 fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>> {
     let read = Cell::new(0);
     let stream = Counted { inner: unfolded(layout, layer)?, read: &read };
     let mut found: Vec<(String, Entry)> = Vec::new();
-    tarstream::read(stream, limits, &mut |number, item: &Item, data: &mut dyn Read| {
+    let whole = tarstream::read(stream, limits, &mut |number, item: &Item, data: &mut dyn Read| {
         let header_end = read.get();
         let (digest, size) = Sha256::of_reader(data)?;
         let (name, facts) = (item.path.clone(), facts(item));
         found.push((name.clone(), Entry { name, facts, size, digest, number, header_end }));
         Ok(())
-    })?;
+    })
+    .map_err(|e| e.file(layout.blob_path(layer.descriptor.digest.0)))?;
+    if whole.digest != layer.diff_id {
+        return Err(Error::new(Class::Verification, "a layer unfolds to something else than its configuration says")
+            .file(layout.blob_path(layer.descriptor.digest.0))
+            .why(format!("its diff ID is {}, {} is expected", whole.digest, layer.diff_id)));
+    }
     let unique = named(found, |(name, _)| name.clone());
     Ok(unique.into_iter().map(|(name, (_, entry))| Entry { name, ..entry }).collect())
 }

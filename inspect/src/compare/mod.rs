@@ -12,9 +12,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::text::one_line;
+
 pub use bytes::bytes;
-pub use layout::{layers, layouts};
-pub use outputs::{Row, files, outputs};
+pub use layout::layers;
+pub use outputs::{Row, files, layouts, outputs};
 
 /// One step on the way to a difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,7 +100,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, step) in self.path.iter().enumerate() {
             let arrow = if at == 0 { "" } else { " > " };
-            write!(f, "{arrow}{} {}", step.kind, step.name)?;
+            write!(f, "{arrow}{} {}", step.kind, one_line(&step.name))?;
         }
         let colon = if self.path.is_empty() { "" } else { ": " };
         write!(f, "{colon}{}", self.how)
@@ -107,6 +109,7 @@ impl fmt::Display for Difference {
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Quoted, and with escapes for all that is no plain text.
         let line = |line: &Option<String>| line.as_ref().map_or("nothing".to_owned(), |line| format!("{line:?}"));
         match self {
             Self::Only { r#in: Side::First } => f.write_str("only in the first"),
@@ -114,7 +117,7 @@ impl fmt::Display for How {
             Self::Bytes { at, lengths: (a, b) } if a == b => write!(f, "byte {at} of {a}"),
             Self::Bytes { at, lengths: (a, b) } => write!(f, "byte {at}; {a} bytes and {b} bytes"),
             Self::Line { number, first, second } => write!(f, "line {number}: {} and {}", line(first), line(second)),
-            Self::Value { first, second } => write!(f, "{first} and {second}"),
+            Self::Value { first, second } => write!(f, "{} and {}", one_line(first), one_line(second)),
             Self::Order => f.write_str("the same members in another order"),
         }
     }

@@ -9,8 +9,8 @@ use images::Limits;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::layout::mismatch;
-use super::{Difference, How, Side, bytes, layouts};
+use super::layout::{meaning, mismatch};
+use super::{Difference, How, Side, bytes};
 use crate::FILE_MAX;
 
 /// The record of a build, whose `seconds` differ from build to build, and with them its line in the list of digests.
@@ -72,14 +72,17 @@ fn row(name: &str, first: &Path, second: &Path) -> Result<Row> {
 
 fn member(name: &str, first: &Path, second: &Path) -> Result<Option<Difference>> {
     match (first.is_dir(), second.is_dir()) {
-        (true, true) => tree(first, second),
+        (true, true) => layouts(first, second, Limits::TALOS),
         (false, false) if [RECORD, SUMS].contains(&name) => Ok(bytes(&lasting(name, first)?, &lasting(name, second)?)),
         (false, false) => files(first, second),
-        (dir, _) => {
-            let kind = |dir| if dir { "a directory" } else { "a file" }.to_owned();
-            Ok(Some(Difference::new(How::Value { first: kind(dir), second: kind(!dir) })))
-        }
+        (dir, _) => Ok(Some(kinds(dir))),
     }
+}
+
+/// One of the two is a directory: the first, or else the second.
+fn kinds(first: bool) -> Difference {
+    let kind = |dir| if dir { "a directory" } else { "a file" }.to_owned();
+    Difference::new(How::Value { first: kind(first), second: kind(!first) })
 }
 
 /// What of the record and of the list of digests is the same in every build.
@@ -114,14 +117,17 @@ fn digest(name: &str, path: &Path) -> Result<Option<Sha256>> {
     if index.is_file() { Sha256::of_file(&index).map(Some) } else { common::stage::hash_tree(path).map(Some) }
 }
 
-/// Two directories. Layouts are compared by what they mean, once their files are known to differ.
-fn tree(first: &Path, second: &Path) -> Result<Option<Difference>> {
+/// Two directories, which differ where a file of theirs does. Layouts that do are then compared by what they mean: images by name, then
+/// artifacts, then the index.
+///
+/// # Errors
+/// What the file system reports. A damaged layout is no error: it is told by its files, as is one with a blob that nothing names.
+pub fn layouts(first: &Path, second: &Path, limits: Limits) -> Result<Option<Difference>> {
     let Some(file) = differing(first, second)? else { return Ok(None) };
-    if [first, second].iter().all(|dir| dir.join("oci-layout").is_file()) {
-        // A damaged layout, and one with a blob that nothing names, are told by their files.
-        if let Ok(Some(difference)) = layouts(first, second, Limits::TALOS) {
-            return Ok(Some(difference));
-        }
+    if [first, second].iter().all(|dir| dir.join("oci-layout").is_file())
+        && let Ok(Some(difference)) = meaning(first, second, limits)
+    {
+        return Ok(Some(difference));
     }
     Ok(Some(file))
 }
@@ -140,6 +146,7 @@ fn differing(first: &Path, second: &Path) -> Result<Option<Difference>> {
                 }
                 None
             }
+            (Ok(x), Ok(y)) if x.is_dir() != y.is_dir() => Some(kinds(x.is_dir())),
             (Ok(_), Ok(_)) => files(&a, &b)?,
         };
         if let Some(difference) = difference {

@@ -2,14 +2,19 @@
 
 mod kernel;
 mod module;
+mod program;
+mod settings;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Result, Sha256};
 use imager::layers::Layers;
 use images::{Image, Layout, Limits, Unpacked};
 use serde::Serialize;
+
+use crate::budget::Budget;
+use crate::text::one_line;
 
 pub use kernel::{Certificate, Kernel};
 pub use module::{Module, Signer, signer};
@@ -81,6 +86,12 @@ pub struct Uki {
 pub struct Contents {
     /// Every regular file, also those inside of initramfs and squashfs.
     pub files: BTreeMap<String, File>,
+    /// Sections of unified kernel images that are not opened.
+    pub sections: BTreeMap<String, File>,
+    /// Mode, owner where it is known, kind and link target of everything that is in a file system.
+    pub attributes: BTreeMap<String, String>,
+    /// How a container is started from it, as its configuration says.
+    pub settings: BTreeMap<String, String>,
     /// Kernels by path.
     pub kernels: BTreeMap<String, Kernel>,
     /// Unified kernel images.
@@ -93,6 +104,10 @@ pub struct Contents {
     pub manifest: Option<Extension>,
     /// What could not be read, and why.
     pub problems: Vec<String>,
+    /// Archives and programs that were opened: what is in them has paths of its own.
+    pub opened: BTreeSet<String>,
+    /// Files of which not everything could be read.
+    pub partial: BTreeSet<String>,
 }
 
 impl Contents {
@@ -103,10 +118,37 @@ impl Contents {
     /// # Errors
     /// As [`Unpacked::open`].
     pub fn read(layout: &Layout, image: &Image, limits: Limits) -> Result<Self> {
-        let mut contents = Self::default();
         let unpacked = Unpacked::open(layout, image, limits)?;
-        unpacked.visit(&mut |paths, size, data| contents.take(paths, size, data))?;
+        let mut contents = Self {
+            settings: settings::settings(&image.config.config),
+            attributes: unpacked.view().iter().map(|(path, node)| (path.to_owned(), attributes(node))).collect(),
+            ..Self::default()
+        };
+        let mut budget = Budget::default();
+        unpacked.visit(&mut |paths, size, data| contents.take(paths, size, data, &mut budget))?;
         Ok(contents)
+    }
+
+    /// Notes that not all of the file at `path` could be read.
+    fn problem(&mut self, path: &str, why: impl std::fmt::Display) {
+        self.problems.push(format!("{}: {why}", one_line(path)));
+        self.partial.insert(path.to_owned());
+    }
+
+    /// Forgets the file at `path` and what was found in it: another one takes its place.
+    fn forget(&mut self, path: &str) {
+        forget(&mut self.files, path);
+        forget(&mut self.attributes, path);
+        forget(&mut self.modules, path);
+        forget(&mut self.kernels, path);
+        // Unified kernel images have sections.
+        if forget(&mut self.sections, path) {
+            let inside = format!("{path}:");
+            self.ukis.retain(|uki| uki.path != path && !uki.path.starts_with(&inside));
+        }
+        if walk::is_list(path) {
+            self.extensions.clear();
+        }
     }
 
     /// What the image is for.
@@ -137,6 +179,7 @@ impl Contents {
             .or_else(|| self.modules.values().find_map(|m| m.release.as_deref()))
     }
 
+    /// Takes the layers that an initramfs lists.
     fn list(&mut self, layers: &Layers) {
         let entry = |entry: &imager::layers::LayerEntry| Extension {
             image: entry.image.clone(),
@@ -145,4 +188,22 @@ impl Contents {
         };
         self.extensions = layers.layers.iter().map(entry).collect();
     }
+}
+
+fn attributes(node: &images::view::Node) -> String {
+    use images::view::Kind;
+    match &node.kind {
+        Kind::File { .. } => format!("mode {:04o}", node.mode),
+        Kind::Dir => format!("directory, mode {:04o}", node.mode),
+        Kind::Symlink(target) => format!("link to {target}"),
+        Kind::Special => format!("device or pipe, mode {:04o}", node.mode),
+    }
+}
+
+/// Removes `path` and what is inside of it; whether there was any.
+fn forget<V>(map: &mut BTreeMap<String, V>, path: &str) -> bool {
+    let inside = format!("{path}:");
+    let below = map.range(inside.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&inside));
+    let gone: Vec<_> = below.cloned().chain([path.to_owned()]).collect();
+    gone.iter().filter(|path| map.remove(*path).is_some()).count() > 0
 }

@@ -50,10 +50,17 @@ struct Budget {
 }
 
 impl Tables<'_> {
-    /// Every entry below the inode `root`; the superblock counts `inodes` of them.
-    pub fn walk(&self, root: u64, inodes: u32, block_size: u32) -> Result<Vec<Entry>> {
-        let mut budget = Budget { entries: ENTRIES_MAX, content: CONTENT_MAX, text: TEXT_MAX };
-        let root = self.inode(root, String::new(), block_size, &mut budget)?;
+    /// Every entry below the inode `root`, taken off `members`; the superblock counts `inodes` of them.
+    pub fn walk(&self, root: u64, inodes: u32, block_size: u32, members: &mut usize) -> Result<Vec<Entry>> {
+        let most = ENTRIES_MAX.min(*members);
+        let mut budget = Budget { entries: most, content: CONTENT_MAX, text: TEXT_MAX };
+        let entries = self.below(root, inodes, block_size, &mut budget);
+        *members -= most - budget.entries;
+        entries
+    }
+
+    fn below(&self, root: u64, inodes: u32, block_size: u32, budget: &mut Budget) -> Result<Vec<Entry>> {
+        let root = self.inode(root, String::new(), block_size, budget)?;
         let mut entries = Vec::new();
         let place = root.listing.ok_or_else(|| bad("the root is no directory"))?;
         let mut open = vec![Listing { path: String::new(), depth: 0, place }];
@@ -64,7 +71,7 @@ impl Tables<'_> {
             }
             for (name, reference) in self.names(dir.place)? {
                 let path = if dir.path.is_empty() { name } else { format!("{}/{name}", dir.path) };
-                let inode = self.inode(reference, path.clone(), block_size, &mut budget)?;
+                let inode = self.inode(reference, path.clone(), block_size, budget)?;
                 if let Some(place) = inode.listing {
                     // An empty directory has no place of its own; all others are somewhere once.
                     if place.2 > 0 && !seen.insert((place.0, place.1)) {
@@ -82,7 +89,7 @@ impl Tables<'_> {
         Ok(entries)
     }
 
-    /// Names in the directory at `place`, with references to their inodes.
+    /// Names in the directory at `place`, with references to their inodes. Of two equal ones the kernel shows one: such a list is refused.
     fn names(&self, (block, offset, length): Place) -> Result<Vec<(String, u64)>> {
         if length > LISTING_MAX {
             return Err(bad(format!("a directory whose list has {length} bytes")));
@@ -90,7 +97,7 @@ impl Tables<'_> {
         let at = self.directories.checked_add(block.into()).ok_or_else(|| bad("a directory lies outside the image"))?;
         let bytes = self.metadata.read(at, offset.into(), length as usize)?;
         let mut fields = Fields(&bytes);
-        let mut names = Vec::new();
+        let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
         while !fields.0.is_empty() {
             let (count, inodes, _number) = (fields.u32()?, fields.u32()?, fields.u32()?);
             for _ in 0..=count {
@@ -101,6 +108,9 @@ impl Tables<'_> {
                 }
                 if names.len() >= ENTRIES_MAX {
                     return Err(bad("it has too many entries"));
+                }
+                if !seen.insert(name.clone()) {
+                    return Err(bad(format!("the name {name:?} is twice in one directory")));
                 }
                 names.push((name, u64::from(inodes) << 16 | u64::from(offset)));
             }

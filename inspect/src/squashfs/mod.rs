@@ -6,6 +6,9 @@
 mod directory;
 mod metadata;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use common::{Class, Error, Result};
 
 use crate::unfold::Compression;
@@ -72,6 +75,8 @@ pub struct Image<'a> {
     fragments: u32,
     fragment_table: u64,
     entries: Vec<Entry>,
+    /// Number and content of the fragment that was unfolded last: small files share one.
+    kept: RefCell<Option<(u32, Rc<[u8]>)>>,
 }
 
 pub(crate) fn bad(why: impl std::fmt::Display) -> Error {
@@ -90,6 +95,11 @@ impl<'a> Image<'a> {
     /// # Errors
     /// [`Class::BadInput`] saying what is wrong.
     pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        Self::within(bytes, &mut { usize::MAX })
+    }
+
+    /// As [`Image::open`]; what the tree lists is taken off `members`, also where an error ends it.
+    pub(crate) fn within(bytes: &'a [u8], members: &mut usize) -> Result<Self> {
         if !Self::detect(bytes) || bytes.len() < SUPERBLOCK {
             return Err(bad("the superblock is missing"));
         }
@@ -115,11 +125,11 @@ impl<'a> Image<'a> {
             6 => Compression::Zstd,
             other => return Err(bad(format!("its compressor is number {other}; gzip, xz and zstd are known"))),
         };
-        let image = Self { bytes, block_size, compression, fragments, fragment_table, entries: Vec::new() };
         let metadata = Metadata::new(bytes, compression);
         let owners = owners(&metadata, id_table, ids)?;
         let tree = directory::Tables { metadata: &metadata, inodes: inode_table, directories: directory_table, owners };
-        Ok(Self { entries: tree.walk(root, inodes, block_size)?, ..image })
+        let entries = tree.walk(root, inodes, block_size, members)?;
+        Ok(Self { bytes, block_size, compression, fragments, fragment_table, entries, kept: RefCell::default() })
     }
 
     /// Everything but the root, a directory before what it holds, each directory in the order it is stored in.
@@ -143,7 +153,7 @@ impl<'a> Image<'a> {
                 sink(&vec![0; expected as usize])?;
                 continue;
             }
-            let block = self.block(at, length)?;
+            let block = self.block(at, length, expected)?;
             if block.len() as u64 != expected {
                 return Err(bad(format!("a block of {} bytes where {expected} are due", block.len())));
             }
@@ -175,7 +185,18 @@ impl<'a> Image<'a> {
         Ok(out)
     }
 
-    fn fragment(&self, number: u32) -> Result<Vec<u8>> {
+    /// What unfolding `file` takes, in bytes: its own, and a block for a fragment that is not at hand.
+    #[must_use]
+    pub fn cost(&self, file: &File) -> u64 {
+        let is_kept = |number| self.kept.borrow().as_ref().is_some_and(|(kept, _)| *kept == number);
+        let fragment = file.fragment.map_or(0, |(number, _)| if is_kept(number) { 0 } else { self.block_size.into() });
+        file.size.saturating_add(fragment)
+    }
+
+    fn fragment(&self, number: u32) -> Result<Rc<[u8]>> {
+        if let Some((_, content)) = self.kept.borrow().as_ref().filter(|(kept, _)| *kept == number) {
+            return Ok(Rc::clone(content));
+        }
         if number >= self.fragments {
             return Err(bad(format!("fragment {number} of {}", self.fragments)));
         }
@@ -185,17 +206,20 @@ impl<'a> Image<'a> {
         let row = metadata.read(at, row as usize * 16, 16)?;
         let mut fields = Fields(&row);
         let (start, length) = (fields.u64()?, fields.u32()?);
-        self.block(start, length)
+        let content: Rc<[u8]> = self.block(start, length, self.block_size.into())?.into();
+        *self.kept.borrow_mut() = Some((number, Rc::clone(&content)));
+        Ok(content)
     }
 
-    fn block(&self, at: u64, length: u32) -> Result<Vec<u8>> {
+    /// The block of `length` bytes at `at`, which unfolds to at most `max`.
+    fn block(&self, at: u64, length: u32, max: u64) -> Result<Vec<u8>> {
         let stored = length & !STORED;
         let end = at.checked_add(u64::from(stored)).and_then(|end| usize::try_from(end).ok());
         let bytes = end.and_then(|end| self.bytes.get(at as usize..end)).ok_or_else(|| bad("a block is cut off"))?;
         if length & STORED != 0 {
             return Ok(bytes.to_vec());
         }
-        self.compression.unfold(bytes, self.block_size.into())
+        self.compression.unfold(bytes, max)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Shared by the tests.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::collections::BTreeMap;
@@ -7,11 +7,14 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use common::Sha256;
+use images::types::RunConfig;
 use images::{FileMap, NewImage, Writer};
 
 mod elf;
+mod squashfs;
 
 pub use elf::elf;
+pub use squashfs::squashfs;
 
 pub const NAME: &str = "ghcr.io/our-org/sample:custom-solana-v1.10.3";
 
@@ -92,17 +95,29 @@ pub fn uki(cmdline: &str, layer: &[u8]) -> Vec<u8> {
     pe(&[(".cmdline", cmdline.as_bytes()), (".uname", b"6.12.117-talos"), (".initrd", &initrd)])
 }
 
+/// The same archive without its trailer, for another one to go on with it.
+pub fn unended(mut archive: Vec<u8>) -> Vec<u8> {
+    let name = archive.windows(10).rposition(|bytes| bytes == b"TRAILER!!!").unwrap();
+    archive.truncate(name - 110);
+    archive
+}
+
 /// Writes a layout with one image of these files; gives its directory and the manifest's digest.
 pub fn layout(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> (PathBuf, Sha256) {
     let mut map = FileMap::new();
     for (path, content) in files {
         map.bytes(path, *content, 0o644).unwrap();
     }
+    image(dir, name, &map, RunConfig::default())
+}
+
+/// As [`layout`], of any entries, and with a configuration.
+pub fn image(dir: &Path, name: &str, map: &FileMap, config: RunConfig) -> (PathBuf, Sha256) {
     let dest = dir.join(name);
     let mut writer = Writer::create(&dest).unwrap();
-    let layer = writer.layer(&map, 7).unwrap();
+    let layer = writer.layer(map, 7).unwrap();
     let names = [NAME.to_owned()];
-    let (config, annotations) = (images::types::RunConfig::default(), BTreeMap::new());
+    let annotations = BTreeMap::new();
     let image = NewImage { names: &names, created: 7, config, layers: &[layer], history: vec![], annotations };
     let digest = writer.image(&image).unwrap();
     writer.finish().unwrap();

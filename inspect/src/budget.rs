@@ -1,0 +1,103 @@
+//! What taking one image apart may cost, whatever is packed into what.
+
+use common::{Class, Error, Result};
+
+use crate::FILE_MAX;
+use crate::unfold::Compression;
+
+/// All that is unfolded out of one image, in bytes: several times what an installer of Talos with large extensions comes to.
+const BYTES_MAX: u64 = 4 << 30;
+/// Members of all its archives together, an OCI layer having at most 200 000 entries.
+const MEMBERS_MAX: usize = 500_000;
+/// With every so many bytes of its path, a member counts once more: names take memory, too.
+const PATH_UNIT: usize = 256;
+
+/// How much is left. Everything that is in an image draws on one budget, also what fails half-way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Bytes that may still be unfolded.
+    pub bytes: u64,
+    /// Members that may still be listed.
+    pub members: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { bytes: BYTES_MAX, members: MEMBERS_MAX }
+    }
+}
+
+impl Budget {
+    /// Whether nothing more can be taken apart.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.members == 0
+    }
+
+    /// Draws `bytes` for work that is about to be done.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when they are not left; then none are.
+    pub fn spend(&mut self, bytes: u64) -> Result<()> {
+        let left = self.bytes;
+        self.bytes = left.saturating_sub(bytes);
+        if bytes > left { Err(spent(format!("{bytes} bytes more, {left} are left"))) } else { Ok(()) }
+    }
+
+    /// Counts the member at `path`.
+    ///
+    /// # Errors
+    /// As [`Budget::spend`].
+    pub fn enter(&mut self, path: &str) -> Result<()> {
+        let cost = 1 + path.len() / PATH_UNIT;
+        let left = self.members;
+        self.members = left.saturating_sub(cost);
+        if cost > left { Err(spent("its archives have too many members".to_owned())) } else { Ok(()) }
+    }
+
+    /// What the first stream of `bytes` unfolds to, at most [`FILE_MAX`] bytes, and its length.
+    ///
+    /// # Errors
+    /// As [`Compression::unfold`].
+    pub fn unfold(&mut self, compression: Compression, bytes: &[u8]) -> Result<(Vec<u8>, usize)> {
+        self.unfold_at_most(compression, bytes, FILE_MAX)
+    }
+
+    /// As [`Budget::unfold`], with a limit of `max` bytes for this one.
+    ///
+    /// # Errors
+    /// As [`Compression::unfold`].
+    pub fn unfold_at_most(&mut self, compression: Compression, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
+        let mut out = Vec::new();
+        let result = compression.unfold_into(bytes, max.min(self.bytes), &mut out);
+        self.bytes = self.bytes.saturating_sub(out.len() as u64);
+        Ok((out, result?))
+    }
+}
+
+fn spent(why: String) -> Error {
+    Error::new(Class::BadInput, "taking it apart costs more than one image may").why(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_charged() {
+        let bomb = zstd::encode_all(&vec![0; 1 << 20][..], 3).unwrap();
+        let mut budget = Budget { bytes: 3 << 20, members: 3 };
+        budget.unfold(Compression::Zstd, &bomb).unwrap();
+        assert_eq!(budget.bytes, 2 << 20);
+        assert!(budget.unfold_at_most(Compression::Zstd, &bomb, 1 << 19).is_err());
+        assert_eq!(budget.bytes, (2 << 20) - (1 << 19) - 1);
+        assert!(budget.spend(2 << 20).is_err() && budget.is_spent());
+    }
+
+    #[test]
+    fn a_long_path_counts_as_several_members() {
+        let mut budget = Budget { bytes: 1, members: 3 };
+        budget.enter("a").unwrap();
+        assert!(budget.enter(&"x".repeat(600)).is_err() && budget.is_spent());
+    }
+}
