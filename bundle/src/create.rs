@@ -1,8 +1,11 @@
 //! Writes a bundle: the same inputs give the same bytes.
 
-use std::io::{BufWriter, Write as _};
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Read, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use common::digest::Hasher;
 use common::store::Store;
 use common::{Class, Error, Result, Sha256, atomic};
 use lock::{Entry, Inputs};
@@ -13,7 +16,8 @@ use crate::layout::{self, blob_path};
 /// Gives the number of inputs and their size in bytes.
 ///
 /// # Errors
-/// [`Class::Infrastructure`] when an input is not in the store or `dest` cannot be written; [`Class::BadInput`] when `dest` is taken.
+/// [`Class::Infrastructure`] when an input is not in the store or `dest` cannot be written; [`Class::Verification`] when a stored file is not what
+/// its name says; [`Class::BadInput`] when `dest` is taken.
 pub fn create(dest: &Path, inputs: &Inputs, store: &Store) -> Result<(usize, u64)> {
     let lock = inputs.lock.to_string().into_bytes();
     let stored = find(inputs, store)?;
@@ -65,10 +69,12 @@ fn tar(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Resul
         archive.append_data(&mut header(bytes.len() as u64), path, &bytes[..]).map_err(|e| io(&e))?;
     }
     for (entry, size, path) in stored {
-        let file = std::fs::File::open(path).map_err(|e| Error::io("cannot open a stored file", path, &e))?;
-        archive.append_data(&mut header(*size), blob_path(&entry.sha256), file).map_err(|e| io(&e))?;
+        let mut stored = Hashing::open(path)?;
+        archive.append_data(&mut header(*size), blob_path(&entry.sha256), &mut stored).map_err(|e| io(&e))?;
+        stored.check(&entry.sha256, path)?;
     }
     archive.into_inner().and_then(|mut out| out.flush()).map_err(|e| io(&e))?;
+    part.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(|e| io(&e))?;
     part.as_file().sync_all().map_err(|e| io(&e))?;
     part.persist(dest).map_err(|e| io(&e.error))?;
     Ok(())
@@ -96,12 +102,57 @@ fn directory(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) ->
     }
     let part = atomic::beside(dest, "part");
     atomic::empty_dir(&part)?;
+    let filled = fill(&part, documents, stored);
+    if filled.is_err() {
+        atomic::remove_dir(&part)?;
+    }
+    filled.and_then(|()| atomic::replace_dir(&part, dest))
+}
+
+fn fill(dir: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Result<()> {
     for (path, bytes) in documents {
-        atomic::write(&part.join(path), bytes)?;
+        atomic::write(&dir.join(path), bytes)?;
     }
     for (entry, _, from) in stored {
-        let to = part.join(blob_path(&entry.sha256));
-        std::fs::copy(from, &to).map_err(|e| Error::io("cannot write the bundle", &to, &e))?;
+        let to = dir.join(blob_path(&entry.sha256));
+        let io = |e: &std::io::Error| Error::io("cannot write the bundle", &to, e);
+        let (mut stored, mut file) = (Hashing::open(from)?, File::create(&to).map_err(|e| io(&e))?);
+        std::io::copy(&mut stored, &mut file).map_err(|e| io(&e))?;
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(|e| io(&e))?;
+        stored.check(&entry.sha256, from)?;
     }
-    atomic::replace_dir(&part, dest)
+    Ok(())
+}
+
+/// A stored file that is hashed while it is read.
+struct Hashing {
+    file: File,
+    hasher: Hasher,
+}
+
+impl Hashing {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io("cannot open a stored file", path, &e))?;
+        Ok(Self { file, hasher: Hasher::default() })
+    }
+
+    /// Requires that what was read is `expected`.
+    fn check(self, expected: &Sha256, path: &Path) -> Result<()> {
+        let (found, bytes) = self.hasher.finish();
+        if found == *expected {
+            return Ok(());
+        }
+        Err(Error::new(Class::Verification, "a file of the store is not what its name says")
+            .file(path)
+            .why(format!("its sha256 is {found} ({bytes} bytes)"))
+            .hint("remove it and run `solana-talos fetch`; no bundle was written"))
+    }
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
 }

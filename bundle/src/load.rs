@@ -1,12 +1,13 @@
 //! Reads a bundle into the store. Its bytes are foreign: each blob is hashed while it streams, and nothing is written but the store's own files.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek as _, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::digest::Hasher;
 use common::store::Store;
-use common::{Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256};
 use images::types::{Descriptor, Manifest};
 
 use crate::layout::{LARGEST_DOCUMENT, bad, blob_path, digest_of, read_index, read_manifest};
@@ -26,8 +27,9 @@ pub struct Loaded {
 /// What is stored before an error is what its digest says, so that a second try goes on from there.
 ///
 /// # Errors
-/// [`common::Class::Verification`] when the bundle is truncated, has a blob of another digest or size, lacks one, or holds anything that a
-/// layout does not; [`common::Class::Infrastructure`] when it cannot be read or the store not be written.
+/// [`common::Class::Verification`] when the bundle is truncated, has a blob of another digest or size, or lacks one; and when a tar holds
+/// anything that a layout does not, or a blob that the manifest does not name. [`common::Class::Infrastructure`] when it cannot be read or the
+/// store not be written.
 pub fn load(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     std::fs::create_dir_all(scratch).map_err(|e| Error::io("cannot make a directory", scratch, &e))?;
     if path.is_dir() { from_directory(path, store, scratch) } else { from_tar(path, store, scratch) }
@@ -69,6 +71,11 @@ impl<'a> Expected<'a> {
         if self.store.path(digest).is_file() {
             self.loaded.known += 1;
         } else {
+            // Others build from the store, too; a scratch file is for us alone.
+            let readable = std::fs::Permissions::from_mode(0o644);
+            part.as_file()
+                .set_permissions(readable)
+                .map_err(|e| Error::io("cannot write beside the store", self.scratch, &e))?;
             self.store.insert(part.path(), digest)?;
             self.loaded.stored += 1;
         }
@@ -92,7 +99,7 @@ fn name(layer: &Descriptor) -> String {
 fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Result<(Sha256, u64)> {
     let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 17]);
     loop {
-        let read = reader.read(&mut buffer).map_err(|e| bad(e.to_string()))?;
+        let read = reader.read(&mut buffer).map_err(|e| unreadable(&e))?;
         if read == 0 {
             return Ok(hasher.finish());
         }
@@ -101,7 +108,24 @@ fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Resul
     }
 }
 
-/// Twice through the file: for its manifest, then for its blobs. The order in it does not matter.
+/// The error for what could not be read on: the machine's, where it is one of the machine; else the bundle is not sound.
+fn unreadable(e: &io::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(io) = io.filter(|io| io.raw_os_error().is_some()) {
+            return Error::new(Class::Infrastructure, "cannot read the bundle").why(io);
+        }
+        // An `io::Error` gives what it wraps by `get_ref`; its source is what that one has as its own.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    bad(e.to_string())
+}
+
+/// Three times through the file: for its index, its manifest, and its blobs. The order in it does not matter.
 fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     let mut file = std::fs::File::open(path).map_err(|e| Error::io("cannot open the bundle", path, &e))?;
     let length = file.metadata().map_err(|e| Error::io("cannot look at the bundle", path, &e))?.len();
@@ -122,15 +146,28 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
         Ok(())
     })?;
     let manifest = read_manifest(&manifest.ok_or_else(|| bad("it has no manifest".to_owned()))?, &named)?;
-    let config = manifest.config.digest.0;
+    let (config, mut lock) = (manifest.config.clone(), None);
     let mut expected = Expected::new(manifest, store, scratch);
     rewind(&mut file, path)?;
     each(&file, length, |at, entry, size| match digest_of(at) {
-        Some(digest) if digest == named.digest.0 || digest == config => Ok(()),
+        Some(digest) if digest == config.digest.0 => {
+            lock = Some(document(entry)?);
+            Ok(())
+        }
+        Some(digest) if digest == named.digest.0 => Ok(()),
         Some(digest) => expected.take(&digest, size, entry),
         None => Ok(()),
     })?;
+    check_lock(&lock.ok_or_else(|| bad("it has no lock".to_owned()))?, &config)?;
     expected.finish()
+}
+
+/// The lock in a bundle is for people: a load goes by the project's own. But it shall be the one that the manifest names.
+fn check_lock(bytes: &[u8], named: &Descriptor) -> Result<()> {
+    if Sha256::of(bytes) == named.digest.0 && bytes.len() as u64 == named.size {
+        return Ok(());
+    }
+    Err(bad(format!("its lock is not {}, which its manifest names", named.digest.0)))
 }
 
 fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
@@ -140,7 +177,7 @@ fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
 /// A small document, whole.
 fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    entry.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|e| bad(e.to_string()))?;
+    entry.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
     if bytes.len() as u64 > LARGEST_DOCUMENT {
         return Err(bad(format!("a document of it has more than {LARGEST_DOCUMENT} bytes")));
     }
@@ -151,8 +188,8 @@ fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
 fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
     let mut archive = tar::Archive::new(file);
     // Raw: a long name or a pax record could be of any size, and no layout needs one.
-    for entry in archive.entries_with_seek().map_err(|e| bad(e.to_string()))?.raw(true) {
-        let mut entry = entry.map_err(|e| bad(e.to_string()))?;
+    for entry in archive.entries_with_seek().map_err(|e| unreadable(&e))?.raw(true) {
+        let mut entry = entry.map_err(|e| unreadable(&e))?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let size = entry.size();
         let kind = entry.header().entry_type();
@@ -177,6 +214,8 @@ fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> 
     let named = read_index(&document(&mut open(&path.join("index.json"))?.0)?)?;
     let manifest = document(&mut open(&path.join(blob_path(&named.digest.0)))?.0)?;
     let manifest = read_manifest(&manifest, &named)?;
+    let lock = document(&mut open(&path.join(blob_path(&manifest.config.digest.0)))?.0)?;
+    check_lock(&lock, &manifest.config)?;
     let mut expected = Expected::new(manifest, store, scratch);
     for digest in expected.left.keys().copied().collect::<Vec<_>>() {
         let (file, size) = open(&path.join(blob_path(&digest)))?;

@@ -152,6 +152,69 @@ fn an_input_that_is_missing_makes_no_bundle() {
 }
 
 #[test]
+fn a_damaged_file_of_the_store_makes_no_bundle() {
+    let scene = Scene::new();
+    let store = Store::new(scene.path("from"), vec![scene.dir.path().to_owned()]);
+    let digest = Sha256::of("a crate");
+    let path = store.find(&digest).unwrap().unwrap();
+    // Of the same length, shorter, longer.
+    for damaged in ["a CRATE", "a", "a crate and more"] {
+        fs::write(&path, damaged).unwrap();
+        for name in ["x.tar", "x"] {
+            let error = create(&scene.path(name), &Scene::inputs(), &store).unwrap_err();
+            assert_eq!(error.class(), Class::Verification, "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            assert!(!scene.path(name).exists() && !scene.path(&format!(".{name}.part")).exists(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn others_may_read_what_was_written() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let scene = Scene::new();
+    for content in CONTENTS {
+        fs::set_permissions(scene.path(&Sha256::of(content).to_string()), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let (tar, dir) = (scene.bundle("b.tar"), scene.bundle("b"));
+    assert_eq!(mode(&tar), 0o644);
+    scene.load(&tar).unwrap();
+    for blobs in [dir.join("blobs/sha256"), scene.path("to/sha256")] {
+        for entry in fs::read_dir(blobs).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path), 0o644, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_the_machine_cannot_read_is_not_called_unsound() {
+    // Nothing is at the address zero: the kernel answers with EIO.
+    let error = Scene::new().load(Path::new("/proc/self/mem")).unwrap_err();
+    assert_eq!(error.class(), Class::Infrastructure, "{error}");
+    assert!(error.to_string().contains("cannot read the bundle"), "{error}");
+}
+
+#[test]
+fn another_lock_than_the_manifest_names_is_refused() {
+    let scene = Scene::new();
+    let (mut all, evil) = (members(&scene.bundle("whole.tar")), scene.path("evil.tar"));
+    let lock = all.iter().position(|(_, bytes)| bytes.starts_with(b"# Every input")).unwrap();
+    let path = scene.bundle("dir").join(&all[lock].0);
+    all[lock].1[0] = b'!';
+    write(&evil, &all, None);
+    scene.refused(&evil, "its lock is not");
+    fs::write(&path, &all[lock].1).unwrap();
+    scene.refused(&scene.path("dir"), "its lock is not");
+    all.remove(lock);
+    write(&evil, &all, None);
+    scene.refused(&evil, "no lock");
+    fs::remove_file(&path).unwrap();
+    scene.refused(&scene.path("dir"), "it lacks");
+}
+
+#[test]
 fn every_cut_of_a_bundle_is_refused() {
     let scene = Scene::new();
     let bytes = fs::read(scene.bundle("whole.tar")).unwrap();
@@ -175,7 +238,7 @@ fn a_flipped_byte_is_refused_wherever_it_matters() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 0x10;
         fs::write(&other, &bytes).unwrap();
-        // A byte of padding, or of the lock's copy, changes nothing that is stored; `stored` checks what is.
+        // A byte of padding, or of a time, changes nothing that is stored; `stored` checks what is.
         if let Err(error) = scene.load(&other) {
             assert_eq!(error.class(), Class::Verification, "{at}: {error}");
         }

@@ -168,7 +168,7 @@ impl Lock {
             Error::new(Class::BadInput, "the lock is malformed")
                 .file(file)
                 .why(why)
-                .hint("take the committed one, or make it anew with `solana-talos update`")
+                .hint("restore it from version control; or remove it and run `solana-talos update`, then name the bases again with `update --base`")
         };
         let lock: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         lock.validate().map_err(bad)?;
@@ -299,6 +299,8 @@ pub(crate) mod tests {
             let error = Lock::parse("the.lock", &text.replacen(from, to, 1)).expect_err(to);
             assert!(error.to_string().contains(why), "{to}: {error}");
             assert_eq!(error.class(), Class::BadInput);
+            // `update` reads it first, and so cannot mend it.
+            assert!(error.to_string().contains("restore it from version control; or remove it and run"), "{error}");
         }
     }
 

@@ -224,14 +224,7 @@ impl<'a> Client<'a> {
             else {
                 return Ok(answer);
             };
-            let url = answer.url.join(location)?;
-            if request.url.secure && !url.secure {
-                let why = format!("{} leads to {url}", request.url);
-                return Err(Stop::Lasting(
-                    Error::new(Class::Infrastructure, "the registry leads from https to plain http").why(why),
-                ));
-            }
-            request.url = url;
+            request.url = answer.url.join(location)?;
         }
         Err(Stop::Lasting(
             Error::new(Class::Infrastructure, "the registry redirects in a circle").why(request.url.to_string()),
@@ -248,7 +241,7 @@ impl<'a> Client<'a> {
         }
         let challenge = answer.header("www-authenticate").and_then(challenge::parse);
         let Some(header) =
-            challenge.map(|challenge| self.authorize(access, &challenge, known.as_ref())).transpose()?.flatten()
+            challenge.map(|asked| self.authorize(access, &answer.url, &asked, known.as_ref())).transpose()?.flatten()
         else {
             return Ok(answer);
         };
@@ -263,10 +256,11 @@ impl<'a> Client<'a> {
         Ok(answer)
     }
 
-    /// The header that meets `challenge`; none where it would be the one that was refused, or there is no login.
+    /// The header that meets `challenge`, which `url` gave; none where it would be the one that was refused, or there is no login.
     fn authorize(
         &self,
         access: &Access<'_>,
+        url: &Url,
         challenge: &Challenge,
         refused: Option<&Secret>,
     ) -> Result<Option<Secret>, Stop> {
@@ -276,16 +270,13 @@ impl<'a> Client<'a> {
             (Challenge::Basic, Some(crate::Login::Password { user, password })) => token::basic(user, password),
             (Challenge::Basic, _) => return Ok(None),
             (Challenge::Bearer { realm, service, scope }, login) => {
-                let realm = Url::parse(realm)?;
+                let realm = url.join(realm)?;
                 network::check_plain_url(&realm, &self.options.plain)?;
                 let mut scopes: BTreeSet<String> = access.scopes().into_iter().collect();
                 // A registry may name its repositories otherwise than its addresses do.
                 scopes.extend(scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned));
                 let scopes: Vec<String> = scopes.into_iter().filter(|scope| !scope.is_empty()).collect();
-                match self.fetch_token(access, &token::ask(realm, service.as_deref(), &scopes, login.as_ref()))? {
-                    Some(header) => header,
-                    None => return Ok(None),
-                }
+                self.fetch_token(access, &token::ask(realm, service.as_deref(), &scopes, login.as_ref()))?
             }
         };
         let mut state = self.state();
@@ -294,8 +285,8 @@ impl<'a> Client<'a> {
         Ok((refused != Some(&header)).then_some(header))
     }
 
-    /// None where the token service gives none for this login: the registry's own refusal then tells more.
-    fn fetch_token(&self, access: &Access<'_>, ask: &token::Ask) -> Result<Option<Secret>, Stop> {
+    /// A token as a header. What the token service refuses is refused for good.
+    fn fetch_token(&self, access: &Access<'_>, ask: &token::Ask) -> Result<Secret, Stop> {
         let mut request = Request::new(ask.method, ask.url.clone());
         if let Some(form) = &ask.form {
             request.headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
@@ -307,7 +298,7 @@ impl<'a> Client<'a> {
             200 => {
                 let body = answer.bytes(token::LIMIT).map_err(|e| Stop::Passing(e.to_string()))?;
                 let none = || Error::new(Class::Infrastructure, what).why(format!("{} gave no token", ask.url));
-                token::parse(&body).map(Some).ok_or_else(|| Stop::Lasting(none()))
+                token::parse(&body).ok_or_else(|| Stop::Lasting(none()))
             }
             status if is_passing(status) => Err(Stop::Passing(format!("the token service answered {status}"))),
             _ => Err(Stop::Lasting(self.refused(&what, access, &mut answer))),

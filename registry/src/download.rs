@@ -42,7 +42,8 @@ pub(crate) fn download(
 ) -> Result<()> {
     let what = format!("cannot pull the blob {} of {}", blob.digest.0.oci(), access.repository);
     meter.add(at);
-    Download { client, access, blob, at, hasher, target, meter, what, failures: 0, doubted: false }.run()
+    let (failures, best, doubted) = (0, at, false);
+    Download { client, access, blob, at, hasher, target, meter, what, failures, best, doubted }.run()
 }
 
 struct Download<'a> {
@@ -54,7 +55,10 @@ struct Download<'a> {
     target: &'a mut dyn Target,
     meter: &'a Meter<'a>,
     what: String,
+    /// Failures since the download last came further than ever.
     failures: u32,
+    /// Furthest that it came: a blob that the registry has only the beginning of would else be fetched for ever.
+    best: u64,
     /// Whether a whole blob with a wrong digest has been thrown away once.
     doubted: bool,
 }
@@ -74,7 +78,7 @@ impl Download<'_> {
             if self.doubted {
                 return Err(error);
             }
-            self.doubted = true;
+            (self.doubted, self.failures, self.best) = (true, 0, 0);
             self.restart()?;
             if self.blob.size == 0 {
                 return Err(error);
@@ -120,12 +124,11 @@ impl Download<'_> {
 
     fn stream(&mut self, answer: &mut Response) -> Result<()> {
         let declared = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        if let Some(length) = declared.filter(|length| self.at.saturating_add(*length) > self.blob.size) {
-            return Err(self.wrong(format!(
-                "the registry has {} bytes, {} are expected",
-                self.at.saturating_add(length),
-                self.blob.size
-            )));
+        if let Some(end) = declared.map(|length| self.at.saturating_add(length)) {
+            // An answer to a range may be shorter than what was asked for, a whole blob may not.
+            if end > self.blob.size || (answer.status == 200 && end < self.blob.size) {
+                return Err(self.wrong(format!("the registry has {end} bytes, {} are expected", self.blob.size)));
+            }
         }
         let mut buffer = vec![0; 1 << 16];
         let mut reader = answer.reader();
@@ -142,11 +145,18 @@ impl Download<'_> {
             }
             self.target.write(&buffer[..read])?;
             self.hasher.update(&buffer[..read]);
-            self.at += read as u64;
-            self.meter.add(read as u64);
-            self.failures = 0;
+            self.count(read as u64);
         }
         if self.at < self.blob.size { self.missed("the answer ended in the middle") } else { Ok(()) }
+    }
+
+    fn count(&mut self, read: u64) {
+        self.at += read;
+        self.meter.add(read);
+        if self.at > self.best {
+            self.best = self.at;
+            self.failures = 0;
+        }
     }
 
     fn missed(&mut self, why: &str) -> Result<()> {

@@ -2,22 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::event::Sink;
+use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256};
 use images::types::{self, Descriptor, ImageConfig, Manifest, Platform};
 use images::{Layout, Reference};
 
 use crate::client::{Access, Client};
 use crate::download::{Nowhere, download};
-use crate::local::{self, DEPTH, cosign};
+use crate::local::{self, DEPTH, MANIFESTS, cosign};
 use crate::manifest::{self, DOCKER_MANIFEST, Document};
 use crate::pool;
 use crate::referrers;
 use crate::stage::Stage;
 use crate::transfer::Meter;
 
-/// Manifests that one pull may take: an index of a hostile registry has no end.
-const MANIFESTS: usize = 1000;
+/// Blobs that one pull may take. An image has a few dozen.
+const BLOBS: usize = 10_000;
 
 /// What came.
 #[derive(Debug)]
@@ -51,12 +51,42 @@ struct Found {
     layers: BTreeMap<Sha256, Descriptor>,
 }
 
+impl Found {
+    /// Writes down a document with its blobs, or neither. `image` tells whether all but the first are layers.
+    fn add(&mut self, digest: Sha256, blobs: &[Descriptor], image: bool) -> Result<()> {
+        let mut sizes = BTreeMap::new();
+        for blob in blobs {
+            let known = self.small.get(&blob.digest.0).or_else(|| self.layers.get(&blob.digest.0)).unwrap_or(blob);
+            let size = *sizes.entry(blob.digest.0).or_insert(known.size);
+            if size != blob.size {
+                let why = format!("{} is said to have {size} and {} bytes", blob.digest.0.oci(), blob.size);
+                return Err(Error::new(Class::BadInput, "the image contradicts itself").why(why));
+            }
+        }
+        let more = |what, limit| {
+            Error::new(Class::BadInput, format!("the image has too many {what}")).why(format!("more than {limit}"))
+        };
+        if self.documents.len() >= MANIFESTS {
+            return Err(more("manifests", MANIFESTS));
+        }
+        if self.small.len() + self.layers.len() + sizes.len() > BLOBS {
+            return Err(more("blobs", BLOBS));
+        }
+        self.documents.insert(digest);
+        for (number, blob) in blobs.iter().enumerate() {
+            let list = if image && number > 0 { &mut self.layers } else { &mut self.small };
+            list.entry(blob.digest.0).or_insert_with(|| blob.clone());
+        }
+        Ok(())
+    }
+}
+
 impl Fetch<'_> {
     /// Fetches what `reference`, a tag or a digest, names, and lists it in the stage's index under `names`.
     pub(crate) fn run(&self, reference: &str, names: &[String]) -> Result<Fetched> {
         let root = root(self.client, &self.access, reference)?;
         let mut found = Found::default();
-        self.take(&root, DEPTH, &mut found, true)?;
+        self.take(&root, DEPTH, &mut found)?;
         let subject = root.descriptor.digest.0;
         let artifacts = self.artifacts(subject, &mut found)?;
         self.blobs(found.small.values(), true)?;
@@ -72,54 +102,78 @@ impl Fetch<'_> {
         Ok(Fetched { root, artifacts, all, bytes })
     }
 
-    /// Stores a document and everything it names; blobs are only written down. `image` tells whether its layers are.
-    fn take(&self, document: &Document, depth: u32, found: &mut Found, image: bool) -> Result<local::Contents> {
+    /// Stores a document of the image and everything it names; blobs are only written down.
+    fn take(&self, document: &Document, depth: u32, found: &mut Found) -> Result<()> {
         let contents = local::read(&document.descriptor, &document.bytes)?;
+        found.add(document.descriptor.digest.0, &contents.blobs, true)?;
         self.stage.put(&document.bytes)?;
-        found.documents.insert(document.descriptor.digest.0);
-        if found.documents.len() > MANIFESTS {
-            return Err(
-                Error::new(Class::BadInput, "the image has too many manifests").why(format!("more than {MANIFESTS}"))
-            );
-        }
-        for (number, blob) in contents.blobs.iter().enumerate() {
-            let list = if image && number > 0 { &mut found.layers } else { &mut found.small };
-            let size = list.entry(blob.digest.0).or_insert_with(|| blob.clone()).size;
-            if size != blob.size {
-                let why = format!("{} is said to have {size} and {} bytes", blob.digest.0.oci(), blob.size);
-                return Err(Error::new(Class::BadInput, "the image contradicts itself").why(why));
-            }
-        }
         for child in &contents.children {
             if depth == 0 {
                 return Err(Error::new(Class::BadInput, "the image cannot be used")
                     .why("indexes stand in each other too deeply"));
             }
             if !found.documents.contains(&child.digest.0) {
-                self.take(&named(self.client, &self.access, child)?, depth - 1, found, image)?;
+                self.take(&named(self.client, &self.access, child)?, depth - 1, found)?;
             }
         }
-        Ok(contents)
+        Ok(())
     }
 
+    /// What is about the image. Anybody who may write to the repository can put something there, so that what cannot be used is told and
+    /// passed over.
     fn artifacts(&self, subject: Sha256, found: &mut Found) -> Result<Vec<Descriptor>> {
-        let mut artifacts = Vec::new();
+        let mut artifacts: Vec<Descriptor> = Vec::new();
         for entry in referrers::list(self.client, &self.access, subject)? {
-            let document = named(self.client, &self.access, &entry)?;
-            let contents = self.take(&document, 0, found, false)?;
-            let artifact_type = contents.artifact_type.or(entry.artifact_type);
-            artifacts.push(Descriptor { artifact_type, ..document.descriptor });
+            let taken = self.referrer(&entry, subject, found);
+            artifacts.extend(self.usable(&entry.digest.0.oci(), taken)?);
         }
         for kind in ["sbom", "att", "sig"] {
             let tag = format!("sha256-{subject}.{kind}");
             debug_assert_eq!(cosign(&tag), Some(subject));
-            let Some(document) = manifest::get(self.client, &self.access, &tag)? else { continue };
-            let contents = self.take(&document, 0, found, false)?;
-            artifacts.retain(|known| known.digest != document.descriptor.digest);
-            let artifact_type = contents.artifact_type;
-            artifacts.push(Descriptor { artifact_type, annotations: ref_name(&tag), ..document.descriptor });
+            let tagged = self.tagged(&tag, found);
+            let Some(artifact) = self.usable(&tag, tagged)?.flatten() else { continue };
+            artifacts.retain(|known| known.digest != artifact.digest);
+            artifacts.push(artifact);
         }
         Ok(artifacts)
+    }
+
+    /// An artifact out of the list of what is about `subject`.
+    fn referrer(&self, entry: &Descriptor, subject: Sha256, found: &mut Found) -> Result<Descriptor> {
+        refuse_other_types(entry)?;
+        self.artifact(&named(self.client, &self.access, entry)?, Some(subject), found)
+    }
+
+    /// The artifact behind a tag of cosign's, which may be about nothing but by that tag.
+    fn tagged(&self, tag: &str, found: &mut Found) -> Result<Option<Descriptor>> {
+        let Some(document) = manifest::get(self.client, &self.access, tag)? else { return Ok(None) };
+        refuse_other_types(&document.descriptor)?;
+        let artifact = self.artifact(&document, None, found)?;
+        Ok(Some(Descriptor { annotations: ref_name(tag), ..artifact }))
+    }
+
+    fn artifact(&self, document: &Document, subject: Option<Sha256>, found: &mut Found) -> Result<Descriptor> {
+        let contents = local::read(&document.descriptor, &document.bytes)?;
+        // Without a subject of its own it would pass for an image in a layout.
+        if subject.is_some() && contents.subject != subject {
+            return Err(Error::new(Class::BadInput, "it is not about this image"));
+        }
+        found.add(document.descriptor.digest.0, &contents.blobs, false)?;
+        self.stage.put(&document.bytes)?;
+        Ok(Descriptor { artifact_type: contents.artifact_type, ..document.descriptor.clone() })
+    }
+
+    /// What was taken; none, and a warning, where it is of no use to us.
+    fn usable<T>(&self, name: &str, taken: Result<T>) -> Result<Option<T>> {
+        let error = match taken {
+            Err(e) if e.class() == Class::BadInput => e.to_string(),
+            taken => return taken.map(Some),
+        };
+        let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("do: ")).collect();
+        let message =
+            format!("{}: {name}, beside the image, is passed over: {}", self.access.repository, why.join("; "));
+        self.sink.emit(&Event::Warning { message: &message });
+        Ok(None)
     }
 
     fn blobs<'b>(&self, blobs: impl Iterator<Item = &'b Descriptor>, keep: bool) -> Result<()> {
@@ -177,6 +231,14 @@ pub(crate) fn wanted(reference: &Reference) -> Result<String> {
         (None, None) => Err(Error::new(Class::BadInput, format!("{reference} has neither a tag nor a digest"))
             .hint("add :TAG or @sha256:DIGEST")),
     }
+}
+
+/// Artifacts are manifests; the rest of the tool reads no other kind.
+fn refuse_other_types(entry: &Descriptor) -> Result<()> {
+    if entry.media_type == types::MANIFEST {
+        return Ok(());
+    }
+    Err(Error::new(Class::BadInput, "it is no manifest").why(format!("its media type is {:?}", entry.media_type)))
 }
 
 /// What `reference`, a tag or a digest, names.

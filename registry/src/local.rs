@@ -1,9 +1,10 @@
 //! What an output layout holds, in the order in which a registry gets it. Everything is compared with its digest here, before the first
 //! request is made.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result, Sha256};
 use images::types::{self, Descriptor, Index, Manifest};
@@ -14,6 +15,8 @@ use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, LIMIT};
 
 /// How deep indexes may stand in each other.
 pub(crate) const DEPTH: u32 = 3;
+/// Manifests that are taken of one layout or one image of a registry: an index of a hostile one has no end.
+pub(crate) const MANIFESTS: usize = 1000;
 /// Annotation by which sigstore's bundles are told apart.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
 /// Predicate of a bundle that signs and attests nothing further.
@@ -50,6 +53,8 @@ impl Part {
 pub struct Plan {
     /// The layout.
     pub layout: Layout,
+    /// Its directory.
+    pub root: PathBuf,
     /// Where it goes.
     pub repository: Repository,
     /// Tags that are to name it there.
@@ -69,13 +74,12 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     let layout = Layout::open(root)?;
     // Refuses what the rest of the tool would not read either: unknown media types, missing manifests and configurations.
     layout.images()?;
-    let reader = Reader { root, layout: &layout };
+    let reader = Reader { root, layout: &layout, read: Cell::new(0) };
     let named: Vec<_> = layout.artifacts()?.into_iter().map(|artifact| artifact.descriptor).collect();
-    let index: Index = serde_json::from_slice(&reader.index()?).map_err(|e| malformed(root, &e.to_string()))?;
-    let mut artifacts = named.iter().map(|entry| reader.part(entry, DEPTH)).collect::<Result<Vec<_>>>()?;
+    let mut artifacts = named.iter().map(|entry| reader.part(entry)).collect::<Result<Vec<_>>>()?;
     artifacts.sort_by_key(rank);
     let mut targets: BTreeMap<(Sha256, Repository), (Descriptor, Vec<String>)> = BTreeMap::new();
-    for entry in index.manifests.into_iter().filter(|entry| !named.contains(entry)) {
+    for entry in layout.index()?.manifests.into_iter().filter(|entry| !named.contains(entry)) {
         let name =
             entry.annotations.get(types::REF_NAME).ok_or_else(|| malformed(root, "an image of it has no name"))?;
         let reference = target(name, registry).map_err(|e| e.file(root))?;
@@ -88,8 +92,9 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     }
     let mut plans = Vec::new();
     for ((_, repository), (entry, tags)) in targets {
-        let image = reader.part(&entry, DEPTH)?;
-        plans.push(Plan { layout: layout.clone(), repository, tags, image, artifacts: Vec::new() });
+        let image = reader.part(&entry)?;
+        let root = root.to_owned();
+        plans.push(Plan { layout: layout.clone(), root, repository, tags, image, artifacts: Vec::new() });
     }
     for artifact in artifacts {
         let about = artifact.subject;
@@ -141,17 +146,21 @@ fn rank(artifact: &Part) -> u8 {
 struct Reader<'a> {
     root: &'a Path,
     layout: &'a Layout,
+    /// Manifests so far.
+    read: Cell<usize>,
 }
 
 impl Reader<'_> {
-    fn index(&self) -> Result<Vec<u8>> {
-        let path = self.root.join("index.json");
-        let mut bytes = Vec::new();
-        fs_err::File::open(&path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LIMIT { Err(malformed(&path, "it is too long")) } else { Ok(bytes) }
+    fn part(&self, entry: &Descriptor) -> Result<Part> {
+        self.below(entry, DEPTH, &mut BTreeSet::new())
     }
 
-    fn part(&self, entry: &Descriptor, depth: u32) -> Result<Part> {
+    /// `seen` is what the same tree holds already: it goes to the registry once, wherever else it stands.
+    fn below(&self, entry: &Descriptor, depth: u32, seen: &mut BTreeSet<Sha256>) -> Result<Part> {
+        self.read.set(self.read.get() + 1);
+        if self.read.get() > MANIFESTS {
+            return Err(malformed(self.root, &format!("it has more than {MANIFESTS} manifests")));
+        }
         if entry.size > LIMIT {
             return Err(malformed(
                 self.root,
@@ -164,7 +173,12 @@ impl Reader<'_> {
         if depth == 0 && !read.children.is_empty() {
             return Err(malformed(self.root, "indexes stand in each other too deeply"));
         }
-        let children = read.children.iter().map(|child| self.part(child, depth - 1)).collect::<Result<_>>()?;
+        let mut children = Vec::new();
+        for child in &read.children {
+            if seen.insert(child.digest.0) {
+                children.push(self.below(child, depth - 1, seen)?);
+            }
+        }
         let name = entry.annotations.get(types::REF_NAME).filter(|name| cosign(name).is_some());
         let descriptor =
             Descriptor { artifact_type: read.artifact_type, annotations: read.annotations, ..entry.clone() };
@@ -273,6 +287,31 @@ mod tests {
         for other in [format!("sha256-{digest}"), format!("sha256-{digest}.zip"), "sha256-12.sig".to_owned()] {
             assert_eq!(cosign(&other), None);
         }
+    }
+
+    /// Part of a layout whose index names all of `children`; each is an index of nothing. `before` manifests have been read.
+    fn part(children: &[String], before: usize) -> Result<Part> {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = images::Writer::create(&dir.path().join("l")).unwrap();
+        let entry = |text: &String| writer.bytes(types::INDEX, text.as_bytes()).unwrap();
+        let manifests: Vec<Descriptor> = children.iter().map(entry).collect();
+        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+        let entry = writer.bytes(types::INDEX, &types::canonical(&index).unwrap()).unwrap();
+        writer.finish().unwrap();
+        let root = dir.path().join("l");
+        let layout = Layout::open(&root).unwrap();
+        Reader { root: &root, layout: &layout, read: Cell::new(before) }.part(&entry)
+    }
+
+    #[test]
+    fn an_index_without_end_is_refused() {
+        let index = |n: usize| format!("{{\"schemaVersion\":2,\"manifests\":[]{}}}", " ".repeat(n));
+        let children: Vec<_> = (0..9).map(index).collect();
+        assert_eq!(part(&children, MANIFESTS - 10).unwrap().flat().len(), 10);
+        let error = part(&children, MANIFESTS - 9).unwrap_err();
+        assert!(error.class() == Class::BadInput && error.to_string().contains("more than 1000 manifests"), "{error}");
+        // The same one again and again is one.
+        assert_eq!(part(&vec![index(0); 99], MANIFESTS - 2).unwrap().flat().len(), 2);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! An image with its artifacts from a registry into a layout, put in place when it is whole. What an interrupted pull brought is kept beside
-//! the destination and used by the next one.
+//! the destination and used by the next one. A lock beside it makes pulls to one destination come one after another.
 
-use std::path::Path;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256, atomic};
@@ -25,9 +27,11 @@ pub struct Pulled {
 /// Pulls `reference` into a new layout at `out`, replacing a layout that is there.
 ///
 /// # Errors
-/// [`Class::BadInput`] when the registry has no such image, its documents cannot be used, or `out` is something else than a layout;
+/// [`Class::BadInput`] when the registry has no such image, its documents cannot be used, `out` is something else than a layout, or somebody
+/// else made what stands beside it for an unfinished pull;
 /// [`Class::Verification`] when a document or blob is not what its name says; [`Class::Infrastructure`] otherwise. `out` is then as it was.
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
+    let _lock = Lock::take(out, sink)?;
     refuse_foreign(out)?;
     let repository = Repository::of(reference);
     let wanted = fetch::wanted(reference)?;
@@ -44,6 +48,67 @@ pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &P
     let took = client.options.clock.now().saturating_sub(began);
     sink.emit(&Event::StageFinished { stage: &label, cached: false, took });
     Ok(Pulled { digest: fetched.root.digest.0, artifacts: fetched.artifacts.len(), bytes: fetched.bytes })
+}
+
+/// What only one pull to a destination has.
+struct Lock {
+    path: PathBuf,
+    /// Its end is the lock's.
+    _file: File,
+}
+
+impl Lock {
+    /// Waits until no other pull writes to `out`.
+    fn take(out: &Path, sink: &dyn Sink) -> Result<Self> {
+        let path = atomic::beside(out, "pull.lock");
+        let io = |e: &std::io::Error| Error::io("cannot lock the destination of a pull", &path, e);
+        if let Some(parent) = path.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        loop {
+            let Some(file) = open_lock(&path).map_err(|e| io(&e))? else { continue };
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let message = format!("another pull to {} is under way; waiting for its end", out.display());
+                    sink.emit(&Event::Note { message: &message });
+                    file.lock().map_err(|e| io(&e))?;
+                }
+                Err(TryLockError::Error(e)) => return Err(io(&e)),
+            }
+            // Whoever had it has removed it at its end; the name may stand for a newer one.
+            let ours = file.metadata().map_err(|e| io(&e))?;
+            if path.symlink_metadata().is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+                return Ok(Self { path, _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before the lock itself ends. One that stays does no harm.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the file, or makes it; none where it went away in between.
+fn open_lock(path: &Path) -> std::io::Result<Option<File>> {
+    use std::io::ErrorKind::{AlreadyExists, NotFound};
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() == AlreadyExists => {}
+        made => return made.map(Some),
+    }
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(std::io::Error::new(AlreadyExists, "what has this name is no file")),
+        Err(e) if e.kind() == NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    match OpenOptions::new().write(true).open(path) {
+        Err(e) if e.kind() == NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// A directory is replaced only where it is a layout, or empty.

@@ -3,7 +3,8 @@
 //! 1. configuration and layers, 2. the manifest by its digest, 3. bill of materials, provenance and signatures, each its blobs and then its manifest,
 //! 4. everything is read back, compared with its digest and verified, 5. when that is done for every image, the tags move.
 //!
-//! Whatever ends a push before its last step leaves all tags as they were.
+//! Whatever ends a push before its last step leaves the images' tags as they were. Only cosign's tags, by which signatures are found, are written
+//! before: the registry has to give them back as a stranger would find them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -66,8 +67,10 @@ struct Push<'a> {
 ///
 /// # Errors
 /// [`Class::Infrastructure`] when the registry cannot be reached, refuses, or is full; [`Class::Verification`] when it gives back something else than it
-/// was given, or `verify` does not accept it. Tags are as they were then, unless it was a tag that could not be moved.
+/// was given, or `verify` does not accept it; [`Class::BadInput`] when two images are to have one tag. The images' tags are as they were then, unless
+/// it was a tag that could not be moved.
 pub fn push(client: &Client<'_>, sink: &dyn Sink, plans: &[Plan], verify: &Verifier<'_>) -> Result<Vec<Tagged>> {
+    refuse_shared_tags(plans)?;
     let push = Push { client, sink, places: Mutex::default() };
     for plan in plans {
         push.image(plan, verify)?;
@@ -79,6 +82,24 @@ pub fn push(client: &Client<'_>, sink: &dyn Sink, plans: &[Plan], verify: &Verif
         }
     }
     Ok(tagged)
+}
+
+/// Of two images for one tag the later would take it from the earlier.
+fn refuse_shared_tags(plans: &[Plan]) -> Result<()> {
+    let mut meant: BTreeMap<String, &Plan> = BTreeMap::new();
+    for plan in plans {
+        for tag in &plan.tags {
+            let name = format!("{}:{tag}", plan.repository);
+            let first = *meant.entry(name.clone()).or_insert(plan);
+            if first.image.descriptor.digest != plan.image.descriptor.digest {
+                let line = |of: &Plan| format!("{} in {}", of.image.descriptor.digest.0.oci(), of.root.display());
+                return Err(Error::new(Class::BadInput, format!("two images are to be {name}"))
+                    .why(format!("{}\n{}", line(first), line(plan)))
+                    .hint("give the layout of the one that is meant, or remove the other"));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Push<'_> {

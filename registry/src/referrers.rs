@@ -5,6 +5,7 @@ use images::types::{self, Descriptor, Index};
 
 use crate::client::{Access, Client};
 use crate::http::{Request, Response};
+use crate::local::MANIFESTS;
 use crate::manifest;
 
 /// Pages of the referrers API that are read.
@@ -59,14 +60,22 @@ pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) ->
             401 | 403 => return Err(client.refused(&what, access, &mut answer)),
             200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests),
             // No such API: registries say so by 404, others by whatever they say to an address they do not know.
-            _ => return Ok(fallback(client, access, subject)?.manifests),
+            _ => return limited(&what, fallback(client, access, subject)?.manifests),
         }
+        all = limited(&what, all)?;
         match answer.header("link").and_then(next) {
             Some(link) => url = answer.url.join(link)?,
             None => return Ok(all),
         }
     }
     Err(Error::new(Class::Infrastructure, what).why(format!("the list has more than {PAGES} pages")))
+}
+
+fn limited(what: &str, all: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
+    if all.len() <= MANIFESTS {
+        return Ok(all);
+    }
+    Err(Error::new(Class::BadInput, what).why(format!("the list has more than {MANIFESTS} entries")))
 }
 
 /// Lists `entries` behind the tag that stands in for the API, beside what others have there.

@@ -1,25 +1,55 @@
 //! A layout that is being fetched: blobs appear under their names only whole and verified, parts survive an interrupted pull.
 
 use std::collections::BTreeSet;
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use common::digest::Hasher;
-use common::{Class, Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256, atomic};
 use images::types::{self, Descriptor, Index};
 
 use crate::download::Target;
 
-/// The directory.
+/// Directories of a layout, the outer before the inner.
+const DIRS: [&str; 3] = ["", "blobs", "blobs/sha256"];
+
+/// The directory. Nobody else can write in it, so that what is looked at is what is opened afterwards.
 #[derive(Debug)]
 pub(crate) struct Stage {
     root: PathBuf,
 }
 
 impl Stage {
-    /// Makes the directory, or goes on with what is there.
+    /// Makes the directory, or goes on with what is there. What is ours and could have been written by others is begun anew.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when somebody else has made what has this name, or it is no directory.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        fs_err::create_dir_all(root.join("blobs/sha256"))?;
+        let foreign = || {
+            Error::new(Class::BadInput, "cannot keep an unfinished image here")
+                .file(root)
+                .why("what has this name is no directory, or somebody else's")
+                .hint("remove it, or write the image to another directory")
+        };
+        if let Some(parent) = root.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        if !make_dir(root)? {
+            let us = uid_beside(root)?;
+            if !is_dir_of(root, us) {
+                return Err(foreign());
+            }
+            if !DIRS.iter().all(|dir| is_private(&root.join(dir), us)) {
+                atomic::remove_dir(root)?;
+                if !make_dir(root)? {
+                    return Err(foreign());
+                }
+            }
+        }
+        for dir in &DIRS[1..] {
+            make_dir(&root.join(dir))?;
+        }
         Ok(Self { root: root.to_owned() })
     }
 
@@ -44,13 +74,15 @@ impl Stage {
 
     /// Stores a document. It is put on the disk with the whole directory, at the end.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<()> {
-        Ok(fs_err::write(self.blob(Sha256::of(bytes)), bytes)?)
+        write(&self.blob(Sha256::of(bytes)), bytes)
     }
 
     /// Opens what is there of a blob, with its length and state of hash.
     pub(crate) fn part(&self, blob: &Descriptor) -> Result<(PartFile, u64, Hasher)> {
         let path = self.blob(blob.digest.0).with_extension("part");
-        let mut file = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let there = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        let mut file =
+            if there { fs_err::OpenOptions::new().read(true).write(true).open(&path)? } else { fresh(&path)? };
         let (mut hasher, mut at) = (Hasher::default(), 0);
         if file.metadata()?.len() > blob.size {
             file.set_len(0)?;
@@ -76,13 +108,13 @@ impl Stage {
     /// Writes index and marker: from now on it is a layout.
     pub(crate) fn index(&self, manifests: Vec<Descriptor>) -> Result<()> {
         let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
-        fs_err::write(self.root.join("index.json"), types::canonical(&index)?)?;
-        Ok(fs_err::write(self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?)
+        write(&self.root.join("index.json"), &types::canonical(&index)?)?;
+        write(&self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
     /// Removes the directory where nothing has come yet.
     pub(crate) fn remove_if_empty(&self) {
-        for dir in ["blobs/sha256", "blobs", ""] {
+        for dir in DIRS.iter().rev() {
             // What is not empty stays: the next pull goes on with it.
             let _ = std::fs::remove_dir(self.root.join(dir));
         }
@@ -99,6 +131,47 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Makes a directory that only we write in, whatever the umask is; false where the name is taken.
+fn make_dir(path: &Path) -> Result<bool> {
+    match std::fs::DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(e) => Err(Error::io("cannot make a directory", path, &e)),
+    }
+}
+
+/// The user that files made beside `path` belong to: a file server may know us by another number than this machine does.
+fn uid_beside(path: &Path) -> Result<u32> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(tempfile::tempfile_in(parent)?.metadata()?.uid())
+}
+
+/// Whether `path` is a directory, reached by no link, of the user `uid`.
+fn is_dir_of(path: &Path, uid: u32) -> bool {
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
+}
+
+/// Whether `path` is a directory that only the user `uid` writes in, or is missing.
+fn is_private(path: &Path, uid: u32) -> bool {
+    match path.symlink_metadata() {
+        Ok(metadata) => is_dir_of(path, uid) && metadata.mode() & 0o022 == 0,
+        Err(e) => e.kind() == ErrorKind::NotFound,
+    }
+}
+
+/// A new file in place of what has this name: a link is not followed.
+fn fresh(path: &Path) -> Result<fs_err::File> {
+    match fs_err::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    Ok(fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(path)?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    Ok(fresh(path)?.write_all(bytes)?)
 }
 
 /// A part of a blob on the disk.

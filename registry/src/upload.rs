@@ -175,7 +175,7 @@ impl Upload<'_> {
                 Some((next, end)) if end != at => self.again(answer).map(|()| Step::At(next, end)),
                 _ => Ok(Step::End(Ended::Unchunked)),
             },
-            400 | 405 | 411 | 413 | 501 => Ok(Step::End(Ended::Unchunked)),
+            400 | 405 | 411 | 501 => Ok(Step::End(Ended::Unchunked)),
             404 => self.again(answer).map(|()| Step::End(Ended::Gone)),
             _ => Err(self.client.refused(&self.what, self.access, &mut answer)),
         }

@@ -40,7 +40,20 @@ impl Url {
     }
 
     /// What `location` means in an answer from this address (RFC 3986, section 5.2, without `..`).
+    ///
+    /// # Errors
+    /// [`Class::Infrastructure`] when it is malformed, or leads from https to plain http, be it on this machine: whoever began in private
+    /// goes on so.
     pub(crate) fn join(&self, location: &str) -> Result<Self> {
+        let url = self.resolve(location)?;
+        if self.secure && !url.secure {
+            let why = format!("{self} leads to {url}");
+            return Err(Error::new(Class::Infrastructure, "the registry leads from https to plain http").why(why));
+        }
+        Ok(url)
+    }
+
+    fn resolve(&self, location: &str) -> Result<Self> {
         if location.starts_with("http://") || location.starts_with("https://") {
             return Self::parse(location);
         }
@@ -157,6 +170,13 @@ mod tests {
         ] {
             assert_eq!(base.join(location).unwrap().full(), full);
         }
+        for plain in ["http://s.io/b", "http://127.0.0.1:5000/b", "http://localhost", "http://r.io:5000/v2/"] {
+            let error = base.join(plain).unwrap_err().to_string();
+            assert!(error.contains("from https to plain http"), "{error}");
+        }
+        let plain = Url::parse("http://r.io/v2/").unwrap();
+        assert_eq!(plain.join("http://s.io/b").unwrap().full(), "http://s.io/b");
+        assert_eq!(plain.join("https://s.io/b").unwrap().full(), "https://s.io/b");
         for bad in ["https://u:p@s.io/", "/a b", "/a\r\nb", "https:///x", "https://é/"] {
             assert!(base.join(bad).is_err(), "{bad}");
         }

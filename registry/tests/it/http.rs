@@ -56,10 +56,11 @@ impl Answer {
         self
     }
 
-    /// Sends it; of the body only the first `most` bytes.
+    /// Sends it; of the body only the first `most` bytes. A body with `Transfer-Encoding` is one chunk.
     pub fn send(&self, stream: &mut TcpStream, head: &Head, most: usize) {
+        let has = |header: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header));
         let mut text = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", self.status);
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) && self.status != 204 {
+        if !has("content-length") && !has("transfer-encoding") && self.status != 204 {
             text += &format!("Content-Length: {}\r\n", self.body.len());
         }
         for (name, value) in &self.headers {
@@ -67,8 +68,14 @@ impl Answer {
         }
         text += "\r\n";
         let body = if head.method == "HEAD" { &[] } else { &self.body[..most.min(self.body.len())] };
+        let mut bytes = text.into_bytes();
+        if has("transfer-encoding") {
+            bytes.extend(format!("{:x}\r\n", body.len()).bytes().chain(body.iter().copied()).chain(*b"\r\n0\r\n\r\n"));
+        } else {
+            bytes.extend(body);
+        }
         // The client may have gone.
-        let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.write_all(body)).and_then(|()| stream.flush());
+        let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 mod auth;
+mod beside;
 mod debian;
 mod faults;
 mod http;
@@ -13,3 +14,4 @@ mod pull;
 mod push;
 mod resolve;
 mod setup;
+mod stage;

@@ -16,6 +16,8 @@ pub struct Manners {
     pub referrers: bool,
     /// Refuses a PATCH that is longer, with 416, as GHCR does.
     pub longest_patch: Option<u64>,
+    /// Refuses a PATCH that is longer, with 413, as a proxy does.
+    pub largest_request: Option<u64>,
     /// Takes only the first PATCH of an upload, answering 201, as ECR does.
     pub one_patch: bool,
     /// `OCI-Chunk-Min-Length`.
@@ -28,6 +30,8 @@ pub struct Manners {
     pub room: Option<u64>,
     /// Gives this digest's blob with its first byte changed.
     pub corrupt: Option<Sha256>,
+    /// Has only the first half of this digest's blob; tells its length with `true`.
+    pub half: Option<(Sha256, bool)>,
     /// Answers to a cut PATCH as docker-registry does: the upload is forgotten.
     pub forgets: bool,
 }
@@ -177,6 +181,9 @@ impl Request<'_> {
                 if self.manners.longest_patch.is_some_and(|most| self.head.length() > most) {
                     return Answer::new(416).body("the request body is too large");
                 }
+                if self.manners.largest_request.is_some_and(|most| self.head.length() > most) {
+                    return Answer::new(413).body("<html>413 Request Entity Too Large</html>");
+                }
                 if self.manners.one_patch && at > 0 {
                     return Answer { status: 201, ..place(session, at) };
                 }
@@ -223,16 +230,26 @@ impl Request<'_> {
         if self.manners.corrupt.is_some_and(|corrupt| corrupt.oci() == digest) {
             bytes[0] ^= 1;
         }
-        let length = bytes.len();
         if self.head.method == "HEAD" {
-            return Answer::new(200).header("Content-Length", length.to_string());
+            return Answer::new(200).header("Content-Length", bytes.len().to_string());
         }
+        let half = self.manners.half.filter(|(half, _)| half.oci() == digest);
+        if half.is_some() {
+            bytes.truncate(bytes.len() / 2);
+        }
+        let length = bytes.len();
         match self.head.header("range") {
             Some(range) => {
                 let start: usize = range.trim_start_matches("bytes=").split('-').next().unwrap().parse().unwrap();
+                if start >= length {
+                    return Answer::new(416).header("Content-Range", format!("bytes */{length}"));
+                }
                 Answer::new(206)
                     .header("Content-Range", format!("bytes {start}-{}/{length}", length - 1))
                     .body(&bytes[start..])
+            }
+            None if half.is_some_and(|(_, told)| !told) => {
+                Answer::new(200).header("Transfer-Encoding", "chunked").body(bytes)
             }
             None => Answer::new(200).body(bytes),
         }

@@ -9,7 +9,7 @@ use crate::memory::{Manners, Memory};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, assert_same, waited};
 
-fn pushed(dir: &Path, manners: Manners) -> (Memory, std::path::PathBuf, Sha256) {
+pub fn pushed(dir: &Path, manners: Manners) -> (Memory, std::path::PathBuf, Sha256) {
     let layout = dir.join("kernel.oci");
     let digest = layouts::write(&layout, &["ghcr.io/o/kernel:v1"], &[300_000, 20_000], true);
     let memory = Memory::start(manners);
@@ -86,6 +86,49 @@ fn a_spoilt_part_is_noticed_and_fetched_again() {
 }
 
 #[test]
+fn a_blob_that_the_registry_has_only_half_of_ends_the_pull() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, layout, _) = pushed(dir.path(), Manners::default());
+    let size = std::fs::metadata(layouts::blob(&layout, layer(&layout))).unwrap().len();
+    for (told, expected, class) in
+        [(true, format!("{} bytes, {size} are expected", size / 2), 5), (false, "run the same command".to_owned(), 6)]
+    {
+        let memory = Memory::start(Manners { half: Some((layer(&layout), told)), ..Manners::default() });
+        memory.state().blobs = whole.state().blobs.clone();
+        memory.state().manifests = whole.state().manifests.clone();
+        let out = dir.path().join("out.oci");
+        let error = Setup::default().pull(&format!("{}/kernel:v1", memory.address), &out).unwrap_err();
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert_eq!(error.class().exit_code(), class, "{error}");
+        let path = format!("/blobs/{}", layer(&layout).oci());
+        let asked = memory.state().log.iter().filter(|line| line.ends_with(&path)).count();
+        assert!(asked <= 8 && !out.exists(), "{asked}");
+        // What came of it is not whole: the next pull is told at once that nothing follows.
+        let error = Setup::default().pull(&format!("{}/kernel:v1", memory.address), &out).unwrap_err();
+        assert!(error.to_string().contains(&expected), "{error}");
+        std::fs::remove_dir_all(dir.path().join(".out.oci.pull")).unwrap();
+    }
+}
+
+#[test]
+fn two_pulls_to_one_place_come_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let proxy = Proxy::start(&memory.address, |_, _| Fault::Delay(40));
+    let (reference, out) = (format!("{}/kernel:v1", proxy.address), dir.path().join("out.oci"));
+    std::thread::scope(|scope| {
+        let pull = || Setup::default().pull(&reference, &out).map_err(|e| e.to_string());
+        let pulls: Vec<_> = (0..3).map(|_| scope.spawn(pull)).collect();
+        for pull in pulls {
+            pull.join().unwrap().unwrap();
+        }
+    });
+    assert_same(&layout, &out, digest);
+    let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.starts_with('.')));
+}
+
+#[test]
 fn other_bytes_are_refused_and_leave_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
@@ -127,7 +170,7 @@ fn hostile_manifests_are_refused() {
         (good.replace("tar+gzip", "tar+rot13"), "unknown media type", 2),
         (good.replace("image.manifest.v1", "acme"), "unknown media type", 2),
         (good.replace(&size.to_string(), &(size - 1).to_string()), "bytes", 5),
-        (good.replace(&size.to_string(), "18446744073709551615"), "", 6),
+        (good.replace(&size.to_string(), "18446744073709551615"), "18446744073709551615 are expected", 5),
         (good.replace("\"schemaVersion\":2", "\"schemaVersion\":1"), "schemaVersion", 2),
         (good.replace("sha256:", "md5:"), "sha256", 2),
         ("[]".to_owned(), "", 2),

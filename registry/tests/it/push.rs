@@ -112,6 +112,40 @@ fn registries_with_rules_of_their_own_get_the_blob_too() {
 }
 
 #[test]
+fn a_request_that_is_too_large_is_told_and_not_made_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[100_000], false);
+    let memory = Memory::start(Manners { largest_request: Some(8 << 10), ..Manners::default() });
+    let setup = Setup::default();
+    let error = setup.push(&layout, &memory.address).unwrap_err().to_string();
+    assert!(error.contains("413") && error.contains("smaller --chunk"), "{error}");
+    let log = memory.state().log.clone();
+    assert!(!log.iter().any(|line| line.starts_with("PUT")), "{log:#?}");
+    assert_eq!((log.iter().filter(|line| line.starts_with("PATCH")).count(), waited(&setup)), (1, 0));
+}
+
+#[test]
+fn two_images_for_one_tag_are_refused_before_the_first_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.oci"), dir.path().join("two.oci"));
+    layouts::write(&one, &NAMES, &[1000], false);
+    layouts::write(&two, &NAMES[1..], &[2000], false);
+    let memory = Memory::start(Manners::default());
+    let setup = Setup::default();
+    let push = |layouts: [&std::path::Path; 2]| {
+        let plans = layouts.map(|layout| registry::plans(layout, Some(&memory.address)).unwrap()).concat();
+        registry::push(&setup.client(), &setup.told, &plans, &registry::digests_only)
+    };
+    let error = push([&one, &two]).unwrap_err();
+    assert_eq!(error.class().exit_code(), 2);
+    let error = error.to_string();
+    assert!(error.contains("kernel:latest") && error.contains("one.oci") && error.contains("two.oci"), "{error}");
+    assert!(memory.state().log.is_empty());
+    push([&one, &one]).unwrap();
+}
+
+#[test]
 fn a_full_registry_is_told_and_no_tag_moves() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
