@@ -1,7 +1,6 @@
 //! What is said of an image, read but not yet believed.
 
 use common::{Class, Error, Result, Sha256};
-use images::Artifact;
 use images::types::Descriptor;
 use keys::{Algorithm, PublicKey};
 use serde_json::Value;
@@ -86,30 +85,33 @@ impl Evidence {
                 artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest == image.manifest.digest);
             let tag = |kind| artifact.name() == Some(&image.tag(kind));
             let kind = artifact.manifest.artifact_type.as_deref().unwrap_or_default();
-            let read = if tag("sig") {
-                each(&artifact, |layer| signature(source, layer)).map(|items| evidence.items.extend(items))
-            } else if tag("att") {
-                each(&artifact, |layer| attestation(source, layer)).map(|items| evidence.items.extend(items))
-            } else if about && kind == bundle::MEDIA_TYPE {
-                each(&artifact, |layer| bundled(source, layer)).map(|items| evidence.items.extend(items))
-            } else if about && kind == sbom::MEDIA_TYPE {
-                each(&artifact, |layer| source.read(layer)).map(|documents| evidence.sboms.extend(documents))
-            } else {
-                Ok(())
-            };
-            if let Err(e) = read {
-                evidence.unreadable.push(format!("{}: {e}", artifact.descriptor.digest.0.oci()));
+            for layer in &artifact.manifest.layers {
+                let read = if tag("sig") {
+                    signature(source, layer).map(|item| evidence.items.push(item))
+                } else if tag("att") {
+                    attestation(source, layer).map(|item| evidence.items.push(item))
+                } else if about && kind == bundle::MEDIA_TYPE {
+                    bundled(source, layer).map(|item| evidence.items.push(item))
+                } else if about && kind == sbom::MEDIA_TYPE {
+                    source.read(layer).map(|document| evidence.sboms.push(document))
+                } else {
+                    Ok(())
+                };
+                if let Err(e) = read {
+                    evidence.unreadable.push(format!("{}: {e}", artifact.descriptor.digest.0.oci()));
+                }
             }
         }
         Ok(evidence)
     }
 
-    /// The predicates of that type, as stated by anybody.
-    pub fn predicates<'a>(&'a self, predicate_type: &'a str) -> impl Iterator<Item = &'a Value> {
+    /// The predicates of that type about `image`, as stated by anybody.
+    pub fn predicates<'a>(&'a self, predicate_type: &'a str, image: Sha256) -> impl Iterator<Item = &'a Value> {
+        let meant = move |statement: &Statement| {
+            statement.predicate_type == predicate_type && statement.names_of(image).is_some()
+        };
         self.items.iter().filter_map(move |item| match &item.content {
-            Content::Envelope { statement, .. } if statement.predicate_type == predicate_type => {
-                Some(&statement.predicate)
-            }
+            Content::Envelope { statement, .. } if meant(statement) => Some(&statement.predicate),
             _ => None,
         })
     }
@@ -147,11 +149,6 @@ impl Item {
 
 fn replayed(why: &str) -> Error {
     Error::new(Class::Verification, "a signature is one of another image").why(why)
-}
-
-/// What `read` gives for each layer of an artifact.
-fn each<T>(artifact: &Artifact, read: impl Fn(&Descriptor) -> Result<T>) -> Result<Vec<T>> {
-    artifact.manifest.layers.iter().map(read).collect()
 }
 
 fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {

@@ -29,4 +29,4 @@ pub use provenance::Material;
 pub use sign::{Predicates, sign};
 pub use source::{Fetched, Source, WithoutLayers, subjects};
 pub use subject::Subject;
-pub use verify::{Demand, Verified, verify, verify_layout, verify_pushed};
+pub use verify::{Demand, Verified, nothing_else, verify, verify_layout, verify_pushed};

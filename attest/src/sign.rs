@@ -5,6 +5,7 @@ use std::path::Path;
 use common::{Class, Error, Result};
 use images::types::Descriptor;
 use images::{Artifact, Layout, Writer};
+use keys::PublicKey;
 use serde_json::{Value, json};
 
 use crate::artifact::{self, Artifacts, Signed};
@@ -12,9 +13,10 @@ use crate::asking::Asking;
 use crate::dsse::{self, Envelope};
 use crate::evidence::Evidence;
 use crate::simple::Payload;
-use crate::source::subjects;
+use crate::source::{WithoutLayers, subjects};
 use crate::statement::{self, Statement};
 use crate::subject::Subject;
+use crate::verify::{Demand, verify};
 use crate::{bundle, sbom};
 
 /// What is stated of an image beside that it is signed.
@@ -27,19 +29,29 @@ pub struct Predicates {
 }
 
 impl Predicates {
-    /// What was stated of `image` before: to sign the same again with another key. Whoever does so vouches for it.
+    /// What `key` has signed of `image`: to sign the same again with another key.
+    ///
+    /// # Errors
+    /// As [`verify()`].
+    pub fn signed(layout: &Layout, image: &Subject, key: &PublicKey) -> Result<Self> {
+        // Layers are compared with their digests as they are copied.
+        let verified = verify(&WithoutLayers(layout), image, key, Demand::Signature)?;
+        Ok(Self { sbom: verified.sbom, provenance: verified.provenance })
+    }
+
+    /// What anybody has stated of `image`. Whoever signs that again vouches for it.
     ///
     /// # Errors
     /// [`Class::Verification`] when there is more than one document of a kind, so that nobody knows which is meant.
     pub fn stated(layout: &Layout, image: &Subject) -> Result<Self> {
         let evidence = Evidence::of(layout, image)?;
         let one = |predicate_type| {
-            let mut found = evidence.predicates(predicate_type);
+            let mut found = evidence.predicates(predicate_type, image.digest());
             let first = found.next().cloned();
             if found.any(|other| Some(other) != first.as_ref()) {
                 return Err(Error::new(Class::Verification, "an image has several documents where one is expected")
                     .why(format!("{} has different attestations {predicate_type}", image.label()))
-                    .hint("verify the layout first, and remove what is not yours"));
+                    .hint("name the key that has signed so far, so that nothing else counts: --old-key FILE"));
             }
             Ok(first)
         };

@@ -1,5 +1,6 @@
-//! The machine configuration document by which Talos 1.13 and later verify images on the node (siderolabs/talos v1.13.9,
-//! pkg/machinery/config/types/security/image_verification.go).
+//! The machine configuration document by which Talos 1.13.8 and later verify images on the node (siderolabs/talos v1.13.9,
+//! pkg/machinery/config/types/security/image_verification.go). 1.13.0 to 1.13.7 want an entry of a public log for each signature, and so
+//! refuse every image that a bare key signed (siderolabs/talos#13886).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -24,8 +25,9 @@ pub fn image_verification(names: &BTreeSet<String>, key: &PublicKey) -> Result<S
         return Err(Error::new(Class::BadInput, "there is no image that Talos could be told to verify"));
     }
     let pem = key.to_pem()?;
-    let mut out = "# For Talos 1.13 and later: the node pulls these images only with a signature of this key.\n\
-                   # Talos 1.12 and before refuse the document. Use it with: talosctl patch machineconfig --patch @FILE\n\
+    let mut out = "# For Talos 1.13.8 and later: the node pulls these images only with a signature of this key.\n\
+                   # 1.13.0 to 1.13.7 would refuse every image, 1.12 and before refuse the document.\n\
+                   # Use it with: talosctl patch machineconfig --patch @FILE\n\
                    apiVersion: v1alpha1\nkind: ImageVerificationConfig\nrules:\n"
         .to_owned();
     for repository in repositories {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Class, Error, Result, Sha256};
 use images::Layout;
-use images::types::canonical;
+use images::layout::is_cosign_tag;
+use images::types::{REF_NAME, canonical};
 use keys::PublicKey;
 use serde_json::Value;
 
@@ -41,7 +42,7 @@ pub struct Verified {
     pub ignored: Vec<String>,
 }
 
-/// Verifies every image of a layout.
+/// Verifies every image of a layout, and that nothing else in it can be taken for one.
 ///
 /// # Errors
 /// As [`verify`]; [`Class::BadInput`] when there is no image.
@@ -50,7 +51,35 @@ pub fn verify_layout(layout: &Layout, key: &PublicKey, demand: Demand) -> Result
     if images.is_empty() {
         return Err(Error::new(Class::BadInput, "the layout holds no image for linux/amd64 to verify"));
     }
+    nothing_else(layout, &images)?;
     images.iter().map(|image| verify(layout, image, key, demand)).collect()
+}
+
+/// Requires that every entry of the index is one of `images` under a name of its own, or an artifact that no image's name leads to. Others
+/// look for an image by its name alone: one for another platform would be passed over here and taken there.
+///
+/// # Errors
+/// [`Class::Verification`] naming the first that is neither; what reading the artifacts reports.
+pub fn nothing_else(layout: &Layout, images: &[Subject]) -> Result<()> {
+    let artifacts = layout.artifacts()?;
+    for entry in layout.index()?.manifests {
+        let name = entry.annotations.get(REF_NAME);
+        let image = images.iter().find(|image| image.digest() == entry.digest.0);
+        let fine = match image {
+            Some(image) => name.is_none_or(|name| image.names.contains(name)),
+            None => {
+                name.is_none_or(|name| is_cosign_tag(name))
+                    && artifacts.iter().any(|artifact| artifact.descriptor == entry)
+            }
+        };
+        if !fine {
+            let named = name.map_or_else(String::new, |name| format!(" by the name {name}"));
+            return Err(Error::new(Class::Verification, "the layout holds something that cannot be verified")
+                .why(format!("{} {}{named}", entry.media_type, entry.digest.0.oci()))
+                .hint("copy the image for linux/amd64, with its signatures, into a layout of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// Verifies the image `digest` of a layout without layers, under the names the layout gives it: what a push asks before it moves tags.
@@ -74,7 +103,7 @@ pub fn verify(source: &dyn Source, image: &Subject, key: &PublicKey, demand: Dem
     source.check(&manifest.config)?;
     manifest.layers.iter().try_for_each(|layer| source.check(layer))?;
     let evidence = Evidence::of(source, image)?;
-    let believed = Believed::of(&evidence, key, image.digest());
+    let mut believed = Believed::of(&evidence, key, image.digest());
     let missing = believed.missing(image, demand);
     if !missing.is_empty() {
         return Err(refused(image, key, &missing, &believed.ignored));
@@ -82,7 +111,7 @@ pub fn verify(source: &dyn Source, image: &Subject, key: &PublicKey, demand: Dem
     let sbom = believed.predicate(statement::SPDX)?;
     let provenance = believed.predicate(statement::SLSA_PROVENANCE)?;
     if demand == Demand::Everything {
-        same_document(&evidence, sbom.as_ref())?;
+        believed.ignored.extend(other_documents(&evidence, sbom.as_ref())?);
     }
     Ok(Verified {
         image: image.digest(),
@@ -167,14 +196,17 @@ impl Believed {
     }
 }
 
-/// The unsigned copy of the bill of materials has to be the signed one.
-fn same_document(evidence: &Evidence, signed: Option<&Value>) -> Result<()> {
+/// The signed bill of materials has to be there unsigned, too. What else is kept as one is nobody's word: told, not believed.
+fn other_documents(evidence: &Evidence, signed: Option<&Value>) -> Result<Vec<String>> {
     let signed = signed.map(canonical).transpose()?;
-    if !evidence.sboms.is_empty() && evidence.sboms.iter().all(|document| Some(document) == signed.as_ref()) {
-        return Ok(());
+    let (same, others): (Vec<_>, Vec<_>) =
+        evidence.sboms.iter().partition(|document| Some(*document) == signed.as_ref());
+    if same.is_empty() {
+        let error = Error::new(Class::Verification, "the bill of materials that is signed is not beside the image");
+        return Err(error.why(format!("{} other documents are there", others.len())));
     }
-    Err(Error::new(Class::Verification, "the bill of materials beside the image is not the one that is signed")
-        .why(format!("{} documents are there", evidence.sboms.len())))
+    let told = |document: &Vec<u8>| format!("{}: a bill of materials that is not signed", Sha256::of(document).oci());
+    Ok(others.into_iter().map(told).collect())
 }
 
 fn refused(image: &Subject, key: &PublicKey, missing: &[String], ignored: &[String]) -> Error {

@@ -125,6 +125,31 @@ fn another_key_signs_the_same_again() {
     assert_eq!(tree(&path), tree(&dir.path().join("b")), "it is not what that key alone would have given");
 }
 
+/// Beside the image lies what somebody else states of another one: it is neither signed again nor in the way.
+#[test]
+fn only_what_is_about_the_image_and_signed_is_signed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+    let (old, new) = (TestKey::number(1), TestKey::number(2));
+    let layout = sample(&path, "hello\n", &old);
+    let image = subjects(&layout).unwrap().remove(0);
+    sample(&other, "other\n", &TestKey::number(3));
+    for (name, bytes) in tree(&other.join("blobs/sha256")) {
+        std::fs::write(path.join("blobs/sha256").join(name), bytes).unwrap();
+    }
+    for mut artifact in Layout::open(&other).unwrap().artifacts().unwrap().split_off(3) {
+        artifact.manifest.subject = Some(image.manifest.clone());
+        let (digest, size) = support::put(&path, &images::types::canonical(&artifact.manifest).unwrap());
+        (artifact.descriptor.digest, artifact.descriptor.size) = (images::types::Digest(digest), size);
+        support::edit_index(&path, |index| index.manifests.push(artifact.descriptor));
+    }
+    let stated = Predicates::stated(&layout, &image).unwrap();
+    let signed = Predicates::signed(&layout, &image, &old.public()).unwrap();
+    assert!(signed.sbom.is_some() && (signed.sbom, signed.provenance) == (stated.sbom, stated.provenance));
+    let error = Predicates::signed(&layout, &image, &new.public()).unwrap_err();
+    assert_eq!(error.class(), Class::Verification);
+}
+
 #[test]
 fn several_images_of_one_layout_are_signed_apart() {
     let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use attest::{Demand, Fetched, subjects, verify, verify_layout};
 use common::{Class, Sha256};
 use images::Layout;
-use images::types::{self, Digest, Manifest};
+use images::types::{self, Descriptor, Digest, Manifest, Platform};
 use support::{NAMES, TestKey, blob, edit_index, put, sample, tree};
 
 struct Case {
@@ -177,33 +177,101 @@ fn changed_documents_are_refused() {
     }
 }
 
-fn change(path: &Path, number: usize) {
+/// Lets `edit` change the manifest of an artifact; the index is right about it again.
+fn edit_artifact(path: &Path, number: usize, edit: impl FnOnce(&mut Manifest)) {
     let artifact = Layout::open(path).unwrap().artifacts().unwrap()[number].clone();
     let mut manifest = artifact.manifest.clone();
-    for layer in &mut manifest.layers {
-        let text = String::from_utf8(blob(path, layer.digest.0)).unwrap();
-        let changed = match serde_json::from_str::<serde_json::Value>(&text).unwrap() {
-            // A payload: another name.
-            value if value.get("critical").is_some() => text.replacen("our-org", "our-0rg", 1),
-            // An envelope, or a bundle with one: one digit of the payload.
-            value => {
-                let envelope = value.get("dsseEnvelope").unwrap_or(&value);
-                let payload = envelope["payload"].as_str().unwrap();
-                let bytes = String::from_utf8(attest::encoding::decode(payload).unwrap()).unwrap();
-                let changed = bytes.replacen("our-org", "our-0rg", 1);
-                assert_ne!(changed, bytes);
-                text.replacen(payload, &attest::encoding::encode(changed.as_bytes()), 1)
-            }
-        };
-        assert_ne!(changed, text);
-        let (digest, size) = put(path, changed.as_bytes());
-        (layer.digest, layer.size) = (Digest(digest), size);
-    }
+    edit(&mut manifest);
     let (digest, size) = put(path, &types::canonical(&manifest).unwrap());
     edit_index(path, |index| {
         let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
         (entry.digest, entry.size) = (Digest(digest), size);
     });
+}
+
+fn change(path: &Path, number: usize) {
+    edit_artifact(path, number, |manifest| manifest.layers.iter_mut().for_each(|layer| change_layer(path, layer)));
+}
+
+fn change_layer(path: &Path, layer: &mut Descriptor) {
+    let text = String::from_utf8(blob(path, layer.digest.0)).unwrap();
+    let changed = match serde_json::from_str::<serde_json::Value>(&text).unwrap() {
+        // A payload: another name.
+        value if value.get("critical").is_some() => text.replacen("our-org", "our-0rg", 1),
+        // An envelope, or a bundle with one: one digit of the payload.
+        value => {
+            let envelope = value.get("dsseEnvelope").unwrap_or(&value);
+            let payload = envelope["payload"].as_str().unwrap();
+            let bytes = String::from_utf8(attest::encoding::decode(payload).unwrap()).unwrap();
+            let changed = bytes.replacen("our-org", "our-0rg", 1);
+            assert_ne!(changed, bytes);
+            text.replacen(payload, &attest::encoding::encode(changed.as_bytes()), 1)
+        }
+    };
+    assert_ne!(changed, text);
+    let (digest, size) = put(path, changed.as_bytes());
+    (layer.digest, layer.size) = (Digest(digest), size);
+}
+
+/// An entry that our own look passes over, and that others find by the image's name.
+#[test]
+fn what_another_tool_would_take_for_the_image_is_refused() {
+    let name = |entry: &mut Descriptor| entry.annotations.insert(types::REF_NAME.to_owned(), NAMES[1].to_owned());
+    let arm = Platform { architecture: "arm64".to_owned(), os: "linux".to_owned() };
+    let disguises: [&dyn Fn(&mut Descriptor); 3] = [
+        &|entry| entry.platform = Some(arm.clone()),
+        &|entry| entry.artifact_type = Some("application/spdx+json".to_owned()),
+        &|entry| entry.media_type = types::INDEX.to_owned(),
+    ];
+    for disguise in disguises {
+        let case = Case::new();
+        let good = case.verify(Demand::Everything).unwrap()[0].image;
+        let manifest = "{\"schemaVersion\":2,\"manifests\":[],\"config\":{\"mediaType\":\"a/b\",\"size\":2,\
+            \"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"layers\":[]}";
+        let (digest, size) = put(&case.path, manifest.as_bytes());
+        let mut evil = Descriptor::new(types::MANIFEST, digest, size);
+        name(&mut evil);
+        disguise(&mut evil);
+        edit_index(&case.path, |index| index.manifests.insert(0, evil));
+        let message = case.refused(&ALL);
+        assert!(message.contains("cannot be verified") && message.contains(&digest.oci()), "{message}");
+        // The image itself under a name that nobody looked at.
+        let case = Case::new();
+        edit_index(&case.path, |index| {
+            let mut other = index.manifests.iter().find(|entry| entry.digest.0 == good).unwrap().clone();
+            other.platform = Some(arm.clone());
+            other.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/other:v1".to_owned());
+            index.manifests.insert(0, other);
+        });
+        assert!(case.refused(&ALL).contains("ghcr.io/our-org/other:v1"));
+    }
+}
+
+/// `cosign attest` by anybody adds a layer beside ours, of a form that is not ours.
+#[test]
+fn an_attestation_of_somebody_else_under_our_tag_is_passed_over_and_told() {
+    let case = Case::new();
+    edit_artifact(&case.path, 2, |manifest| {
+        let (digest, size) = put(&case.path, b"{\"payloadType\":\"text/plain\",\"payload\":\"\",\"signatures\":[]}");
+        let mut layer = manifest.layers[0].clone();
+        (layer.digest, layer.size) = (Digest(digest), size);
+        manifest.layers.insert(0, layer);
+    });
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert!(verified[0].ignored[0].contains("no in-toto statement"), "{:?}", verified[0].ignored);
+}
+
+#[test]
+fn a_bill_of_materials_of_somebody_else_is_passed_over_and_told() {
+    let case = Case::new();
+    let (digest, size) = put(&case.path, b"{}");
+    edit_artifact(&case.path, 0, |manifest| {
+        let mut layer = manifest.layers[0].clone();
+        (layer.digest, layer.size) = (Digest(digest), size);
+        manifest.layers.insert(0, layer);
+    });
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert!(verified[0].ignored[0].contains("not signed"), "{:?}", verified[0].ignored);
 }
 
 /// Whoever may write beside an image cannot stop its verification, and cannot have a say in it.
@@ -225,16 +293,11 @@ fn rubbish_beside_is_passed_over_and_told() {
 }
 
 #[test]
-fn another_bill_of_materials_beside_is_refused() {
+fn another_bill_of_materials_instead_is_refused() {
     let case = Case::new();
-    let artifact = Layout::open(&case.path).unwrap().artifacts().unwrap()[0].clone();
-    let mut manifest = artifact.manifest.clone();
-    let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
-    (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
-    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
-    edit_index(&case.path, |index| {
-        let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
-        (entry.digest, entry.size) = (Digest(digest), size);
+    edit_artifact(&case.path, 0, |manifest| {
+        let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
+        (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
     });
     let message = case.refused(&[Demand::Everything]);
     assert!(message.contains("bill of materials"), "{message}");

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use common::event::{Event, Sink};
+use common::event::Sink;
 use common::stage::Cache;
 use common::store::Store;
 use common::{Class, Error, Result};
@@ -26,7 +26,7 @@ pub struct Global {
     mirrors: Vec<PathBuf>,
     /// Never use the network: what is not in the cache or a mirror is an error
     #[arg(long, global = true)]
-    offline: bool,
+    pub offline: bool,
     /// Parallel compiler processes [default: one a processor]
     #[arg(long, short, global = true, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
@@ -96,12 +96,9 @@ impl Context {
         self.sink.as_ref()
     }
 
-    /// Gives the user what was asked for: on standard output, or as an event where standard output is for events.
+    /// As [`progress::answer`].
     pub fn answer(&self, text: &str) {
-        match self.format {
-            Format::Text => println!("{text}"),
-            Format::Json => self.sink().emit(&Event::Note { message: text }),
-        }
+        progress::answer(self.format, text);
     }
 
     /// The directory of finished stages.

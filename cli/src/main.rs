@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Take the signatures back that `build --sign-later` asked for
+    /// Take the signatures back that a command with `--sign-later` asked for
     Attach(commands::attach::Options),
     /// Build everything: kernel, module, extension, installer
     Build(commands::build::Options),
@@ -38,7 +38,7 @@ enum Command {
     Inspect(commands::inspect::Options),
     /// The kernel alone: resolve, compare with the snapshot, build
     Kernel(commands::kernel::Options),
-    /// Keys: make a set, show one
+    /// Keys: make a set, certify a key, show a set
     Keys(commands::keys::Options),
     /// The daily loop: compile, sign and package our module against the built kernel
     Module(commands::module::Options),
@@ -84,23 +84,29 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    // These look at images only: neither a project nor a cache is needed.
+    let (format, offline) = (cli.global.format, cli.global.offline);
+    // Images and keys are looked at anywhere: neither a project nor a cache is needed.
     match &cli.command {
-        Command::Inspect(options) => return commands::inspect::run(cli.global.format, options),
-        Command::Pull(options) => return commands::pull::run(cli.global.format, options),
-        Command::Sign(options) => return commands::sign::run(cli.global.format, options),
-        Command::Verify(options) => return commands::verify::run(cli.global.format, options),
+        Command::Attach(options) => return commands::attach::run(format, options),
+        Command::Inspect(options) => return commands::inspect::run(format, offline, options),
+        Command::Keys(options) => return commands::keys::run(format, options),
+        Command::Pull(options) => return commands::pull::run(format, offline, options),
+        Command::Sign(options) => return commands::sign::run(format, options),
+        Command::Verify(options) => return commands::verify::run(format, options),
         _ => {}
     }
     let context = Context::new(cli.global)?;
     match cli.command {
-        Command::Attach(options) => commands::attach::run(&context, &options),
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Bundle(options) => commands::bundle::run(&context, &options),
         Command::Fetch(options) => commands::fetch::run(&context, &options),
-        Command::Inspect(_) | Command::Pull(_) | Command::Sign(_) | Command::Verify(_) => Ok(()),
+        Command::Attach(_)
+        | Command::Inspect(_)
+        | Command::Keys(_)
+        | Command::Pull(_)
+        | Command::Sign(_)
+        | Command::Verify(_) => Ok(()),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
-        Command::Keys(options) => commands::keys::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
         Command::Push(options) => commands::push::run(&context, &options),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use common::event::{Event, Sink};
+use common::text::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often a transfer gets a line in a log.
@@ -62,7 +63,7 @@ impl Sink for Plain {
             Event::Output { line, .. } => {
                 *lines += 1;
                 if self.verbose || *lines % 500 == 0 {
-                    eprintln!("  [{lines}] {}", line.trim());
+                    eprintln!("  [{lines}] {}", printable(line.trim()));
                 }
             }
             Event::StageStarted { stage } => {
@@ -87,7 +88,7 @@ impl Sink for Terminal {
             Event::Output { line, .. } => {
                 if let Some((bar, lines)) = bar.as_mut() {
                     *lines += 1;
-                    bar.set_message(format!("[{lines}] {}", line.trim()));
+                    bar.set_message(format!("[{lines}] {}", printable(line.trim())));
                 }
             }
             Event::Transfer { .. } => {
@@ -114,8 +115,9 @@ fn spinner(stage: &str) -> ProgressBar {
     bar
 }
 
+/// What is said of an event; see [`printable`] for what of it a terminal is spared.
 fn text(event: &Event<'_>) -> String {
-    match event {
+    let text = match event {
         Event::StageFinished { stage, cached: true, .. } => format!("{stage}: unchanged"),
         Event::StageFinished { stage, took, .. } => format!("{stage}: done in {:.1} s", took.as_secs_f64()),
         Event::Warning { message } => format!("warning: {message}"),
@@ -126,6 +128,15 @@ fn text(event: &Event<'_>) -> String {
         }
         Event::StageStarted { stage } => format!("{stage} ..."),
         Event::Output { line, .. } => (*line).to_owned(),
+    };
+    printable(&text).into_owned()
+}
+
+/// Gives the user what was asked for: on standard output, or as an event where standard output is for events.
+pub fn answer(format: Format, text: &str) {
+    match format {
+        Format::Text => println!("{}", printable(text)),
+        Format::Json => Json.emit(&Event::Note { message: text }),
     }
 }
 

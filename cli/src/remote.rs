@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use common::event::Sink;
-use common::{Error, Result};
+use common::{Class, Error, Result};
 use images::Reference;
 use registry::backoff::Backoff;
 use registry::clock::{Clock, System};
@@ -41,6 +41,17 @@ impl Default for Pace {
     fn default() -> Self {
         Self { chunk: 4, parallel: 4 }
     }
+}
+
+/// Requires that `--offline` was not given to a verb that needs a registry; `why` says what for.
+///
+/// # Errors
+/// [`Class::Infrastructure`] when it was.
+pub fn refuse_offline(offline: bool, why: &str) -> Result<()> {
+    if !offline {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, "offline: a registry is needed").why(why).hint("leave --offline away"))
 }
 
 /// The files of logins that the environment names.

@@ -57,10 +57,16 @@ fn a_layout_is_signed_and_verified() {
     let verify = ["verify", "a.oci", "--key", "keys/image.pub.pem"];
     ends(dir, &[&verify[..], &["--signature-only"]].concat(), 5, "is not signed as demanded");
     ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
-    ends(dir, &[&verify[..], &["--signature-only"]].concat(), 0, "all of a.oci is signed with the key");
+    ends(dir, &[&verify[..], &["--signature-only"]].concat(), 0, "every image in a.oci is signed with the key");
     ends(dir, &verify, 5, "spdx.dev/Document");
     ends(dir, &["verify", "a.oci", "--key", "others/image.pub.pem", "--any-name"], 5, "is not signed as demanded");
-    ends(dir, &["sign", "a.oci", "--keys", "others"], 0, "signed 1 layouts");
+    ends(
+        dir,
+        &["sign", "a.oci", "--keys", "others", "--old-key", "others/image.pub.pem"],
+        5,
+        "is not signed as demanded",
+    );
+    ends(dir, &["sign", "a.oci", "--keys", "others", "--old-key", "keys/image.pub.pem"], 0, "signed 1 layouts");
     ends(dir, &[&verify[..], &["--any-name"]].concat(), 5, "is not signed as demanded");
 }
 
@@ -95,6 +101,11 @@ fn an_output_directory_is_brought_up_to_date_whole() {
     assert_eq!(record["outputs"]["two.oci/index.json"], digest("two.oci/index.json").to_string());
     let key = keys::PublicKey::read(&dir.join("keys/image.pub.pem")).unwrap();
     assert_eq!(record["image_key"], key.fingerprint().to_string());
+    // The directory from within, and then nothing but what its own key has signed.
+    ends(&out, &["sign", ".", "--keys", "../others"], 0, "signed 2 layouts");
+    std::fs::copy(dir.join("keys/image.pub.pem"), out.join("image.pub.pem")).unwrap();
+    ends(dir, &["sign", "_out", "--keys", "keys"], 5, "is not signed as demanded");
+    ends(dir, &["sign", "_out", "--keys", "keys", "--old-key", "others/image.pub.pem"], 0, "signed 2 layouts");
     // A document beside that is not the signed one.
     std::fs::write(out.join("one.spdx.json"), "{}").unwrap();
     ends(dir, &config, 5, "a document is not the one that is signed");
@@ -112,12 +123,82 @@ fn signatures_can_come_from_elsewhere() {
     assert_eq!(std::fs::read(dir.join("a.oci/index.json")).unwrap(), before);
 }
 
+/// Puts an artifact of `kind` beside the one image of a layout, as anybody may.
+fn put_beside(layout: &Path, kind: &str) {
+    let index = layout.join("index.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
+    let blob = |bytes: &[u8], media_type: &str| {
+        let digest = common::Sha256::of(bytes);
+        std::fs::write(layout.join("blobs/sha256").join(digest.to_string()), bytes).unwrap();
+        serde_json::json!({"mediaType": media_type, "digest": digest.oci(), "size": bytes.len()})
+    };
+    let image = &json["manifests"].as_array().unwrap().iter().find(|entry| entry["artifactType"].is_null()).unwrap();
+    let subject = serde_json::json!({
+        "mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"],
+    });
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": images::types::MANIFEST, "artifactType": kind, "subject": subject,
+        "config": blob(b"{}", "application/vnd.oci.empty.v1+json"), "layers": [blob(b"{}", kind)],
+    });
+    let mut entry = blob(manifest.to_string().as_bytes(), images::types::MANIFEST);
+    entry["artifactType"] = kind.into();
+    json["manifests"].as_array_mut().unwrap().push(entry);
+    std::fs::write(index, json.to_string()).unwrap();
+}
+
+#[test]
+fn inspect_believes_no_bill_of_materials_that_the_key_has_not_signed() {
+    let scene = tempfile::tempdir().unwrap();
+    let dir = scene.path();
+    keys(dir);
+    layout(&dir.join("a.oci"), "one");
+    ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
+    let inspect = ["inspect", "a.oci", "--key", "keys/image.pub.pem"];
+    ends(dir, &inspect, 0, "");
+    put_beside(&dir.join("a.oci"), "text/plain");
+    ends(dir, &inspect, 0, "");
+    put_beside(&dir.join("a.oci"), "application/spdx+json");
+    ends(dir, &inspect, 5, "does not verify with the given key");
+}
+
+/// Whoever signs or takes images has no clone.
+#[test]
+fn what_looks_at_images_and_keys_needs_no_project() {
+    let scene = tempfile::tempdir().unwrap();
+    ends(scene.path(), &["attach", "later"], 2, "there are no requests for signatures");
+    ends(scene.path(), &["keys", "show", "--dir", "set"], 2, "there is no key set");
+    ends(scene.path(), &["--offline", "inspect", "localhost:1/a:v1"], 6, "offline: a registry is needed");
+    ends(
+        scene.path(),
+        &["--offline", "pull", "localhost:1/a:v1", "--out", "a.oci"],
+        6,
+        "offline: a registry is needed",
+    );
+}
+
+#[test]
+fn names_of_an_image_are_no_orders_to_the_terminal() {
+    let scene = tempfile::tempdir().unwrap();
+    let dir = scene.path();
+    keys(dir);
+    layout(&dir.join("a.oci"), "one");
+    let index = std::fs::read_to_string(dir.join("a.oci/index.json")).unwrap();
+    std::fs::write(dir.join("a.oci/index.json"), index.replace("one:v1", "\\u001b[2J:v1")).unwrap();
+    let verify = ["verify", "a.oci", "--key", "keys/image.pub.pem", "--signature-only"];
+    ends(dir, &verify, 5, "/\\u{1b}[2J:v1");
+    assert!(!tool(dir, &verify).stderr.contains(&0x1b));
+}
+
 #[test]
 fn what_holds_no_image_is_told() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
     ends(dir, &["sign", "keys", "--keys", "keys"], 2, "there is nothing to sign");
+    layout(&dir.join("home/a.oci"), "one");
+    std::fs::write(dir.join("home/thesis.txt"), "years").unwrap();
+    ends(dir, &["sign", "home", "--keys", "keys"], 2, "holds something else");
+    assert!(dir.join("home/thesis.txt").exists());
     ends(dir, &["verify", "keys", "--key", "keys/image.pub.pem"], 2, "there is nothing to verify");
     ends(dir, &["verify", "keys", "--key", "keys/image.key.pem"], 2, "PRIVATE KEY");
     ends(dir, &["sign", "keys", "--keys", "nowhere"], 2, "there is no key set");

@@ -105,5 +105,7 @@ fn two_passes_give_the_bytes_of_one() -> Result<()> {
     let (one, two) = (comparable(&one)?, comparable(&two)?);
     ensure!(one.0 == two.0, "{:#?} is not {:#?}", two.0, one.0);
     ensure!(one.1 == two.1, "{:#} is not {:#}", two.1, one.1);
+    // A copy of the development set, and its public halves alone, are known for what they are.
+    ensure!(two.1["keys"] == "development", "{:#}", two.1);
     Ok(())
 }

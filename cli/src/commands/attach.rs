@@ -1,4 +1,4 @@
-//! `solana-talos attach`: takes the signatures back that `build --sign-later` asked for.
+//! `solana-talos attach`: takes the signatures back that a command with `--sign-later` asked for.
 
 use std::path::PathBuf;
 
@@ -7,26 +7,26 @@ use common::event::Event;
 use common::{Class, Error};
 use keys::detached::count;
 
-use crate::context::Context;
+use crate::progress::{self, Format};
 
 #[derive(Args)]
 pub struct Options {
-    /// The directory that `build --sign-later` wrote its requests to
+    /// The directory that a command with `--sign-later` wrote its requests to
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
 /// # Errors
 /// When a signature is not the key's, or is missing; those that are good are taken.
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let attached = keys::attach(&options.dir)?;
     for request in &attached.taken {
-        context.answer(&format!("{}  {}", request.name, request.what));
+        progress::answer(format, &format!("{}  {}", request.name, request.what));
     }
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {
-        let message = format!("took {}; run the same build again to go on", count(taken));
-        context.sink().emit(&Event::Note { message: &message });
+        let message = format!("took {}; run the same command again to go on", count(taken));
+        progress::sink(format, false).emit(&Event::Note { message: &message });
         return Ok(());
     }
     let list: Vec<_> = missing.iter().map(|request| format!("{}.sig: {}", request.name, request.what)).collect();

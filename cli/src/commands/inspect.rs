@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use attest::Demand;
+use attest::{Demand, Evidence, Subject, statement};
 use clap::Args;
 use common::{Class, Error};
 use images::{Layout, Limits, Reference};
@@ -13,14 +13,14 @@ use keys::PublicKey;
 use serde::Serialize;
 
 use crate::progress::{self, Format};
-use crate::remote::{Network, Pace};
+use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
     /// An OCI layout, a tarball of one, or an image in a registry by its full name
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Verify signatures, attestations and bill of materials with this public key (PEM); ends with 5 when they do not
+    /// Verify with this public key (PEM) the signatures and whatever bill of materials and provenance there is; ends with 5 when one fails
     #[arg(long, value_name = "FILE", conflicts_with = "diff")]
     key: Option<PathBuf>,
     /// Show how this one differs: configuration, modules, files, packages, command line
@@ -40,7 +40,12 @@ pub struct Options {
 ///
 /// # Errors
 /// [`Class::BadInput`] and [`Class::Verification`] for what cannot be read, or is not what its digests say.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+    for image in options.diff.iter().chain([&options.image]).filter(|_| offline) {
+        if let Some(reference) = remote_name(image) {
+            remote::refuse_offline(offline, &reference.to_string())?;
+        }
+    }
     let Some(other) = &options.diff else {
         return alone(format, options);
     };
@@ -71,18 +76,18 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
 
 /// Notes for every image what `key` says of it.
 fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
-    for subject in attest::subjects(layout)? {
-        let verdict = match attest::verify(layout, &subject, key, Demand::Everything) {
-            Ok(_) => Verdict { good: true, detail: "signatures, bill of materials and provenance".to_owned() },
-            Err(_) => match attest::verify(layout, &subject, key, Demand::Signature) {
-                Ok(_) => Verdict {
-                    good: true,
-                    detail:
-                        "the signature; bill of materials and provenance are not there, or not signed with this key"
-                            .to_owned(),
-                },
-                Err(e) => Verdict { good: false, detail: e.to_string() },
-            },
+    let subjects = attest::subjects(layout)?;
+    for subject in &subjects {
+        let (demand, what) = if is_attested(layout, subject)? {
+            (Demand::Everything, "signatures, bill of materials and provenance")
+        } else {
+            (Demand::Signature, "the signature; there is no bill of materials and no provenance")
+        };
+        let verified =
+            attest::nothing_else(layout, &subjects).and_then(|()| attest::verify(layout, subject, key, demand));
+        let verdict = match verified {
+            Ok(_) => Verdict { good: true, detail: what.to_owned() },
+            Err(e) => Verdict { good: false, detail: e.to_string() },
         };
         for image in report.images.iter_mut().filter(|image| image.digest == subject.digest()) {
             image.verified = Some(verdict.clone());
@@ -91,10 +96,21 @@ fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-/// What is no file and reads like a full name is pulled, with its signatures, into `work`.
+/// Whether anybody has put a bill of materials or provenance beside the image: then the key has to have signed it.
+fn is_attested(layout: &Layout, image: &Subject) -> anyhow::Result<bool> {
+    let evidence = Evidence::of(layout, image)?;
+    let stated = |kind| evidence.predicates(kind, image.digest()).next().is_some();
+    Ok(!evidence.sboms.is_empty() || [statement::SPDX, statement::SLSA_PROVENANCE].into_iter().any(stated))
+}
+
+/// What is no file and reads like a full name.
+fn remote_name(image: &Path) -> Option<Reference> {
+    image.to_str().filter(|_| !image.exists())?.parse().ok()
+}
+
+/// What has a [`remote_name`] is pulled, with its signatures, into `work`.
 fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
-    let name = image.to_str().filter(|_| !image.exists()).and_then(|name| name.parse::<Reference>().ok());
-    let Some(reference) = name else { return Ok(source::open(image, work, Limits::TALOS)?) };
+    let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::TALOS)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
     let sink = progress::sink(Format::Text, false);
     let pulled = work.join("pulled");
@@ -134,7 +150,29 @@ fn bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
 fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
     match format {
         Format::Text => println!("{text}"),
-        Format::Json => println!("{}", serde_json::to_string(value)?),
+        Format::Json => println!("{}", escaped(&serde_json::to_string(value)?)),
     }
     Ok(())
+}
+
+/// JSON in which no control character is left: of those above 0x7e, some are orders to a terminal, and JSON allows them in strings.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_gives_no_orders_to_a_terminal() {
+        let value = "a\u{1b}\u{9b}2J\u{7f}\n\u{fc}";
+        let json = escaped(&serde_json::to_string(value).unwrap());
+        assert_eq!(json, "\"a\\u001b\\u009b2J\\u007f\\n\u{fc}\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), value);
+    }
 }

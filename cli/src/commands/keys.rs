@@ -7,8 +7,8 @@ use common::time::rfc3339;
 use common::{Class, Error};
 use keys::{KeySet, PublicKey, Role};
 
-use crate::context::Context;
 use crate::pipeline::signing::{now, pin};
+use crate::progress::{Format, answer};
 
 #[derive(Args)]
 pub struct Options {
@@ -51,21 +51,21 @@ enum Action {
 
 /// # Errors
 /// When the directory is taken (`init`) or holds no set (`show`).
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let dir = match &options.dir {
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
     match &options.action {
-        Action::Init { name, days } => init(context, &dir, name, *days)?,
+        Action::Init { name, days } => init(format, &dir, name, *days)?,
         Action::Certify { role, public_key, name, days } => {
             let role = Role::named(role).ok_or_else(|| unknown(role))?;
             let key = PublicKey::read(public_key)?;
             let options = keys::Options { name: name.clone(), from: now(), days: *days };
             let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
-            context.answer(&format!("made {}", file.display()));
+            answer(format, &format!("made {}", file.display()));
         }
-        Action::Show => show(context, &KeySet::open(&dir)?),
+        Action::Show => show(format, &KeySet::open(&dir)?),
     }
     Ok(())
 }
@@ -79,37 +79,37 @@ fn default_dir() -> common::Result<PathBuf> {
         .ok_or_else(|| Error::new(Class::BadInput, "nowhere to keep the keys").hint("set HOME, or --dir DIR"))
 }
 
-fn init(context: &Context, dir: &Path, name: &str, days: u32) -> common::Result<()> {
+fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {
     keys::init(dir, &keys::Options { name: name.to_owned(), from: now(), days })?;
     for role in Role::ALL {
-        context.answer(&format!("{}, {}", role.key_file(), role.public_file()));
-        context.answer(&format!("    {}", role.purpose()));
-        context.answer(&format!("    rotate: {}", role.rotation()));
+        answer(format, &format!("{}, {}", role.key_file(), role.public_file()));
+        answer(format, &format!("    {}", role.purpose()));
+        answer(format, &format!("    rotate: {}", role.rotation()));
     }
-    context.answer(&format!("made {}; keep a copy of it where no build runs, and read docs/keys.md", dir.display()));
+    answer(format, &format!("made {}; keep a copy of it where no build runs, and read docs/keys.md", dir.display()));
     Ok(())
 }
 
 fn unknown(role: &str) -> Error {
-    let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
+    let names: Vec<_> = Role::ALL.iter().filter(|role| role.has_certificate()).map(|role| role.name()).collect();
     Error::new(Class::BadInput, format!("there is no role {role:?}")).hint(format!("roles are {}", names.join(", ")))
 }
 
 /// Never fails on an expired key: whoever looks wants to see it.
-fn show(context: &Context, set: &KeySet) {
+fn show(format: Format, set: &KeySet) {
     for (role, entry) in set.entries() {
-        context.answer(&format!("{role}: {}", role.purpose()));
-        context.answer(&format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()));
-        context.answer(&format!("    private key  {}", entry.holder()));
-        context.answer(&format!("    public key   sha256:{}", entry.public.fingerprint()));
+        answer(format, &format!("{role}: {}", role.purpose()));
+        answer(format, &format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()));
+        answer(format, &format!("    private key  {}", entry.holder()));
+        answer(format, &format!("    public key   sha256:{}", entry.public.fingerprint()));
         let Some(certificate) = &entry.certificate else { continue };
-        context.answer(&format!("    certificate  sha256:{}", certificate.fingerprint()));
-        context.answer(&format!("    subject      {}", certificate.subject()));
+        answer(format, &format!("    certificate  sha256:{}", certificate.fingerprint()));
+        answer(format, &format!("    subject      {}", certificate.subject()));
         let (from, to) = certificate.validity();
         let judged = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
-        context.answer(&format!("    valid        {} to {}{judged}", rfc3339(from), rfc3339(to)));
+        answer(format, &format!("    valid        {} to {}{judged}", rfc3339(from), rfc3339(to)));
     }
     for role in Role::ALL.iter().filter(|role| set.entry(**role).is_err()) {
-        context.answer(&format!("{role}: not in this set"));
+        answer(format, &format!("{role}: not in this set"));
     }
 }

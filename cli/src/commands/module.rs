@@ -42,6 +42,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     let built = prepared.build(&options.profile, &signing)?;
     let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
-    println!("{}", extension.dir.join("solana-optimizer.oci").display());
+    context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string());
     Ok(())
 }

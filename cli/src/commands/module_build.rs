@@ -22,9 +22,10 @@ pub struct Options {
     /// Directory with the module's Kbuild or Makefile
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// The kernel-devel image of the kernel that the module is for: a layout directory or a reference
-    #[arg(long, value_name = "IMAGE", default_value = "_out/kernel-devel.oci")]
-    kernel_devel: String,
+    /// The kernel-devel image of the kernel that the module is for: a layout directory or a reference [default: _out/kernel-devel.oci in the
+    /// project]
+    #[arg(long, value_name = "IMAGE")]
+    kernel_devel: Option<String>,
     /// Verify the image with its maker's public key (PEM) before any program in it runs
     #[arg(long, value_name = "FILE")]
     kernel_devel_key: Option<PathBuf>,
@@ -53,12 +54,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let pin = kernel::pin(context)?;
     let release = options.kernel.as_deref().unwrap_or(&pin.kernel.release);
     let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
-    devel_tree::check(&options.kernel_devel)?;
+    let beside = || context.path("_out/kernel-devel.oci").display().to_string();
+    let devel = options.kernel_devel.clone().unwrap_or_else(beside);
+    devel_tree::check(&devel)?;
     let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
     let given = Signing::given(&options.keys, &[Role::Module])?;
     let lock = locked::open(context, &pin)?.lock;
     let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
-    let image = devel_tree::Given { name: &options.kernel_devel, key: key.as_ref(), network: &options.network };
+    let image = devel_tree::Given { name: &devel, key: key.as_ref(), network: &options.network };
     let tree = devel_tree::open(context, &toolchain, &image, release)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     warn_of_key(context, &tree, &signing)?;

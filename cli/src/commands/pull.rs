@@ -7,7 +7,7 @@ use common::event::Event;
 use images::Reference;
 
 use crate::progress::{self, Format};
-use crate::remote::{Network, Pace};
+use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -27,14 +27,12 @@ pub struct Options {
 ///
 /// # Errors
 /// When the registry has no such image or gives something else; the layout is then as it was.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+    remote::refuse_offline(offline, &options.reference.to_string())?;
     let sink = progress::sink(format, false);
     let pulled = options.network.pull(options.pace, sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });
-    match format {
-        Format::Text => println!("{}", pulled.digest.oci()),
-        Format::Json => sink.emit(&Event::Note { message: &pulled.digest.oci() }),
-    }
+    progress::answer(format, &pulled.digest.oci());
     Ok(())
 }

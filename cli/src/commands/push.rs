@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use attest::{Demand, Source};
+use attest::Demand;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, Sha256};
-use images::types::Descriptor;
-use images::{Artifact, Layout};
+use images::Layout;
 use keys::PublicKey;
 use registry::Plan;
 use registry::clock::System;
@@ -26,9 +25,12 @@ pub struct Options {
     /// Push below this registry and organisation, whatever the images' names begin with
     #[arg(long, value_name = "NAME")]
     registry: Option<String>,
-    /// Before a tag moves, verify with this public key (PEM) what the registry gives back [default: image.pub.pem beside the images]
+    /// Verify with this public key (PEM), before anything is sent and before a tag moves [default: image.pub.pem beside the images]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Be content with one signature: for images without bill of materials and provenance
+    #[arg(long)]
+    signature_only: bool,
     #[command(flatten)]
     network: Network,
     #[command(flatten)]
@@ -36,7 +38,8 @@ pub struct Options {
 }
 
 /// # Errors
-/// When a layout is not whole, the registry refuses or gives something else back, or a signature does not verify; no tag has moved then.
+/// When a layout is not whole or does not verify: nothing has been sent then. When the registry refuses or gives something else back: no image's
+/// tag has moved then; cosign's tags, which hold signatures that verified here, may have.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
     let layouts = layouts(&out, &options.images)?;
@@ -46,12 +49,20 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     for layout in &layouts {
         plans.extend(registry::plans(layout, options.registry.as_deref())?);
     }
+    // Signatures name the images as they were built: under another name they are as good, but for that.
+    let demand = match options {
+        Options { registry: Some(_), .. } => Demand::AnyName,
+        Options { signature_only: true, .. } => Demand::Signature,
+        _ => Demand::Everything,
+    };
+    let verify = |layout: &Layout, image: &Sha256| {
+        key.as_ref().map_or(Ok(()), |key| attest::verify_pushed(layout, image, key, demand).map(drop))
+    };
+    // Cosign's tags have to be written before they can be read back: what does not verify here shall not take the place of what does there.
+    plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.digest.0))?;
+    remote::refuse_offline(context.offline, "push sends to one")?;
     let (keyring, clock) = (remote::keyring(), System::start());
     let client = options.network.client(options.pace, &keyring, &clock)?;
-    // Signatures name the images as they were built: under another name they are as good, but for that.
-    let demand = if options.registry.is_some() { Demand::AnyName } else { Demand::Everything };
-    let verify =
-        |layout: &Layout, image: &Sha256| key.as_ref().map_or(Ok(()), |key| verify(layout, image, key, demand));
     let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
     if key.is_none() {
         let message = "only digests were compared, signatures were not verified: give --key for that";
@@ -98,28 +109,4 @@ fn key_beside(layouts: &[PathBuf]) -> Option<PathBuf> {
     keys.into_iter()
         .next()
         .filter(|key| layouts.iter().all(|l| l.with_file_name("image.pub.pem") == *key) && key.is_file())
-}
-
-fn verify(layout: &Layout, image: &Sha256, key: &PublicKey, demand: Demand) -> Result<()> {
-    let subjects = attest::subjects(layout)?;
-    let found = subjects.iter().find(|subject| subject.digest() == *image);
-    let subject = found.ok_or_else(|| Error::new(Class::BadInput, "only an image can be verified, no index"))?;
-    attest::verify(&Received(layout), subject, key, demand).map(drop)
-}
-
-/// What came back from a registry: its layers were compared with their digests and not kept.
-struct Received<'a>(&'a Layout);
-
-impl Source for Received<'_> {
-    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
-        self.0.document(blob)
-    }
-
-    fn check(&self, blob: &Descriptor) -> Result<()> {
-        if self.0.blob_path(blob.digest.0).is_file() { self.0.blob(blob).map(drop) } else { Ok(()) }
-    }
-
-    fn artifacts(&self, _image: &attest::Subject) -> Result<Vec<Artifact>> {
-        self.0.artifacts()
-    }
 }

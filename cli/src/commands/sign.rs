@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use attest::{Asking, Predicates, subjects};
+use attest::{Asking, Predicates, Subject, subjects};
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result};
 use images::Layout;
 use keys::{KeySet, PublicKey, Role, Signer};
 
+use crate::pipeline::signing::pin;
 use crate::pipeline::{attest as beside, output};
 use crate::progress::{self, Format};
 
@@ -21,6 +22,9 @@ pub struct Options {
     /// The key set whose image key signs
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
+    /// The public key (PEM) that has signed so far: only what it has signed is stated again [default: image.pub.pem of a build's output]
+    #[arg(long, value_name = "FILE")]
+    old_key: Option<PathBuf>,
     /// Write the digests to sign into DIR, for a key whose private half is not here, and take the signatures that `attach` put there
     #[arg(long, value_name = "DIR")]
     sign_later: Option<PathBuf>,
@@ -31,28 +35,36 @@ pub struct Options {
 /// # Errors
 /// When the key or an image cannot be used; everything is as it was then.
 pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
-    let set = KeySet::open(&options.keys)?;
+    let set = KeySet::open(&options.keys)?.with_pin(pin());
     let set = match &options.sign_later {
         Some(dir) => set.sign_later(dir)?,
         None => set,
     };
     let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
-    let signed = if options.path.join("oci-layout").is_file() {
+    let sink = progress::sink(format, false);
+    let single = options.path.join("oci-layout").is_file();
+    let beside = Some(options.path.join(beside::PUBLIC_KEY)).filter(|path| !single && path.is_file());
+    let old = options.old_key.clone().or(beside).map(|path| PublicKey::read(&path)).transpose()?;
+    if old.is_none() {
+        let message =
+            "what others have stated of these images is signed unverified: give --old-key to sign no more than it has";
+        sink.emit(&Event::Warning { message });
+    }
+    let signed = if single {
         let mut asking = Asking::new(signer.as_ref())?;
-        sign(&options.path, &options.path, &mut asking)?;
+        sign(&options.path, &options.path, old.as_ref(), &mut asking)?;
         asking.done()?;
         1
     } else {
-        all(&options.path, signer.as_ref(), key)?
+        all(&options.path, old.as_ref(), signer.as_ref(), key)?
     };
-    let sink = progress::sink(format, false);
     let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
     sink.emit(&Event::Note { message: &message });
     Ok(())
 }
 
 /// Signs every layout of an output directory, and brings its other files up to date; the directory is replaced whole.
-fn all(dir: &Path, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
+fn all(dir: &Path, old: Option<&PublicKey>, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
     let layouts = beside::layouts(dir)?;
     if layouts.is_empty() {
         return Err(Error::new(Class::BadInput, "there is nothing to sign")
@@ -68,7 +80,7 @@ fn all(dir: &Path, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
                 names.extend(image.names);
             }
             let name = layout.file_name().unwrap_or_default();
-            sign(layout, &part.join(name), &mut asking)?;
+            sign(layout, &part.join(name), old, &mut asking)?;
         }
         asking.done()?;
         beside::write_beside(part, &names, key)
@@ -76,9 +88,13 @@ fn all(dir: &Path, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
     Ok(layouts.len())
 }
 
-fn sign(from: &Path, to: &Path, asking: &mut Asking<'_>) -> Result<()> {
+fn sign(from: &Path, to: &Path, old: Option<&PublicKey>, asking: &mut Asking<'_>) -> Result<()> {
     let layout = Layout::open(from)?;
-    attest::sign(&layout, to, asking, &mut |image| Predicates::stated(&layout, image)).map_err(|e| match e.class() {
+    let mut stated = |image: &Subject| match old {
+        Some(key) => Predicates::signed(&layout, image, key),
+        None => Predicates::stated(&layout, image),
+    };
+    attest::sign(&layout, to, asking, &mut stated).map_err(|e| match e.class() {
         Class::BadInput | Class::Verification => e.file(from),
         _ => e,
     })

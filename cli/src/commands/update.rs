@@ -78,14 +78,15 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
         (new.lock.package, new.lock.file) = (resolved.packages, resolved.files);
         lists.check(&new.lock.package)?;
     }
+    if what.contains(&What::Bases) {
+        let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
+        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
+    }
+    // Last: cargo writes into the project. Whatever fails before leaves it as it was.
     if what.contains(&What::Crates) {
         for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
             update_crates(context, manifest)?;
         }
-    }
-    if what.contains(&What::Bases) {
-        let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
-        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
     }
     (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
     let written = lock::write(&context.project, &new.lock)?;

@@ -28,7 +28,7 @@ pub struct Options {
     /// Do not demand that the names are signed: for copies under other names; implies --signature-only
     #[arg(long)]
     any_name: bool,
-    /// Write the machine configuration by which Talos 1.13 and later demand this key's signature on these images
+    /// Write the machine configuration by which Talos 1.13.8 and later demand this key's signature on these images
     #[arg(long, value_name = "FILE")]
     talos_config: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     if let Some(file) = &options.talos_config {
         atomic::write(file, talos::image_verification(&names, &key)?)?;
     }
-    let message = format!("all of {} is signed with the key {}", options.path.display(), key.fingerprint());
+    let message = format!("every image in {} is signed with the key {}", options.path.display(), key.fingerprint());
     sink.emit(&Event::Note { message: &message });
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::pipeline::testbed;
 
 /// Public half of the key that signed the images.
 pub const PUBLIC_KEY: &str = "image.pub.pem";
-/// Machine configuration by which Talos 1.13 and later verify the images.
+/// Machine configuration by which Talos 1.13.8 and later verify the images.
 pub const VERIFICATION: &str = "image-verification.yaml";
 /// Parts of the project that end up in images, and so are inputs like any other.
 const TREES: [&str; 6] = ["extension", "imager/presets", "kernel-config", "module", "tests/guest", "toolchain"];
@@ -61,7 +61,7 @@ pub fn images(
     mut built: Subjects<'_>,
 ) -> Result<Finished> {
     let ingredients = ingredients(context, prepared, built.release, built.base)?;
-    let materials = materials(context, prepared, built.base)?;
+    let materials = materials(context, prepared, signing, built.base)?;
     built.parameters.base = built.base.public.clone();
     let internal = BTreeMap::from([
         ("epoch".to_owned(), Value::from(prepared.pin.epoch)),
@@ -147,7 +147,7 @@ fn layout(stage: &Finished, name: &str) -> PathBuf {
 }
 
 /// Everything that went in, by digest: the lock, and what it does not name because it is of this project or the user gave it.
-fn materials(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Vec<Material>> {
+fn materials(context: &Context, prepared: &Prepared<'_>, signing: &Signing, base: &Located) -> Result<Vec<Material>> {
     let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
     // The kernel's source may be the other one.
     let locked = prepared.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
@@ -159,6 +159,10 @@ fn materials(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Resu
         .collect();
     materials.push(prepared.source_material());
     materials.push(Material { name: "base".to_owned(), uri: base.uri(), sha256: base.identity.parse()? });
+    // It is compiled into the kernel, and so decides over every image.
+    let certificate = signing.set.certificate(Role::Module)?.fingerprint();
+    let name = "module certificate".to_owned();
+    materials.push(Material { uri: own("module.crt.pem"), name, sha256: certificate });
     for tree in TREES {
         let sha256 = hash_tree(&context.path(tree))?;
         materials.push(Material { name: format!("project {tree}"), uri: own(tree), sha256 });

@@ -79,8 +79,11 @@ pub fn write(out: &Path, files: &[(String, PathBuf)], mut record: Record, stages
 /// brought up to date for the key that signs images now. The next build writes the output anew.
 ///
 /// # Errors
-/// What `sign` reports, and the file system; the output is as it was then.
+/// [`Class::BadInput`] when `out` is no output of ours; what `sign` reports, and the file system; the output is as it was then.
 pub fn rewrite(out: &Path, key: &PublicKey, sign: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // A name such as `.` has nothing beside it.
+    let out = &std::fs::canonicalize(out).map_err(|e| Error::io("cannot find an output", out, &e))?;
+    refuse_foreign(out)?;
     let part = atomic::beside(out, "part");
     atomic::empty_dir(&part)?;
     let done = rewrite_into(out, &part, key, sign);
@@ -134,10 +137,10 @@ fn refuse_foreign(out: &Path) -> Result<()> {
     if empty || out.join(RECORD).is_file() {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "the output directory holds something else")
+    Err(Error::new(Class::BadInput, "a directory to write anew holds something else")
         .file(out)
         .why(format!("it is not empty and has no {RECORD}, so it is not from an earlier build"))
-        .hint("choose another directory with --out, or empty it"))
+        .hint("name the output directory of a build, or a new one"))
 }
 
 /// Copies a file or a tree; a link to the cache would let a change of an output change the cache.

@@ -16,6 +16,8 @@ const ANNOTATION: &str = "io.solana-talos.keys";
 const DEVELOPMENT: &str = "development";
 /// Environment variable with the PIN of tokens whose URI names no file: neither a command line nor a key set holds one.
 const PIN: &str = "SOLANA_TALOS_PIN";
+/// Beginning of the subjects in the development set's certificates, by which its copies are known, too.
+const DEVELOPMENT_NAME: &str = "solana-talos development";
 /// A hundred years: nobody should have to rotate keys that protect nothing.
 const DEVELOPMENT_DAYS: u32 = 36_500;
 
@@ -34,7 +36,7 @@ pub struct KeyOptions {
 pub struct Signing {
     /// The set.
     pub set: KeySet,
-    /// Whether it is the development set, which protects nothing.
+    /// Whether it is a development set, this machine's or a copy of one, which protects nothing.
     pub development: bool,
 }
 
@@ -52,7 +54,7 @@ impl Signing {
             None => set,
         };
         roles.iter().try_for_each(|role| set.signer(*role).map(|_| ()))?;
-        Ok(Some(Self { set, development: false }))
+        Ok(Some(Self::with(set)))
     }
 
     /// The set in the cache, of which what is missing is made: nothing is made before a build is known to be possible.
@@ -61,11 +63,17 @@ impl Signing {
     /// As [`Signing::given`].
     pub fn development(context: &Context) -> Result<Self> {
         let dir = context.cache.join("keys/development");
-        let name = "solana-talos development".to_owned();
+        let name = DEVELOPMENT_NAME.to_owned();
         keys::init::complete_development(&dir, &keys::Options { name, from: now(), days: DEVELOPMENT_DAYS })?;
         let set = KeySet::open(&dir)?;
         set.check(now())?;
-        Ok(Self { set, development: true })
+        Ok(Self::with(set))
+    }
+
+    fn with(set: KeySet) -> Self {
+        let subject = set.certificate(Role::Module).map(keys::Certificate::subject);
+        let development = subject.is_ok_and(|subject| subject.starts_with(&format!("CN={DEVELOPMENT_NAME} ")));
+        Self { set, development }
     }
 
     /// `keys` in `build.json`.
