@@ -230,6 +230,9 @@ policy key.pem; copy $REPO:v1
 test "$(sha256sum </tmp/out/manifest.json)" = "$(hex a)  -"
 copy $REPO@sha256:$(hex a)
 policy other.pem; refused "cryptographic signature verification failed" copy $REPO:v1
+# While a key is rotated: either is enough (docs/keys.md).
+sed -i 's|"keyPath": "\([^"]*\)"|"keyPaths": ["\1", "/build/w/key.pem"]|' /tmp/policy.json
+grep -q other.pem.*key.pem /tmp/policy.json; copy $REPO:v1
 policy key.pem
 # The name is signed with its tag: the same image under another one is refused, by digest it is not.
 oras cp --from-plain-http --to-plain-http $REPO:v1 $REPO:v9 >/dev/null
