@@ -27,6 +27,6 @@ pub use asking::Asking;
 pub use evidence::Evidence;
 pub use provenance::Material;
 pub use sign::{Predicates, sign};
-pub use source::{Fetched, Source, WithoutLayers, subjects};
+pub use source::{Source, WithoutLayers, subjects};
 pub use subject::Subject;
 pub use verify::{Demand, Verified, nothing_else, verify, verify_layout, verify_pushed};

@@ -1,12 +1,12 @@
-//! Where an image and what is said of it are read from: a layout, or anything else that can give blobs by descriptor.
+//! Where an image and what is said of it are read from: a layout, whole or without the image's layers.
 
-use common::{Class, Error, Result, Sha256};
+use common::{Class, Error, Result};
 use images::types::{Descriptor, MANIFEST};
 use images::{Artifact, Layout};
 
 use crate::subject::Subject;
 
-/// Gives blobs that were compared with their descriptors. A registry's client implements it over what it fetched.
+/// Gives blobs that were compared with their descriptors.
 pub trait Source {
     /// The bytes of a document of a few megabytes at most.
     ///
@@ -56,39 +56,6 @@ impl Source for WithoutLayers<'_> {
 
     fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
         self.0.artifacts()
-    }
-}
-
-/// Blobs in memory: what was fetched from somewhere.
-#[derive(Clone, Debug, Default)]
-pub struct Fetched {
-    /// Artifacts, by the name they were found under where that is a tag.
-    pub artifacts: Vec<Artifact>,
-    /// Every blob that they and the image name, in any order; layers may be missing when [`Fetched::skip_layers`] is set.
-    pub blobs: Vec<Vec<u8>>,
-    /// Whether somebody else has compared the image's layers with their digests.
-    pub skip_layers: bool,
-}
-
-impl Source for Fetched {
-    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
-        let right = |bytes: &&Vec<u8>| bytes.len() as u64 == blob.size && Sha256::of(bytes) == blob.digest.0;
-        self.blobs.iter().find(right).cloned().ok_or_else(|| {
-            Error::new(Class::Verification, "a blob was not fetched, or is not what its digest says").why(format!(
-                "{} {} of {} bytes",
-                blob.media_type,
-                blob.digest.0.oci(),
-                blob.size
-            ))
-        })
-    }
-
-    fn check(&self, blob: &Descriptor) -> Result<()> {
-        if self.skip_layers { Ok(()) } else { self.read(blob).map(|_| ()) }
-    }
-
-    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
-        Ok(self.artifacts.clone())
     }
 }
 

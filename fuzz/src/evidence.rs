@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use attest::evidence::Evidence;
-use attest::source::Fetched;
 use attest::subject::Subject;
-use attest::{bundle, dsse, simple};
-use common::Sha256;
+use attest::{Source, bundle, dsse, simple};
+use common::{Result, Sha256};
 use images::Artifact;
 use images::types::{Descriptor, MANIFEST, Manifest, REF_NAME};
 use keys::PublicKey;
@@ -28,11 +27,34 @@ pub fn evidence(data: &[u8]) {
     };
     let referrer = artifact(Some(bundle::MEDIA_TYPE), None, &image, layer(bundle::MEDIA_TYPE, document));
     let artifacts = vec![tagged("sig", simple::MEDIA_TYPE), tagged("att", dsse::MEDIA_TYPE), referrer];
-    let source = Fetched { artifacts, blobs: vec![document.to_vec()], skip_layers: true };
-    let (Ok(evidence), Ok(key)) = (Evidence::of(&source, &image), PublicKey::from_pem(KEY.as_bytes())) else { return };
+    let (Ok(evidence), Ok(key)) =
+        (Evidence::of(&Beside { artifacts, document }, &image), PublicKey::from_pem(KEY.as_bytes()))
+    else {
+        return;
+    };
     assert_eq!(evidence.items.len() + evidence.unreadable.len(), 3, "something was passed over");
     for item in &evidence.items {
         assert!(item.verify(&key, image.digest()).is_err(), "verified without a key: {}", item.predicate_type());
+    }
+}
+
+/// One document under several names.
+struct Beside<'a> {
+    artifacts: Vec<Artifact>,
+    document: &'a [u8],
+}
+
+impl Source for Beside<'_> {
+    fn read(&self, _blob: &Descriptor) -> Result<Vec<u8>> {
+        Ok(self.document.to_vec())
+    }
+
+    fn check(&self, _blob: &Descriptor) -> Result<()> {
+        Ok(())
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        Ok(self.artifacts.clone())
     }
 }
 
