@@ -33,9 +33,9 @@ impl Predicates {
     ///
     /// # Errors
     /// As [`verify()`].
-    pub fn signed(layout: &Layout, image: &Subject, key: &PublicKey) -> Result<Self> {
+    pub fn signed(layout: &Layout, image: &Subject, key: &PublicKey, demand: Demand) -> Result<Self> {
         // Layers are compared with their digests as they are copied.
-        let verified = verify(&WithoutLayers(layout), image, key, Demand::Signature)?;
+        let verified = verify(&WithoutLayers(layout), image, key, demand)?;
         Ok(Self { sbom: verified.sbom, provenance: verified.provenance })
     }
 

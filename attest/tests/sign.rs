@@ -144,9 +144,9 @@ fn only_what_is_about_the_image_and_signed_is_signed_again() {
         support::edit_index(&path, |index| index.manifests.push(artifact.descriptor));
     }
     let stated = Predicates::stated(&layout, &image).unwrap();
-    let signed = Predicates::signed(&layout, &image, &old.public()).unwrap();
+    let signed = Predicates::signed(&layout, &image, &old.public(), Demand::Signature).unwrap();
     assert!(signed.sbom.is_some() && (signed.sbom, signed.provenance) == (stated.sbom, stated.provenance));
-    let error = Predicates::signed(&layout, &image, &new.public()).unwrap_err();
+    let error = Predicates::signed(&layout, &image, &new.public(), Demand::AnyName).unwrap_err();
     assert_eq!(error.class(), Class::Verification);
 }
 

@@ -146,6 +146,23 @@ fn put_beside(layout: &Path, kind: &str) {
     std::fs::write(index, json.to_string()).unwrap();
 }
 
+/// A copy under another name, which the old key has not signed.
+#[test]
+fn names_are_signed_anew_only_where_that_is_said() {
+    let scene = tempfile::tempdir().unwrap();
+    let dir = scene.path();
+    keys(dir);
+    layout(&dir.join("a.oci"), "one");
+    let output = tool(dir, &["sign", "a.oci", "--keys", "keys"]);
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("warning"));
+    let index = std::fs::read_to_string(dir.join("a.oci/index.json")).unwrap();
+    std::fs::write(dir.join("a.oci/index.json"), index.replace("one:v1", "one:v2")).unwrap();
+    let sign = ["sign", "a.oci", "--keys", "others", "--old-key", "keys/image.pub.pem"];
+    ends(dir, &sign, 5, "for the name ghcr.io/our-org/one:v2");
+    ends(dir, &[&sign[..], &["--any-name"]].concat(), 0, "signed 1 layouts");
+    ends(dir, &["verify", "a.oci", "--key", "others/image.pub.pem", "--signature-only"], 0, "one:v2");
+}
+
 #[test]
 fn inspect_believes_no_bill_of_materials_that_the_key_has_not_signed() {
     let scene = tempfile::tempdir().unwrap();

@@ -42,12 +42,20 @@ pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &P
     let stage = Stage::open(&beside)?;
     let access = Access { repository: &repository, push: false, from: None };
     let fetch = Fetch { client, access, stage: &stage, sink, label: &label, keep_layers: true };
-    let fetched = fetch.run(&wanted, &[reference.to_string()]).inspect_err(|_| stage.remove_if_empty())?;
+    let fetched = fetch.run(&wanted, &[signed_name(reference)]).inspect_err(|_| stage.remove_if_empty())?;
     stage.keep_only(&fetched.all)?;
     atomic::replace_dir(&beside, out)?;
     let took = client.options.clock.now().saturating_sub(began);
     sink.emit(&Event::StageFinished { stage: &label, cached: false, took });
     Ok(Pulled { digest: fetched.root.digest.0, artifacts: fetched.artifacts.len(), bytes: fetched.bytes })
+}
+
+/// The name with its tag, which is what signatures hold; a digest beside it says only which image is meant.
+fn signed_name(reference: &Reference) -> String {
+    match reference.tag() {
+        Some(tag) => format!("{}/{}:{tag}", reference.registry(), reference.repository()),
+        None => reference.to_string(),
+    }
 }
 
 /// What only one pull to a destination has.
@@ -74,6 +82,10 @@ impl Lock {
                     sink.emit(&Event::Note { message: &message });
                     file.lock().map_err(|e| io(&e))?;
                 }
+                Err(TryLockError::Error(e)) if has_no_locks(&e) => {
+                    let message = "this file system has no locks: see that no other pull writes to the same place";
+                    sink.emit(&Event::Warning { message });
+                }
                 Err(TryLockError::Error(e)) => return Err(io(&e)),
             }
             // Whoever had it has removed it at its end; the name may stand for a newer one.
@@ -87,7 +99,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the lock itself ends. One that stays does no harm.
+        // Before the lock itself ends. One that an interrupt leaves does no harm.
         let _ = std::fs::remove_file(&self.path);
     }
 }
@@ -95,7 +107,7 @@ impl Drop for Lock {
 /// Opens the file, or makes it; none where it went away in between.
 fn open_lock(path: &Path) -> std::io::Result<Option<File>> {
     use std::io::ErrorKind::{AlreadyExists, NotFound};
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
         Err(e) if e.kind() == AlreadyExists => {}
         made => return made.map(Some),
     }
@@ -105,10 +117,18 @@ fn open_lock(path: &Path) -> std::io::Result<Option<File>> {
         Err(e) if e.kind() == NotFound => return Ok(None),
         Err(e) => return Err(e),
     }
-    match OpenOptions::new().write(true).open(path) {
+    // A lock needs no leave to write, which another user's file may not give.
+    match File::open(path) {
         Err(e) if e.kind() == NotFound => Ok(None),
         opened => opened.map(Some),
     }
+}
+
+/// NFS without its lock daemon, and cluster file systems that are mounted without.
+fn has_no_locks(e: &std::io::Error) -> bool {
+    /// What Linux calls `ENOLCK`.
+    const NO_LOCKS: i32 = 37;
+    e.kind() == std::io::ErrorKind::Unsupported || e.raw_os_error() == Some(NO_LOCKS)
 }
 
 /// A directory is replaced only where it is a layout, or empty.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use attest::{Demand, Evidence, Subject, statement};
+use attest::{Demand, Evidence, Subject, Verified, statement};
 use clap::Args;
 use common::{Class, Error};
+use images::types::canonical;
 use images::{Layout, Limits, Reference};
 use inspect::contents::Contents;
 use inspect::report::{Report, Verdict};
@@ -78,15 +79,10 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
 fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
     let subjects = attest::subjects(layout)?;
     for subject in &subjects {
-        let (demand, what) = if is_attested(layout, subject)? {
-            (Demand::Everything, "signatures, bill of materials and provenance")
-        } else {
-            (Demand::Signature, "the signature; there is no bill of materials and no provenance")
-        };
-        let verified =
-            attest::nothing_else(layout, &subjects).and_then(|()| attest::verify(layout, subject, key, demand));
-        let verdict = match verified {
-            Ok(_) => Verdict { good: true, detail: what.to_owned() },
+        let verified = attest::nothing_else(layout, &subjects)
+            .and_then(|()| attest::verify(layout, subject, key, Demand::Signature));
+        let verdict = match verified.and_then(|verified| judge(layout, subject, &verified)) {
+            Ok(detail) => Verdict { good: true, detail },
             Err(e) => Verdict { good: false, detail: e.to_string() },
         };
         for image in report.images.iter_mut().filter(|image| image.digest == subject.digest()) {
@@ -96,11 +92,22 @@ fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-/// Whether anybody has put a bill of materials or provenance beside the image: then the key has to have signed it.
-fn is_attested(layout: &Layout, image: &Subject) -> anyhow::Result<bool> {
+/// What the key has signed beside the image itself. Where anybody has put a bill of materials or provenance, it has to be among that.
+fn judge(layout: &Layout, image: &Subject, verified: &Verified) -> common::Result<String> {
     let evidence = Evidence::of(layout, image)?;
     let stated = |kind| evidence.predicates(kind, image.digest()).next().is_some();
-    Ok(!evidence.sboms.is_empty() || [statement::SPDX, statement::SLSA_PROVENANCE].into_iter().any(stated))
+    let document = verified.sbom.as_ref().map(canonical).transpose()?;
+    let copied = document.is_some_and(|document| evidence.sboms.contains(&document));
+    let sbom = stated(statement::SPDX) && verified.sbom.is_none() || !evidence.sboms.is_empty() && !copied;
+    let provenance = stated(statement::SLSA_PROVENANCE) && verified.provenance.is_none();
+    let documents = [("a bill of materials", sbom), ("provenance", provenance)];
+    if let Some((what, _)) = documents.iter().find(|(_, unsigned)| *unsigned) {
+        return Err(Error::new(Class::Verification, format!("the key has not signed {what} that is there")));
+    }
+    let mut signed = vec!["the signature"];
+    signed.extend(verified.sbom.as_ref().map(|_| "bill of materials"));
+    signed.extend(verified.provenance.as_ref().map(|_| "provenance"));
+    Ok(signed.join(", "))
 }
 
 /// What is no file and reads like a full name.

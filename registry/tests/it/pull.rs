@@ -59,8 +59,11 @@ fn a_second_pull_uses_what_the_first_brought() {
     let error = Setup::default().pull(&format!("{}/kernel:v1", proxy.address), &out).unwrap_err();
     assert!(error.to_string().contains("run the same command again") && !out.exists(), "{error}");
     memory.state().headers.clear();
-    Setup::default().pull(&format!("{}/kernel:v1", memory.address), &out).unwrap();
+    let tagged = format!("{}/kernel:v1", memory.address);
+    Setup::default().pull(&format!("{tagged}@{}", digest.oci()), &out).unwrap();
     assert_same(&layout, &out, digest);
+    // Signatures hold the name with its tag, and no digest in it.
+    assert_eq!(images::Layout::open(&out).unwrap().images().unwrap()[0].names, [tagged]);
     let ranges = ranges(&memory);
     assert_eq!(ranges.len(), 1);
     assert!(ranges[0].starts_with("bytes=250000-"), "{ranges:?}");
