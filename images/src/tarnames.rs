@@ -43,7 +43,7 @@ impl Names {
             EntryType::GNULongName => once(&mut self.path, until_nul(&data))?,
             EntryType::GNULongLink => once(&mut self.link, until_nul(&data))?,
             EntryType::XHeader => self.pax(&data)?,
-            // Global records of git and others are comments; those that would rename entries are for no layer.
+            // Global records of git and others are comments and the like, which nobody heeds.
             _ => self.global(&data)?,
         }
         Ok(true)
@@ -76,8 +76,9 @@ impl Names {
         }
         for record in PaxExtensions::new(data) {
             let record = record.map_err(|e| broken(&e))?;
-            if record.key_bytes() != b"comment" {
-                return Err(refused("a global PAX header holds more than comments".to_owned()));
+            let key = record.key_bytes();
+            if matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset") || key.starts_with(b"GNU.sparse.") {
+                return Err(refused("a global PAX header changes the entries behind it".to_owned()));
             }
         }
         Ok(())

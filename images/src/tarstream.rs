@@ -138,8 +138,8 @@ impl<R: Read> Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.fetch(buffer).inspect_err(|e| {
-            // What was interrupted is read again.
-            if e.kind() != io::ErrorKind::Interrupted {
+            // What was interrupted is read again, and what the machine cannot read is no fault of the layer's.
+            if e.kind() != io::ErrorKind::Interrupted && e.raw_os_error().is_none() {
                 self.failed.get_or_insert_with(|| e.to_string());
             }
         })

@@ -55,6 +55,15 @@ impl Budget {
         if cost > left { Err(spent("its archives have too many members".to_owned())) } else { Ok(()) }
     }
 
+    /// Draws what keeping `path` and looking for each directory of it takes.
+    ///
+    /// # Errors
+    /// As [`Budget::spend`].
+    pub fn keep(&mut self, path: &str) -> Result<()> {
+        self.members = self.members.saturating_sub(path.len() / PATH_UNIT);
+        self.spend((path.len() * (1 + path.matches('/').count())) as u64)
+    }
+
     /// What the first stream of `bytes` unfolds to, at most [`FILE_MAX`] bytes, and its length.
     ///
     /// # Errors
@@ -99,5 +108,8 @@ mod tests {
         let mut budget = Budget { bytes: 1, members: 3 };
         budget.enter("a").unwrap();
         assert!(budget.enter(&"x".repeat(600)).is_err() && budget.is_spent());
+        let mut budget = Budget { bytes: 1 << 20, members: 8 };
+        budget.keep(&"a/".repeat(300)).unwrap();
+        assert_eq!(budget, Budget { bytes: (1 << 20) - 600 * 301, members: 6 });
     }
 }

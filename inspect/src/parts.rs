@@ -134,7 +134,7 @@ impl<'a> Parts<'a> {
         }
         if squashfs::Image::detect(bytes) {
             let image = squashfs::Image::within(bytes, &mut budget.members).ok()?;
-            let members = image.entries().iter().map(|entry| inode(entry, budget)).collect::<Result<_>>().ok()?;
+            let members = image.entries().iter().map(inode).collect();
             return Some(Self { format: Format::Squashfs, members, unread: None, bytes, squashfs: Some(image) });
         }
         // An archive may hold the marks of a kernel where a kernel has them; what it begins with decides.
@@ -158,7 +158,10 @@ impl<'a> Parts<'a> {
             (Body::Unfolded(bytes), _) => Ok(Cow::Borrowed(bytes)),
             (Body::None, _) => Ok(Cow::Borrowed(&[])),
             (Body::Blocks(file), Some(image)) => {
-                budget.spend(image.cost(file))?;
+                // What is refused for its own size takes nothing from the others.
+                if file.size <= FILE_MAX {
+                    budget.spend(image.cost(file))?;
+                }
                 image.content(file, FILE_MAX).map(Cow::Owned)
             }
             (Body::Blocks(_), None) => Err(Error::new(Class::BadInput, "a file of another image").file(&part.name)),
@@ -209,9 +212,8 @@ fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
     Some(parts)
 }
 
-fn inode(entry: &squashfs::Entry, budget: &mut Budget) -> Result<Part> {
+fn inode(entry: &squashfs::Entry) -> Part {
     let squashfs::Entry { path, kind, mode, owner, mtime } = entry;
-    budget.enter(path)?;
     let (kind, body) = match kind {
         Kind::File(file) => (String::new(), Body::Blocks(file.clone())),
         Kind::Dir => ("directory, ".to_owned(), Body::None),
@@ -219,7 +221,7 @@ fn inode(entry: &squashfs::Entry, budget: &mut Budget) -> Result<Part> {
         Kind::Special => ("device, pipe or socket, ".to_owned(), Body::None),
     };
     let attributes = format!("{kind}mode {mode:04o}, owner {}:{}", owner.0, owner.1);
-    Ok(Part { name: path.clone(), attributes, time: Some(*mtime), added: 0, body })
+    Part { name: path.clone(), attributes, time: Some(*mtime), added: 0, body }
 }
 
 /// Whether the first byte that is not zero begins an archive or a compressed stream.

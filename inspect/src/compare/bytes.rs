@@ -38,7 +38,10 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budg
     let content = |a: &Part, b: &Part| {
         let difference = match (first.content(a, &mut budgets.first), second.content(b, &mut budgets.second)) {
             (Ok(x), Ok(y)) => at_depth(&x, &y, depth - 1, budgets),
-            // What one of them cannot give is no content to compare.
+            (Err(e), Err(f)) if budgets.first.is_spent() || budgets.second.is_spent() => {
+                Some(Difference::new(How::Value { first: said(&e), second: said(&f) }))
+            }
+            // What neither can give is no content to compare.
             (Err(_), Err(_)) => None,
             (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: said(&e), second: "content".to_owned() })),
             (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: said(&e) })),

@@ -139,6 +139,9 @@ impl Contents {
     fn member(&mut self, archive: &str, part: &Part, content: &[u8], depth: u32, budget: &mut Budget) {
         let name = plain(part.original());
         let path = format!("{archive}:{name}");
+        if budget.keep(&path).is_err() {
+            return self.problem(archive, SPENT);
+        }
         if name.split('/').any(|part| part == "..") || self.is_below_link(archive, &name) {
             self.problem(archive, format!("{}: it lies elsewhere than its path says", one_line(&part.name)));
         }

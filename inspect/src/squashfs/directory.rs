@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use common::Result;
 
 use super::metadata::{Fields, Metadata};
-use super::{BLOCK_MAX, CONTENT_MAX, Entry, File, Kind, NO_FRAGMENT, bad};
+use super::{CONTENT_MAX, Entry, File, Kind, NO_FRAGMENT, bad};
 
 /// As many entries as an OCI layer may have.
 const ENTRIES_MAX: usize = 200_000;
@@ -209,9 +209,6 @@ impl Tables<'_> {
         let bytes = self.metadata.read(at, offset, blocks as usize * 4)?;
         let mut fields = Fields(&bytes);
         let lengths = (0..blocks).map(|_| fields.u32()).collect::<Result<Vec<_>>>()?;
-        if lengths.iter().any(|length| length & 0xff_ffff > BLOCK_MAX) {
-            return Err(bad("a block that is longer than blocks may be"));
-        }
         let fragment = (fragment != NO_FRAGMENT).then_some((fragment, inside));
         Ok(File { size, start, blocks: lengths, fragment })
     }

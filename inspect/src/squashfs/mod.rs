@@ -214,6 +214,9 @@ impl<'a> Image<'a> {
     /// The block of `length` bytes at `at`, which unfolds to at most `max`.
     fn block(&self, at: u64, length: u32, max: u64) -> Result<Vec<u8>> {
         let stored = length & !STORED;
+        if stored > self.block_size {
+            return Err(bad("a block that is longer than blocks may be"));
+        }
         let end = at.checked_add(u64::from(stored)).and_then(|end| usize::try_from(end).ok());
         let bytes = end.and_then(|end| self.bytes.get(at as usize..end)).ok_or_else(|| bad("a block is cut off"))?;
         if length & STORED != 0 {
