@@ -93,6 +93,17 @@ pub fn keys(data: &[u8]) {
     }
 }
 
+/// A line with an address, and what a registry says in an answer from there: a `Location`, or a `Link`.
+pub fn address(data: &[u8]) {
+    let Some((from, said)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
+    let Ok(from) = registry::url::Url::parse(from) else { return };
+    for location in registry::referrers::next(said).into_iter().chain([said]) {
+        let Ok(url) = from.join(location) else { continue };
+        assert!(url.secure || !from.secure, "{from} leads to {url}");
+        assert_eq!(registry::url::Url::parse(&url.full()).ok(), Some(url), "it is not what it is written as");
+    }
+}
+
 /// What a registry answers, and files of logins.
 pub fn registry(data: &[u8]) {
     let _ = registry::token::parse(data);

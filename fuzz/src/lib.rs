@@ -11,7 +11,8 @@ mod programs;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
+    ("address", documents::address),
     ("attestation", documents::attestation),
     ("compare", programs::compare),
     ("cpio", images_of::cpio),

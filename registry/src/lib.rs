@@ -4,7 +4,7 @@
 //! back-off, and does not write the tag that stands in for the referrers API.
 //! What is left to write is small: some addresses, three kinds of login, one state machine for an upload and one for a download.
 //!
-//! Documents are parsed apart from I/O: [`challenge`], [`docker_config`], [`token`], [`refusal`], [`referrers`].
+//! Documents are parsed apart from I/O: [`challenge`], [`docker_config`], [`token`], [`refusal`], [`referrers`], [`url`].
 
 pub mod backoff;
 pub mod challenge;
@@ -29,7 +29,7 @@ mod stage;
 pub mod token;
 pub mod transfer;
 mod upload;
-mod url;
+pub mod url;
 
 pub use client::{Client, Options, Repository};
 pub use docker_config::Login;

@@ -113,7 +113,8 @@ fn is_index(answer: &Response) -> bool {
 }
 
 /// The address with `rel="next"` of a `Link` header (RFC 8288).
-fn next(link: &str) -> Option<&str> {
+#[must_use]
+pub fn next(link: &str) -> Option<&str> {
     link.split(',').find(|part| part.contains("rel=\"next\"") || part.contains("rel=next")).and_then(|part| {
         let (_, rest) = part.split_once('<')?;
         Some(rest.split_once('>')?.0)

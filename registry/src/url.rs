@@ -8,7 +8,7 @@ use common::{Class, Error, Result};
 
 /// An absolute address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Url {
+pub struct Url {
     /// Whether it is https.
     pub secure: bool,
     /// Host, with a port where one is given.
@@ -22,7 +22,11 @@ impl Url {
         Self { secure, authority: authority.to_owned(), path: path.to_owned(), query: None }
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// Parses an absolute address.
+    ///
+    /// # Errors
+    /// [`Class::Infrastructure`] when it is malformed: addresses come from registries.
+    pub fn parse(text: &str) -> Result<Self> {
         let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
@@ -44,7 +48,7 @@ impl Url {
     /// # Errors
     /// [`Class::Infrastructure`] when it is malformed, or leads from https to plain http, be it on this machine: whoever began in private
     /// goes on so.
-    pub(crate) fn join(&self, location: &str) -> Result<Self> {
+    pub fn join(&self, location: &str) -> Result<Self> {
         let url = self.resolve(location)?;
         if self.secure && !url.secure {
             let why = format!("{self} leads to {url}");
@@ -95,7 +99,7 @@ impl Url {
     }
 
     /// The whole of it, for the request only.
-    pub(crate) fn full(&self) -> String {
+    pub fn full(&self) -> String {
         match &self.query {
             Some(query) => format!("{self}?{query}"),
             None => self.to_string(),
