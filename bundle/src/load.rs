@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::digest::Hasher;
@@ -71,11 +70,6 @@ impl<'a> Expected<'a> {
         if self.store.path(digest).is_file() {
             self.loaded.known += 1;
         } else {
-            // Others build from the store, too; a scratch file is for us alone.
-            let readable = std::fs::Permissions::from_mode(0o644);
-            part.as_file()
-                .set_permissions(readable)
-                .map_err(|e| Error::io("cannot write beside the store", self.scratch, &e))?;
             self.store.insert(part.path(), digest)?;
             self.loaded.stored += 1;
         }
