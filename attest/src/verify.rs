@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Class, Error, Result, Sha256};
 use images::Layout;
-use images::layout::is_cosign_tag;
+use images::layout::cosign_subject;
 use images::types::{REF_NAME, canonical};
 use keys::PublicKey;
 use serde_json::Value;
@@ -68,7 +68,7 @@ pub fn nothing_else(layout: &Layout, images: &[Subject]) -> Result<()> {
         let fine = match image {
             Some(image) => name.is_none_or(|name| image.names.contains(name)),
             None => {
-                name.is_none_or(|name| is_cosign_tag(name))
+                name.is_none_or(|name| cosign_subject(name).is_some())
                     && artifacts.iter().any(|artifact| artifact.descriptor == entry)
             }
         };

@@ -294,16 +294,15 @@ impl Walk {
 
 /// Whether an index entry is for something that is no image. Cosign's first layout looks like an image but for its tag.
 fn is_artifact(entry: &Descriptor) -> bool {
-    let cosign = || entry.annotations.get(types::REF_NAME).is_some_and(|name| is_cosign_tag(name));
+    let cosign = || entry.annotations.get(types::REF_NAME).is_some_and(|name| cosign_subject(name).is_some());
     entry.media_type == types::MANIFEST && (entry.artifact_type.is_some() || cosign())
 }
 
-/// Whether `name` is a tag of cosign's first layout, `sha256-<hex>.sig` and the like.
+/// The digest in a tag of cosign's first layout, `sha256-<hex>.sig` and its like.
 #[must_use]
-pub fn is_cosign_tag(name: &str) -> bool {
-    name.strip_prefix("sha256-")
-        .and_then(|tag| tag.split_once('.'))
-        .is_some_and(|(hex, kind)| hex.parse::<Sha256>().is_ok() && ["sig", "att", "sbom"].contains(&kind))
+pub fn cosign_subject(tag: &str) -> Option<Sha256> {
+    let (hex, kind) = tag.strip_prefix("sha256-")?.split_once('.')?;
+    ["sig", "att", "sbom"].contains(&kind).then(|| hex.parse().ok()).flatten()
 }
 
 fn is_ours(platform: &Platform) -> bool {

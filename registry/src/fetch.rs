@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256};
+use images::layout::cosign_subject;
 use images::types::{self, Descriptor, ImageConfig, Manifest, Platform};
 use images::{Layout, Reference};
 
 use crate::client::{Access, Client};
 use crate::download::{Nowhere, download};
-use crate::local::{self, DEPTH, MANIFESTS, cosign};
+use crate::local::{self, DEPTH, MANIFESTS};
 use crate::manifest::{self, DOCKER_MANIFEST, Document};
 use crate::pool;
 use crate::referrers;
@@ -129,7 +130,7 @@ impl Fetch<'_> {
         }
         for kind in ["sbom", "att", "sig"] {
             let tag = format!("sha256-{subject}.{kind}");
-            debug_assert_eq!(cosign(&tag), Some(subject));
+            debug_assert_eq!(cosign_subject(&tag), Some(subject));
             let tagged = self.tagged(&tag, found);
             let Some(artifact) = self.usable(&tag, tagged)?.flatten() else { continue };
             artifacts.retain(|known| known.digest != artifact.digest);

@@ -7,6 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result, Sha256};
+use images::layout::cosign_subject;
 use images::types::{self, Descriptor, Index, Manifest};
 use images::{Layout, Reference};
 
@@ -179,11 +180,11 @@ impl Reader<'_> {
                 children.push(self.below(child, depth - 1, seen)?);
             }
         }
-        let name = entry.annotations.get(types::REF_NAME).filter(|name| cosign(name).is_some());
+        let name = entry.annotations.get(types::REF_NAME).filter(|name| cosign_subject(name).is_some());
         let descriptor =
             Descriptor { artifact_type: read.artifact_type, annotations: read.annotations, ..entry.clone() };
         let descriptor = Descriptor { platform: None, ..descriptor };
-        let subject = read.subject.or_else(|| name.and_then(|name| cosign(name)));
+        let subject = read.subject.or_else(|| name.and_then(|name| cosign_subject(name)));
         Ok(Part { descriptor, bytes, blobs: read.blobs, children, subject, tag: name.cloned() })
     }
 }
@@ -224,12 +225,6 @@ pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
         }
         other => Err(document(&format!("{}: unknown media type {other:?}", entry.digest.0.oci()))),
     }
-}
-
-/// The digest in a tag of cosign's, `sha256-<hex>.sig` and its like.
-pub(crate) fn cosign(tag: &str) -> Option<Sha256> {
-    let (hex, kind) = tag.strip_prefix("sha256-")?.split_once('.')?;
-    ["sig", "att", "sbom"].contains(&kind).then(|| hex.parse().ok()).flatten()
 }
 
 fn document(why: &str) -> Error {
@@ -283,9 +278,9 @@ mod tests {
     #[test]
     fn knows_cosigns_tags() {
         let digest = Sha256::of("x");
-        assert_eq!(cosign(&format!("sha256-{digest}.sig")), Some(digest));
+        assert_eq!(cosign_subject(&format!("sha256-{digest}.sig")), Some(digest));
         for other in [format!("sha256-{digest}"), format!("sha256-{digest}.zip"), "sha256-12.sig".to_owned()] {
-            assert_eq!(cosign(&other), None);
+            assert_eq!(cosign_subject(&other), None);
         }
     }
 
