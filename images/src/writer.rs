@@ -37,19 +37,28 @@ pub struct Writer {
     manifests: Vec<Descriptor>,
 }
 
+/// Requires that nothing has the name `dest` but a layout or an empty directory, which alone are replaced.
+///
+/// # Errors
+/// [`Class::BadInput`] when something else has.
+pub fn refuse_foreign(dest: &Path) -> Result<()> {
+    let empty = std::fs::read_dir(dest).is_ok_and(|mut items| items.next().is_none());
+    if dest.symlink_metadata().is_err() || dest.join("oci-layout").is_file() || empty {
+        return Ok(());
+    }
+    Err(Error::new(Class::BadInput, "cannot write an OCI layout here")
+        .file(dest)
+        .why("something that is no OCI layout has this name")
+        .hint("remove it, or choose another name"))
+}
+
 impl Writer {
     /// Begins a layout that will stand at `dest`.
     ///
     /// # Errors
     /// [`Class::BadInput`] when `dest` holds something that is no layout, which is never replaced; otherwise what the file system reports.
     pub fn create(dest: &Path) -> Result<Self> {
-        let empty = |dir: &Path| std::fs::read_dir(dir).is_ok_and(|mut items| items.next().is_none());
-        if dest.symlink_metadata().is_ok() && !dest.join("oci-layout").is_file() && !empty(dest) {
-            return Err(Error::new(Class::BadInput, "cannot write an OCI layout here")
-                .file(dest)
-                .why("something that is no OCI layout has this name")
-                .hint("remove it, or choose another output directory"));
-        }
+        refuse_foreign(dest)?;
         let stage = atomic::beside(dest, "part");
         atomic::empty_dir(&stage)?;
         fs_err::create_dir_all(stage.join("blobs/sha256"))?;

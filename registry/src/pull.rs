@@ -6,8 +6,9 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use common::event::{Event, Sink};
-use common::{Class, Error, Result, Sha256, atomic};
+use common::{Error, Result, Sha256, atomic};
 use images::Reference;
+use images::writer::refuse_foreign;
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch::{self, Fetch};
@@ -27,9 +28,9 @@ pub struct Pulled {
 /// Pulls `reference` into a new layout at `out`, replacing a layout that is there.
 ///
 /// # Errors
-/// [`Class::BadInput`] when the registry has no such image, its documents cannot be used, `out` is something else than a layout, or somebody
+/// [`common::Class::BadInput`] when the registry has no such image, its documents cannot be used, `out` is something else than a layout, or somebody
 /// else made what stands beside it for an unfinished pull;
-/// [`Class::Verification`] when a document or blob is not what its name says; [`Class::Infrastructure`] otherwise. `out` is then as it was.
+/// [`common::Class::Verification`] when a document or blob is not what its name says; [`common::Class::Infrastructure`] otherwise. `out` is then as it was.
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
     let _lock = Lock::take(out, sink)?;
     refuse_foreign(out)?;
@@ -129,16 +130,4 @@ fn has_no_locks(e: &std::io::Error) -> bool {
     /// What Linux calls `ENOLCK`.
     const NO_LOCKS: i32 = 37;
     e.kind() == std::io::ErrorKind::Unsupported || e.raw_os_error() == Some(NO_LOCKS)
-}
-
-/// A directory is replaced only where it is a layout, or empty.
-fn refuse_foreign(out: &Path) -> Result<()> {
-    let empty = std::fs::read_dir(out).is_ok_and(|mut items| items.next().is_none());
-    if out.symlink_metadata().is_err() || out.join("oci-layout").is_file() || empty {
-        return Ok(());
-    }
-    Err(Error::new(Class::BadInput, "cannot write an OCI layout here")
-        .file(out)
-        .why("something that is no OCI layout has this name")
-        .hint("remove it, or choose another name"))
 }
