@@ -1,4 +1,4 @@
-# The toolchain as a container image: Debian 13 with exactly the packages of toolchain/packages.list and toolchain/judges.list, the lists
+# The toolchain as a container image: Debian 13 with exactly the packages of crates/toolchain/packages.list and crates/toolchain/judges.list, the lists
 # that `./x build` bootstraps its own root filesystem from. Nothing in the project needs this image; it is for those whose machines run
 # containers only.
 #
@@ -21,7 +21,7 @@
 ARG BASE=debian:trixie
 FROM ${BASE} AS toolchain
 
-COPY toolchain/packages.list toolchain/judges.list /tmp/lists/
+COPY crates/toolchain/packages.list crates/toolchain/judges.list /tmp/lists/
 # As in the bootstrapped one: no recommended packages, no manual pages, translations and documents. NAME/SUITE comes from the backports of
 # the archive that the base uses, whatever its address.
 RUN printf 'path-exclude=/usr/share/%s/*\n' man locale doc >/etc/dpkg/dpkg.cfg.d/solana-talos \

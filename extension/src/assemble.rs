@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use common::Result;
-use images::FileMap;
+use oci::FileMap;
 
 use crate::manifest::Manifest;
 use crate::paths::{self, Found, Kind};

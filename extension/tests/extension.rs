@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use common::Class;
 use extension::paths::{ALLOWED, Found, Kind, check, is_allowed};
 use extension::{Manifest, Target, assemble, validate};
-use images::Entry;
+use oci::Entry;
 use proptest::prelude::*;
 
 const MANIFEST: &str = "version: v1alpha1
@@ -61,7 +61,7 @@ fn the_same_tree_gives_the_recorded_digest() {
     // Nor on the modes that the host gave its files.
     fs::set_permissions(dir.path().join(MODULE), fs::Permissions::from_mode(0o600)).unwrap();
     let files = assemble::assemble(&dir.path().join("rootfs"), &Manifest::parse(MANIFEST).unwrap(), &target()).unwrap();
-    let layer = images::layer::write(&files, 7, std::io::sink()).unwrap();
+    let layer = oci::layer::write(&files, 7, std::io::sink()).unwrap();
     assert_eq!(layer.diff_id.to_string(), "c9bd55fe1c89bcf7c9d00cdd79dc2a702f5bcc17f5b61a29ff414abcbd71fb12");
 }
 
@@ -215,7 +215,7 @@ fn assembling_makes_modes_regular() {
     assert!(matches!(files.get(MODULE), Some(Entry::File { mode: 0o644, .. })));
     let top: Vec<_> = files.iter().map(|(path, _)| path).filter(|path| !path.contains('/')).collect();
     assert_eq!(top, ["manifest.yaml", "rootfs"]);
-    let layer = |time| images::layer::write(&files, time, std::io::sink()).unwrap();
+    let layer = |time| oci::layer::write(&files, time, std::io::sink()).unwrap();
     assert_eq!(layer(1), layer(1));
 }
 

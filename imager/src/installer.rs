@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result, Sha256};
 use fs_err as fs;
-use images::{Append, Base, FileMap, Layout, Limits, Unpacked, Writer};
+use oci::{Append, Base, FileMap, Layout, Limits, Unpacked, Writer};
 
 use crate::cmdline::TalosDefaults;
 use crate::layers::Layers;
@@ -62,7 +62,7 @@ pub fn write(dest: &Path, base: &Base, new: &Installer<'_>) -> Result<Sha256> {
         labels: new.labels.clone(),
         annotations: new.annotations.clone(),
     };
-    let digest = images::installer::append(&mut writer, &base.layout, &base.installer, &layer, append)?;
+    let digest = oci::installer::append(&mut writer, &base.layout, &base.installer, &layer, append)?;
     writer.finish()?;
     Ok(digest)
 }

@@ -13,7 +13,7 @@ use imager::installer::{self, Installer};
 use imager::layers::Metadata;
 use imager::preset::Preset;
 use imager::{cpio, os_release, squashfs, uki};
-use images::{Base, FileMap, Limits, NewImage, Writer, types::RunConfig};
+use oci::{Base, FileMap, Limits, NewImage, Writer, types::RunConfig};
 
 mod support;
 use support::{MTIME, kernel, put, sandbox, shell};

@@ -19,7 +19,7 @@ use keys::{Algorithm, KeySet, Role, Signer};
 
 /// A set with the module key of the test data of `keys`.
 fn key_set(dir: &Path) -> Box<dyn Signer> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys/testdata");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/keys/testdata");
     fs::copy(data.join("rsa2048.key.pem"), dir.join("module.key.pem")).unwrap();
     fs::set_permissions(dir.join("module.key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::copy(data.join("golden.crt.pem"), dir.join("module.crt.pem")).unwrap();
@@ -190,13 +190,13 @@ fn a_signer_that_goes_away_leaves_no_finished_stage() {
     assert!(fs::read(done.dir.join("signed/deep/c.ko")).unwrap().ends_with(b"appended~\n"));
 }
 
-/// `keys/testdata/golden.cms` is openssl's, so this needs no tool.
+/// `crates/keys/testdata/golden.cms` is openssl's, so this needs no tool.
 #[test]
 fn appends_signature_lengths_and_magic() {
     let dir = tempfile::tempdir().unwrap();
     let signer = key_set(dir.path());
     let signed = sign(b"module\n".to_vec(), signer.as_ref(), "a module").unwrap();
-    let message = include_bytes!("../../keys/testdata/golden.cms");
+    let message = include_bytes!("../../crates/keys/testdata/golden.cms");
     let info = [&[0, 0, 2, 0, 0, 0, 0, 0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
     assert_eq!(signed, [b"module\n", &message[..], &info, b"~Module signature appended~\n"].concat());
     let again = sign(signed, signer.as_ref(), "the module x.ko").unwrap_err();

@@ -23,7 +23,7 @@ fn sh(sandbox: &Sandbox, script: &str) -> String {
 }
 
 fn list(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../toolchain").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/toolchain").join(name);
     std::fs::read_to_string(path).unwrap()
 }
 

@@ -1,0 +1,166 @@
+//! The manifests that signatures and attestations are kept in, as cosign 2.5 and 3 write them.
+
+use std::collections::BTreeMap;
+
+use common::Result;
+use keys::PublicKey;
+use oci::Writer;
+use oci::types::{self, Descriptor, Manifest, canonical};
+use serde_json::{Value, json};
+
+use crate::bundle::{self, Bundle};
+use crate::dsse::{self, Envelope};
+use crate::statement::Statement;
+use crate::subject::Subject;
+use crate::{encoding, sbom, simple};
+
+/// Annotation of an index entry that says what cosign reads from a layout (`cosign verify --local-image`; cosign v2.5.0, pkg/oci/layout).
+const KIND: &str = "kind";
+/// The image, as a value of `KIND`.
+pub const KIND_IMAGE: &str = "dev.cosignproject.cosign/image";
+const KIND_SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
+const KIND_ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
+
+/// Everything about one image, signed.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Payload and signature for each name.
+    pub payloads: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The plain signature as a statement.
+    pub signature: Statement,
+    /// Its envelope.
+    pub signature_envelope: Envelope,
+    /// Statements with their envelopes.
+    pub attestations: Vec<(Statement, Envelope)>,
+    /// The bill of materials as a document of its own.
+    pub sbom: Option<Value>,
+}
+
+/// Adds artifacts of `image` to a layout. `local` says whether the layout has this image alone, so that cosign can read it there.
+#[derive(Debug)]
+pub struct Artifacts<'a> {
+    /// The layout.
+    pub writer: &'a mut Writer,
+    /// The image.
+    pub image: &'a Subject,
+    /// The key.
+    pub key: &'a PublicKey,
+    /// Whether entries bear `KIND`.
+    pub local: bool,
+}
+
+impl Artifacts<'_> {
+    /// Adds all of `signed`, always in the same order.
+    ///
+    /// # Errors
+    /// What the file system reports; [`common::Class::BadInput`] for an attestation that is too large.
+    pub fn add(&mut self, signed: &Signed) -> Result<()> {
+        if let Some(sbom) = &signed.sbom {
+            self.sbom(sbom)?;
+        }
+        self.signatures(&signed.payloads)?;
+        if !signed.attestations.is_empty() {
+            self.attestations(&signed.attestations)?;
+        }
+        self.bundle(&signed.signature, &signed.signature_envelope)?;
+        for (statement, envelope) in &signed.attestations {
+            self.bundle(statement, envelope)?;
+        }
+        Ok(())
+    }
+
+    /// The bill of materials, unsigned, for tools that look for one by its media type.
+    fn sbom(&mut self, document: &Value) -> Result<()> {
+        let layer = self.writer.bytes(sbom::MEDIA_TYPE, &canonical(document)?)?;
+        self.referrer(sbom::MEDIA_TYPE, layer, BTreeMap::new())
+    }
+
+    /// `sha256-<hex>.sig`: one layer a signature.
+    fn signatures(&mut self, payloads: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let layer = |(payload, signature): &(Vec<u8>, Vec<u8>)| {
+            let mut layer = self.writer.bytes(simple::MEDIA_TYPE, payload)?;
+            layer.annotations.insert(simple::SIGNATURE.to_owned(), encoding::encode(signature));
+            Ok(layer)
+        };
+        let layers = payloads.iter().map(layer).collect::<Result<_>>()?;
+        self.tagged("sig", KIND_SIGNATURES, layers)
+    }
+
+    /// `sha256-<hex>.att`: one layer an attestation.
+    fn attestations(&mut self, attestations: &[(Statement, Envelope)]) -> Result<()> {
+        let layer = |(statement, envelope): &(Statement, Envelope)| {
+            let mut layer = self.writer.bytes(dsse::MEDIA_TYPE, &canonical(envelope)?)?;
+            // Empty, since the signature is in the envelope; cosign insists on the annotation.
+            layer.annotations.insert(simple::SIGNATURE.to_owned(), String::new());
+            layer.annotations.insert("predicateType".to_owned(), statement.predicate_type.clone());
+            Ok(layer)
+        };
+        let layers = attestations.iter().map(layer).collect::<Result<_>>()?;
+        self.tagged("att", KIND_ATTESTATIONS, layers)
+    }
+
+    /// A manifest that is found by its tag. It pretends to be an image, since registries of that time took nothing else.
+    fn tagged(&mut self, tag: &str, kind: &str, layers: Vec<Descriptor>) -> Result<()> {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+        let config = json!({
+            "architecture": "", "os": "", "created": self.image.created, "config": {},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+        });
+        let config = self.writer.bytes(types::CONFIG, &canonical(&config)?)?;
+        let manifest = manifest(None, config, layers, None, BTreeMap::new());
+        let mut entry = self.writer.bytes(types::MANIFEST, &canonical(&manifest)?)?;
+        entry.annotations.insert(types::REF_NAME.to_owned(), self.image.tag(tag));
+        if self.local {
+            entry.annotations.insert(KIND.to_owned(), kind.to_owned());
+        }
+        self.writer.list(entry);
+        Ok(())
+    }
+
+    fn bundle(&mut self, statement: &Statement, envelope: &Envelope) -> Result<()> {
+        let bundle = Bundle::new(envelope.clone(), self.key);
+        let layer = self.writer.bytes(bundle::MEDIA_TYPE, &bundle.bytes()?)?;
+        let annotations = [
+            ("dev.sigstore.bundle.content", "dsse-envelope"),
+            ("dev.sigstore.bundle.predicateType", &statement.predicate_type),
+        ];
+        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        self.referrer(bundle::MEDIA_TYPE, layer, annotations.into())
+    }
+
+    /// A manifest that is found by its subject (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    fn referrer(&mut self, kind: &str, layer: Descriptor, mut annotations: BTreeMap<String, String>) -> Result<()> {
+        let config = self.writer.bytes(types::EMPTY, b"{}")?;
+        annotations.insert("org.opencontainers.image.created".to_owned(), self.image.created.clone());
+        let manifest = manifest(Some(kind), config, vec![layer], Some(self.image.manifest.clone()), annotations);
+        self.writer.artifact(&manifest, None).map(|_| ())
+    }
+}
+
+/// Marks the index entry of the layout's only image for cosign.
+pub fn mark_image(entry: &mut Descriptor) {
+    entry.annotations.insert(KIND.to_owned(), KIND_IMAGE.to_owned());
+}
+
+/// Takes cosign's mark from an index entry.
+pub fn unmark(entry: &mut Descriptor) {
+    entry.annotations.remove(KIND);
+}
+
+fn manifest(
+    artifact_type: Option<&str>,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+    subject: Option<Descriptor>,
+    annotations: BTreeMap<String, String>,
+) -> Manifest {
+    Manifest {
+        schema_version: 2,
+        media_type: Some(types::MANIFEST.to_owned()),
+        artifact_type: artifact_type.map(str::to_owned),
+        config,
+        layers,
+        subject,
+        annotations,
+    }
+}

@@ -1,0 +1,190 @@
+//! What is said of an image, read but not yet believed.
+
+use common::{Class, Error, Result, Sha256};
+use keys::{Algorithm, PublicKey};
+use oci::types::Descriptor;
+use serde_json::Value;
+
+use crate::bundle::{self, Bundle};
+use crate::dsse::{self, Envelope};
+use crate::simple::{self, Payload};
+use crate::source::Source;
+use crate::statement::Statement;
+use crate::subject::Subject;
+use crate::{encoding, sbom};
+
+/// How something is kept beside the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Under cosign's tag: what cosign before 3, skopeo, podman and CRI-O look for.
+    Tag,
+    /// As a referrer of the image: what cosign 3 and Talos look for.
+    Referrer,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tag => "under its tag",
+            Self::Referrer => "as a referrer",
+        })
+    }
+}
+
+/// One signed thing.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it was found.
+    pub place: Place,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a signed thing says.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// This digest goes by this name.
+    Payload {
+        /// The bytes that are signed.
+        bytes: Vec<u8>,
+        /// The same, parsed.
+        payload: Payload,
+        /// The signature.
+        signature: Vec<u8>,
+    },
+    /// A statement about the image.
+    Envelope {
+        /// The signed envelope.
+        envelope: Envelope,
+        /// What it holds.
+        statement: Statement,
+    },
+}
+
+/// Everything beside an image.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// What is signed, by whomever.
+    pub items: Vec<Item>,
+    /// Bills of materials that are kept unsigned, as referrers.
+    pub sboms: Vec<Vec<u8>>,
+    /// What could not be read, and why.
+    pub unreadable: Vec<String>,
+}
+
+impl Evidence {
+    /// Reads all that `source` has about `image`. What cannot be read is noted: whoever may write beside an image could otherwise
+    /// stop its verification.
+    ///
+    /// # Errors
+    /// When the artifacts cannot be listed.
+    pub fn of(source: &dyn Source, image: &Subject) -> Result<Self> {
+        let mut evidence = Self::default();
+        for artifact in source.artifacts(image)? {
+            let about =
+                artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest == image.manifest.digest);
+            let tag = |kind| artifact.name() == Some(&image.tag(kind));
+            let kind = artifact.manifest.artifact_type.as_deref().unwrap_or_default();
+            for layer in &artifact.manifest.layers {
+                let read = if tag("sig") {
+                    signature(source, layer).map(|item| evidence.items.push(item))
+                } else if tag("att") {
+                    attestation(source, layer).map(|item| evidence.items.push(item))
+                } else if about && kind == bundle::MEDIA_TYPE {
+                    bundled(source, layer).map(|item| evidence.items.push(item))
+                } else if about && kind == sbom::MEDIA_TYPE {
+                    source.read(layer).map(|document| evidence.sboms.push(document))
+                } else {
+                    Ok(())
+                };
+                if let Err(e) = read {
+                    evidence.unreadable.push(format!("{}: {e}", artifact.descriptor.digest.0.oci()));
+                }
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// The predicates of that type about `image`, as stated by anybody.
+    pub fn predicates<'a>(&'a self, predicate_type: &'a str, image: Sha256) -> impl Iterator<Item = &'a Value> {
+        let meant = move |statement: &Statement| {
+            statement.predicate_type == predicate_type && statement.names_of(image).is_some()
+        };
+        self.items.iter().filter_map(move |item| match &item.content {
+            Content::Envelope { statement, .. } if meant(statement) => Some(&statement.predicate),
+            _ => None,
+        })
+    }
+}
+
+impl Item {
+    /// What kind of statement it is: a predicate type, or cosign's for a plain signature.
+    #[must_use]
+    pub fn predicate_type(&self) -> &str {
+        match &self.content {
+            Content::Payload { .. } => crate::statement::COSIGN_SIGN,
+            Content::Envelope { statement, .. } => &statement.predicate_type,
+        }
+    }
+
+    /// Names under which it is about `image`, which may be none.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when `key` has not signed it, or it is about another image.
+    pub fn verify(&self, key: &PublicKey, image: Sha256) -> Result<Vec<String>> {
+        match &self.content {
+            Content::Payload { bytes, payload, signature } => {
+                let digest = Sha256::of(bytes);
+                key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), signature)?;
+                let about = || format!("it is about {}", payload.image().oci());
+                if payload.image() == image { Ok(vec![payload.name().to_owned()]) } else { Err(replayed(&about())) }
+            }
+            Content::Envelope { envelope, statement } => {
+                envelope.verify(key)?;
+                statement.names_of(image).ok_or_else(|| replayed("none of its subjects is this image"))
+            }
+        }
+    }
+}
+
+fn replayed(why: &str) -> Error {
+    Error::new(Class::Verification, "a signature is one of another image").why(why)
+}
+
+fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
+    expect(layer, simple::MEDIA_TYPE)?;
+    let text = layer.annotations.get(simple::SIGNATURE).map_or("", String::as_str);
+    let signature = encoding::decode(text)?;
+    let bytes = source.read(layer)?;
+    let payload = Payload::parse(&bytes)?;
+    Ok(Item { place: Place::Tag, content: Content::Payload { bytes, payload, signature } })
+}
+
+fn attestation(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
+    expect(layer, dsse::MEDIA_TYPE)?;
+    let envelope = serde_json::from_slice(&source.read(layer)?)
+        .map_err(|e| Error::new(Class::BadInput, "an attestation cannot be used").why(e))?;
+    enveloped(Place::Tag, envelope)
+}
+
+fn bundled(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
+    expect(layer, bundle::MEDIA_TYPE)?;
+    enveloped(Place::Referrer, Bundle::parse(&source.read(layer)?)?.dsse_envelope)
+}
+
+fn enveloped(place: Place, envelope: Envelope) -> Result<Item> {
+    if envelope.payload_type != dsse::IN_TOTO {
+        return Err(Error::new(Class::BadInput, "an attestation holds no in-toto statement")
+            .why(format!("its payload is {:?}", envelope.payload_type)));
+    }
+    let statement = Statement::parse(&envelope.payload)?;
+    Ok(Item { place, content: Content::Envelope { envelope, statement } })
+}
+
+fn expect(layer: &Descriptor, media_type: &str) -> Result<()> {
+    if layer.media_type == media_type {
+        return Ok(());
+    }
+    let why = format!("a layer is {:?}, {media_type} is expected", layer.media_type);
+    Err(Error::new(Class::BadInput, "an artifact cannot be used").why(why))
+}

@@ -1,0 +1,116 @@
+//! "Simple signing" payloads: what cosign's tag-based layout signs, and skopeo, podman and CRI-O check (cosign, specs/SIGNATURE_SPEC.md;
+//! containers/image, docs/containers-signature.5.md).
+
+use common::{Class, Error, Result, Sha256};
+use oci::types::canonical;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Media type of the payload's layer.
+pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Annotation of that layer with the signature in base64.
+pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// `critical.type` of cosign's signatures.
+const TYPE: &str = "cosign container image signature";
+
+/// A payload: this digest goes by this name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    critical: Critical,
+    optional: Option<Value>,
+}
+
+/// Unknown members are refused: a verifier has to understand all that is critical.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Critical {
+    identity: Identity,
+    image: Image,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    #[serde(rename = "docker-reference")]
+    docker_reference: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Image {
+    #[serde(rename = "docker-manifest-digest")]
+    docker_manifest_digest: oci::types::Digest,
+}
+
+impl Payload {
+    /// Binds `image` to `name`, tag included: cosign itself writes the repository alone, which lets an old image be shown under a new tag.
+    #[must_use]
+    pub fn new(image: Sha256, name: &str) -> Self {
+        let identity = Identity { docker_reference: name.to_owned() };
+        let image = Image { docker_manifest_digest: oci::types::Digest(image) };
+        Self { critical: Critical { identity, image, kind: TYPE.to_owned() }, optional: None }
+    }
+
+    /// The bytes that are signed.
+    ///
+    /// # Errors
+    /// As [`canonical`].
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        canonical(self)
+    }
+
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when it is malformed or of another type.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "a signed payload cannot be used").why(why);
+        let payload: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        if payload.critical.kind != TYPE {
+            return Err(bad(format!("its type is {:?}, {TYPE:?} is known", payload.critical.kind)));
+        }
+        Ok(payload)
+    }
+
+    /// Digest of the image that it is about.
+    #[must_use]
+    pub fn image(&self) -> Sha256 {
+        self.critical.image.docker_manifest_digest.0
+    }
+
+    /// Name that it binds the image to.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.critical.identity.docker_reference
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_as_the_specification_shows_it() {
+        let payload = Payload::new(Sha256::of(""), "ghcr.io/our-org/kernel:v1").bytes().unwrap();
+        let expected = r#"{"critical":{"identity":{"docker-reference":"ghcr.io/our-org/kernel:v1"},"image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"type":"cosign container image signature"},"optional":null}"#;
+        assert_eq!(String::from_utf8(payload.clone()).unwrap(), expected);
+        assert_eq!(Payload::parse(&payload).unwrap().name(), "ghcr.io/our-org/kernel:v1");
+    }
+
+    #[test]
+    fn what_is_critical_and_unknown_is_refused() {
+        let good = String::from_utf8(Payload::new(Sha256::of(""), "a").bytes().unwrap()).unwrap();
+        for (from, to) in [
+            ("\"type\":\"cosign", "\"type\":\"atomic"),
+            ("\"identity\"", "\"expires\":\"now\",\"identity\""),
+            ("\"docker-reference\"", "\"any-reference\""),
+            ("sha256:", "sha512:"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good);
+            assert_eq!(Payload::parse(bad.as_bytes()).unwrap_err().class(), Class::BadInput, "{bad}");
+        }
+    }
+}

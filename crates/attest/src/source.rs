@@ -1,0 +1,89 @@
+//! Where an image and what is said of it are read from: a layout, whole or without the image's layers.
+
+use common::{Class, Error, Result};
+use oci::types::{Descriptor, MANIFEST};
+use oci::{Artifact, Layout};
+
+use crate::subject::Subject;
+
+/// Gives blobs that were compared with their descriptors.
+pub trait Source {
+    /// The bytes of a document of a few megabytes at most.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when they are not what the descriptor says; [`Class::BadInput`] when there is no such blob.
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>>;
+
+    /// Requires that a blob of any size is there and is what its descriptor says.
+    ///
+    /// # Errors
+    /// As [`Source::read`].
+    fn check(&self, blob: &Descriptor) -> Result<()>;
+
+    /// Artifacts that may be about the image: its referrers, and what has cosign's tag names. Others may be among them.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn artifacts(&self, image: &Subject) -> Result<Vec<Artifact>>;
+}
+
+impl Source for Layout {
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        self.document(blob)
+    }
+
+    fn check(&self, blob: &Descriptor) -> Result<()> {
+        self.blob(blob).map(|_| ())
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        Self::artifacts(self)
+    }
+}
+
+/// A layout without the layers of its images, whose digests somebody else has compared: what a registry gave back after a push.
+#[derive(Clone, Copy, Debug)]
+pub struct WithoutLayers<'a>(pub &'a Layout);
+
+impl Source for WithoutLayers<'_> {
+    fn read(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        self.0.document(blob)
+    }
+
+    fn check(&self, _blob: &Descriptor) -> Result<()> {
+        Ok(())
+    }
+
+    fn artifacts(&self, _image: &Subject) -> Result<Vec<Artifact>> {
+        self.0.artifacts()
+    }
+}
+
+/// The images of a layout, each with its names.
+///
+/// # Errors
+/// As [`Layout::images`].
+pub fn subjects(layout: &Layout) -> Result<Vec<Subject>> {
+    let index = layout.index()?;
+    let subject = |image: &oci::Image| {
+        let entry = index.manifests.iter().find(|entry| entry.digest.0 == image.digest).ok_or_else(|| {
+            Error::new(Class::BadInput, "an image stands in an index of its own")
+                .why(format!("{} is not listed in index.json itself", image.digest.oci()))
+                .hint("copy one platform of it into a layout of its own")
+        })?;
+        Ok(Subject::new(&entry.media_type, image.digest, entry.size).named(image))
+    };
+    layout.images()?.iter().map(subject).collect()
+}
+
+/// Reads a manifest.
+pub(crate) fn manifest(source: &dyn Source, image: &Subject) -> Result<oci::types::Manifest> {
+    let bytes = source.read(&image.manifest)?;
+    let manifest: oci::types::Manifest = serde_json::from_slice(&bytes)
+        .map_err(|e| Error::new(Class::BadInput, "the image's manifest cannot be used").why(e))?;
+    match manifest.media_type.as_deref() {
+        None | Some(MANIFEST) => Ok(manifest),
+        Some(other) => Err(Error::new(Class::BadInput, "the image's manifest cannot be used")
+            .why(format!("its media type is {other:?}, {MANIFEST} is known"))),
+    }
+}

@@ -1,0 +1,219 @@
+//! SPDX 2.3 documents in JSON (spdx.github.io/spdx-spec/v2.3; schema `spdx-schema.json`), as far as we write them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{Class, Error, Result, Sha256};
+use oci::types::canonical;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// Identifier of the document itself.
+pub const DOCUMENT: &str = "SPDXRef-DOCUMENT";
+/// What is not known, or not looked into (section 7.13.1).
+pub const NO_ASSERTION: &str = "NOASSERTION";
+/// Beginning of every document's namespace: a name that is never looked up.
+const NAMESPACE: &str = "https://github.com/our-org/solana-talos/spdx";
+
+/// A package (section 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Package {
+    #[serde(rename = "SPDXID")]
+    id: String,
+    name: String,
+    version_info: String,
+    download_location: String,
+    files_analyzed: bool,
+    license_concluded: &'static str,
+    license_declared: String,
+    copyright_text: &'static str,
+    supplier: String,
+    primary_package_purpose: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    checksums: Vec<Checksum>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    external_refs: Vec<ExternalRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comment: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Checksum {
+    algorithm: &'static str,
+    checksum_value: Sha256,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExternalRef {
+    reference_category: &'static str,
+    reference_type: &'static str,
+    reference_locator: String,
+}
+
+impl Package {
+    /// A package of which no more is known. `purpose` is one of section 7.24.
+    #[must_use]
+    pub fn new(id: &str, name: &str, version: &str, purpose: &'static str) -> Self {
+        Self {
+            id: format!("SPDXRef-{}", identifier(id)),
+            name: name.to_owned(),
+            version_info: version.to_owned(),
+            download_location: NO_ASSERTION.to_owned(),
+            files_analyzed: false,
+            license_concluded: NO_ASSERTION,
+            license_declared: NO_ASSERTION.to_owned(),
+            copyright_text: NO_ASSERTION,
+            supplier: NO_ASSERTION.to_owned(),
+            primary_package_purpose: purpose,
+            checksums: Vec::new(),
+            external_refs: Vec::new(),
+            comment: None,
+        }
+    }
+
+    /// Its identifier.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Who gives it out (section 7.5).
+    #[must_use]
+    pub fn supplier(mut self, organization: &str) -> Self {
+        self.supplier = format!("Organization: {organization}");
+        self
+    }
+
+    /// Licence that its makers declare, an expression of annex D.
+    #[must_use]
+    pub fn licence(mut self, expression: &str) -> Self {
+        expression.clone_into(&mut self.license_declared);
+        self
+    }
+
+    /// Where it is downloaded from.
+    #[must_use]
+    pub fn download(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.download_location);
+        self
+    }
+
+    /// SHA-256 of it.
+    #[must_use]
+    pub fn sha256(mut self, digest: Sha256) -> Self {
+        self.checksums = vec![Checksum { algorithm: "SHA256", checksum_value: digest }];
+        self
+    }
+
+    /// Its package URL.
+    #[must_use]
+    pub fn purl(mut self, purl: String) -> Self {
+        self.external_refs = vec![ExternalRef {
+            reference_category: "PACKAGE-MANAGER",
+            reference_type: "purl",
+            reference_locator: purl,
+        }];
+        self
+    }
+
+    /// A word about it.
+    #[must_use]
+    pub fn comment(mut self, text: &str) -> Self {
+        self.comment = Some(text.to_owned());
+        self
+    }
+}
+
+/// A document that is being put together.
+#[derive(Clone, Debug, Default)]
+pub struct Document {
+    packages: BTreeMap<String, Package>,
+    relationships: BTreeSet<(String, &'static str, String)>,
+}
+
+impl Document {
+    /// Adds `package` once.
+    pub fn add(&mut self, package: Package) {
+        self.packages.insert(package.id.clone(), package);
+    }
+
+    /// States that `from` stands in the relationship `kind` (section 11) to `to`.
+    pub fn relate(&mut self, from: &str, kind: &'static str, to: &str) {
+        self.relationships.insert((from.to_owned(), kind, to.to_owned()));
+    }
+
+    /// The document, about the package `main`. The namespace holds the digest of all the rest, so that equal documents have equal names.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when a relationship names no package of the document.
+    pub fn finish(mut self, name: &str, main: &str, created: &str, tool: &str) -> Result<Value> {
+        self.relate(DOCUMENT, "DESCRIBES", main);
+        for id in self.relationships.iter().flat_map(|(from, _, to)| [from, to]) {
+            if id != DOCUMENT && !self.packages.contains_key(id) {
+                return Err(Error::new(
+                    Class::BadInput,
+                    format!("the bill of materials names {id}, which it does not hold"),
+                ));
+            }
+        }
+        let relationship = |(from, kind, to): &(String, &str, String)| json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to});
+        let mut document = json!({
+            "SPDXID": DOCUMENT,
+            "spdxVersion": "SPDX-2.3",
+            "dataLicense": "CC0-1.0",
+            "name": name,
+            "creationInfo": {"created": created, "creators": [format!("Tool: solana-talos-{tool}")]},
+            "packages": self.packages.values().collect::<Vec<_>>(),
+            "relationships": self.relationships.iter().map(relationship).collect::<Vec<_>>(),
+        });
+        let digest = Sha256::of(canonical(&document)?);
+        document["documentNamespace"] = Value::String(format!("{NAMESPACE}/{}-{digest}", identifier(name)));
+        Ok(document)
+    }
+}
+
+/// Letters, digits, `.` and `-` are what an identifier may hold (section 3.2).
+fn identifier(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '+' => out.push_str("-plus"),
+            c if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') => out.push(c),
+            _ => out.push('-'),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(licence: &str) -> Value {
+        let mut document = Document::default();
+        let main = Package::new("image", "a", "1", "CONTAINER").licence(licence);
+        let (id, part) = (main.id().to_owned(), Package::new("deb-libstdc++6", "libstdc++6", "1", "LIBRARY"));
+        document.relate(&id, "CONTAINS", part.id());
+        document.add(part);
+        document.add(main);
+        document.finish("a", &id, "2026-11-21T00:00:00Z", "0.1.0").unwrap()
+    }
+
+    #[test]
+    fn equal_documents_have_equal_names_and_others_have_others() {
+        assert_eq!(document("MIT"), document("MIT"));
+        assert_ne!(document("MIT")["documentNamespace"], document("ISC")["documentNamespace"]);
+        assert_eq!(document("MIT")["packages"][0]["SPDXID"], "SPDXRef-deb-libstdc-plus-plus6");
+    }
+
+    #[test]
+    fn a_relationship_to_nothing_is_refused() {
+        let mut document = Document::default();
+        document.add(Package::new("a", "a", "1", "CONTAINER"));
+        document.relate("SPDXRef-a", "CONTAINS", "SPDXRef-b");
+        let error = document.finish("a", "SPDXRef-a", "", "").unwrap_err();
+        assert!(error.to_string().contains("SPDXRef-b"), "{error}");
+    }
+}

@@ -1,0 +1,91 @@
+//! in-toto statements: a predicate about images (in-toto attestation framework 1.0, statement.md).
+
+use std::collections::BTreeMap;
+
+use common::{Class, Error, Result, Sha256};
+use oci::types::canonical;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::subject::Subject;
+
+/// `_type` of a statement.
+pub const TYPE: &str = "https://in-toto.io/Statement/v1";
+/// Predicate of a plain signature, as cosign 3 writes it: the predicate is empty, the subject says all.
+pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
+/// Predicate that is an SPDX document (`cosign verify-attestation --type spdxjson`).
+pub const SPDX: &str = "https://spdx.dev/Document";
+/// Predicate that is SLSA provenance, version 1 (`cosign verify-attestation --type slsaprovenance1`).
+pub const SLSA_PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+
+/// A predicate about subjects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statement {
+    /// [`TYPE`].
+    #[serde(rename = "_type")]
+    pub kind: String,
+    /// What it is about.
+    pub subject: Vec<Resource>,
+    /// What the predicate is.
+    pub predicate_type: String,
+    /// What is said.
+    #[serde(default)]
+    pub predicate: Value,
+}
+
+/// One subject: a name and digests (resource_descriptor.md).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// The image's name with its tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Algorithm to lower-case hexadecimal digits.
+    #[serde(default)]
+    pub digest: BTreeMap<String, String>,
+}
+
+impl Statement {
+    /// States `predicate` of the image under each of its names.
+    #[must_use]
+    pub fn about(image: &Subject, predicate_type: &str, predicate: Value) -> Self {
+        let digest = BTreeMap::from([("sha256".to_owned(), image.digest().to_string())]);
+        let resource = |name: &String| Resource { name: Some(name.clone()), digest: digest.clone() };
+        Self {
+            kind: TYPE.to_owned(),
+            subject: image.names.iter().map(resource).collect(),
+            predicate_type: predicate_type.to_owned(),
+            predicate,
+        }
+    }
+
+    /// The bytes that are signed.
+    ///
+    /// # Errors
+    /// As [`canonical`].
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        canonical(self)
+    }
+
+    /// Reads a statement of the version that we write.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for anything else.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "a signed statement cannot be used").why(why);
+        let statement: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+        if statement.kind != TYPE {
+            return Err(bad(format!("its type is {:?}, {TYPE} is known", statement.kind)));
+        }
+        Ok(statement)
+    }
+
+    /// Names under which it is about the image with that digest; `None` when it is about others only.
+    #[must_use]
+    pub fn names_of(&self, image: Sha256) -> Option<Vec<String>> {
+        let hex = image.to_string();
+        let of_image = |resource: &&Resource| resource.digest.get("sha256") == Some(&hex);
+        let subjects: Vec<_> = self.subject.iter().filter(of_image).collect();
+        (!subjects.is_empty()).then(|| subjects.into_iter().filter_map(|subject| subject.name.clone()).collect())
+    }
+}

@@ -1,0 +1,200 @@
+//! Signing: what is written, in which bytes, and what happens while signatures are awaited.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use attest::{Asking, Demand, Evidence, Predicates, sign, subjects, verify_layout};
+use common::{Class, Sha256};
+use keys::Signer as _;
+use oci::Layout;
+use support::{Detached, NAMES, TestKey, golden, layout, predicates, sample, signed, tree};
+
+#[test]
+fn what_is_signed_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TestKey::number(1);
+    let signed = sample(&dir.path().join("a"), "hello\n", &key);
+    let verified = &verify_layout(&signed, &key.public(), Demand::Everything).unwrap()[0];
+    assert_eq!(verified.names, NAMES.map(str::to_owned).into());
+    assert_eq!(verified.statements.len(), 6, "{:?}", verified.statements);
+    assert_eq!(verified.sbom.as_ref().unwrap()["spdxVersion"], "SPDX-2.3");
+    let provenance = verified.provenance.as_ref().unwrap();
+    assert_eq!(provenance["buildDefinition"]["externalParameters"]["profile"], "vm");
+    assert!(verified.ignored.is_empty(), "{:?}", verified.ignored);
+}
+
+/// The image itself is what it was, and everything else is an artifact beside it.
+#[test]
+fn the_image_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let before = layout(&path, "hello\n").images().unwrap()[0].clone();
+    let after = signed(&path, &TestKey::number(1));
+    let images = after.images().unwrap();
+    assert_eq!((images.len(), images[0].digest, &images[0].names), (1, before.digest, &before.names));
+    let artifacts = after.artifacts().unwrap();
+    let kinds: Vec<_> = artifacts.iter().map(|a| a.manifest.artifact_type.as_deref().or(a.name()).unwrap()).collect();
+    let tag = |kind: &str| format!("sha256-{}.{kind}", before.digest);
+    let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    assert_eq!(kinds, ["application/spdx+json", &tag("sig"), &tag("att"), bundle, bundle, bundle]);
+}
+
+/// The same image and key give the same bytes: recorded digests, so that a change of any of them is seen.
+#[test]
+fn equal_inputs_give_equal_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TestKey::number(1);
+    sample(&dir.path().join("a"), "hello\n", &key);
+    sample(&dir.path().join("b"), "hello\n", &key);
+    assert_eq!(tree(&dir.path().join("a")), tree(&dir.path().join("b")));
+    signed(&dir.path().join("a"), &key);
+    assert_eq!(tree(&dir.path().join("a")), tree(&dir.path().join("b")), "signing again changed something");
+    let index = Sha256::of(&tree(&dir.path().join("a"))["index.json"]);
+    golden("index.sha256", &format!("{index}\n"));
+}
+
+#[test]
+fn the_documents_are_the_golden_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TestKey::number(1);
+    let layout = sample(&dir.path().join("a"), "hello\n", &key);
+    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).unwrap() + "\n";
+    let image = &subjects(&layout).unwrap()[0];
+    let made = predicates(image).unwrap();
+    golden("sbom.json", &pretty(&made.sbom.unwrap()));
+    golden("provenance.json", &pretty(&made.provenance.unwrap()));
+    for (name, number) in [("sig-manifest.json", 1), ("att-manifest.json", 2), ("bundle-manifest.json", 3)] {
+        let artifact = &layout.artifacts().unwrap()[number];
+        golden(name, &pretty(&serde_json::to_value(&artifact.manifest).unwrap()));
+    }
+    let bundle = layout.document(&layout.artifacts().unwrap()[3].manifest.layers[0]).unwrap();
+    golden("bundle.json", &pretty(&serde_json::from_slice(&bundle).unwrap()));
+}
+
+#[test]
+fn all_that_is_awaited_is_asked_for_and_the_second_pass_gives_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let unsigned = layout(&path, "hello\n");
+    let before = tree(&path);
+    let mut detached = Detached { key: TestKey::number(1), asked: Mutex::default(), given: BTreeMap::new() };
+    let mut asking = Asking::new(&detached).unwrap();
+    sign(&unsigned, &path, &mut asking, &mut predicates).unwrap();
+    assert_eq!(asking.done().unwrap_err().class(), Class::AwaitsSignatures);
+    assert_eq!(tree(&path), before, "something was written");
+    let asked = std::mem::take(&mut *detached.asked.lock().unwrap());
+    assert_eq!(asked.len(), 5, "two names, the signature, two attestations: {asked:?}");
+    assert_eq!(asked.values().collect::<BTreeSet<_>>().len(), 5, "a person cannot tell them apart: {asked:?}");
+    detached.given =
+        asked.into_keys().map(|digest| (digest.clone(), detached.key.sign(&digest, "").unwrap())).collect();
+    signed(&path, &detached);
+    sample(&dir.path().join("b"), "hello\n", &TestKey::number(1));
+    assert_eq!(tree(&path), tree(&dir.path().join("b")));
+}
+
+#[test]
+fn a_signer_that_gives_a_wrong_signature_is_found_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let unsigned = layout(&path, "hello\n");
+    let mut detached = Detached { key: TestKey::number(1), asked: Mutex::default(), given: BTreeMap::new() };
+    sign(&unsigned, &path, &mut Asking::new(&detached).unwrap(), &mut predicates).unwrap();
+    let other = TestKey::number(2);
+    let asked = std::mem::take(&mut *detached.asked.lock().unwrap());
+    detached.given = asked.into_keys().map(|digest| (digest.clone(), other.sign(&digest, "").unwrap())).collect();
+    let error = sign(&unsigned, &path, &mut Asking::new(&detached).unwrap(), &mut predicates).unwrap_err();
+    assert_eq!(error.class(), Class::Verification, "{error}");
+}
+
+#[test]
+fn another_key_signs_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    let (old, new) = (TestKey::number(1), TestKey::number(2));
+    let layout = sample(&path, "hello\n", &old);
+    let mut asking = Asking::new(&new).unwrap();
+    sign(&layout, &path, &mut asking, &mut |image| Predicates::stated(&layout, image)).unwrap();
+    asking.done().unwrap();
+    let again = Layout::open(&path).unwrap();
+    verify_layout(&again, &new.public(), Demand::Everything).unwrap();
+    assert!(verify_layout(&again, &old.public(), Demand::AnyName).is_err());
+    sample(&dir.path().join("b"), "hello\n", &new);
+    assert_eq!(tree(&path), tree(&dir.path().join("b")), "it is not what that key alone would have given");
+}
+
+/// Beside the image lies what somebody else states of another one: it is neither signed again nor in the way.
+#[test]
+fn only_what_is_about_the_image_and_signed_is_signed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+    let (old, new) = (TestKey::number(1), TestKey::number(2));
+    let layout = sample(&path, "hello\n", &old);
+    let image = subjects(&layout).unwrap().remove(0);
+    sample(&other, "other\n", &TestKey::number(3));
+    for (name, bytes) in tree(&other.join("blobs/sha256")) {
+        std::fs::write(path.join("blobs/sha256").join(name), bytes).unwrap();
+    }
+    for mut artifact in Layout::open(&other).unwrap().artifacts().unwrap().split_off(3) {
+        artifact.manifest.subject = Some(image.manifest.clone());
+        let (digest, size) = support::put(&path, &oci::types::canonical(&artifact.manifest).unwrap());
+        (artifact.descriptor.digest, artifact.descriptor.size) = (oci::types::Digest(digest), size);
+        support::edit_index(&path, |index| index.manifests.push(artifact.descriptor));
+    }
+    let stated = Predicates::stated(&layout, &image).unwrap();
+    let signed = Predicates::signed(&layout, &image, &old.public(), Demand::Signature).unwrap();
+    assert!(signed.sbom.is_some() && (signed.sbom, signed.provenance) == (stated.sbom, stated.provenance));
+    let error = Predicates::signed(&layout, &image, &new.public(), Demand::AnyName).unwrap_err();
+    assert_eq!(error.class(), Class::Verification);
+}
+
+#[test]
+fn several_images_of_one_layout_are_signed_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = TestKey::number(1);
+    let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+    support::named_layout(&path, "one", &["ghcr.io/a/one:v1"]);
+    let second = support::named_layout(&other, "two", &["ghcr.io/a/two:v1"]);
+    for (name, bytes) in tree(&other.join("blobs/sha256")) {
+        std::fs::write(path.join("blobs/sha256").join(name), bytes).unwrap();
+    }
+    support::edit_index(&path, |index| index.manifests.extend(second.index().unwrap().manifests));
+    let layout = signed(&path, &key);
+    assert_eq!(verify_layout(&layout, &key.public(), Demand::Everything).unwrap().len(), 2);
+    for image in subjects(&layout).unwrap() {
+        assert_eq!(Evidence::of(&layout, &image).unwrap().items.len(), 6, "{}", image.label());
+    }
+    let marked =
+        layout.index().unwrap().manifests.iter().filter(|entry| entry.annotations.contains_key("kind")).count();
+    assert_eq!(marked, 0, "cosign would take one image of two for all");
+}
+
+#[test]
+fn the_documents_of_talos_are_the_golden_ones() {
+    let names = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/installer:v1", "ghcr.io/our-org/installer:latest"];
+    let names = names.map(str::to_owned).into();
+    golden(
+        "image-verification.yaml",
+        &attest::talos::image_verification(&names, &TestKey::number(1).public()).unwrap(),
+    );
+    let error = attest::talos::image_verification(&BTreeSet::new(), &TestKey::number(1).public()).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+}
+
+#[test]
+fn provenance_refuses_what_holds_on_this_machine_only() {
+    let parameters = support::parameters();
+    let build = |materials: &[attest::Material]| {
+        let internal = BTreeMap::new();
+        attest::provenance::Build { parameters: &parameters, internal, materials, tool: "0.1.0" }.predicate()
+    };
+    for uri in ["/home/me/base", "base", "file:///home/me/base"] {
+        assert_eq!(build(&[support::material("base", uri)]).unwrap_err().class(), Class::BadInput, "{uri}");
+    }
+    let contradicting = [support::material("a", "pkg:x"), support::material("b", "pkg:x")];
+    assert_eq!(build(&contradicting).unwrap_err().class(), Class::BadInput);
+    let twice = build(&[support::material("a", "pkg:x"), support::material("a", "pkg:x")]).unwrap();
+    assert_eq!(twice["buildDefinition"]["resolvedDependencies"].as_array().unwrap().len(), 1);
+}

@@ -1,0 +1,245 @@
+//! Shared by the tests.
+#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use attest::crates::Crate;
+use attest::provenance::{Build, Parameters};
+use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Module};
+use attest::{Asking, Material, Predicates, Subject, sign};
+use common::{Class, Error, Result, Sha256};
+use keys::{Algorithm, PublicKey, Signer};
+use oci::types::{self, Index, RunConfig};
+use oci::{FileMap, Layout, NewImage, Writer};
+use p256::ecdsa::signature::hazmat::PrehashSigner as _;
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::pkcs8::EncodePublicKey as _;
+
+pub const EPOCH: u64 = 1_735_689_600;
+pub const NAMES: [&str; 2] = ["ghcr.io/our-org/sample:latest", "ghcr.io/our-org/sample:v1"];
+
+/// A key whose secret is a small number; nonces are those of RFC 6979.
+pub struct TestKey {
+    key: SigningKey,
+    public: Vec<u8>,
+}
+
+impl std::fmt::Debug for TestKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TestKey")
+    }
+}
+
+impl TestKey {
+    pub fn number(number: u8) -> Self {
+        let mut secret = [0; 32];
+        secret[31] = number;
+        let key = SigningKey::from_slice(&secret).unwrap();
+        let public = key.verifying_key().to_public_key_der().unwrap().into_vec();
+        Self { key, public }
+    }
+
+    pub fn public(&self) -> PublicKey {
+        PublicKey::from_der(&self.public).unwrap()
+    }
+}
+
+impl Signer for TestKey {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::EcdsaP256Sha256
+    }
+
+    fn public_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn sign(&self, digest: &[u8], _what: &str) -> Result<Vec<u8>> {
+        let signature: DerSignature = self.key.sign_prehash(digest).unwrap();
+        Ok(signature.as_bytes().to_vec())
+    }
+}
+
+/// Notes what it is asked for; gives what it has got.
+#[derive(Debug)]
+pub struct Detached {
+    pub key: TestKey,
+    pub asked: Mutex<BTreeMap<Vec<u8>, String>>,
+    pub given: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Signer for Detached {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::EcdsaP256Sha256
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.key.public_key()
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+        self.asked.lock().unwrap().insert(digest.to_vec(), what.to_owned());
+        let awaited = || Error::new(Class::AwaitsSignatures, format!("a signature is awaited: {what}"));
+        self.given.get(digest).cloned().ok_or_else(awaited)
+    }
+}
+
+/// Writes a layout with one image that holds `text`, under [`NAMES`].
+pub fn layout(dest: &Path, text: &str) -> Layout {
+    named_layout(dest, text, &NAMES)
+}
+
+pub fn named_layout(dest: &Path, text: &str, names: &[&str]) -> Layout {
+    let mut writer = Writer::create(dest).unwrap();
+    let mut files = FileMap::new();
+    files.bytes("etc/motd", text, 0o644).unwrap();
+    let layer = writer.layer(&files, EPOCH).unwrap();
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let (history, annotations) = (Vec::new(), BTreeMap::new());
+    let config = RunConfig::default();
+    let image = NewImage { names: &names, created: EPOCH, config, layers: &[layer], history, annotations };
+    writer.image(&image).unwrap();
+    writer.finish().unwrap();
+    Layout::open(dest).unwrap()
+}
+
+pub fn material(name: &str, uri: &str) -> Material {
+    Material { name: name.to_owned(), uri: uri.to_owned(), sha256: Sha256::of(name) }
+}
+
+pub fn ingredients() -> Ingredients {
+    let part = |name: &str, linked| Crate {
+        name: name.to_owned(),
+        version: "1.0.0".to_owned(),
+        licence: Some("MIT OR Apache-2.0".to_owned()),
+        sha256: Some(Sha256::of(name)),
+        linked,
+    };
+    Ingredients {
+        tool: "0.1.0".to_owned(),
+        kernel: Kernel {
+            version: "6.12.117".to_owned(),
+            release: "6.12.117-talos".to_owned(),
+            source: material(
+                "linux-source-6.12_6.12.117-1_all.deb",
+                "pkg:deb/debian/linux-source-6.12@6.12.117-1?arch=all",
+            ),
+            overlay: Sha256::of("overlay"),
+            patches: vec![
+                ("0001-one.patch".to_owned(), Sha256::of("1")),
+                ("0002-two.patch".to_owned(), Sha256::of("2")),
+            ],
+        },
+        module: Module {
+            name: "solana_optimizer".to_owned(),
+            version: "0.1.0".to_owned(),
+            sources: Sha256::of("module"),
+        },
+        toolchain: [
+            ("clang-19", "1:19.1.7-3+b1"),
+            ("libstdc++6", "14.2.0-19"),
+            ("systemd-boot-efi", "257.13-1~deb13u1"),
+        ]
+        .map(|(name, version)| DebianPackage {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            purl: attest::purl::debian(name, version, "amd64"),
+            sha256: Sha256::of(name),
+        })
+        .into(),
+        base: Base::Testbed { version: "0.1.0".to_owned(), crates: vec![part("rustix", true), part("syn", false)] },
+    }
+}
+
+pub fn parameters() -> Parameters {
+    Parameters {
+        profile: "vm".to_owned(),
+        preset: "spec".to_owned(),
+        base: "testbed".to_owned(),
+        extra_kernel_arguments: vec!["quiet".to_owned()],
+        registry: "ghcr.io/our-org".to_owned(),
+        kernel_source: "debian".to_owned(),
+    }
+}
+
+pub fn predicates(image: &Subject) -> Result<Predicates> {
+    let build = Build {
+        parameters: &parameters(),
+        internal: BTreeMap::from([("kernelRelease".to_owned(), "6.12.117-talos".into())]),
+        materials: &[
+            material("linux-source-6.12_6.12.117-1_all.deb", "pkg:deb/debian/linux-source-6.12@6.12.117-1?arch=all"),
+            material("base", "pkg:oci/installer-base"),
+        ],
+        tool: "0.1.0",
+    };
+    let sbom = sbom::document(image, sbom::Kind::Installer, &ingredients())?;
+    Ok(Predicates { sbom: Some(sbom), provenance: Some(build.predicate()?) })
+}
+
+/// Signs the layout at `path` in place with everything.
+pub fn signed(path: &Path, key: &dyn Signer) -> Layout {
+    let layout = Layout::open(path).unwrap();
+    let mut asking = Asking::new(key).unwrap();
+    sign(&layout, path, &mut asking, &mut predicates).unwrap();
+    asking.done().unwrap();
+    Layout::open(path).unwrap()
+}
+
+/// A layout with one signed image.
+pub fn sample(path: &Path, text: &str, key: &dyn Signer) -> Layout {
+    layout(path, text);
+    signed(path, key)
+}
+
+pub fn edit_index(path: &Path, edit: impl FnOnce(&mut Index)) {
+    let file = path.join("index.json");
+    let mut index: Index = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    edit(&mut index);
+    std::fs::write(file, types::canonical(&index).unwrap()).unwrap();
+}
+
+/// Stores `bytes` as a blob.
+pub fn put(path: &Path, bytes: &[u8]) -> (Sha256, u64) {
+    let digest = Sha256::of(bytes);
+    std::fs::write(path.join("blobs/sha256").join(digest.to_string()), bytes).unwrap();
+    (digest, bytes.len() as u64)
+}
+
+pub fn blob(path: &Path, digest: Sha256) -> Vec<u8> {
+    std::fs::read(path.join("blobs/sha256").join(digest.to_string())).unwrap()
+}
+
+/// Content of every file below `dir` by name.
+pub fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            found.extend(tree(&path).into_iter().map(|(below, bytes)| (format!("{name}/{below}"), bytes)));
+        } else {
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// Compares with the golden file `name`; `UPDATE_GOLDEN=1` writes it anew.
+pub fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{name} changed: if it should, UPDATE_GOLDEN=1 writes it anew");
+}

@@ -1,0 +1,319 @@
+//! Verification: every way to present something else than what was signed is refused.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use attest::{Demand, subjects, verify_layout};
+use common::{Class, Sha256};
+use oci::Layout;
+use oci::types::{self, Descriptor, Digest, Manifest, Platform};
+use support::{NAMES, TestKey, blob, edit_index, put, sample, tree};
+
+struct Case {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    key: TestKey,
+}
+
+impl Case {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, key) = (dir.path().join("a"), TestKey::number(1));
+        sample(&path, "hello\n", &key);
+        Self { _dir: dir, path, key }
+    }
+
+    fn verify(&self, demand: Demand) -> common::Result<Vec<attest::Verified>> {
+        verify_layout(&Layout::open(&self.path).unwrap(), &self.key.public(), demand)
+    }
+
+    /// Refused under every demand up to `demand`, as a matter of verification; gives the message of the strictest.
+    #[track_caller]
+    fn refused(&self, demands: &[Demand]) -> String {
+        let mut message = String::new();
+        for demand in demands {
+            let error = self.verify(*demand).expect_err("it verified");
+            assert_eq!(error.class(), Class::Verification, "{error}");
+            message = error.to_string();
+        }
+        message
+    }
+}
+
+const ALL: [Demand; 3] = [Demand::AnyName, Demand::Signature, Demand::Everything];
+
+#[test]
+fn another_key_is_refused() {
+    let case = Case { key: TestKey::number(2), ..Case::new() };
+    let message = case.refused(&ALL);
+    assert!(message.contains(&TestKey::number(2).public().fingerprint().to_string()), "{message}");
+}
+
+#[test]
+fn an_unsigned_image_is_refused() {
+    let case = Case::new();
+    support::layout(&case.path, "hello\n");
+    case.refused(&ALL);
+}
+
+#[test]
+fn a_changed_layer_is_refused() {
+    let case = Case::new();
+    let layer = Layout::open(&case.path).unwrap().images().unwrap()[0].layers[0].descriptor.clone();
+    let mut bytes = blob(&case.path, layer.digest.0);
+    // The byte of the gzip header that names an operating system: only the digest tells.
+    bytes[9] ^= 1;
+    std::fs::write(case.path.join("blobs/sha256").join(layer.digest.0.to_string()), bytes).unwrap();
+    case.refused(&ALL);
+}
+
+/// The manifest is another one, and the index is right about it.
+#[test]
+fn a_changed_manifest_is_refused() {
+    let case = Case::new();
+    let image = Layout::open(&case.path).unwrap().images().unwrap()[0].clone();
+    let mut manifest: Manifest = serde_json::from_slice(&blob(&case.path, image.digest)).unwrap();
+    manifest.annotations.insert("changed".to_owned(), "yes".to_owned());
+    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+    edit_index(&case.path, |index| {
+        for entry in index.manifests.iter_mut().filter(|entry| entry.digest.0 == image.digest) {
+            (entry.digest, entry.size) = (Digest(digest), size);
+        }
+    });
+    case.refused(&ALL);
+}
+
+/// The blob is another one than the index says.
+#[test]
+fn a_manifest_that_is_not_its_digest_is_refused() {
+    let case = Case::new();
+    let image = Layout::open(&case.path).unwrap().images().unwrap()[0].digest;
+    let text =
+        String::from_utf8(blob(&case.path, image)).unwrap().replacen("\"schemaVersion\":2", "\"schemaVersion\":3", 1);
+    std::fs::write(case.path.join("blobs/sha256").join(image.to_string()), text).unwrap();
+    case.refused(&ALL);
+}
+
+/// Each artifact alone: without it, not everything is there.
+#[test]
+fn a_removed_artifact_is_missed() {
+    let count = Layout::open(&Case::new().path).unwrap().artifacts().unwrap().len();
+    assert_eq!(count, 6);
+    for (number, missed) in
+        [(0, "bill of materials"), (1, "under its tag"), (2, "under its tag"), (3, "sign/v1"), (4, "spdx"), (5, "slsa")]
+    {
+        let case = Case::new();
+        let gone = Layout::open(&case.path).unwrap().artifacts().unwrap()[number].descriptor.digest;
+        edit_index(&case.path, |index| index.manifests.retain(|entry| entry.digest != gone));
+        let message = case.refused(&[Demand::Everything]);
+        assert!(message.contains(missed), "{message}");
+        // One signature is left in either case.
+        case.verify(Demand::Signature).unwrap();
+    }
+}
+
+#[test]
+fn without_both_signatures_nothing_is_left() {
+    let case = Case::new();
+    let gone: Vec<_> =
+        [1, 3].map(|n| Layout::open(&case.path).unwrap().artifacts().unwrap()[n].descriptor.digest).into();
+    edit_index(&case.path, |index| index.manifests.retain(|entry| !gone.contains(&entry.digest)));
+    case.refused(&ALL);
+}
+
+/// All that was signed for another image by the same key is put beside this one, as if it were about it.
+#[test]
+fn replayed_signatures_are_refused() {
+    let case = Case::new();
+    let old = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
+    let artifacts = Layout::open(&case.path).unwrap().artifacts().unwrap();
+    let blobs = tree(&case.path.join("blobs/sha256"));
+    let new = subjects(&support::layout(&case.path, "evil\n")).unwrap().remove(0);
+    for (name, bytes) in blobs {
+        std::fs::write(case.path.join("blobs/sha256").join(name), bytes).unwrap();
+    }
+    for artifact in artifacts {
+        let mut manifest = artifact.manifest.clone();
+        if manifest.subject.is_some() {
+            manifest.subject = Some(new.manifest.clone());
+        }
+        let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+        let mut entry = artifact.descriptor.clone();
+        (entry.digest, entry.size) = (Digest(digest), size);
+        if let Some(name) = entry.annotations.get_mut(types::REF_NAME) {
+            *name = name.replace(&old.digest().to_string(), &new.digest().to_string());
+        }
+        edit_index(&case.path, |index| index.manifests.push(entry));
+    }
+    let message = case.refused(&ALL);
+    assert_eq!(message.matches("a signature is one of another image").count(), 7, "{message}");
+}
+
+/// An old image is shown under the name of a new one.
+#[test]
+fn another_name_is_refused() {
+    let case = Case::new();
+    edit_index(&case.path, |index| {
+        for entry in &mut index.manifests {
+            if entry.annotations.get(types::REF_NAME).is_some_and(|name| name == NAMES[1]) {
+                entry.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/sample:v2".to_owned());
+            }
+        }
+    });
+    let message = case.refused(&[Demand::Signature, Demand::Everything]);
+    assert!(message.contains("for the name ghcr.io/our-org/sample:v2"), "{message}");
+    case.verify(Demand::AnyName).unwrap();
+}
+
+/// One byte of each signed document is changed, digests are made right again.
+#[test]
+fn changed_documents_are_refused() {
+    for number in 1..6 {
+        let case = Case::new();
+        change(&case.path, number);
+        case.refused(&[Demand::Everything]);
+    }
+}
+
+/// Lets `edit` change the manifest of an artifact; the index is right about it again.
+fn edit_artifact(path: &Path, number: usize, edit: impl FnOnce(&mut Manifest)) {
+    let artifact = Layout::open(path).unwrap().artifacts().unwrap()[number].clone();
+    let mut manifest = artifact.manifest.clone();
+    edit(&mut manifest);
+    let (digest, size) = put(path, &types::canonical(&manifest).unwrap());
+    edit_index(path, |index| {
+        let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
+        (entry.digest, entry.size) = (Digest(digest), size);
+    });
+}
+
+fn change(path: &Path, number: usize) {
+    edit_artifact(path, number, |manifest| manifest.layers.iter_mut().for_each(|layer| change_layer(path, layer)));
+}
+
+fn change_layer(path: &Path, layer: &mut Descriptor) {
+    let text = String::from_utf8(blob(path, layer.digest.0)).unwrap();
+    let changed = match serde_json::from_str::<serde_json::Value>(&text).unwrap() {
+        // A payload: another name.
+        value if value.get("critical").is_some() => text.replacen("our-org", "our-0rg", 1),
+        // An envelope, or a bundle with one: one digit of the payload.
+        value => {
+            let envelope = value.get("dsseEnvelope").unwrap_or(&value);
+            let payload = envelope["payload"].as_str().unwrap();
+            let bytes = String::from_utf8(attest::encoding::decode(payload).unwrap()).unwrap();
+            let changed = bytes.replacen("our-org", "our-0rg", 1);
+            assert_ne!(changed, bytes);
+            text.replacen(payload, &attest::encoding::encode(changed.as_bytes()), 1)
+        }
+    };
+    assert_ne!(changed, text);
+    let (digest, size) = put(path, changed.as_bytes());
+    (layer.digest, layer.size) = (Digest(digest), size);
+}
+
+/// An entry that our own look passes over, and that others find by the image's name.
+#[test]
+fn what_another_tool_would_take_for_the_image_is_refused() {
+    let name = |entry: &mut Descriptor| entry.annotations.insert(types::REF_NAME.to_owned(), NAMES[1].to_owned());
+    let arm = Platform { architecture: "arm64".to_owned(), os: "linux".to_owned() };
+    let disguises: [&dyn Fn(&mut Descriptor); 3] = [
+        &|entry| entry.platform = Some(arm.clone()),
+        &|entry| entry.artifact_type = Some("application/spdx+json".to_owned()),
+        &|entry| entry.media_type = types::INDEX.to_owned(),
+    ];
+    for disguise in disguises {
+        let case = Case::new();
+        let good = case.verify(Demand::Everything).unwrap()[0].image;
+        let manifest = "{\"schemaVersion\":2,\"manifests\":[],\"config\":{\"mediaType\":\"a/b\",\"size\":2,\
+            \"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"layers\":[]}";
+        let (digest, size) = put(&case.path, manifest.as_bytes());
+        let mut evil = Descriptor::new(types::MANIFEST, digest, size);
+        name(&mut evil);
+        disguise(&mut evil);
+        edit_index(&case.path, |index| index.manifests.insert(0, evil));
+        let message = case.refused(&ALL);
+        assert!(message.contains("cannot be verified") && message.contains(&digest.oci()), "{message}");
+        // The image itself under a name that nobody looked at.
+        let case = Case::new();
+        edit_index(&case.path, |index| {
+            let mut other = index.manifests.iter().find(|entry| entry.digest.0 == good).unwrap().clone();
+            other.platform = Some(arm.clone());
+            other.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/other:v1".to_owned());
+            index.manifests.insert(0, other);
+        });
+        assert!(case.refused(&ALL).contains("ghcr.io/our-org/other:v1"));
+    }
+}
+
+/// `cosign attest` by anybody adds a layer beside ours, of a form that is not ours.
+#[test]
+fn an_attestation_of_somebody_else_under_our_tag_is_passed_over_and_told() {
+    let case = Case::new();
+    edit_artifact(&case.path, 2, |manifest| {
+        let (digest, size) = put(&case.path, b"{\"payloadType\":\"text/plain\",\"payload\":\"\",\"signatures\":[]}");
+        let mut layer = manifest.layers[0].clone();
+        (layer.digest, layer.size) = (Digest(digest), size);
+        manifest.layers.insert(0, layer);
+    });
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert!(verified[0].ignored[0].contains("no in-toto statement"), "{:?}", verified[0].ignored);
+}
+
+#[test]
+fn a_bill_of_materials_of_somebody_else_is_passed_over_and_told() {
+    let case = Case::new();
+    let (digest, size) = put(&case.path, b"{}");
+    edit_artifact(&case.path, 0, |manifest| {
+        let mut layer = manifest.layers[0].clone();
+        (layer.digest, layer.size) = (Digest(digest), size);
+        manifest.layers.insert(0, layer);
+    });
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert!(verified[0].ignored[0].contains("not signed"), "{:?}", verified[0].ignored);
+}
+
+/// Whoever may write beside an image cannot stop its verification, and cannot have a say in it.
+#[test]
+fn rubbish_beside_is_passed_over_and_told() {
+    let case = Case::new();
+    let image = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
+    let bundle = Layout::open(&case.path).unwrap().artifacts().unwrap()[3].clone();
+    let (digest, size) = put(&case.path, b"{}");
+    let mut manifest = bundle.manifest.clone();
+    (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+    let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
+    let mut entry = bundle.descriptor.clone();
+    (entry.digest, entry.size) = (Digest(digest), size);
+    edit_index(&case.path, |index| index.manifests.push(entry));
+    let verified = case.verify(Demand::Everything).unwrap();
+    assert_eq!(verified[0].image, image.digest());
+    assert!(verified[0].ignored[0].contains("sigstore bundle"), "{:?}", verified[0].ignored);
+}
+
+#[test]
+fn another_bill_of_materials_instead_is_refused() {
+    let case = Case::new();
+    edit_artifact(&case.path, 0, |manifest| {
+        let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
+        (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+    });
+    let message = case.refused(&[Demand::Everything]);
+    assert!(message.contains("bill of materials"), "{message}");
+}
+
+/// Only the configurations of artifacts are needed by nobody; they hold nothing.
+#[test]
+fn every_blob_has_to_be_there() {
+    let case = Case::new();
+    let artifacts = Layout::open(&case.path).unwrap().artifacts().unwrap();
+    for (name, bytes) in tree(&case.path.join("blobs/sha256")) {
+        let path = case.path.join("blobs/sha256").join(&name);
+        std::fs::remove_file(&path).unwrap();
+        let empty = artifacts.iter().any(|artifact| artifact.manifest.config.digest.0 == Sha256::of(&bytes));
+        assert_eq!(case.verify(Demand::Everything).is_ok(), empty, "{name}");
+        std::fs::write(path, bytes).unwrap();
+    }
+    case.verify(Demand::Everything).unwrap();
+}

@@ -1,0 +1,231 @@
+//! Reads a bundle into the store. Its bytes are foreign: each blob is hashed while it streams, and nothing is written but the store's own files.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use common::digest::Hasher;
+use common::store::Store;
+use common::{Class, Error, Result, Sha256};
+use oci::types::{Descriptor, Manifest};
+
+use crate::layout::{LARGEST_DOCUMENT, bad, blob_path, digest_of, read_index, read_manifest};
+
+/// What a load came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Inputs stored now.
+    pub stored: usize,
+    /// Inputs that the store had.
+    pub known: usize,
+    /// Bytes of all inputs.
+    pub bytes: u64,
+}
+
+/// Loads the bundle at `path`, a tar or a directory, into the store below `store`; `scratch` is a directory on the same file system.
+/// What is stored before an error is what its digest says, so that a second try goes on from there.
+///
+/// # Errors
+/// [`common::Class::Verification`] when the bundle is truncated, has a blob of another digest or size, or lacks one; and when a tar holds
+/// anything that a layout does not, or a blob that the manifest does not name. [`common::Class::Infrastructure`] when it cannot be read or the
+/// store not be written.
+pub fn load(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
+    std::fs::create_dir_all(scratch).map_err(|e| Error::io("cannot make a directory", scratch, &e))?;
+    if path.is_dir() { from_directory(path, store, scratch) } else { from_tar(path, store, scratch) }
+        .map_err(|e| e.file(path))
+}
+
+/// The blobs that a manifest promises and that have not come yet.
+struct Expected<'a> {
+    store: &'a Store,
+    scratch: &'a Path,
+    left: BTreeMap<Sha256, Descriptor>,
+    loaded: Loaded,
+}
+
+impl<'a> Expected<'a> {
+    fn new(manifest: Manifest, store: &'a Store, scratch: &'a Path) -> Self {
+        let left = manifest.layers.into_iter().map(|layer| (layer.digest.0, layer)).collect();
+        Self { store, scratch, left, loaded: Loaded::default() }
+    }
+
+    /// Takes one blob; `reader` gives its bytes.
+    fn take(&mut self, digest: &Sha256, size: u64, reader: impl Read) -> Result<()> {
+        let Some(layer) = self.left.remove(digest) else {
+            return Err(bad(format!("it holds {}, which its manifest does not name, or twice", blob_path(digest))));
+        };
+        if layer.size != size {
+            return Err(bad(format!("{} has {size} bytes, its manifest says {}", name(&layer), layer.size)));
+        }
+        let part = tempfile::NamedTempFile::new_in(self.scratch);
+        let mut part = part.map_err(|e| Error::io("cannot write beside the store", self.scratch, &e))?;
+        let (found, bytes) = copy(reader.take(size), part.as_file_mut(), self.scratch)?;
+        if bytes != size {
+            return Err(bad(format!("it ends within {}: truncated", name(&layer))));
+        }
+        if found != *digest {
+            return Err(bad(format!("{} has the sha256 {found}, not {digest}", name(&layer))));
+        }
+        self.loaded.bytes += bytes;
+        if self.store.path(digest).is_file() {
+            self.loaded.known += 1;
+        } else {
+            self.store.insert(part.path(), digest)?;
+            self.loaded.stored += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Loaded> {
+        match self.left.values().next() {
+            None => Ok(self.loaded),
+            Some(first) => Err(bad(format!("it lacks {} inputs, {} among them", self.left.len(), name(first)))),
+        }
+    }
+}
+
+/// The input's name for a message; what comes from outside is quoted.
+fn name(layer: &Descriptor) -> String {
+    layer.annotations.get(crate::TITLE).map_or_else(|| layer.digest.0.to_string(), |title| format!("{title:?}"))
+}
+
+/// Hashes while it copies, through one buffer.
+fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Result<(Sha256, u64)> {
+    let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 17]);
+    loop {
+        let read = reader.read(&mut buffer).map_err(|e| unreadable(&e))?;
+        if read == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&buffer[..read]);
+        out.write_all(&buffer[..read]).map_err(|e| Error::io("cannot write beside the store", scratch, &e))?;
+    }
+}
+
+/// The error for what could not be read on: the machine's, where it is one of the machine; else the bundle is not sound.
+fn unreadable(e: &io::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if let Some(io) = io.filter(|io| io.raw_os_error().is_some()) {
+            return Error::new(Class::Infrastructure, "cannot read the bundle").why(io);
+        }
+        // An `io::Error` gives what it wraps by `get_ref`; its source is what that one has as its own.
+        cause = match io.and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    bad(e.to_string())
+}
+
+/// Three times through the file: for its index, its manifest, and its blobs. The order in it does not matter.
+fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
+    let mut file = std::fs::File::open(path).map_err(|e| Error::io("cannot open the bundle", path, &e))?;
+    let length = file.metadata().map_err(|e| Error::io("cannot look at the bundle", path, &e))?.len();
+    let mut index = None;
+    each(&file, length, |at, entry, _| {
+        if at == "index.json" {
+            index = Some(document(entry)?);
+        }
+        Ok(())
+    })?;
+    let named = read_index(&index.ok_or_else(|| bad("it has no index.json".to_owned()))?)?;
+    let mut manifest = None;
+    rewind(&mut file, path)?;
+    each(&file, length, |at, entry, _| {
+        if digest_of(at) == Some(named.digest.0) {
+            manifest = Some(document(entry)?);
+        }
+        Ok(())
+    })?;
+    let manifest = read_manifest(&manifest.ok_or_else(|| bad("it has no manifest".to_owned()))?, &named)?;
+    let (config, mut lock) = (manifest.config.clone(), None);
+    let mut expected = Expected::new(manifest, store, scratch);
+    rewind(&mut file, path)?;
+    each(&file, length, |at, entry, size| match digest_of(at) {
+        Some(digest) if digest == config.digest.0 => {
+            lock = Some(document(entry)?);
+            Ok(())
+        }
+        Some(digest) if digest == named.digest.0 => Ok(()),
+        Some(digest) => expected.take(&digest, size, entry),
+        None => Ok(()),
+    })?;
+    check_lock(&lock.ok_or_else(|| bad("it has no lock".to_owned()))?, &config)?;
+    expected.finish()
+}
+
+/// The lock in a bundle is for people: a load goes by the project's own. But it shall be the one that the manifest names.
+fn check_lock(bytes: &[u8], named: &Descriptor) -> Result<()> {
+    if Sha256::of(bytes) == named.digest.0 && bytes.len() as u64 == named.size {
+        return Ok(());
+    }
+    Err(bad(format!("its lock is not {}, which its manifest names", named.digest.0)))
+}
+
+fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
+    file.rewind().map_err(|e| Error::io("cannot read the bundle again", path, &e))
+}
+
+/// A small document, whole.
+fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    entry.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    if bytes.len() as u64 > LARGEST_DOCUMENT {
+        return Err(bad(format!("a document of it has more than {LARGEST_DOCUMENT} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Hands over every file with its path and size; refuses what no layout holds. `length` is that of the whole archive.
+fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
+    let mut archive = tar::Archive::new(file);
+    // Raw: a long name or a pax record could be of any size, and no layout needs one.
+    for entry in archive.entries_with_seek().map_err(|e| unreadable(&e))?.raw(true) {
+        let mut entry = entry.map_err(|e| unreadable(&e))?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let size = entry.size();
+        let kind = entry.header().entry_type();
+        let plain = path.strip_prefix("./").unwrap_or(&path);
+        if kind.is_dir() && matches!(plain.trim_end_matches('/'), "" | "." | "blobs" | "blobs/sha256") {
+            continue;
+        }
+        let known = matches!(plain, "oci-layout" | "index.json") || digest_of(plain).is_some();
+        if !known || !kind.is_file() {
+            return Err(bad(format!("it holds {path:?} ({kind:?}), which no layout does")));
+        }
+        if entry.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
+            return Err(bad(format!("it ends within {path:?}: truncated")));
+        }
+        take(plain, &mut entry, size)?;
+    }
+    Ok(())
+}
+
+/// Only what the manifest names is opened; links are not followed.
+fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
+    let named = read_index(&document(&mut open(&path.join("index.json"))?.0)?)?;
+    let manifest = document(&mut open(&path.join(blob_path(&named.digest.0)))?.0)?;
+    let manifest = read_manifest(&manifest, &named)?;
+    let lock = document(&mut open(&path.join(blob_path(&manifest.config.digest.0)))?.0)?;
+    check_lock(&lock, &manifest.config)?;
+    let mut expected = Expected::new(manifest, store, scratch);
+    for digest in expected.left.keys().copied().collect::<Vec<_>>() {
+        let (file, size) = open(&path.join(blob_path(&digest)))?;
+        expected.take(&digest, size, file)?;
+    }
+    expected.finish()
+}
+
+fn open(path: &PathBuf) -> Result<(std::fs::File, u64)> {
+    let meta = path.symlink_metadata().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => bad(format!("it lacks {}", path.display())),
+        _ => Error::io("cannot look into the bundle", path, &e),
+    })?;
+    if !meta.is_file() {
+        return Err(bad(format!("{} is no file", path.display())));
+    }
+    let file = std::fs::File::open(path).map_err(|e| Error::io("cannot look into the bundle", path, &e))?;
+    Ok((file, meta.len()))
+}

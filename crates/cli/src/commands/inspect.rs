@@ -1,0 +1,185 @@
+//! `solana-talos inspect`: what is in an image, and how it differs from another one.
+
+use std::path::{Path, PathBuf};
+
+use attest::{Demand, Evidence, Subject, Verified, statement};
+use clap::Args;
+use common::{Class, Error};
+use inspect::contents::Contents;
+use inspect::report::{Report, Verdict};
+use inspect::{compare, diff, report, source, text};
+use keys::PublicKey;
+use oci::types::canonical;
+use oci::{Layout, Limits, Reference};
+use serde::Serialize;
+
+use crate::progress::{self, Format};
+use crate::remote::{self, Network, Pace};
+
+#[derive(Args)]
+pub struct Options {
+    /// An OCI layout, a tarball of one, or an image in a registry by its full name
+    #[arg(value_name = "IMAGE")]
+    image: PathBuf,
+    /// Verify with this public key (PEM) the signatures and whatever bill of materials and provenance there is; ends with 5 when one fails
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
+    key: Option<PathBuf>,
+    /// Show how this one differs: configuration, modules, files, packages, command line
+    #[arg(long, value_name = "IMAGE")]
+    diff: Option<PathBuf>,
+    /// With --diff: name the first member that differs byte by byte; both may be output directories, too
+    #[arg(long, requires = "diff")]
+    bytes: bool,
+    /// With --diff: end with 1 when they differ
+    #[arg(long, requires = "diff")]
+    exit_code: bool,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// Looks at images only: neither a project nor a cache is needed.
+///
+/// # Errors
+/// [`Class::BadInput`] and [`Class::Verification`] for what cannot be read, or is not what its digests say.
+pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+    for image in options.diff.iter().chain([&options.image]).filter(|_| offline) {
+        if let Some(reference) = remote_name(image) {
+            remote::refuse_offline(offline, &reference.to_string())?;
+        }
+    }
+    let Some(other) = &options.diff else {
+        return alone(format, options);
+    };
+    let equal = if options.bytes { bytes(format, &options.image, other)? } else { facts(format, options, other)? };
+    if options.exit_code && !equal {
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
+    let key = options.key.as_deref().map(PublicKey::read).transpose()?;
+    let work = tempfile::tempdir()?;
+    let layout = open(&options.network, &options.image, work.path())?;
+    let (mut report, _) = report::report(&layout, Limits::TALOS)?;
+    if let Some(key) = &key {
+        verify(&layout, key, &mut report)?;
+    }
+    show(format, &report, &text::report(&report))?;
+    match report.images.iter().find(|image| image.verified.as_ref().is_some_and(|verdict| !verdict.good)) {
+        Some(image) => Err(Error::new(Class::Verification, "an image does not verify with the given key")
+            .file(&options.image)
+            .why(image.digest.oci())
+            .into()),
+        None => Ok(()),
+    }
+}
+
+/// Notes for every image what `key` says of it.
+fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
+    let subjects = attest::subjects(layout)?;
+    for subject in &subjects {
+        let verified = attest::nothing_else(layout, &subjects)
+            .and_then(|()| attest::verify(layout, subject, key, Demand::Signature));
+        let verdict = match verified.and_then(|verified| judge(layout, subject, &verified)) {
+            Ok(detail) => Verdict { good: true, detail },
+            Err(e) => Verdict { good: false, detail: e.to_string() },
+        };
+        for image in report.images.iter_mut().filter(|image| image.digest == subject.digest()) {
+            image.verified = Some(verdict.clone());
+        }
+    }
+    Ok(())
+}
+
+/// What the key has signed beside the image itself. Where anybody has put a bill of materials or provenance, it has to be among that.
+fn judge(layout: &Layout, image: &Subject, verified: &Verified) -> common::Result<String> {
+    let evidence = Evidence::of(layout, image)?;
+    let stated = |kind| evidence.predicates(kind, image.digest()).next().is_some();
+    let document = verified.sbom.as_ref().map(canonical).transpose()?;
+    let copied = document.is_some_and(|document| evidence.sboms.contains(&document));
+    let sbom = stated(statement::SPDX) && verified.sbom.is_none() || !evidence.sboms.is_empty() && !copied;
+    let provenance = stated(statement::SLSA_PROVENANCE) && verified.provenance.is_none();
+    let documents = [("a bill of materials", sbom), ("provenance", provenance)];
+    if let Some((what, _)) = documents.iter().find(|(_, unsigned)| *unsigned) {
+        return Err(Error::new(Class::Verification, format!("the key has not signed {what} that is there")));
+    }
+    let mut signed = vec!["the signature"];
+    signed.extend(verified.sbom.as_ref().map(|_| "bill of materials"));
+    signed.extend(verified.provenance.as_ref().map(|_| "provenance"));
+    Ok(signed.join(", "))
+}
+
+/// What is no file and reads like a full name.
+fn remote_name(image: &Path) -> Option<Reference> {
+    image.to_str().filter(|_| !image.exists())?.parse().ok()
+}
+
+/// What has a [`remote_name`] is pulled, with its signatures, into `work`.
+fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
+    let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::TALOS)?) };
+    // Progress goes to standard error whatever the format: standard output is for the report.
+    let sink = progress::sink(Format::Text, false);
+    let pulled = work.join("pulled");
+    network.pull(Pace::default(), sink.as_ref(), &reference, &pulled)?;
+    Ok(Layout::open(&pulled)?)
+}
+
+fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
+    let work = tempfile::tempdir()?;
+    let layout = open(network, image, work.path())?;
+    Ok(report::report(&layout, Limits::TALOS)?)
+}
+
+fn facts(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
+    let network = &options.network;
+    let diff = diff::diff(&read(network, &options.image)?, &read(network, second)?);
+    show(format, &diff, &text::diff(&diff))?;
+    Ok(diff.is_equal())
+}
+
+fn bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
+    if let Some(dir) = [first, second].into_iter().find(|dir| !dir.is_dir()) {
+        let error =
+            Error::new(Class::BadInput, "this cannot be compared byte by byte").file(dir).why("it is no directory");
+        return Err(error.hint("give two layouts or two output directories").into());
+    }
+    let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
+        compare::layouts(first, second, Limits::TALOS)?
+    } else {
+        compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)
+    };
+    let text = difference.as_ref().map_or("the same, byte for byte".to_owned(), ToString::to_string);
+    show(format, &difference, &text)?;
+    Ok(difference.is_none())
+}
+
+fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    match format {
+        Format::Text => println!("{text}"),
+        Format::Json => println!("{}", escaped(&serde_json::to_string(value)?)),
+    }
+    Ok(())
+}
+
+/// JSON in which no control character is left: of those above 0x7e, some are orders to a terminal, and JSON allows them in strings.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() { out.push_str(&format!("\\u{:04x}", u32::from(c))) } else { out.push(c) }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_gives_no_orders_to_a_terminal() {
+        let value = "a\u{1b}\u{9b}2J\u{7f}\n\u{fc}";
+        let json = escaped(&serde_json::to_string(value).unwrap());
+        assert_eq!(json, "\"a\\u001b\\u009b2J\\u007f\\n\u{fc}\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), value);
+    }
+}

@@ -1,0 +1,38 @@
+//! `solana-talos pull`: an image from a registry, with all that belongs to it, into a layout.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use common::event::Event;
+use oci::Reference;
+
+use crate::progress::{self, Format};
+use crate::remote::{self, Network, Pace};
+
+#[derive(Args)]
+pub struct Options {
+    /// The image, in full: ghcr.io/our-org/installer:v1, with or without @sha256:…
+    #[arg(value_name = "REF")]
+    reference: Reference,
+    /// The layout directory to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// Needs neither a project nor a cache.
+///
+/// # Errors
+/// When the registry has no such image or gives something else; the layout is then as it was.
+pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+    remote::refuse_offline(offline, &options.reference.to_string())?;
+    let sink = progress::sink(format, false);
+    let pulled = options.network.pull(options.pace, sink.as_ref(), &options.reference, &options.out)?;
+    let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
+    sink.emit(&Event::Note { message: &message });
+    progress::answer(format, &pulled.digest.oci());
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! `solana-talos sign`: signs images again with other keys. What was stated of them is stated again; the old signatures are gone.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use attest::{Asking, Demand, Predicates, Subject, subjects};
+use clap::Args;
+use common::event::Event;
+use common::{Class, Error, Result};
+use keys::{KeySet, PublicKey, Role, Signer};
+use oci::Layout;
+
+use crate::pipeline::signing::pin;
+use crate::pipeline::{attest as beside, output};
+use crate::progress::{self, Format};
+
+#[derive(Args)]
+pub struct Options {
+    /// An OCI layout, or the output directory of a build with all its layouts
+    #[arg(value_name = "LAYOUT|DIR")]
+    path: PathBuf,
+    /// The key set whose image key signs
+    #[arg(long, value_name = "DIR")]
+    keys: PathBuf,
+    /// The public key (PEM) that has signed so far: only what it has signed is stated again [default: image.pub.pem of a build's output]
+    #[arg(long, value_name = "FILE")]
+    old_key: Option<PathBuf>,
+    /// Do not demand that the old key has signed the names: for copies under other names
+    #[arg(long, requires = "old_key")]
+    any_name: bool,
+    /// Write the digests to sign into DIR, for a key whose private half is not here, and take the signatures that `attach` put there
+    #[arg(long, value_name = "DIR")]
+    sign_later: Option<PathBuf>,
+}
+
+/// Looks at images and keys only: neither a project nor a cache is needed.
+///
+/// # Errors
+/// When the key or an image cannot be used; everything is as it was then.
+pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+    let set = KeySet::open(&options.keys)?.with_pin(pin());
+    let set = match &options.sign_later {
+        Some(dir) => set.sign_later(dir)?,
+        None => set,
+    };
+    let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
+    let sink = progress::sink(format, false);
+    let single = options.path.join("oci-layout").is_file();
+    let beside = Some(options.path.join(beside::PUBLIC_KEY)).filter(|path| !single && path.is_file());
+    let old = Old {
+        key: options.old_key.clone().or(beside).map(|path| PublicKey::read(&path)).transpose()?,
+        demand: if options.any_name { Demand::AnyName } else { Demand::Signature },
+        vouched: Cell::new(false),
+    };
+    let signed = if single {
+        let mut asking = Asking::new(signer.as_ref())?;
+        sign(&options.path, &options.path, &old, &mut asking)?;
+        asking.done()?;
+        1
+    } else {
+        all(&options.path, &old, signer.as_ref(), key)?
+    };
+    if old.vouched.get() {
+        let message =
+            "what anybody has stated of these images was signed, unverified: --old-key signs no more than that key has";
+        sink.emit(&Event::Warning { message });
+    }
+    let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
+    sink.emit(&Event::Note { message: &message });
+    Ok(())
+}
+
+/// Who has signed until now.
+struct Old {
+    key: Option<PublicKey>,
+    demand: Demand,
+    /// Whether something was taken that no key was asked for.
+    vouched: Cell<bool>,
+}
+
+impl Old {
+    /// What is stated of `image` again.
+    fn predicates(&self, layout: &Layout, image: &Subject) -> Result<Predicates> {
+        let Some(key) = &self.key else {
+            let stated = Predicates::stated(layout, image)?;
+            self.vouched.set(self.vouched.get() || stated.sbom.is_some() || stated.provenance.is_some());
+            return Ok(stated);
+        };
+        Predicates::signed(layout, image, key, self.demand)
+    }
+}
+
+/// Signs every layout of an output directory, and brings its other files up to date; the directory is replaced whole.
+fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
+    let layouts = beside::layouts(dir)?;
+    if layouts.is_empty() {
+        return Err(Error::new(Class::BadInput, "there is nothing to sign")
+            .file(dir)
+            .why("it is no OCI layout, and holds none whose name ends with .oci")
+            .hint("give a layout, or the output directory of a build"));
+    }
+    output::rewrite(dir, key, |part| {
+        let mut asking = Asking::new(signer)?;
+        let mut names = BTreeSet::new();
+        for layout in &layouts {
+            for image in subjects(&Layout::open(layout)?)? {
+                names.extend(image.names);
+            }
+            let name = layout.file_name().unwrap_or_default();
+            sign(layout, &part.join(name), old, &mut asking)?;
+        }
+        asking.done()?;
+        beside::write_beside(part, &names, key)
+    })?;
+    Ok(layouts.len())
+}
+
+fn sign(from: &Path, to: &Path, old: &Old, asking: &mut Asking<'_>) -> Result<()> {
+    let layout = Layout::open(from)?;
+    attest::sign(&layout, to, asking, &mut |image| old.predicates(&layout, image)).map_err(|e| match e.class() {
+        Class::BadInput | Class::Verification => e.file(from),
+        _ => e,
+    })
+}

@@ -1,0 +1,134 @@
+//! `solana-talos update`: resolves anew what the lock names, and prints what changed.
+
+use std::process::Command;
+
+use clap::{Args, ValueEnum};
+use common::event::Event;
+use common::{Class, Error, Result, process};
+use lock::{Inputs, Lock};
+use oci::Reference;
+use toolchain::Lists;
+
+use crate::context::Context;
+use crate::pipeline::{base, bases, kernel, locked};
+use crate::remote::Network;
+
+#[derive(Args)]
+pub struct Options {
+    /// What to resolve [default: everything]
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// Lock these images, two references with a comma between, for `build --base`, in place of those that are locked; `testbed` locks none
+    #[arg(long, value_name = "BASE", conflicts_with = "what")]
+    base: Option<String>,
+    #[command(flatten)]
+    network: Network,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The packages of crates/toolchain/packages.list and judges.list, from Debian's archive
+    Packages,
+    /// The crates of both Cargo.lock files, from the crates' registry
+    Crates,
+    /// The bases that are locked, each from its own registry
+    Bases,
+}
+
+/// # Errors
+/// [`Class::Infrastructure`] without network, unless `--offline` says that there is nothing to resolve.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let what = match &options.base {
+        Some(_) => &[What::Bases],
+        None if options.what.is_empty() => &[What::Packages, What::Crates, What::Bases][..],
+        None => &options.what,
+    };
+    if context.offline && (options.base.is_some() || !options.what.is_empty()) {
+        return Err(Error::new(Class::BadInput, "nothing can be resolved offline")
+            .hint("`update --offline` alone records what stands in the project; without --offline it needs a network")
+            .into());
+    }
+    let base = options.base.as_deref().map(wanted_bases).transpose()?;
+    update(context, if context.offline { &[] } else { what }, base, &options.network)
+}
+
+/// The references that `--base` names.
+fn wanted_bases(list: &str) -> Result<Vec<Reference>> {
+    if list == "testbed" { Ok(Vec::new()) } else { base::references(list) }
+}
+
+/// `solana-talos toolchain update`.
+///
+/// # Errors
+/// As [`run`].
+pub fn packages(context: &Context) -> anyhow::Result<()> {
+    update(context, &[What::Packages], None, &Network::default())
+}
+
+fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, network: &Network) -> anyhow::Result<()> {
+    let pin = kernel::pin(context)?;
+    let old = old(context, &pin)?;
+    let mut new = old.clone();
+    locked::record(&mut new.lock, &pin);
+    if what.contains(&What::Packages) {
+        let lists = Lists::read(&context.path("crates/toolchain"))?;
+        let scratch = tempfile::tempdir()?;
+        let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
+        let resolved = toolchain::resolve(&lists, scratch.path(), &mut line)?;
+        (new.lock.package, new.lock.file) = (resolved.packages, resolved.files);
+        lists.check(&new.lock.package)?;
+    }
+    if what.contains(&What::Bases) {
+        let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
+        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
+    }
+    // Last: cargo writes into the project. Whatever fails before leaves it as it was.
+    if what.contains(&What::Crates) {
+        for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
+            update_crates(context, manifest)?;
+        }
+    }
+    (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
+    let written = lock::write(&context.project, &new.lock)?;
+    report(context, &old, &new, written);
+    Ok(())
+}
+
+/// The lock as it is, or one without packages where there is none yet.
+fn old(context: &Context, pin: &kernel_config::pin::Pin) -> Result<Inputs> {
+    let lock =
+        if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(locked::kernel(pin)) };
+    // Its `Cargo.lock` files may have changed already: that is what is to be recorded.
+    let crates = lock::cargo_locks(&context.project)?.1;
+    Ok(Inputs { lock, crates })
+}
+
+/// cargo of the host, which the project is built with: the toolchain's own is older than the manifests ask for.
+fn update_crates(context: &Context, manifest: &str) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.arg("update").arg("--manifest-path").arg(context.path(manifest)).current_dir(&context.project);
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
+    let ended = process::stream(command, &mut line).map_err(|e| {
+        Error::new(Class::MissingTool, "cannot start cargo").why(e).hint("`./x` installs it; see docs/build.md")
+    })?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, "cannot resolve the crates")
+        .file(context.path(manifest))
+        .why(ended.tail)
+        .hint("`update crates` needs a network; `update --offline` records the Cargo.lock files as they are"))
+}
+
+fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
+    let changes = lock::changes(old, new);
+    for change in &changes {
+        context.answer(change);
+    }
+    let message = match (written, changes.len()) {
+        (false, _) => format!("{} is what it was", lock::FILE),
+        (true, 0) => format!("recorded in {}", lock::FILE),
+        (true, changes) => format!("{changes} changes, recorded in {}", lock::FILE),
+    };
+    context.sink().emit(&Event::Note { message: &message });
+}

@@ -1,0 +1,80 @@
+//! `solana-talos validate`: would Talos take this system extension?
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use common::event::Event;
+use common::{Class, Error};
+use extension::range::talos_version;
+use extension::{Extension, Target};
+use oci::{Layout, Limits, Unpacked};
+
+use crate::context::Context;
+use crate::pipeline::{kernel, names};
+
+#[derive(Args)]
+pub struct Options {
+    /// A directory that holds manifest.yaml and rootfs/, or an OCI layout with extension images
+    #[arg(value_name = "DIR")]
+    path: PathBuf,
+    /// The Talos release it is for
+    #[arg(long, default_value = names::TALOS_VERSION)]
+    talos: String,
+    /// Release string of the kernel it is for [default: the pinned kernel's]
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
+}
+
+/// # Errors
+/// [`Class::BadInput`] with every rule that is broken.
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+    let kernel = match &options.kernel {
+        Some(release) => release.clone(),
+        None => kernel::pin(context)?.kernel.release,
+    };
+    let target = Target { talos: talos_version(&options.talos)?, kernel };
+    let path = &options.path;
+    if path.join("oci-layout").is_file() {
+        layout(context, path, &target)
+    } else if path.is_dir() {
+        let name = path.display().to_string();
+        report(context, &name, &extension::validate(path, &target).context(name.clone())?);
+        Ok(())
+    } else {
+        Err(Error::new(Class::BadInput, "there is no extension to check")
+            .file(path)
+            .why("it is no directory")
+            .hint("give a directory that holds manifest.yaml and rootfs/, or an OCI layout")
+            .into())
+    }
+}
+
+fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()> {
+    let layout = Layout::open(path)?;
+    let images = layout.images()?;
+    if images.is_empty() {
+        let error = Error::new(Class::BadInput, "the layout holds no image for linux/amd64").file(path);
+        return Err(error.hint("give the layout of a system extension, such as _out/solana-optimizer.oci").into());
+    }
+    for image in &images {
+        let name = image.names.first().cloned().unwrap_or_else(|| image.digest.oci());
+        let scratch = tempfile::tempdir()?;
+        let root = scratch.path().join("root");
+        Unpacked::open(&layout, image, Limits::TALOS).and_then(|image| image.apply(&root)).context(name.clone())?;
+        report(context, &name, &extension::validate(&root, target).context(name.clone())?);
+    }
+    Ok(())
+}
+
+fn report(context: &Context, name: &str, extension: &Extension) {
+    let metadata = &extension.manifest.metadata;
+    let message = format!(
+        "{name}: Talos takes it: {} {} with {} module(s) and {} service(s)",
+        metadata.name,
+        metadata.version,
+        extension.modules.len(),
+        extension.services.len()
+    );
+    context.sink().emit(&Event::Note { message: &message });
+}

@@ -1,0 +1,229 @@
+//! The last stage of a build: bills of materials, provenance and signatures beside every image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use attest::provenance::{Build, Parameters};
+use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Kind, Module};
+use attest::{Asking, Demand, Material, Predicates, Subject, WithoutLayers, crates, subjects, talos};
+use common::stage::{Finished, Leftover, hash_tree};
+use common::{Class, Error, Result, Sha256, atomic};
+use keys::Role;
+use oci::Layout;
+use oci::types::canonical;
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::pipeline::base::Located;
+use crate::pipeline::kernel::{MODULE, Prepared};
+use crate::pipeline::signing::Signing;
+use crate::pipeline::testbed;
+
+/// Public half of the key that signed the images.
+pub const PUBLIC_KEY: &str = "image.pub.pem";
+/// Machine configuration by which Talos 1.13.8 and later verify the images.
+pub const VERIFICATION: &str = "image-verification.yaml";
+/// Parts of the project that end up in images, and so are inputs like any other.
+const TREES: [&str; 6] = ["extension", "imager/presets", "kernel-config", "module", "tests/guest", "crates/toolchain"];
+
+/// An unsigned image: its name in the output, what it is, and the stage that holds `<name>.oci`.
+pub type Unsigned<'a> = (&'static str, Kind, &'a Finished);
+
+/// What was built, and how the user chose it.
+pub struct Subjects<'a> {
+    /// The images.
+    pub images: &'a [Unsigned<'a>],
+    /// What the user chose; `base` is set here.
+    pub parameters: Parameters,
+    /// Release string of the kernel.
+    pub release: &'a str,
+    /// The base.
+    pub base: &'a Located,
+}
+
+/// Files of the finished stage, as names in the output: the layouts, their documents, the public key and Talos's document.
+pub fn outputs(stage: &Finished, images: &[Unsigned<'_>]) -> Vec<(String, PathBuf)> {
+    let of_image = |(name, _, _): &Unsigned<'_>| {
+        ["oci", "spdx.json", "provenance.json"].map(|extension| format!("{name}.{extension}"))
+    };
+    let names = images.iter().flat_map(of_image).chain([PUBLIC_KEY.to_owned(), VERIFICATION.to_owned()]);
+    names.map(|name| (name.clone(), stage.dir.join(name))).collect()
+}
+
+/// Every image with what belongs beside it, signed with the image key.
+///
+/// # Errors
+/// [`Class::AwaitsSignatures`] when the signatures have to come from elsewhere; then all of them have been asked for.
+pub fn images(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    signing: &Signing,
+    mut built: Subjects<'_>,
+) -> Result<Finished> {
+    let ingredients = ingredients(context, prepared, built.release, built.base)?;
+    let materials = materials(context, prepared, signing, built.base)?;
+    built.parameters.base = built.base.public.clone();
+    let internal = BTreeMap::from([
+        ("epoch".to_owned(), Value::from(prepared.pin.epoch)),
+        ("kernelRelease".to_owned(), Value::from(built.release)),
+    ]);
+    let build =
+        Build { parameters: &built.parameters, internal, materials: &materials, tool: env!("CARGO_PKG_VERSION") };
+    let provenance = build.predicate()?;
+    let key = signing.set.public_key(Role::Image)?;
+    let mut fingerprint = prepared
+        .forge()
+        .fingerprint("attested-images")
+        .with("key", key.fingerprint().to_string())
+        .with("provenance", Sha256::of(canonical(&provenance)?).to_string())
+        .with("tool", env!("CARGO_PKG_VERSION"));
+    let mut documents = BTreeMap::new();
+    for (name, kind, stage) in built.images {
+        for image in subjects(&Layout::open(&layout(stage, name))?)? {
+            let sbom = sbom::document(&image, *kind, &ingredients)?;
+            let both = [image.digest(), Sha256::of(canonical(&sbom)?)].map(|digest| digest.to_string());
+            fingerprint = fingerprint.with(name, both.join(" "));
+            documents.insert(image.digest(), sbom);
+        }
+    }
+    prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
+        let signer = signing.set.signer(Role::Image)?;
+        let mut asking = Asking::new(signer.as_ref())?;
+        let mut names = BTreeSet::new();
+        for (name, _, stage) in built.images {
+            let mut predicates = |image: &Subject| {
+                names.extend(image.names.iter().cloned());
+                let sbom = documents.get(&image.digest()).cloned();
+                Ok(Predicates { sbom, provenance: Some(provenance.clone()) })
+            };
+            let from = Layout::open(&layout(stage, name))?;
+            attest::sign(&from, &work.join(format!("{name}.oci")), &mut asking, &mut predicates)?;
+        }
+        asking.done()?;
+        write_beside(work, &names, key)
+    })
+}
+
+/// Writes the documents of every layout in `dir` beside it, the public key and the document for Talos.
+///
+/// # Errors
+/// When a layout is not what `key` has signed.
+pub fn write_beside(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicKey) -> Result<()> {
+    for path in layouts(dir)? {
+        let layout = Layout::open(&path)?;
+        for image in subjects(&layout)? {
+            // The layers were compared with their digests as they were copied.
+            let image = attest::verify(&WithoutLayers(&layout), &image, key, Demand::Signature)?;
+            for (extension, document) in [("spdx.json", &image.sbom), ("provenance.json", &image.provenance)] {
+                if let Some(document) = document {
+                    atomic::write(&path.with_extension(extension), canonical(document)?)?;
+                }
+            }
+        }
+    }
+    atomic::write(&dir.join(PUBLIC_KEY), key.to_pem()?)?;
+    atomic::write(&dir.join(VERIFICATION), talos::image_verification(names, key)?)
+}
+
+/// The layouts `*.oci` in `dir`, sorted.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("cannot list a directory of layouts", dir, &e))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io("cannot list a directory of layouts", dir, &e))?.path();
+        if path.extension().is_some_and(|extension| extension == "oci") && path.join("oci-layout").is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn layout(stage: &Finished, name: &str) -> PathBuf {
+    stage.dir.join(format!("{name}.oci"))
+}
+
+/// Everything that went in, by digest: the lock, and what it does not name because it is of this project or the user gave it.
+fn materials(context: &Context, prepared: &Prepared<'_>, signing: &Signing, base: &Located) -> Result<Vec<Material>> {
+    let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
+    // The kernel's source may be the other one.
+    let locked = prepared.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
+    let mut materials: Vec<_> = locked
+        .map(|entry| {
+            let uri = if entry.kind == lock::Kind::CargoLock { own(&entry.name) } else { entry.uri };
+            Material { name: entry.name, uri, sha256: entry.sha256 }
+        })
+        .collect();
+    materials.push(prepared.source_material());
+    materials.push(Material { name: "base".to_owned(), uri: base.uri(), sha256: base.identity.parse()? });
+    // It is compiled into the kernel, and so decides over every image.
+    let certificate = signing.set.certificate(Role::Module)?.fingerprint();
+    let name = "module certificate".to_owned();
+    materials.push(Material { uri: own("module.crt.pem"), name, sha256: certificate });
+    for tree in TREES {
+        let sha256 = hash_tree(&context.path(tree))?;
+        materials.push(Material { name: format!("project {tree}"), uri: own(tree), sha256 });
+    }
+    Ok(materials)
+}
+
+fn ingredients(context: &Context, prepared: &Prepared<'_>, release: &str, base: &Located) -> Result<Ingredients> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Ok(Ingredients {
+        tool: version.clone(),
+        kernel: Kernel {
+            version: prepared.pin.kernel.version.clone(),
+            release: release.to_owned(),
+            source: prepared.source_material(),
+            overlay: hash_tree(&context.path("module/kernel"))?,
+            patches: patches(&context.path("kernel-config/patches"))?,
+        },
+        module: Module { name: MODULE.to_owned(), version, sources: hash_tree(&context.path("module"))? },
+        toolchain: makers(prepared),
+        base: contents(context, prepared, base)?,
+    })
+}
+
+fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
+    let io = |e: std::io::Error| Error::io("cannot list the patches", dir, &e);
+    let mut patches = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".patch")) {
+            patches.push((name.to_owned(), Sha256::of_file(&path)?));
+        }
+    }
+    patches.sort();
+    Ok(patches)
+}
+
+/// Packages of the toolchain that make outputs: what `crates/toolchain/packages.list` came to.
+fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
+    let entries = prepared.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
+    let version = |name: &str| prepared.toolchain.versions.get(name).unwrap_or_default().to_owned();
+    entries
+        .map(|entry| DebianPackage {
+            version: version(&entry.name),
+            name: entry.name,
+            purl: entry.uri,
+            sha256: entry.sha256,
+        })
+        .collect()
+}
+
+fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Base> {
+    if !base.testbed {
+        let digest = base.identity.parse()?;
+        return Ok(Base::Images { version: crate::pipeline::names::TALOS_VERSION.to_owned(), digest });
+    }
+    let metadata = testbed::metadata(context, prepared)?.dir.join("metadata.json");
+    let lock = context.path("tests/guest/Cargo.lock");
+    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io("cannot read what the crates are", path, &e));
+    let lock_text = String::from_utf8(read(&lock)?)
+        .map_err(|e| Error::new(Class::BadInput, "cannot read what the crates are").file(&lock).why(e))?;
+    let crates = crates::of_program(&read(&metadata)?, &lock_text).map_err(|e| e.file(&lock))?;
+    Ok(Base::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates })
+}

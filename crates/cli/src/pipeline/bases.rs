@@ -1,0 +1,116 @@
+//! Bases out of registries. `update` records what their names stand for; a build takes them by those digests and by nothing else.
+
+use common::stage::{Fingerprint, Finished, Leftover};
+use common::{Class, Error, Result, atomic};
+use lock::{Base, Blob};
+use oci::types::{self, Descriptor, Manifest, Platform};
+use oci::{Reference, Writer};
+use registry::clock::System;
+
+use crate::context::Context;
+use crate::remote::{self, Network, Pace};
+
+/// What `references` stand for now, as the lock has it.
+///
+/// # Errors
+/// As [`registry::resolve`].
+pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<Base>> {
+    let (keyring, clock) = (remote::keyring(), System::start());
+    let client = network.client(Pace::default(), &keyring, &clock)?;
+    let mut bases = Vec::new();
+    for reference in references {
+        let image = registry::resolve(&client, reference)?;
+        let blob = image.blobs.iter().map(|blob| Blob { sha256: blob.digest.0, size: blob.size }).collect();
+        let (sha256, size) = (image.manifest.digest.0, image.manifest.size);
+        bases.push(Base { reference: reference.to_string(), sha256, size, blob });
+    }
+    bases.sort_by(|a, b| a.reference.cmp(&b.reference));
+    bases.dedup();
+    Ok(bases)
+}
+
+/// What the lock has for `references`.
+///
+/// # Errors
+/// [`Class::BadInput`] when one is not there.
+pub fn locked(context: &Context, references: &[Reference]) -> Result<Vec<Base>> {
+    let lock = lock::read(&context.project)?;
+    let find = |reference: &Reference| {
+        let name = reference.to_string();
+        lock.base.iter().find(|base| base.reference == name).cloned().ok_or_else(|| {
+            let list: Vec<_> = references.iter().map(ToString::to_string).collect();
+            Error::new(Class::BadInput, format!("the base {name} is not locked"))
+                .file(lock::FILE)
+                .why("a name in a registry may stand for something else tomorrow; a build takes what the lock names by digest")
+                .hint(format!("`solana-talos update --base {}` locks it; commit the lock", list.join(",")))
+        })
+    };
+    references.iter().map(find).collect()
+}
+
+/// Brings every blob of `bases` into the store, and gives the number of images that had to be pulled.
+///
+/// # Errors
+/// As [`registry::pull`], and [`Class::Infrastructure`] offline.
+pub fn fetch(context: &Context, network: &Network, bases: &[Base]) -> Result<usize> {
+    let mut missing = Vec::new();
+    for base in bases {
+        for digest in base.digests() {
+            if context.store.find(&digest)?.is_none() {
+                missing.push(base);
+                break;
+            }
+        }
+    }
+    if context.offline && !missing.is_empty() {
+        return Err(toolchain::offline(missing.iter().map(|base| base.reference.as_str())));
+    }
+    for base in &missing {
+        pull(context, network, base)?;
+    }
+    Ok(missing.len())
+}
+
+fn pull(context: &Context, network: &Network, base: &Base) -> Result<()> {
+    let name = base.reference.split('@').next().unwrap_or_default();
+    let reference: Reference = format!("{name}@{}", base.sha256.oci()).parse()?;
+    let work = context.cache.join("unfinished").join(format!("base-{}.oci", &base.sha256.to_string()[..16]));
+    network.pull(Pace::default(), context.sink(), &reference, &work)?;
+    for digest in base.digests() {
+        context.store.insert(&work.join("blobs/sha256").join(digest.to_string()), &digest)?;
+    }
+    atomic::remove_dir(&work)
+}
+
+/// One layout of `bases`, which [`fetch`] has brought: `base.oci` in the stage's directory.
+///
+/// # Errors
+/// When a blob is not in the store.
+pub fn layout(context: &Context, bases: &[Base]) -> Result<Finished> {
+    let stage = Fingerprint::new("base-layout").with("tool", env!("CARGO_PKG_VERSION"));
+    let stage = bases.iter().fold(stage, |stage, base| stage.with(&base.reference, base.sha256.to_string()));
+    context.stages().run(&stage, Leftover::Discard, |work, _| {
+        let mut writer = Writer::create(&work.join("base.oci"))?;
+        for base in bases {
+            for digest in base.digests() {
+                let missing = || toolchain::offline(std::iter::once(base.reference.as_str()));
+                writer.file(&context.store.find(&digest)?.ok_or_else(missing)?, digest)?;
+            }
+            writer.list(entry(context, base)?);
+        }
+        writer.finish()
+    })
+}
+
+/// How an index names `base`.
+fn entry(context: &Context, base: &Base) -> Result<Descriptor> {
+    let path = context.store.path(&base.sha256);
+    let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?)
+        .map_err(|e| Error::new(Class::BadInput, "the manifest of a base is malformed").file(&path).why(e))?;
+    let media_type = manifest.media_type.as_deref().unwrap_or(types::MANIFEST);
+    Ok(Descriptor {
+        platform: Some(Platform::linux_amd64()),
+        annotations: [(types::REF_NAME.to_owned(), base.reference.clone())].into(),
+        ..Descriptor::new(media_type, base.sha256, base.size)
+    })
+}

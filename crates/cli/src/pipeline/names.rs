@@ -1,0 +1,36 @@
+//! Names of the images, as the acceptance criteria write them.
+
+use common::Result;
+use oci::Reference;
+
+/// The Talos release that the images are for.
+pub const TALOS_VERSION: &str = "v1.10.3";
+
+/// `<registry>/<image>:custom-solana-<talos>`.
+///
+/// # Errors
+/// [`common::Class::BadInput`] when `registry` is no registry and organisation.
+pub fn release(registry: &str, image: &str) -> Result<String> {
+    checked(format!("{registry}/{image}:custom-solana-{TALOS_VERSION}"))
+}
+
+/// `<registry>/<image>:<version>`.
+///
+/// # Errors
+/// As [`release`], and when `image` or `version` cannot stand there.
+pub fn version(registry: &str, image: &str, version: &str) -> Result<String> {
+    checked(format!("{registry}/{image}:{version}"))
+}
+
+/// `<registry>/<image>:latest`.
+///
+/// # Errors
+/// As [`release`].
+pub fn latest(registry: &str, image: &str) -> Result<String> {
+    checked(format!("{registry}/{image}:latest"))
+}
+
+fn checked(name: String) -> Result<String> {
+    name.parse::<Reference>()?;
+    Ok(name)
+}

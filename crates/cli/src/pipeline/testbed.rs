@@ -1,0 +1,203 @@
+//! The default base: a small userland of our own that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::event::Event;
+use common::sandbox::Run;
+use common::stage::{Fingerprint, Finished, Leftover};
+use common::{Error, Result};
+use imager::preset::Preset;
+use imager::{cpio, machine_config};
+use lock::Crate;
+use oci::types::RunConfig;
+use oci::{FileMap, NewImage, Writer};
+
+use crate::context::Context;
+use crate::pipeline::kernel::Prepared;
+use crate::pipeline::names::TALOS_VERSION;
+
+/// systemd's stub and boot loader in the toolchain.
+const EFI: &str = "usr/lib/systemd/boot/efi";
+/// The guest's list of crates.
+const CARGO_LOCK: &str = lock::CARGO_LOCKS[1];
+/// Compression of the base's own archive; it is small, so the level hardly matters.
+const ZSTD_LEVEL: i32 = 12;
+
+/// The crates come out of the store: cargo sees a directory of them in place of the registry.
+const BUILD: &str = r#"
+cd /build/guest
+cargo build --release --offline --locked \
+    --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"'
+for program in init machined installer; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
+"#;
+/// Of this target only: the others' crates are in no program.
+const METADATA: &str = r#"
+cargo metadata --offline --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu \
+    --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"' \
+    --manifest-path /build/guest/Cargo.toml >/build/out/metadata.json
+"#;
+const ROOTFS: &str = r#"
+mkdir -p /build/out/tree/sbin
+cp -R /build/guest/rootfs/. /build/out/tree/
+cp /build/bin/machined /build/out/tree/sbin/init
+cp /build/out/testbed.json /build/out/tree/etc/testbed.json
+# A checkout has the modes of whoever made it; git knows no more than the execute bit.
+chmod -R u=rwX,go=rX /build/out/tree
+mksquashfs /build/out/tree /build/out/rootfs.sqsh -pf /build/guest/rootfs.pseudo -all-root -noappend -no-xattrs -no-progress -quiet \
+    -comp zstd -mkfs-time "$1" -all-time "$1"
+rm -rf /build/out/tree
+"#;
+
+/// The guest's own list of crates.
+fn crates(context: &Context) -> Result<Vec<Crate>> {
+    let path = context.path(CARGO_LOCK);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read a list of crates", &path, &e))?;
+    lock::parse_cargo_lock(CARGO_LOCK, &text)
+}
+
+/// Fetches `crates` into the store; the only step that asks the crates' registry.
+///
+/// # Errors
+/// When the registry cannot be reached, or must not be asked.
+pub fn fetch(context: &Context, prepared: &Prepared<'_>, crates: &[Crate]) -> Result<usize> {
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
+    let workspaces = [context.project.clone(), context.path("tests/guest")];
+    let sandbox = &prepared.toolchain.sandbox;
+    toolchain::fetch_crates(sandbox, &context.fetcher(), crates, &workspaces, &context.cargo_homes, &mut line)
+}
+
+/// What crates the programs of the guest are built with, as `metadata.json` in the stage's directory.
+///
+/// # Errors
+/// As [`base`].
+pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
+    let forge = prepared.forge();
+    let guest = context.path("tests/guest");
+    let fingerprint = forge.fingerprint("testbed-crates").with("recipe", METADATA).with_tree("guest", &guest)?;
+    with_crates(context, prepared, &fingerprint, |crates, work, line| {
+        forge.sandbox.run(&cargo(context, METADATA, crates).write(work, "/build/out"), line)
+    })
+}
+
+/// The programs of the guest, static: `init`, `machined` and `installer` in the stage's directory.
+///
+/// # Errors
+/// When a crate cannot be had or the guest does not compile.
+pub fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
+    let guest = context.path("tests/guest");
+    let forge = prepared.forge();
+    let fingerprint = forge.fingerprint("testbed-programs").with("recipe", BUILD).with_tree("guest", &guest)?;
+    with_crates(context, prepared, &fingerprint, |crates, work, line| {
+        let target = work.join("target");
+        common::atomic::empty_dir(&target)?;
+        let build = cargo(context, BUILD, crates).env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string());
+        forge.sandbox.run(&build.write(&target, "/build/target").write(work, "/build/out"), line)?;
+        common::atomic::remove_dir(&target)
+    })
+}
+
+/// Runs a stage that compiles the guest or asks cargo about it, with the directory of its crates.
+fn with_crates(
+    context: &Context,
+    prepared: &Prepared<'_>,
+    fingerprint: &Fingerprint,
+    work: impl FnOnce(&Path, &Path, &mut dyn FnMut(&str)) -> Result<()>,
+) -> Result<Finished> {
+    let cache = context.stages();
+    // A finished stage needs no crates; otherwise they have to be there before it begins.
+    let Some(finished) = cache.find(fingerprint) else {
+        let crates = crates(context)?;
+        fetch(context, prepared, &crates)?;
+        let vendored = toolchain::vendor(&cache, &context.store, &crates)?.dir.join("vendor");
+        return cache.run(fingerprint, Leftover::Discard, |dir, line| work(&vendored, dir, line));
+    };
+    cache.sink().emit(&Event::StageFinished { stage: finished.stage, cached: true, took: finished.took });
+    Ok(finished)
+}
+
+/// Cargo of the toolchain over the guest and its crates.
+fn cargo(context: &Context, script: &str, crates: &Path) -> Run {
+    Run::script(script, &[])
+        .env("CARGO_HOME", "/tmp/cargo")
+        .env("CARGO_TARGET_DIR", "/build/target")
+        .read(&context.path("tests/guest"), "/build/guest")
+        .read(crates, "/build/crates")
+}
+
+/// The base, as the layout `base.oci` in the stage's directory; its machine configuration is that of `preset`.
+///
+/// # Errors
+/// When the guest does not compile or a part of the toolchain is missing.
+pub fn base(context: &Context, prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
+    let message = "the base is `testbed`, a test userland of ours: this is not Talos (give Talos's images with --base)";
+    context.sink().emit(&Event::Warning { message });
+    let programs = programs(context, prepared)?;
+    let guest = context.path("tests/guest");
+    let config = machine_config::testbed(preset)?;
+    let forge = prepared.forge();
+    let fingerprint = forge
+        .fingerprint("testbed-base")
+        .with("programs", programs.key.to_string())
+        .with("recipe", ROOTFS)
+        .with("config", config.as_str())
+        .with("tool", env!("CARGO_PKG_VERSION"))
+        .with_tree("rootfs", &guest.join("rootfs"))?;
+    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
+        common::atomic::write(&work.join("testbed.json"), &config)?;
+        let run = Run::script(ROOTFS, &[&prepared.pin.epoch.to_string()])
+            .read(&guest, "/build/guest")
+            .read(&programs.dir, "/build/bin")
+            .write(work, "/build/out");
+        forge.sandbox.run(&run, line)?;
+        let initramfs = initramfs(&programs.dir, &work.join("rootfs.sqsh"), prepared.pin.epoch)?;
+        write(work, prepared, &programs.dir, &initramfs)
+    })
+}
+
+fn initramfs(programs: &Path, rootfs: &Path, epoch: u64) -> Result<Vec<u8>> {
+    let mut archive = cpio::Writer::default();
+    archive.file("init", 0o755, read(&programs.join("init"))?)?;
+    archive.file("rootfs.sqsh", 0o644, read(rootfs)?)?;
+    let bytes = archive.finish(u32::try_from(epoch).unwrap_or(u32::MAX));
+    Ok(zstd::bulk::compress(&bytes, ZSTD_LEVEL)?)
+}
+
+fn write(work: &Path, prepared: &Prepared<'_>, programs: &Path, initramfs: &[u8]) -> Result<()> {
+    let efi = prepared.toolchain.sandbox.rootfs().join(EFI);
+    let mut imager = FileMap::new();
+    imager.host("usr/install/amd64/systemd-stub.efi", &efi.join("linuxx64.efi.stub"), 0o644)?;
+    imager.host("usr/install/amd64/systemd-boot.efi", &efi.join("systemd-bootx64.efi"), 0o644)?;
+    imager.bytes("usr/install/amd64/initramfs.xz", initramfs, 0o644)?;
+    let mut installer = FileMap::new();
+    installer.host("bin/installer", &programs.join("installer"), 0o755)?;
+    let mut writer = Writer::create(&work.join("base.oci"))?;
+    add(&mut writer, "testbed/imager", &imager, prepared.pin.epoch, None)?;
+    add(&mut writer, "testbed/installer-base", &installer, prepared.pin.epoch, Some("/bin/installer"))?;
+    writer.finish()
+}
+
+fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, entrypoint: Option<&str>) -> Result<()> {
+    let layer = writer.layer(files, created)?;
+    let version = ("alpha.talos.dev/version".to_owned(), TALOS_VERSION.to_owned());
+    let config = RunConfig {
+        entrypoint: entrypoint.map(|program| vec![program.to_owned()]),
+        env: None,
+        labels: Some(BTreeMap::from([version])),
+        other: BTreeMap::new(),
+    };
+    let names = [format!("{name}:{TALOS_VERSION}")];
+    let image = NewImage {
+        names: &names,
+        created,
+        config,
+        layers: &[layer],
+        history: Vec::new(),
+        annotations: BTreeMap::new(),
+    };
+    writer.image(&image).map(|_| ())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::io("cannot read a part of the testbed", path, &e))
+}

@@ -1,0 +1,241 @@
+//! What a user can give wrongly: each gives one error that says what, which file, why and what to do, before anything is made.
+//!
+//! No program is in `PATH` here. Whoever got as far as making the toolchain would end with exit code 3, missing tool.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use oci::types::RunConfig;
+use oci::{FileMap, NewImage, Writer};
+use support::Scene;
+
+const BAD_INPUT: i32 = 2;
+const VERIFICATION: i32 = 5;
+
+#[test]
+fn an_unknown_name_is_told_with_the_known_ones() {
+    let scene = Scene::new();
+    let profile = ["there is no kernel profile `nope`", "do: use one of: debug, metal, vm"];
+    scene.fails(BAD_INPUT, &["build", "--profile", "nope"], &profile);
+    scene.fails(BAD_INPUT, &["kernel", "build", "--profile", "nope"], &profile);
+    scene.fails(
+        BAD_INPUT,
+        &["build", "--preset", "nope"],
+        &["there is no preset \"nope\"", "spec, agave, frankendancer, firedancer"],
+    );
+    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["there is no base \"nope\"", "do: give --base testbed"]);
+}
+
+#[test]
+fn a_machine_is_told_of_the_failure_too() {
+    let scene = Scene::new();
+    let ran =
+        scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["no kernel profile `nope`"]);
+    let event: serde_json::Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&event["event"], &event["exit_code"]), (&"failed".into(), &BAD_INPUT.into()));
+    assert!(event["message"].as_str().unwrap().contains("do: use one of"), "{event}");
+}
+
+#[test]
+fn an_unknown_option_or_verb_is_told() {
+    let scene = Scene::new();
+    scene.fails(BAD_INPUT, &["build", "--nope"], &["unexpected argument '--nope'", "--help"]);
+    scene.fails(BAD_INPUT, &["nope"], &["unrecognized subcommand 'nope'"]);
+    scene.fails(BAD_INPUT, &["build", "--kernel-sha256", "12"], &["--kernel-sha256"]);
+    scene.fails(BAD_INPUT, &["build", "--jobs", "0"], &["--jobs"]);
+}
+
+#[test]
+fn a_malformed_value_is_told() {
+    let scene = Scene::new();
+    let upstream = ["has no pinned digest", "file: pin.toml", "do: give `--kernel-sha256"];
+    scene.fails(BAD_INPUT, &["build", "--source", "upstream"], &upstream);
+    scene.fails(BAD_INPUT, &["build", "--registry", "No Registry"], &["No Registry"]);
+    scene.fails(BAD_INPUT, &["build", "--extra-kernel-arg", "a\nb"], &["kernel argument"]);
+    scene.fails(BAD_INPUT, &["build", "--extra-kernel-arg=-no_such_argument"], &["no_such_argument"]);
+}
+
+#[test]
+fn an_unknown_key_of_a_data_file_is_told() {
+    for (file, from, to, words) in [
+        (
+            "kernel-config/pin.toml",
+            "epoch =",
+            "epok = 1\nepoch =",
+            ["file: kernel-config/pin.toml", "unknown field `epok`"],
+        ),
+        (
+            "kernel-config/profiles/vm.toml",
+            "base =",
+            "bass = 1\nbase =",
+            ["file: profiles/vm.toml", "unknown field `bass`"],
+        ),
+        (
+            "kernel-config/profiles/vm.toml",
+            "\"solana\"",
+            "\"solano\"",
+            ["no config fragment `solano`", "do: the fragments are:"],
+        ),
+        ("kernel-config/fragments/solana.config", "CONFIG_", "KONFIG_", ["file: fragments/solana.config", "KONFIG_"]),
+        ("kernel-config/fragments/solana.config", "# Why:", "# Way:", ["file: fragments/solana.config", "do: "]),
+        ("extension/solana-optimizer.yaml", "  author:", "  autor: x\n  author:", ["solana-optimizer.yaml", "autor"]),
+    ] {
+        let scene = Scene::new();
+        scene.edit(file, from, to);
+        scene.fails(BAD_INPUT, &["build"], &words);
+    }
+}
+
+#[test]
+fn a_profile_on_an_unpinned_configuration_is_told() {
+    let scene = Scene::new();
+    scene.edit("kernel-config/profiles/metal.toml", "talos-1.10.3", "talos-9");
+    let words = ["no upstream configuration `talos-9` is pinned", "file: pin.toml", "do: use one of: talos-1.10.3"];
+    scene.fails(BAD_INPUT, &["build", "--profile", "metal"], &words);
+}
+
+#[test]
+fn a_malformed_package_list_is_told() {
+    let scene = Scene::new();
+    scene.edit("crates/toolchain/packages.list", "\nclang\n", "\nClang!\n");
+    scene.fails(BAD_INPUT, &["toolchain", "path"], &["crates/toolchain/packages.list", "why: line "]);
+}
+
+#[test]
+fn a_lock_that_is_malformed_or_of_another_project_is_told() {
+    let (lock, update) = ("solana-talos.lock", "do: `solana-talos update");
+    for (file, from, to, class, words) in [
+        (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "do: "]),
+        (
+            "crates/toolchain/packages.list",
+            "\nclang\n",
+            "\nclang\nmold\n",
+            VERIFICATION,
+            ["does not have mold", lock, update],
+        ),
+        (
+            "Cargo.lock",
+            "version = 4",
+            "version = 4 ",
+            VERIFICATION,
+            ["Cargo.lock is not the one", "the lock says", update],
+        ),
+        (
+            "kernel-config/pin.toml",
+            "sha256 = \"9141",
+            "sha256 = \"8141",
+            VERIFICATION,
+            ["not of this kernel pin", lock, update],
+        ),
+    ] {
+        let scene = Scene::new();
+        scene.edit(file, from, to);
+        scene.fails(class, &["toolchain", "path"], &words);
+    }
+}
+
+#[test]
+fn a_directory_that_is_no_project_is_told() {
+    let scene = Scene::new();
+    fs::remove_file(scene.project().join("kernel-config/pin.toml")).unwrap();
+    let words = ["this is no solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "do: "];
+    scene.fails(BAD_INPUT, &["toolchain", "path"], &words);
+}
+
+/// A layout with one image that holds `files`.
+fn layout(dest: &Path, files: &FileMap) {
+    let mut writer = Writer::create(dest).unwrap();
+    let layer = writer.layer(files, 0).unwrap();
+    let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
+    let names = ["example.org/some/image:1".to_owned()];
+    let image = NewImage {
+        names: &names,
+        created: 0,
+        config,
+        layers: &[layer],
+        history: Vec::new(),
+        annotations: BTreeMap::new(),
+    };
+    writer.image(&image).unwrap();
+    writer.finish().unwrap();
+}
+
+#[test]
+fn a_base_that_is_no_talos_image_is_told() {
+    let scene = Scene::new();
+    let mut files = FileMap::new();
+    files.bytes("bin/hello", b"hello".to_vec(), 0o755).unwrap();
+    layout(&scene.path("other.oci"), &files);
+    fs::create_dir(scene.path("plain")).unwrap();
+    fs::write(scene.path("text"), "some text").unwrap();
+    fs::write(scene.path("empty"), "").unwrap();
+    for (name, why) in [
+        ("other.oci", "images for linux/amd64 seen: example.org/some/image:1"),
+        ("plain", "it holds no file named oci-layout"),
+        ("text", "why: "),
+        ("empty", "why: "),
+    ] {
+        let words = [&format!("{name} is no Talos imager or installer-base image"), why, "do: give an OCI layout"];
+        scene.fails(BAD_INPUT, &["build", "--base", name], &words);
+    }
+}
+
+#[test]
+fn a_base_with_a_flipped_byte_is_told() {
+    let scene = Scene::new();
+    layout(&scene.path("base.oci"), &FileMap::new());
+    let blobs = support::files(&scene.path("base.oci/blobs"));
+    let config = blobs.iter().find(|path| fs::read(path).unwrap().starts_with(b"{\"architecture\"")).unwrap();
+    let text = fs::read_to_string(config).unwrap().replace("linux", "linus");
+    fs::write(config, text).unwrap();
+    let name = config.file_name().unwrap().to_str().unwrap();
+    scene.fails(5, &["build", "--base", "base.oci"], &[name]);
+}
+
+const MANIFEST: &str = "version: v1alpha1
+metadata:
+  name: sample
+  version: 1.0.0
+  author: nobody
+  description: a sample
+  compatibility:
+    talos:
+      version: \">= v1.10.0\"
+";
+
+/// An extension with one file at `path`, below `rootfs`.
+fn extension(root: &Path, path: &str) {
+    let file = root.join("rootfs").join(path);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, "x").unwrap();
+    fs::write(root.join("manifest.yaml"), MANIFEST).unwrap();
+}
+
+#[test]
+fn an_extension_with_a_forbidden_path_is_told() {
+    let scene = Scene::new();
+    extension(&scene.path("bad"), "etc/passwd");
+    let mut files = FileMap::new();
+    files.tree("", &scene.path("bad")).unwrap();
+    layout(&scene.path("bad.oci"), &files);
+    let rule = "rootfs/etc/passwd: Talos allows no file here; move it below one of";
+    for (name, image) in [("bad", "bad: "), ("bad.oci", "example.org/some/image:1: ")] {
+        scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule(s)", rule]);
+    }
+    scene.fails(BAD_INPUT, &["validate", "nothing"], &["there is no extension to check", "file: nothing", "do: "]);
+}
+
+#[test]
+fn a_good_extension_is_taken() {
+    let scene = Scene::new();
+    extension(&scene.path("good"), "usr/local/share/sample");
+    let ran = scene.run(&["validate", "good"]);
+    ran.succeeded();
+    assert!(ran.stderr.contains("good: Talos takes it: sample 1.0.0"), "{}", ran.stderr);
+    let words = ["it is for Talos >= v1.10.0, not 1.9.0"];
+    scene.fails(BAD_INPUT, &["validate", "good", "--talos", "v1.9.0"], &words);
+}

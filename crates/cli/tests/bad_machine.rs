@@ -1,0 +1,151 @@
+//! What a machine can lack: a program, disk space, a network, the right bytes. Programs in `PATH` are ours, so each test takes moments.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use common::Sha256;
+use support::{Ran, Scene, find, skipped};
+
+const MISSING_TOOL: i32 = 3;
+const VERIFICATION: i32 = 5;
+const INFRASTRUCTURE: i32 = 6;
+
+/// Stands for a bubblewrap that works, where the test ends before it would have to.
+const IDLE: &str = "exit 0";
+
+/// The namespaces `flags` of `unshare`, if this machine lets us make them.
+fn namespaces(flags: &'static str) -> Option<[String; 2]> {
+    let unshare = find("unshare")?.display().to_string();
+    if Command::new(&unshare).args([flags, "true"]).status().is_ok_and(|status| status.success()) {
+        return Some([unshare, flags.to_owned()]);
+    }
+    skipped(&format!("this machine does not allow `unshare {flags}`"));
+    None
+}
+
+/// Pins the kernel's source to `content`, which a mirror offers as `offered`.
+fn pin(scene: &Scene, content: &[u8], offered: &[u8]) {
+    let digest = Sha256::of(content).to_string();
+    let pin = scene.project().join("kernel-config/pin.toml");
+    let text = fs::read_to_string(&pin).unwrap();
+    let old = text.split("sha256 = \"").nth(1).unwrap().split('"').next().unwrap();
+    fs::write(&pin, text.replace(old, &digest)).unwrap();
+    scene.lock_again();
+    fs::create_dir(scene.path("mirror")).unwrap();
+    fs::write(scene.path("mirror").join(digest), offered).unwrap();
+}
+
+#[test]
+fn a_file_with_the_wrong_hash_is_refused() {
+    let scene = Scene::new();
+    pin(&scene, b"the kernel", b"The kernel");
+    let words = [
+        "a file is not the pinned one",
+        &format!("file: {}", scene.path("mirror").display()),
+        "(10 bytes)",
+        &format!("the pin says  {}", Sha256::of(b"the kernel")),
+        "do: a truncated or altered download: remove the file",
+    ];
+    scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &words);
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let scene = Scene::new();
+    pin(&scene, b"the kernel", b"the ke");
+    scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &["a file is not the pinned one", "(6 bytes)", "do: "]);
+}
+
+#[test]
+fn a_missing_program_is_told_with_its_package() {
+    let scene = Scene::new();
+    let words = ["cannot start bwrap", "why: ", "do: install the package bubblewrap"];
+    scene.fails(MISSING_TOOL, &["toolchain", "path"], &words);
+    scene.script("bwrap", IDLE);
+    let words = ["cannot start mmdebstrap", "why: ", "do: install the package mmdebstrap"];
+    scene.fails(MISSING_TOOL, &["toolchain", "path"], &words);
+    scene.fails(MISSING_TOOL, &["build"], &words);
+}
+
+#[test]
+fn forbidden_namespaces_are_told_before_anything_is_made() {
+    let scene = Scene::new();
+    scene.script("bwrap", "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1");
+    let words = ["cannot make the namespaces", "why: bwrap: setting up uid map: Permission denied", "do: "];
+    scene.fails(INFRASTRUCTURE, &["toolchain", "path"], &words);
+}
+
+#[test]
+fn a_program_that_the_toolchain_lacks_is_told() {
+    let scene = Scene::new();
+    pin(&scene, b"the kernel", b"the kernel");
+    if !scene.fake_toolchain() {
+        return;
+    }
+    let ran = scene.run(&["build", "--mirror", "mirror"]);
+    ran.failed(
+        MISSING_TOOL,
+        &["mkdir is not in the toolchain", "do: add its package to crates/toolchain/packages.list"],
+    );
+    assert!(!scene.project().join("_out").exists());
+}
+
+#[test]
+fn a_full_disk_under_the_toolchain_is_told() {
+    let Some([unshare, flags]) = namespaces("-rm") else { return };
+    let scene = Scene::new();
+    scene.script("bwrap", IDLE);
+    scene.lock_nothing();
+    scene.script("mmdebstrap", "for tar; do :; done\necho 'I: fake'\nhead -c 1000000 /dev/zero >\"$tar\"");
+    on_a_small_disk(&scene, &unshare, &flags, &["toolchain", "path"])
+        .failed(INFRASTRUCTURE, &["mmdebstrap failed", "No space left on device", "do: check the free disk space"]);
+}
+
+#[test]
+fn a_full_disk_under_the_store_is_told() {
+    let Some([unshare, flags]) = namespaces("-rm") else { return };
+    let scene = Scene::new();
+    let archive = vec![7; 1_000_000];
+    pin(&scene, &archive, &archive);
+    on_a_small_disk(&scene, &unshare, &flags, &["build", "--mirror", "mirror"]).failed(
+        INFRASTRUCTURE,
+        &["cannot copy into the store", "file: ", "No space left on device", "do: free some space"],
+    );
+}
+
+/// Runs the tool with its cache on a disk of 64 KiB, and requires that nothing on it has a final name at the end.
+fn on_a_small_disk(scene: &Scene, unshare: &str, flags: &str, arguments: &[&str]) -> Ran {
+    let script = "
+        PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
+        mkdir -p \"$SCENE/cache\"
+        mount -t tmpfs -o size=64k small \"$SCENE/cache\"
+        code=0
+        PATH=$SCENE/bin \"$@\" || code=$?
+        find \"$SCENE/cache\" -type f ! -path '*/unfinished/*'
+        exit $code";
+    let wrapper = [unshare, flags, "/bin/sh", "-euc", script, "sh"];
+    let ran = Ran::of(&mut scene.wrapped(&wrapper, arguments));
+    assert_eq!(ran.stdout, "", "files with a final name");
+    ran
+}
+
+#[test]
+fn a_machine_without_network_is_told() {
+    let Some([unshare, flags]) = namespaces("-rn") else { return };
+    let scene = Scene::new();
+    scene.script("bwrap", IDLE);
+    let Some(mmdebstrap) = find("mmdebstrap") else {
+        skipped("this machine has no mmdebstrap");
+        return;
+    };
+    scene.script("mmdebstrap", &format!("exec {} \"$@\"", mmdebstrap.display()));
+    let ran = Ran::of(&mut scene.wrapped(&[&unshare, &flags], &["toolchain", "path"]));
+    ran.failed(
+        INFRASTRUCTURE,
+        &["cannot download a pinned file", "adduser 3", "do: without network: `solana-talos bundle load`"],
+    );
+    scene.holds_nothing_final();
+}

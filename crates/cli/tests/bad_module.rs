@@ -1,0 +1,144 @@
+//! What can be wrong with a module, its kernel-devel image and the toolchain; nothing here compiles.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use oci::{Entry, FileMap, NewImage, Writer};
+use support::Scene;
+
+const BAD_INPUT: i32 = 2;
+const VERIFICATION: i32 = 5;
+
+/// The pinned kernel's release.
+const RELEASE: &str = "6.12.117-talos";
+
+/// A scene with a module in `m/`.
+fn scene() -> Scene {
+    let scene = Scene::new();
+    fs::create_dir(scene.path("m")).unwrap();
+    fs::write(scene.path("m/Kbuild"), "obj-m := m.o\n").unwrap();
+    scene
+}
+
+fn record(release: &str) -> String {
+    let digest = "0".repeat(64);
+    format!(
+        r#"{{"schema": 1, "release": "{release}", "toolchain": "{digest}", "compilers": {{"rustc": "1.85.0-1"}}, "config": "{digest}", "certificate": "{digest}"}}"#
+    )
+}
+
+/// The layout `devel.oci` with an image of `files`.
+fn layout(scene: &Scene, files: &FileMap) -> PathBuf {
+    let path = scene.path("devel.oci");
+    let mut writer = Writer::create(&path).unwrap();
+    let layers = [writer.layer(files, 0).unwrap()];
+    let image = NewImage {
+        names: &["a/b:c".to_owned()],
+        created: 0,
+        config: oci::types::RunConfig::default(),
+        layers: &layers,
+        history: Vec::new(),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    writer.image(&image).unwrap();
+    writer.finish().unwrap();
+    path
+}
+
+/// An image whose tree for `place` says that it is for `release`.
+fn devel(scene: &Scene, place: &str, release: &str) -> PathBuf {
+    let mut files = FileMap::new();
+    files.bytes(&format!("usr/src/linux-headers-{place}/kernel-devel.json"), record(release), 0o644).unwrap();
+    layout(scene, &files)
+}
+
+#[test]
+fn a_path_that_is_no_modules_directory_is_told() {
+    let scene = scene();
+    fs::remove_file(scene.path("m/Kbuild")).unwrap();
+    let words = ["there is no module to build", "file: m", "neither Kbuild nor Makefile", "do: write a Kbuild"];
+    scene.fails(BAD_INPUT, &["module", "build", "m"], &words);
+    scene.fails(BAD_INPUT, &["module", "build", "nowhere"], &["file: nowhere", "it is no directory", "do: "]);
+}
+
+#[test]
+fn what_is_no_kernel_devel_image_is_told() {
+    let scene = scene();
+    let build =
+        |image: &str, words: &[&str]| scene.fails(BAD_INPUT, &["module", "build", "m", "--kernel-devel", image], words);
+    build("nowhere", &["there is no kernel-devel image", "file: nowhere", "do: `./x build` writes one"]);
+    build("m", &["this is no OCI image layout", "file: m", "no file named oci-layout"]);
+    assert!(!scene.cache().exists(), "something was made before");
+
+    if !scene.fake_toolchain() {
+        return;
+    }
+    let image = layout(&scene, &FileMap::new());
+    let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
+    ran.failed(BAD_INPUT, &["this is no kernel-devel image", "kernel-devel.json", "do: `./x build` writes one"]);
+}
+
+#[test]
+fn an_image_that_leads_to_files_of_this_machine_is_refused() {
+    let scene = scene();
+    if !scene.fake_toolchain() {
+        return;
+    }
+    // A whole tree outside, and an image that only links to it.
+    let outside = scene.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("kernel-devel.json"), record(RELEASE)).unwrap();
+    let link = |target: PathBuf| Entry::Symlink { target: target.display().to_string() };
+    let tree = format!("usr/src/linux-headers-{RELEASE}");
+    let mut files = FileMap::new();
+    files.insert(&tree, link(outside.clone())).unwrap();
+    let words = ["this is no kernel-devel image"];
+    let image = layout(&scene, &files);
+    let build = ["module", "build", "m", "--kernel-devel", image.to_str().unwrap()];
+    scene.run(&build).failed(BAD_INPUT, &words);
+    let mut files = FileMap::new();
+    files.insert(&format!("{tree}/kernel-devel.json"), link(outside.join("kernel-devel.json"))).unwrap();
+    layout(&scene, &files);
+    scene.run(&build).failed(BAD_INPUT, &words);
+}
+
+#[test]
+fn another_kernel_is_told() {
+    let scene = scene();
+    if !scene.fake_toolchain() {
+        return;
+    }
+    let image = devel(&scene, "6.18.1-talos", "6.18.1-talos");
+    let build = ["module", "build", "m", "--kernel-devel", image.to_str().unwrap()];
+    let words =
+        ["for another kernel", "the image is for 6.18.1-talos, wanted is 6.12.117-talos", "--kernel 6.18.1-talos"];
+    scene.run(&build).failed(BAD_INPUT, &words);
+    devel(&scene, "6.18.1-talos", RELEASE);
+    scene.run(&build).failed(BAD_INPUT, &["its tree for 6.12.117-talos stands in another kernel's place"]);
+}
+
+#[test]
+fn another_toolchain_is_refused_with_the_compilers_that_differ() {
+    let scene = scene();
+    if !scene.fake_toolchain() {
+        return;
+    }
+    let image = devel(&scene, RELEASE, RELEASE);
+    let words = ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "do: "];
+    let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
+    ran.failed(VERIFICATION, &words);
+    assert!(!scene.project().join("_out-modules").exists(), "there is an output");
+}
+
+#[test]
+fn a_manifest_that_names_no_image_is_told_before_anything_is_made() {
+    let scene = scene();
+    let manifest = "version: v1alpha1\nmetadata: {name: M, version: 1.0, author: a, description: d, compatibility: {talos: {version: ''}}}\n";
+    fs::write(scene.path("manifest.yaml"), manifest).unwrap();
+    let words = ["\"ghcr.io/our-org/M:1.0\" is no full image reference"];
+    scene.fails(BAD_INPUT, &["module", "build", "m", "--extension", "manifest.yaml"], &words);
+    assert!(!scene.cache().exists(), "something was made before");
+}

@@ -1,0 +1,72 @@
+//! `push` and `update` against a registry that refuses whatever it is asked: what is done before the first request, and what is left after it.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::Sha256;
+use oci::{FileMap, NewImage, Writer};
+use support::Scene;
+
+/// A registry on this machine that answers 403, and how often it was asked.
+fn refusing() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn what_does_not_verify_here_is_not_sent() {
+    let (scene, (registry, asked)) = (Scene::new(), refusing());
+    let out = scene.path("out");
+    let mut files = FileMap::new();
+    files.bytes("etc/motd", "x", 0o644).unwrap();
+    let mut writer = Writer::create(&out.join("a.oci")).unwrap();
+    let layers = [writer.layer(&files, 0).unwrap()];
+    let names = ["ghcr.io/our-org/a:v1".to_owned()];
+    let (config, annotations) = (oci::types::RunConfig::default(), [].into());
+    let image = NewImage { names: &names, created: 0, config, layers: &layers, history: vec![], annotations };
+    writer.image(&image).unwrap();
+    writer.finish().unwrap();
+    let public = p256::SecretKey::from_slice(&[1; 32]).unwrap().public_key();
+    let public = p256::pkcs8::EncodePublicKey::to_public_key_pem(&public, p256::pkcs8::LineEnding::LF).unwrap();
+    fs::write(out.join("image.pub.pem"), public).unwrap();
+
+    let (out, to) = (out.display().to_string(), format!("{registry}/acme"));
+    let push = ["push", "--out", &out, "--registry", &to];
+    scene.fails(5, &push, &["is not signed as demanded"]);
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    // Without a key it is only the registry that refuses.
+    fs::remove_file(scene.path("out/image.pub.pem")).unwrap();
+    scene.fails(6, &push, &["403"]);
+    assert!(asked.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn a_registry_that_refuses_leaves_the_project_as_it_was() {
+    let (scene, (registry, asked)) = (Scene::new(), refusing());
+    scene.script("cargo", "touch \"$SCENE/cargo-ran\"");
+    let mut lock = lock::read(&scene.project()).unwrap();
+    let reference = format!("{registry}/talos/imager:v1");
+    lock.base = vec![lock::Base { reference, sha256: Sha256::of("m"), size: 1, blob: Vec::new() }];
+    lock::write(&scene.project(), &lock).unwrap();
+    let before = fs::read(scene.project().join(lock::FILE)).unwrap();
+    scene.fails(6, &["update", "crates", "bases"], &["403"]);
+    assert!(asked.load(Ordering::SeqCst) > 0 && !scene.path("cargo-ran").exists());
+    assert_eq!(fs::read(scene.project().join(lock::FILE)).unwrap(), before);
+}

@@ -1,0 +1,246 @@
+//! Runs the built program with a scratch cache, on a copy of the project's data files, with programs of ours in `PATH`.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What a build reads of the project, but for the module and the guest.
+const DATA: [&str; 8] = [
+    "Cargo.lock",
+    "extension/solana-optimizer.yaml",
+    "kernel-config",
+    "module/kernel",
+    "rust-toolchain.toml",
+    "solana-talos.lock",
+    "tests/guest/Cargo.lock",
+    "crates/toolchain",
+];
+
+/// A scratch cache, a copy of the project and a directory of programs; gone at the end of the test.
+pub struct Scene {
+    dir: tempfile::TempDir,
+}
+
+impl Scene {
+    /// Programs of the host are not to be seen: whoever needs one gets it with [`Scene::host_programs`].
+    pub fn new() -> Self {
+        let scene = Self { dir: tempfile::tempdir().unwrap() };
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        for name in DATA {
+            copy(&root.join(name), &scene.project().join(name));
+        }
+        fs::create_dir_all(scene.bin()).unwrap();
+        // A crate added a moment ago is none of these tests' business.
+        let mut lock = lock::read(&scene.project()).unwrap();
+        lock.cargo = lock::cargo_locks(&scene.project()).unwrap().0;
+        lock::write(&scene.project(), &lock).unwrap();
+        scene
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn project(&self) -> PathBuf {
+        self.path("project")
+    }
+
+    pub fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.path("bin")
+    }
+
+    /// Replaces `from`, which must be there, in a file of the project.
+    pub fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.project().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} holds no {from:?}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Puts a shell script into `PATH`. It names programs of the host in full or extends its own `PATH`.
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.bin().join(name);
+        fs::write(&path, format!("#!/bin/sh -eu\nPATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin\n{text}\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Puts programs of the host into `PATH`; `false`, said loudly, when one is not there.
+    pub fn host_programs(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| match find(name) {
+            Some(path) => std::os::unix::fs::symlink(path, self.bin().join(name)).is_ok(),
+            None => {
+                skipped(&format!("this machine has no {name}"));
+                false
+            }
+        })
+    }
+
+    /// The command `solana-talos ARGUMENTS`.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.wrapped(&[], arguments)
+    }
+
+    /// The same, started by `wrapper`.
+    pub fn wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let tool = [env!("CARGO_BIN_EXE_solana-talos")];
+        let mut words = wrapper.iter().chain(&tool);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).arg("--cache").arg(self.cache()).arg("--project").arg(self.project()).args(arguments);
+        command.env_clear().env("PATH", self.bin()).env("SCENE", self.dir.path()).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs `solana-talos ARGUMENTS` to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&mut self.command(arguments))
+    }
+
+    /// Runs it and requires the exit code, every one of `words` in the message, and nothing under a final name.
+    #[track_caller]
+    pub fn fails(&self, code: i32, arguments: &[&str], words: &[&str]) -> Ran {
+        let ran = self.run(arguments);
+        ran.failed(code, words);
+        self.holds_nothing_final();
+        ran
+    }
+
+    /// No output, no finished stage, nothing in the store: whatever an interrupted or failed run left is under `work`.
+    #[track_caller]
+    pub fn holds_nothing_final(&self) {
+        assert!(!self.project().join("_out").exists(), "there is an _out");
+        for name in ["stages", "store", "bases"] {
+            let found = files(&self.cache().join(name));
+            assert!(found.is_empty(), "{name} holds {found:?}");
+        }
+    }
+
+    /// Locks the project's files as they are, with a toolchain of no packages: nothing has to be downloaded for it.
+    pub fn lock_nothing(&self) {
+        for list in ["packages.list", "judges.list"] {
+            fs::write(self.project().join("toolchain").join(list), "").unwrap();
+        }
+        let mut lock = lock::read(&self.project()).unwrap();
+        (lock.package, lock.file) = (Vec::new(), Vec::new());
+        lock::write(&self.project(), &lock).unwrap();
+        self.lock_again();
+    }
+
+    /// Records what a test changed in the project.
+    pub fn lock_again(&self) {
+        self.run(&["update", "--offline"]).succeeded();
+    }
+
+    /// Makes `mmdebstrap` of `PATH` give a root filesystem that holds a shell and a `dpkg-query`; `false`, said loudly, when the
+    /// machine has no bubblewrap that could enter it.
+    pub fn fake_toolchain(&self) -> bool {
+        if !self.host_programs(&["bwrap", "tar"]) {
+            return false;
+        }
+        self.lock_nothing();
+        let tree = self.path("tree");
+        for name in ["bin", "dev", "proc", "tmp", "etc"] {
+            fs::create_dir_all(tree.join(name)).unwrap();
+        }
+        let libraries = Ran::of(Command::new("ldd").arg("/bin/sh")).stdout;
+        for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
+            let target = tree.join(file.trim_start_matches('/'));
+            fs::create_dir_all(target.join("../..").canonicalize().unwrap()).unwrap();
+            fs::copy(file, target).unwrap();
+        }
+        let query = tree.join("bin/dpkg-query");
+        fs::write(&query, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(query, fs::Permissions::from_mode(0o755)).unwrap();
+        let packed = Command::new("tar").arg("-cf").arg(self.path("rootfs.tar")).arg("-C").arg(&tree).arg(".").status();
+        assert!(packed.unwrap().success());
+        self.script("mmdebstrap", "for tar; do :; done\necho 'I: fake'\ncp \"$SCENE/rootfs.tar\" \"$tar\"");
+        true
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Self {
+        Self::from(command.output().unwrap())
+    }
+
+    #[track_caller]
+    pub fn failed(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:#?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in {}", self.stderr);
+        }
+        assert_eq!(self.stderr.matches("error: ").count(), 1, "one error, not {}", self.stderr);
+    }
+
+    #[track_caller]
+    pub fn succeeded(&self) {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// The toolchain's root filesystem from `./x test`, as the stage's directory; `None` skips the test loudly.
+pub fn toolchain_stage() -> Option<PathBuf> {
+    let rootfs =
+        std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from).filter(|path| path.join("usr/bin").is_dir());
+    if rootfs.is_none() {
+        skipped("SOLANA_TALOS_ROOTFS names no toolchain; `./x test` sets it");
+    }
+    rootfs?.parent().map(Path::to_owned)
+}
+
+/// Says that the test that runs was skipped. `eprintln!` would be kept back by the harness, since a skipped test passes.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+}
+
+/// A full path of a program of the host.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Every file below `dir`; none when it is not there.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() { files(&path) } else { vec![path] }
+        })
+        .collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    if !from.is_dir() {
+        fs::create_dir_all(to.join("../..").canonicalize().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    for entry in fs::read_dir(from).unwrap() {
+        let name = entry.unwrap().file_name();
+        copy(&from.join(&name), &to.join(&name));
+    }
+}

@@ -1,0 +1,313 @@
+//! Programs of the toolchain, run inside its root filesystem through namespaces (bubblewrap).
+//!
+//! The root filesystem is read-only, `/build` and `/tmp` are fresh, the environment is empty but for what is set here, and there is no
+//! network unless asked for. Paths inside are fixed, so no path of the host can reach an output.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Class, Error, Result};
+use crate::process::{self, Ended};
+
+/// Debian's and Ubuntu's file of trusted certificate authorities.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What the C library calls `ENOSPC`.
+const NO_SPACE: &str = "No space left on device";
+/// Bytes: a program that failed where less is free has failed for that, whatever it says. make has removed half a file by then.
+const LITTLE_SPACE: u64 = 1 << 20;
+
+/// A directory or file of the host, seen inside the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Bind {
+    host: PathBuf,
+    inside: String,
+    writable: bool,
+}
+
+/// One program to run in the sandbox, as data.
+#[derive(Clone, Debug)]
+pub struct Run {
+    argv: Vec<String>,
+    binds: Vec<Bind>,
+    env: BTreeMap<String, String>,
+    directory: String,
+    network: bool,
+}
+
+impl Run {
+    /// `argv[0]` is looked up in the toolchain's `PATH`.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let env = [
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            ("HOME", "/tmp"),
+            ("LC_ALL", "C"),
+            ("TZ", "UTC"),
+        ];
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            binds: Vec::new(),
+            env: env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            directory: "/build".to_owned(),
+            network: false,
+        }
+    }
+
+    /// A shell script, run with `sh -eu`, with `$1`… as arguments.
+    pub fn script(script: &str, arguments: &[&str]) -> Self {
+        Self::new(["sh", "-euc", script, "sh"].iter().chain(arguments).copied())
+    }
+
+    /// Shows `host` read-only at `inside`.
+    #[must_use]
+    pub fn read(self, host: &Path, inside: &str) -> Self {
+        self.bind(host, inside, false)
+    }
+
+    /// Shows `host` writable at `inside`.
+    #[must_use]
+    pub fn write(self, host: &Path, inside: &str) -> Self {
+        self.bind(host, inside, true)
+    }
+
+    fn bind(mut self, host: &Path, inside: &str, writable: bool) -> Self {
+        self.binds.push(Bind { host: host.to_owned(), inside: inside.to_owned(), writable });
+        self
+    }
+
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.env.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Working directory inside; `/build` unless set.
+    #[must_use]
+    pub fn directory(mut self, inside: &str) -> Self {
+        inside.clone_into(&mut self.directory);
+        self
+    }
+
+    /// Lets the program reach the network. Only what fetches pinned inputs may.
+    #[must_use]
+    pub fn with_network(mut self) -> Self {
+        self.network = true;
+        self
+    }
+
+    /// The bubblewrap command line for this run in `rootfs`.
+    #[must_use]
+    pub fn arguments(&self, rootfs: &Path) -> Vec<OsString> {
+        let mut args: Vec<OsString> = Vec::new();
+        let mut push = |words: &[&dyn AsRef<std::ffi::OsStr>]| args.extend(words.iter().map(|w| w.as_ref().to_owned()));
+        push(&[&"bwrap", &"--ro-bind", &rootfs, &"/"]);
+        push(&[&"--dev", &"/dev", &"--proc", &"/proc", &"--tmpfs", &"/tmp", &"--tmpfs", &"/build"]);
+        push(&[&"--unshare-pid", &"--unshare-ipc", &"--unshare-uts", &"--hostname", &"solana-talos"]);
+        push(&[&"--die-with-parent", &"--clearenv"]);
+        if self.network {
+            push(&[&"--ro-bind-try", &"/etc/resolv.conf", &"/etc/resolv.conf"]);
+            push(&[&"--ro-bind-try", &"/etc/hosts", &"/etc/hosts"]);
+            // A host behind an inspecting proxy trusts more than Debian does.
+            push(&[&"--ro-bind-try", &CA_BUNDLE, &CA_BUNDLE]);
+        } else {
+            push(&[&"--unshare-net"]);
+        }
+        for (key, value) in &self.env {
+            push(&[&"--setenv", key, value]);
+        }
+        for bind in &self.binds {
+            push(&[&if bind.writable { "--bind" } else { "--ro-bind" }, &bind.host, &bind.inside]);
+        }
+        push(&[&"--chdir", &self.directory, &"--"]);
+        args.extend(self.argv.iter().map(OsString::from));
+        args
+    }
+
+    /// The run as one line that can be pasted into a shell.
+    #[must_use]
+    pub fn shell_line(&self, rootfs: &Path) -> String {
+        self.arguments(rootfs).iter().map(|a| quote(&a.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The program, its arguments and environment as text, for a stage's fingerprint. The number of make's jobs is left out.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let words = self.argv.iter().filter(|word| !is_jobs(word)).cloned();
+        let env = self.env.iter().map(|(key, value)| format!("{key}={value}"));
+        words.chain(env).collect::<Vec<_>>().join("\n")
+    }
+
+    fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+}
+
+/// The toolchain's root filesystem, ready to run programs in.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    rootfs: PathBuf,
+}
+
+impl Sandbox {
+    /// A sandbox over `rootfs`.
+    #[must_use]
+    pub fn new(rootfs: PathBuf) -> Self {
+        Self { rootfs }
+    }
+
+    /// The root filesystem on the host.
+    #[must_use]
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// Runs to the end, handing every line of standard output and error to `on_line` as it comes.
+    ///
+    /// # Errors
+    /// [`Class::MissingTool`] without bubblewrap or without the program, [`Class::BuildFailed`] when it fails; the error shows the last lines.
+    pub fn run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<()> {
+        let ended = process::stream(self.command(run), on_line).map_err(|e| spawn_error(&e))?;
+        self.check(run, &ended)
+    }
+
+    /// Runs to the end and gives standard output.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn output(&self, run: &Run) -> Result<Vec<u8>> {
+        let (stdout, ended) = process::output(self.command(run)).map_err(|e| spawn_error(&e))?;
+        self.check(run, &ended)?;
+        Ok(stdout)
+    }
+
+    /// The command that starts `run`, for callers that keep it running beside them.
+    #[must_use]
+    pub fn command(&self, run: &Run) -> Command {
+        let args = run.arguments(&self.rootfs);
+        let mut command = Command::new(&args[0]);
+        command.args(&args[1..]).env_clear();
+        // --clearenv is for the program: what bubblewrap itself was given, a PIN perhaps, is in /proc/1/environ inside.
+        if let Some(path) = std::env::var_os("PATH") {
+            command.env("PATH", path);
+        }
+        command
+    }
+
+    fn check(&self, run: &Run, ended: &Ended) -> Result<()> {
+        if ended.status.success() {
+            return Ok(());
+        }
+        let program = run.program();
+        if let Some(missing) = missing(program, ended) {
+            return Err(Error::new(Class::MissingTool, format!("{missing} is not in the toolchain"))
+                .why(&ended.tail)
+                .hint("add its package to crates/toolchain/packages.list and run `./x build` again"));
+        }
+        if let Some(why) = no_space(run, ended) {
+            return Err(Error::new(Class::Infrastructure, format!("{program} failed on a full disk"))
+                .why(why)
+                .hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk"));
+        }
+        Err(Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status))
+            .why(&ended.tail)
+            .hint(format!("to see it again: {}", run.shell_line(&self.rootfs))))
+    }
+}
+
+/// Tries the namespaces that every [`Run`] needs, so that a machine that forbids them is told before anything is downloaded.
+///
+/// # Errors
+/// [`Class::MissingTool`] without bubblewrap, [`Class::Infrastructure`] where namespaces are forbidden.
+pub fn ready() -> Result<()> {
+    let mut command = Command::new("bwrap");
+    command.args("--ro-bind / / --dev /dev --proc /proc --unshare-pid --unshare-net /bin/true".split(' '));
+    let (_, ended) = process::output(command).map_err(|e| spawn_error(&e))?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, "cannot make the namespaces that the toolchain is entered through")
+        .why(ended.tail)
+        .hint(
+            "run as root (in a container: with --privileged), or allow user namespaces: \
+             `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on Ubuntu",
+        ))
+}
+
+/// The program that was not found: by bubblewrap, or by the shell that ran a script (exit status 127, POSIX sh section 2.8.2).
+fn missing<'a>(program: &'a str, ended: &'a Ended) -> Option<&'a str> {
+    if ended.tail.contains("execvp") && ended.tail.contains("No such file") {
+        return Some(program);
+    }
+    let by_shell = || ended.tail.lines().rev().find_map(|line| line.strip_suffix(": not found")?.rsplit(": ").next());
+    (ended.status.code() == Some(127)).then(by_shell).flatten()
+}
+
+/// Why a run failed, if it was for want of space. Not every program says so: the kernel's fixdep does not.
+fn no_space(run: &Run, ended: &Ended) -> Option<String> {
+    if ended.tail.contains(NO_SPACE) {
+        return Some(ended.tail.clone());
+    }
+    let free = |dir: &Path| rustix::fs::statvfs(dir).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let mut written = run.binds.iter().filter(|bind| bind.writable).map(|bind| &bind.host);
+    let full = written.find(|dir| free(dir).is_ok_and(|free| free < LITTLE_SPACE))?;
+    Some(format!("{NO_SPACE}, or almost none, under {}\n{}", full.display(), ended.tail))
+}
+
+fn is_jobs(word: &str) -> bool {
+    word.strip_prefix("-j").is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
+}
+
+fn spawn_error(err: &std::io::Error) -> Error {
+    Error::new(Class::MissingTool, "cannot start bwrap, which enters the toolchain's root filesystem")
+        .why(err)
+        .hint("install the package bubblewrap; `./x` does it for you")
+}
+
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(run: &Run) -> String {
+        run.shell_line(Path::new("/r"))
+    }
+
+    #[test]
+    fn has_no_network_and_no_environment_unless_asked() {
+        let closed = line(&Run::new(["make", "-j2"]));
+        assert!(closed.contains("--unshare-net") && closed.contains("--clearenv"), "{closed}");
+        assert!(closed.ends_with("--chdir /build -- make -j2"), "{closed}");
+        assert!(!line(&Run::new(["apt-get"]).with_network()).contains("--unshare-net"));
+    }
+
+    #[test]
+    fn binds_read_only_unless_asked() {
+        let text = line(&Run::new(["true"]).read(Path::new("/a"), "/build/a").write(Path::new("/b"), "/build/b"));
+        assert!(text.contains("--ro-bind /a /build/a --bind /b /build/b"), "{text}");
+    }
+
+    #[test]
+    fn a_fingerprint_does_not_know_the_number_of_jobs() {
+        let of = |jobs: &str| Run::new(["make", jobs, "-junk"]).fingerprint();
+        assert_eq!(of("-j2"), of("-j64"));
+        assert_ne!(of("-j2"), of("-k"));
+    }
+
+    #[test]
+    fn quotes_for_the_shell() {
+        assert_eq!(quote("a b'c"), r"'a b'\''c'");
+        assert_eq!(quote("-j2"), "-j2");
+        assert_eq!(quote(""), "''");
+    }
+}

@@ -1,0 +1,118 @@
+//! Texts and DER.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use attest::bundle::Bundle;
+use attest::simple::Payload;
+use attest::statement::Statement;
+use extension::manifest::Manifest;
+use extension::service::Service;
+use kernel_config::devel::Record;
+use keys::{Certificate, KeySet, PublicKey, Role};
+use oci::Reference;
+
+/// Names of images. What is taken prints as it was written.
+pub fn reference(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(name) = text.parse::<Reference>()
+    {
+        assert_eq!(name.to_string(), text);
+    }
+}
+
+/// The manifest of an extension.
+pub fn manifest(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Manifest::parse(text);
+    }
+}
+
+/// The description of a service of an extension.
+pub fn service(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        match Service::parse(text, "hello") {
+            Ok(service) => assert_eq!(service.name, "hello"),
+            Err(broken) => assert!(!broken.is_empty(), "refused without a reason"),
+        }
+    }
+}
+
+/// The record of a kernel-devel tree. What is taken can be written and taken again.
+pub fn record(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(record) = Record::parse(text)
+        && let Ok(written) = record.json()
+    {
+        let again = Record::parse(&written);
+        assert!(again.is_ok_and(|again| again == record), "{written:?}");
+    }
+}
+
+/// `extensions.yaml`. What is taken can be written and taken again.
+pub fn yaml_layers(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(layers) = imager::layers::Layers::from_yaml(text)
+        && let Ok(written) = layers.to_yaml()
+    {
+        let again = imager::layers::Layers::from_yaml(&written);
+        assert!(again.is_ok_and(|again| again == layers), "{written:?}");
+    }
+}
+
+/// A kernel configuration.
+pub fn dotconfig(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = kernel_config::dotconfig::DotConfig::parse(".config", text);
+    }
+}
+
+/// Bundles, payloads, statements and bills of materials.
+pub fn attestation(data: &[u8]) {
+    let _ = Bundle::parse(data);
+    let _ = Payload::parse(data);
+    let _ = Statement::parse(data);
+    if let Ok(document) = serde_json::from_slice(data) {
+        let _ = inspect::report::spdx(&document);
+    }
+}
+
+/// Public keys and certificates, PEM and DER, and a private key in a set.
+pub fn keys(data: &[u8]) {
+    let _ = PublicKey::from_pem(data);
+    let _ = PublicKey::from_der(data);
+    let _ = Certificate::from_der(data);
+    let Ok(dir) = tempfile::tempdir() else { return };
+    let private = dir.path().join("image.key.pem");
+    let written = fs_err::write(&private, data)
+        .and_then(|()| fs_err::set_permissions(&private, std::fs::Permissions::from_mode(0o600)))
+        .and_then(|()| fs_err::write(dir.path().join("module.crt.pem"), data));
+    if written.is_ok()
+        && let Ok(set) = KeySet::open(dir.path())
+    {
+        let _ = set.signer(Role::Image);
+    }
+}
+
+/// A line with an address, and what a registry says in an answer from there: a `Location`, or a `Link`.
+pub fn address(data: &[u8]) {
+    let Some((from, said)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
+    let Ok(from) = registry::url::Url::parse(from) else { return };
+    for location in registry::referrers::next(said).into_iter().chain([said]) {
+        let Ok(url) = from.join(location) else { continue };
+        assert!(url.secure || !from.secure, "{from} leads to {url}");
+        assert_eq!(registry::url::Url::parse(&url.full()).ok(), Some(url), "it is not what it is written as");
+    }
+}
+
+/// What a registry answers, and files of logins.
+pub fn registry(data: &[u8]) {
+    let _ = registry::token::parse(data);
+    let _ = registry::referrers::parse(data);
+    let _ = registry::docker_config::parse_helper(data);
+    let _ = registry::refusal::error("cannot push", "ghcr.io", 429, data, &[]);
+    let _ = registry::refusal::is_full(507, data);
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = registry::challenge::parse(text);
+        let _ = registry::docker_config::find(text, "ghcr.io", "our-org/kernel");
+    }
+}

@@ -1,0 +1,171 @@
+//! `solana-talos.lock`: every input of a build by digest.
+//!
+//! People write what they want (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`); `solana-talos update` writes here what that
+//! came to. A build takes nothing else: a lock that does not fit what people wrote is an error, never resolved on the way.
+
+mod changes;
+mod crates;
+mod entry;
+mod model;
+
+pub use changes::changes;
+pub use crates::{Crate, parse_cargo_lock};
+pub use entry::{Entry, Kind};
+pub use model::{Base, Blob, CargoLock, Config, File, Kernel, List, Lock, Package};
+
+use std::path::Path;
+
+use common::{Class, Error, Result, Sha256, atomic};
+
+/// Name of the lock in the project.
+pub const FILE: &str = "solana-talos.lock";
+/// The project's `Cargo.lock` files: the tool's own crates, and those of the guest.
+pub const CARGO_LOCKS: [&str; 2] = ["Cargo.lock", "tests/guest/Cargo.lock"];
+
+/// What to do about a lock that does not fit.
+const RECORD: &str = "`solana-talos update --offline` records what stands in the project; commit the lock with it";
+
+/// The lock with the crates that the `Cargo.lock` files it names hold.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The lock.
+    pub lock: Lock,
+    /// Every crate of every `Cargo.lock`, once.
+    pub crates: Vec<Crate>,
+}
+
+impl Inputs {
+    /// Reads the lock of `project`, and the `Cargo.lock` files by the digests it names.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a malformed file, [`Class::Verification`] when a `Cargo.lock` is not the recorded one.
+    pub fn open(project: &Path) -> Result<Self> {
+        let lock = read(project)?;
+        let mut crates = Vec::new();
+        for recorded in &lock.cargo {
+            let (text, digest) = read_cargo_lock(project, &recorded.lock)?;
+            if digest != recorded.sha256 {
+                return Err(Error::new(
+                    Class::Verification,
+                    format!("{} is not the one that {FILE} names", recorded.lock),
+                )
+                .file(project.join(&recorded.lock))
+                .why(format!("its sha256 is {digest}\nthe lock says {}", recorded.sha256))
+                .hint(RECORD));
+            }
+            crates.extend(parse_cargo_lock(&recorded.lock, &text)?);
+        }
+        crates.sort();
+        crates.dedup();
+        Ok(Self { lock, crates })
+    }
+
+    /// Every input of a build, in a fixed order.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.lock.entries().chain(self.crates.iter().map(Crate::entry))
+    }
+}
+
+/// Reads the lock of `project` alone.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is missing or malformed.
+pub fn read(project: &Path) -> Result<Lock> {
+    let path = project.join(FILE);
+    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::new(Class::BadInput, "the project has no lock")
+            .file(&path)
+            .hint(format!("take {FILE} out of version control, or make it anew with `solana-talos update`")),
+        _ => Error::io("cannot read the lock", &path, &e),
+    })?;
+    Lock::parse(FILE, &text)
+}
+
+/// Writes the lock of `project`; says whether that changed it.
+///
+/// # Errors
+/// [`Class::Infrastructure`] when it cannot be written.
+pub fn write(project: &Path, lock: &Lock) -> Result<bool> {
+    let (path, text) = (project.join(FILE), lock.to_string());
+    if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(false);
+    }
+    atomic::write(&path, text).map(|()| true)
+}
+
+/// The `Cargo.lock` files of `project` as they are now, and their crates.
+///
+/// # Errors
+/// [`Class::BadInput`] when one is missing or malformed.
+pub fn cargo_locks(project: &Path) -> Result<(Vec<CargoLock>, Vec<Crate>)> {
+    let (mut locks, mut crates) = (Vec::new(), Vec::new());
+    for name in CARGO_LOCKS {
+        let (text, sha256) = read_cargo_lock(project, name)?;
+        crates.extend(parse_cargo_lock(name, &text)?);
+        locks.push(CargoLock { lock: name.to_owned(), sha256 });
+    }
+    crates.sort();
+    crates.dedup();
+    Ok((locks, crates))
+}
+
+fn read_cargo_lock(project: &Path, name: &str) -> Result<(String, Sha256)> {
+    let path = project.join(name);
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read a list of crates", &path, &e))?;
+    let digest = Sha256::of(&text);
+    Ok((text, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn project() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+    }
+
+    #[test]
+    fn our_lock_is_as_update_writes_it() {
+        let text = std::fs::read_to_string(project().join(FILE)).unwrap();
+        let lock = Lock::parse(FILE, &text).unwrap();
+        assert_eq!(lock.to_string(), text);
+        assert!(lock.package.iter().any(|p| p.name == "clang-19" && p.list == List::Packages));
+        assert!(lock.package.iter().any(|p| p.name == "cosign" && p.list == List::Judges));
+        assert!(lock.file.iter().any(|f| f.path.ends_with("linuxx64.efi.stub")), "the stub is not pinned");
+    }
+
+    #[test]
+    fn every_entry_of_ours_is_named_once() {
+        let lock = read(project()).unwrap();
+        let (_, crates) = cargo_locks(project()).unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for entry in (Inputs { lock, crates }).entries() {
+            assert!(seen.insert(entry.uri.clone()), "{} stands twice", entry.uri);
+        }
+        assert!(seen.len() > 400, "{}", seen.len());
+    }
+
+    #[test]
+    fn a_changed_cargo_lock_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in CARGO_LOCKS {
+            atomic::write(&dir.path().join(name), "version = 4\n").unwrap();
+        }
+        let mut lock = read(project()).unwrap();
+        lock.cargo = cargo_locks(dir.path()).unwrap().0;
+        assert!(write(dir.path(), &lock).unwrap() && !write(dir.path(), &lock).unwrap());
+        assert!(Inputs::open(dir.path()).unwrap().crates.is_empty());
+        atomic::write(&dir.path().join("Cargo.lock"), "version = 4\n\n").unwrap();
+        let error = Inputs::open(dir.path()).unwrap_err();
+        assert_eq!(error.class(), Class::Verification);
+        assert!(error.to_string().contains("update --offline"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_lock_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read(dir.path()).unwrap_err();
+        assert_eq!(error.class(), Class::BadInput);
+        assert!(error.to_string().contains("solana-talos update"), "{error}");
+    }
+}

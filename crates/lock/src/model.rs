@@ -1,0 +1,322 @@
+//! What the lock holds, and its one text.
+
+use std::fmt;
+
+use common::{Class, Error, Result, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// The only version of the format.
+const VERSION: u32 = 1;
+
+const HEAD: &str = "\
+# Every input of a build by digest. Written by `solana-talos update`; do not edit, and commit it with what it was made from:
+# kernel-config/pin.toml, crates/toolchain/*.list, Cargo.lock, tests/guest/Cargo.lock.
+
+";
+
+/// The lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lock {
+    version: u32,
+    /// The kernel's source.
+    pub kernel: Kernel,
+    /// Configurations of others that profiles begin with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<Config>,
+    /// The lists of crates; what is in them stands there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cargo: Vec<CargoLock>,
+    /// Images that `--base` names; there only if somebody asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub base: Vec<Base>,
+    /// Files of packages that outputs hold byte for byte.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub file: Vec<File>,
+    /// The toolchain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub package: Vec<Package>,
+}
+
+/// The package that holds the kernel's source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// Package name.
+    pub package: String,
+    /// Debian version.
+    pub version: String,
+    /// Debian architecture.
+    pub architecture: String,
+    /// Path below the root of an archive.
+    pub path: String,
+    /// Digest of the package file.
+    pub sha256: Sha256,
+}
+
+/// A configuration file of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Its name in the pin.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// A `Cargo.lock` of the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CargoLock {
+    /// Its path in the project.
+    pub lock: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+}
+
+/// An image that an installer can be built on, by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// What was asked for, such as `ghcr.io/siderolabs/imager:v1.10.3`.
+    pub reference: String,
+    /// Digest of the amd64 manifest.
+    pub sha256: Sha256,
+    /// Size of the manifest in bytes.
+    pub size: u64,
+    /// Configuration and layers.
+    pub blob: Vec<Blob>,
+}
+
+impl Base {
+    /// Everything that makes the image: manifest, configuration, layers.
+    pub fn digests(&self) -> impl Iterator<Item = Sha256> {
+        std::iter::once(self.sha256).chain(self.blob.iter().map(|blob| blob.sha256))
+    }
+}
+
+/// A blob of a base.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blob {
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A file out of a package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The package it is in.
+    pub package: String,
+    /// Its path in the toolchain, without a leading slash.
+    pub path: String,
+    /// Its digest.
+    pub sha256: Sha256,
+}
+
+/// A package of the toolchain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// Package name.
+    pub name: String,
+    /// Debian version.
+    pub version: String,
+    /// Debian architecture.
+    pub architecture: String,
+    /// Why it is there.
+    pub list: List,
+    /// Path below the root of an archive.
+    pub path: String,
+    /// Digest of the package file.
+    pub sha256: Sha256,
+    /// Size of the package file in bytes.
+    pub size: u64,
+}
+
+/// The list that a package is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum List {
+    /// `crates/toolchain/packages.list`: it makes outputs, so its version is part of every stage's key.
+    Packages,
+    /// `crates/toolchain/judges.list`: outputs are only looked at with it.
+    Judges,
+}
+
+impl Lock {
+    /// A lock that names the kernel's source alone.
+    #[must_use]
+    pub fn new(kernel: Kernel) -> Self {
+        let (config, cargo, base, file, package) = Default::default();
+        Self { version: VERSION, kernel, config, cargo, base, file, package }
+    }
+
+    /// Reads a lock; `file` is named in errors.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for malformed TOML, an unknown key, a list out of order, a name that stands twice, or a path that leaves its place.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let bad = |why: String| {
+            Error::new(Class::BadInput, "the lock is malformed")
+                .file(file)
+                .why(why)
+                .hint("restore it from version control; or remove it and run `solana-talos update`, then name the bases again with `update --base`")
+        };
+        let lock: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        lock.validate().map_err(bad)?;
+        Ok(lock)
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!("version {} of the format is not known here, only {VERSION}", self.version));
+        }
+        in_order("config", self.config.iter().map(|c| &c.name))?;
+        in_order("cargo", self.cargo.iter().map(|c| &c.lock))?;
+        in_order("base", self.base.iter().map(|b| &b.reference))?;
+        in_order("file", self.file.iter().map(|f| &f.path))?;
+        in_order("package", self.package.iter().map(|p| &p.name))?;
+        let paths = self.package.iter().map(|p| &p.path).chain([&self.kernel.path]);
+        for path in paths.chain(self.file.iter().map(|f| &f.path)).chain(self.cargo.iter().map(|c| &c.lock)) {
+            plain(path)?;
+        }
+        for Package { name, version, architecture, .. } in &self.package {
+            word(name, "+-.")?;
+            word(version, "+-.:~")?;
+            word(architecture, "-")?;
+        }
+        for file in &self.file {
+            if !self.package.iter().any(|p| p.name == file.package) {
+                return Err(format!("{} is of {}, which is not locked", file.path, file.package));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HEAD)?;
+        f.write_str(&toml::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// One order for one content; a name that stands twice is not in order either.
+fn in_order<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let names: Vec<_> = names.collect();
+    match names.windows(2).find(|pair| pair[0] >= pair[1]) {
+        Some(pair) => Err(format!("the list `{list}` is not sorted: {} stands before {}", pair[0], pair[1])),
+        None => Ok(()),
+    }
+}
+
+fn plain(path: &str) -> Result<(), String> {
+    let fine = path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        && path.bytes().all(|c| c.is_ascii_graphic() && !br#""'\$`"#.contains(&c));
+    if fine { Ok(()) } else { Err(format!("{path:?} is no plain relative path")) }
+}
+
+/// Debian policy 5.6.7 and 5.6.12, without going into the order of the characters.
+fn word(text: &str, punctuation: &str) -> Result<(), String> {
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let fine = first && text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c));
+    if fine { Ok(()) } else { Err(format!("{text:?} is no name, version or architecture of Debian")) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A lock with one or two of each.
+    pub(crate) fn sample() -> Lock {
+        let package = |name: &str, list| Package {
+            name: name.into(),
+            version: "1:2.0~rc1+b1-3".into(),
+            architecture: "amd64".into(),
+            list,
+            path: format!("pool/main/{name}_2.0.deb"),
+            sha256: Sha256::of(name),
+            size: 7,
+        };
+        Lock {
+            config: vec![Config { name: "talos".into(), url: "https://x/c".into(), sha256: Sha256::of("c"), size: 1 }],
+            cargo: vec![CargoLock { lock: "Cargo.lock".into(), sha256: Sha256::of("l") }],
+            base: vec![Base {
+                reference: "r.example/a:1".into(),
+                sha256: Sha256::of("m"),
+                size: 2,
+                blob: vec![Blob { sha256: Sha256::of("b"), size: 3 }],
+            }],
+            file: vec![File { package: "clang".into(), path: "usr/bin/x".into(), sha256: Sha256::of("f") }],
+            package: vec![package("clang", List::Packages), package("cosign", List::Judges)],
+            ..Lock::new(Kernel {
+                package: "linux-source".into(),
+                version: "6-1".into(),
+                architecture: "all".into(),
+                path: "pool/l.deb".into(),
+                sha256: Sha256::of("k"),
+            })
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let lock = sample();
+        assert_eq!(Lock::parse("x", &lock.to_string()).unwrap(), lock);
+    }
+
+    #[test]
+    fn refuses_what_is_not_strictly_a_lock() {
+        let text = sample().to_string();
+        let clang = Sha256::of("clang").to_string();
+        for (from, to, why) in [
+            ("version = 1\n", "version = 2\n", "version 2 of the format"),
+            ("version = 1\n", "version = 1\nmore = 1\n", "unknown field `more`"),
+            ("list = \"judges\"", "list = \"others\"", "unknown variant"),
+            ("name = \"cosign\"", "name = \"clang\"", "not sorted: clang stands before clang"),
+            ("name = \"cosign\"", "name = \"bash\"", "not sorted: clang stands before bash"),
+            ("name = \"cosign\"", "name = \"cosign; rm\"", "is no name, version or architecture"),
+            ("version = \"6-1\"\n", "", "missing field `version`"),
+            ("path = \"pool/l.deb\"", "path = \"/pool/l.deb\"", "no plain relative path"),
+            ("path = \"pool/main/clang", "path = \"pool/../clang", "no plain relative path"),
+            ("path = \"pool/main/clang", "path = \"pool/$(id)", "no plain relative path"),
+            ("path = \"usr/bin/x\"", "path = \"../bin/x\"", "no plain relative path"),
+            ("package = \"clang\"", "package = \"lld\"", "lld, which is not locked"),
+            ("size = 7", "size = -7", "size"),
+            (&clang, &clang[1..], "expected 64"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = Lock::parse("the.lock", &text.replacen(from, to, 1)).expect_err(to);
+            assert!(error.to_string().contains(why), "{to}: {error}");
+            assert_eq!(error.class(), Class::BadInput);
+            // `update` reads it first, and so cannot mend it.
+            assert!(error.to_string().contains("restore it from version control; or remove it and run"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "(version|kernel|\\[\\[package\\]\\]|sha256|= ?1|\"|\n|[a-z]){0,40}") {
+            let _ = Lock::parse("x", &text);
+        }
+
+        #[test]
+        fn a_cut_lock_is_refused(cut in 300_usize..1500) {
+            let text = sample().to_string();
+            // What is cut off at the end of the last package's lines may leave whole lists out, but never half a package.
+            if let Ok(lock) = Lock::parse("x", text.get(..cut).unwrap_or(&text)) {
+                prop_assert_eq!(Lock::parse("x", &lock.to_string()).unwrap(), lock);
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Layout directories: written whole, read with suspicion.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Class, Sha256};
+use oci::{FileMap, Layout, NewImage, Writer, types};
+use support::{NAME, sample, tempdir};
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n");
+    let image = Layout::open(&dest).unwrap().image(NAME).unwrap();
+    assert_eq!(image.digest, digest);
+    assert_eq!(image.names, [NAME, "ghcr.io/our-org/sample:latest"]);
+    assert_eq!(image.label("alpha.talos.dev/version"), Some("v1.10.3"));
+    assert_eq!(image.config.created.as_deref(), Some("2025-01-01T00:00:00Z"));
+    assert_eq!(image.layers.len(), 1);
+    assert_eq!(image.config.rootfs.diff_ids[0].0, image.layers[0].diff_id);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something was left beside the layout");
+}
+
+#[test]
+fn the_same_input_gives_the_recorded_manifest() {
+    let dir = tempdir();
+    let digest = sample(&dir.path().join("a.oci"), "hello\n");
+    assert_eq!(digest.to_string(), "03fa7d82597f0367b88244cf8d676271ffd66bd7b7efd9914da623afab4131a2");
+    assert_ne!(digest, sample(&dir.path().join("b.oci"), "other\n"));
+}
+
+/// `oci-spec` was written by others from the same specification.
+#[test]
+fn the_documents_parse_with_oci_spec() {
+    use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest, OciLayout};
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    sample(&dest, "hello\n");
+    assert_eq!(OciLayout::from_file(dest.join("oci-layout")).unwrap().image_layout_version(), "1.0.0");
+    let index = ImageIndex::from_file(dest.join("index.json")).unwrap();
+    let manifest = ImageManifest::from_file(blob(&dest, index.manifests()[0].digest().digest())).unwrap();
+    let config = ImageConfiguration::from_file(blob(&dest, manifest.config().digest().digest())).unwrap();
+    assert_eq!(config.config().as_ref().unwrap().entrypoint().as_ref().unwrap(), &["/bin/tool"]);
+    assert_eq!(config.os().to_string(), "linux");
+}
+
+#[test]
+fn json_is_canonical() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n");
+    for text in [fs::read(dest.join("index.json")).unwrap(), fs::read(blob(&dest, &digest.to_string())).unwrap()] {
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(serde_json::to_vec(&value).unwrap(), text);
+    }
+}
+
+#[test]
+fn artifacts_stand_beside_images_and_are_none() {
+    let dir = tempdir();
+    let (from, to) = (dir.path().join("a.oci"), dir.path().join("b.oci"));
+    let subject = sample(&from, "hello\n");
+    let mut writer = Writer::create(&to).unwrap();
+    let blob = writer.bytes("text/plain", b"a note").unwrap();
+    let mut note = types::Manifest {
+        schema_version: 2,
+        media_type: Some(types::MANIFEST.to_owned()),
+        artifact_type: Some("application/vnd.example.note".to_owned()),
+        config: writer.bytes(types::EMPTY, b"{}").unwrap(),
+        layers: vec![blob],
+        subject: Some(types::Descriptor::new(types::MANIFEST, subject, 1)),
+        annotations: std::collections::BTreeMap::new(),
+    };
+    writer.artifact(&note, None).unwrap();
+    note.artifact_type = None;
+    note.config.media_type = types::CONFIG.to_owned();
+    let tag = format!("sha256-{subject}.sig");
+    writer.artifact(&note, Some(&tag)).unwrap();
+    writer.finish().unwrap();
+    let layout = Layout::open(&to).unwrap();
+    assert!(layout.images().unwrap().is_empty());
+    let artifacts = layout.artifacts().unwrap();
+    assert_eq!(artifacts[0].manifest.subject.as_ref().unwrap().digest.0, subject);
+    assert_eq!(artifacts.iter().map(|a| a.name()).collect::<Vec<_>>(), [None, Some(tag.as_str())]);
+    assert!(Layout::open(&from).unwrap().artifacts().unwrap().is_empty());
+}
+
+#[test]
+fn a_dropped_writer_leaves_nothing_and_the_old_layout_stands() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n");
+    let mut writer = Writer::create(&dest).unwrap();
+    writer.layer(&FileMap::new(), 0).unwrap();
+    drop(writer);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(Layout::open(&dest).unwrap().image(NAME).unwrap().digest, digest);
+}
+
+#[test]
+fn a_foreign_directory_is_never_replaced() {
+    let dir = tempdir();
+    fs::write(dir.path().join("precious"), "x").unwrap();
+    assert_eq!(Writer::create(dir.path()).unwrap_err().class(), Class::BadInput);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn two_images_of_one_name_are_refused() {
+    let dir = tempdir();
+    let mut writer = Writer::create(&dir.path().join("a.oci")).unwrap();
+    let names = [NAME.to_owned(), NAME.to_owned()];
+    let image = NewImage {
+        names: &names,
+        created: 0,
+        config: types::RunConfig::default(),
+        layers: &[],
+        history: vec![],
+        annotations: [].into(),
+    };
+    assert_eq!(writer.image(&image).unwrap_err().class(), Class::BadInput);
+    assert_eq!(writer.image(&NewImage { names: &[], ..image }).unwrap_err().class(), Class::BadInput);
+}
+
+#[test]
+fn a_flipped_byte_in_any_blob_is_found() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    sample(&dest, "hello\n");
+    let layout = Layout::open(&dest).unwrap();
+    let layer = layout.image(NAME).unwrap().layers[0].descriptor.clone();
+    for item in fs::read_dir(dest.join("blobs/sha256")).unwrap() {
+        let path = item.unwrap().path();
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        fs::write(&path, bad).unwrap();
+        let error = layout.images().and_then(|_| layout.blob(&layer)).unwrap_err();
+        assert_eq!(error.class(), Class::Verification, "{error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        fs::write(&path, good).unwrap();
+    }
+    layout.images().and_then(|_| layout.blob(&layer)).unwrap();
+}
+
+#[test]
+fn a_truncated_or_missing_blob_is_named() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n").to_string();
+    let layout = Layout::open(&dest).unwrap();
+    let path = blob(&dest, &digest);
+    let good = fs::read(&path).unwrap();
+    fs::write(&path, &good[1..]).unwrap();
+    let error = layout.images().unwrap_err();
+    assert_eq!(error.class(), Class::Verification);
+    assert!(error.to_string().contains("bytes"), "{error}");
+    fs::remove_file(&path).unwrap();
+    let error = layout.images().unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains(&digest), "{error}");
+}
+
+#[test]
+fn documents_we_do_not_know_are_refused() {
+    for (file, from, to, word) in [
+        ("oci-layout", "1.0.0", "2.0.0", "imageLayoutVersion"),
+        ("index.json", "\"schemaVersion\":2", "\"schemaVersion\":1", "schemaVersion"),
+        ("index.json", "image.manifest.v1", "image.novelty.v1", "image.novelty.v1"),
+        ("index.json", "sha256:", "sha512:", "sha512:"),
+        ("index.json", "\"manifests\"", "\"manifest\"", "manifests"),
+        ("index.json", "{", "", "cannot be used"),
+    ] {
+        let dir = tempdir();
+        let dest = dir.path().join("a.oci");
+        sample(&dest, "hello\n");
+        let text = fs::read_to_string(dest.join(file)).unwrap();
+        fs::write(dest.join(file), text.replacen(from, to, 1)).unwrap();
+        let error = Layout::open(&dest).and_then(|layout| layout.images()).unwrap_err();
+        assert_eq!(error.class(), Class::BadInput, "{error}");
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
+}
+
+/// The manifest itself lies: right digest, wrong content.
+#[test]
+fn manifests_we_do_not_know_are_refused() {
+    for (from, to, word) in [
+        ("\"schemaVersion\":2", "\"schemaVersion\":3", "schemaVersion"),
+        ("image.config.v1", "image.novelty.v1", "novelty"),
+        ("layer.v1.tar+gzip", "layer.v1.tar+lzma", "lzma"),
+        ("\"layers\":[", "\"layers\":[],\"old\":[", "layers"),
+    ] {
+        let dir = tempdir();
+        let dest = dir.path().join("a.oci");
+        let old = sample(&dest, "hello\n").to_string();
+        let text = fs::read_to_string(blob(&dest, &old)).unwrap().replacen(from, to, 1);
+        let new = Sha256::of(&text).to_string();
+        fs::write(blob(&dest, &new), &text).unwrap();
+        let mut index: types::Index = serde_json::from_slice(&fs::read(dest.join("index.json")).unwrap()).unwrap();
+        for entry in &mut index.manifests {
+            entry.digest.0 = new.parse().unwrap();
+            entry.size = text.len() as u64;
+        }
+        fs::write(dest.join("index.json"), types::canonical(&index).unwrap()).unwrap();
+        let error = Layout::open(&dest).unwrap().images().unwrap_err();
+        assert_eq!(error.class(), Class::BadInput, "{error}");
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
+}
+
+/// The layout `dest` with an `index.json` of these entries.
+fn indexed(dest: &Path, entries: &[types::Descriptor]) -> Layout {
+    fs::write(dest.join("index.json"), index(entries)).unwrap();
+    Layout::open(dest).unwrap()
+}
+
+fn index(entries: &[types::Descriptor]) -> Vec<u8> {
+    let index = types::Index { schema_version: 2, media_type: None, manifests: entries.to_vec() };
+    types::canonical(&index).unwrap()
+}
+
+fn put(dest: &Path, media_type: &str, bytes: &[u8]) -> types::Descriptor {
+    fs::write(blob(dest, &Sha256::of(bytes).to_string()), bytes).unwrap();
+    types::Descriptor::new(media_type, Sha256::of(bytes), bytes.len() as u64)
+}
+
+/// Some kilobytes could name one manifest a million times.
+#[test]
+fn indexes_that_multiply_each_other() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    let digest = sample(&dest, "hello\n");
+    let size = fs::metadata(blob(&dest, &digest.to_string())).unwrap().len();
+    let mut image = types::Descriptor::new(types::MANIFEST, digest, size);
+    image.annotations.insert(types::REF_NAME.to_owned(), NAME.to_owned());
+    let inner = |count| put(&dest, types::INDEX, &index(&vec![image.clone(); count]));
+    let layout = indexed(&dest, &vec![inner(10); 10]);
+    let images = layout.images().unwrap();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].names, [NAME], "a name is told once");
+    let layout = indexed(&dest, &vec![inner(1000); 1000]);
+    let error = layout.images().unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("more than 10000 entries"), "{error}");
+}
+
+/// One long document, named again and again, is read no more than so often.
+#[test]
+fn documents_that_are_named_too_often() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    sample(&dest, "hello\n");
+    let mut long = index(&[]);
+    long.resize(4 << 20, b' ');
+    let long = put(&dest, types::INDEX, &long);
+    let layout = indexed(&dest, &vec![long.clone(); 16]);
+    assert!(layout.images().unwrap().is_empty());
+    let error = indexed(&dest, &vec![long; 17]).images().unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+    let mut note = put(&dest, types::MANIFEST, &[b' '; 4 << 20]);
+    note.artifact_type = Some("note".to_owned());
+    note.size = 128 << 20;
+    let error = indexed(&dest, &[note]).artifacts().unwrap_err();
+    assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
+}
+
+#[test]
+fn too_many_layers() {
+    let dir = tempdir();
+    for (count, taken) in [(128, true), (129, false)] {
+        let tars = vec![Vec::new(); count];
+        let layout = support::foreign(&dir.path().join(count.to_string()), types::LAYER_TAR, &tars, support::plain);
+        let images = layout.images();
+        assert_eq!(images.is_ok(), taken);
+        if let Err(error) = images {
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains("it has 129 layers, 128 are the limit"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_without_marker_is_no_layout() {
+    let error = Layout::open(tempdir().path()).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput);
+    assert!(error.to_string().contains("oci-layout"), "{error}");
+}
+
+#[test]
+fn an_unknown_name_says_which_are_known() {
+    let dir = tempdir();
+    let dest = dir.path().join("a.oci");
+    sample(&dest, "hello\n");
+    let error = Layout::open(&dest).unwrap().image("nope").unwrap_err();
+    assert!(error.to_string().contains(NAME), "{error}");
+}
+
+fn blob(layout: &Path, digest: &str) -> std::path::PathBuf {
+    layout.join("blobs/sha256").join(digest)
+}

@@ -1,0 +1,318 @@
+//! What an output layout holds, in the order in which a registry gets it. Everything is compared with its digest here, before the first
+//! request is made.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use common::{Class, Error, Result, Sha256};
+use oci::layout::cosign_subject;
+use oci::types::{self, Descriptor, Index, Manifest};
+use oci::{Layout, Reference};
+
+use crate::client::Repository;
+use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, LIMIT};
+
+/// How deep indexes may stand in each other.
+pub(crate) const DEPTH: u32 = 3;
+/// Manifests that are taken of one layout or one image of a registry: an index of a hostile one has no end.
+pub(crate) const MANIFESTS: usize = 1000;
+/// Annotation by which sigstore's bundles are told apart.
+const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
+/// Predicate of a bundle that signs and attests nothing further.
+const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
+
+/// A manifest or index with what it names.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Names it; annotations are the manifest's own, as a list of referrers wants them.
+    pub descriptor: Descriptor,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Configuration and layers.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests, where it is an index.
+    pub children: Vec<Part>,
+    /// The manifest it is about.
+    pub subject: Option<Sha256>,
+    /// Cosign's tag for it.
+    pub tag: Option<String>,
+}
+
+impl Part {
+    /// This one and everything below, the lowest first.
+    pub fn flat(&self) -> Vec<&Self> {
+        let mut all: Vec<&Self> = self.children.iter().flat_map(Self::flat).collect();
+        all.push(self);
+        all
+    }
+}
+
+/// One image with its artifacts, and where it goes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The layout.
+    pub layout: Layout,
+    /// Its directory.
+    pub root: PathBuf,
+    /// Where it goes.
+    pub repository: Repository,
+    /// Tags that are to name it there.
+    pub tags: Vec<String>,
+    /// The image.
+    pub image: Part,
+    /// Bill of materials, provenance and signatures, in this order.
+    pub artifacts: Vec<Part>,
+}
+
+/// Plans for every image of the layout at `root`. With `registry`, the last part of each name goes there instead.
+///
+/// # Errors
+/// [`Class::BadInput`] for a missing blob, an unknown media type, an image without a full name, or an artifact about an image that is not there;
+/// [`Class::Verification`] for a blob that is not what its name says.
+pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
+    let layout = Layout::open(root)?;
+    // Refuses what the rest of the tool would not read either: unknown media types, missing manifests and configurations.
+    layout.images()?;
+    let reader = Reader { root, layout: &layout, read: Cell::new(0) };
+    let named: Vec<_> = layout.artifacts()?.into_iter().map(|artifact| artifact.descriptor).collect();
+    let mut artifacts = named.iter().map(|entry| reader.part(entry)).collect::<Result<Vec<_>>>()?;
+    artifacts.sort_by_key(rank);
+    let mut targets: BTreeMap<(Sha256, Repository), (Descriptor, Vec<String>)> = BTreeMap::new();
+    for entry in layout.index()?.manifests.into_iter().filter(|entry| !named.contains(entry)) {
+        let name =
+            entry.annotations.get(types::REF_NAME).ok_or_else(|| malformed(root, "an image of it has no name"))?;
+        let reference = target(name, registry).map_err(|e| e.file(root))?;
+        let tag = reference.tag().ok_or_else(|| malformed(root, &format!("{name} has no tag")))?.to_owned();
+        let key = (entry.digest.0, Repository::of(&reference));
+        targets.entry(key).or_insert_with(|| (entry.clone(), Vec::new())).1.push(tag);
+    }
+    if targets.is_empty() {
+        return Err(malformed(root, "it holds no image"));
+    }
+    let mut plans = Vec::new();
+    for ((_, repository), (entry, tags)) in targets {
+        let image = reader.part(&entry)?;
+        let root = root.to_owned();
+        plans.push(Plan { layout: layout.clone(), root, repository, tags, image, artifacts: Vec::new() });
+    }
+    for artifact in artifacts {
+        let about = artifact.subject;
+        let mut found = false;
+        for plan in &mut plans {
+            if plan.image.flat().iter().any(|part| Some(part.descriptor.digest.0) == about) {
+                plan.artifacts.push(artifact.clone());
+                found = true;
+            }
+        }
+        if !found {
+            let why = format!("{} is about an image that is not in the layout", artifact.descriptor.digest.0.oci());
+            return Err(malformed(root, &why)
+                .hint("make the signatures and bills of materials anew: they do not belong to this image"));
+        }
+    }
+    for plan in &plans {
+        for part in plan.image.flat().into_iter().chain(&plan.artifacts) {
+            part.blobs.iter().try_for_each(|blob| layout.blob(blob).map(drop))?;
+        }
+    }
+    Ok(plans)
+}
+
+/// The name under which an image goes to `registry`, which is a host with or without the beginning of a path.
+fn target(name: &str, registry: Option<&str>) -> Result<Reference> {
+    let reference: Reference = name.parse()?;
+    let Some(registry) = registry else { return Ok(reference) };
+    let last = reference.repository().rsplit('/').next().unwrap_or_default();
+    let tag = reference.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+    format!("{}/{last}{tag}", registry.trim_end_matches('/')).parse()
+}
+
+/// Bill of materials, then what is attested, then signatures.
+fn rank(artifact: &Part) -> u8 {
+    let kind = artifact.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind);
+    let artifact_type = artifact.descriptor.artifact_type.as_deref().unwrap_or_default();
+    let predicate = artifact.descriptor.annotations.get(PREDICATE).map(String::as_str);
+    let bundle = artifact_type.starts_with("application/vnd.dev.sigstore.bundle");
+    match (kind, predicate) {
+        (Some("sbom"), _) => 0,
+        (Some("sig"), _) | (_, Some(SIGNATURE)) => 2,
+        (None, None) if bundle => 2,
+        (Some(_), _) | (_, Some(_)) => 1,
+        _ => u8::from(!artifact_type.contains("spdx") && !artifact_type.contains("cyclonedx")),
+    }
+}
+
+struct Reader<'a> {
+    root: &'a Path,
+    layout: &'a Layout,
+    /// Manifests so far.
+    read: Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn part(&self, entry: &Descriptor) -> Result<Part> {
+        self.below(entry, DEPTH, &mut BTreeSet::new())
+    }
+
+    /// `seen` is what the same tree holds already: it goes to the registry once, wherever else it stands.
+    fn below(&self, entry: &Descriptor, depth: u32, seen: &mut BTreeSet<Sha256>) -> Result<Part> {
+        self.read.set(self.read.get() + 1);
+        if self.read.get() > MANIFESTS {
+            return Err(malformed(self.root, &format!("it has more than {MANIFESTS} manifests")));
+        }
+        if entry.size > LIMIT {
+            return Err(malformed(
+                self.root,
+                &format!("the manifest {} has {} bytes", entry.digest.0.oci(), entry.size),
+            ));
+        }
+        let mut bytes = Vec::new();
+        self.layout.blob(entry)?.read_to_end(&mut bytes)?;
+        let read = read(entry, &bytes).map_err(|e| e.file(self.root))?;
+        if depth == 0 && !read.children.is_empty() {
+            return Err(malformed(self.root, "indexes stand in each other too deeply"));
+        }
+        let mut children = Vec::new();
+        for child in &read.children {
+            if seen.insert(child.digest.0) {
+                children.push(self.below(child, depth - 1, seen)?);
+            }
+        }
+        let name = entry.annotations.get(types::REF_NAME).filter(|name| cosign_subject(name).is_some());
+        let descriptor =
+            Descriptor { artifact_type: read.artifact_type, annotations: read.annotations, ..entry.clone() };
+        let descriptor = Descriptor { platform: None, ..descriptor };
+        let subject = read.subject.or_else(|| name.and_then(|name| cosign_subject(name)));
+        Ok(Part { descriptor, bytes, blobs: read.blobs, children, subject, tag: name.cloned() })
+    }
+}
+
+/// What a manifest or an index names.
+pub(crate) struct Contents {
+    pub blobs: Vec<Descriptor>,
+    pub children: Vec<Descriptor>,
+    pub subject: Option<Sha256>,
+    pub artifact_type: Option<String>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Reads the document that `entry` names.
+///
+/// # Errors
+/// [`Class::BadInput`] for an unknown media type or a malformed document.
+pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
+    let bad = |e: serde_json::Error| document(&format!("{}: {e}", entry.digest.0.oci()));
+    match entry.media_type.as_str() {
+        types::MANIFEST | DOCKER_MANIFEST => {
+            let manifest: Manifest = serde_json::from_slice(bytes).map_err(bad)?;
+            // An artifact without a type of its own has that of its configuration (distribution-spec, "Pushing Manifests with Subject").
+            let by_config = manifest.subject.is_some().then(|| manifest.config.media_type.clone());
+            let blobs = std::iter::once(manifest.config).chain(manifest.layers).collect();
+            Ok(Contents {
+                blobs,
+                children: Vec::new(),
+                subject: manifest.subject.map(|subject| subject.digest.0),
+                artifact_type: manifest.artifact_type.or(by_config),
+                annotations: manifest.annotations,
+            })
+        }
+        types::INDEX | DOCKER_LIST => {
+            let index: Index = serde_json::from_slice(bytes).map_err(bad)?;
+            let (blobs, annotations) = (Vec::new(), BTreeMap::new());
+            Ok(Contents { blobs, children: index.manifests, subject: None, artifact_type: None, annotations })
+        }
+        other => Err(document(&format!("{}: unknown media type {other:?}", entry.digest.0.oci()))),
+    }
+}
+
+fn document(why: &str) -> Error {
+    Error::new(Class::BadInput, "a manifest cannot be used")
+        .why(why)
+        .hint("convert the image to OCI with `skopeo copy`")
+}
+
+fn malformed(file: &Path, why: &str) -> Error {
+    Error::new(Class::BadInput, "this layout cannot be pushed").file(file).why(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_replaces_all_but_the_last_part() {
+        let of = |registry| target("ghcr.io/our-org/kernel:v1", registry).unwrap().to_string();
+        assert_eq!(of(None), "ghcr.io/our-org/kernel:v1");
+        assert_eq!(of(Some("127.0.0.1:5000")), "127.0.0.1:5000/kernel:v1");
+        assert_eq!(of(Some("r.io/a/b/")), "r.io/a/b/kernel:v1");
+        assert!(target("ghcr.io/our-org/kernel:v1", Some("acme")).is_err());
+        assert!(target("kernel:v1", Some("r.io")).is_err());
+    }
+
+    #[test]
+    fn signatures_come_last() {
+        let part = |artifact_type: &str, predicate: Option<&str>, tag: Option<&str>| Part {
+            descriptor: Descriptor {
+                artifact_type: Some(artifact_type.to_owned()),
+                annotations: predicate.map(|p| (PREDICATE.to_owned(), p.to_owned())).into_iter().collect(),
+                ..Descriptor::new(types::MANIFEST, Sha256::of(""), 0)
+            },
+            bytes: Vec::new(),
+            blobs: Vec::new(),
+            children: Vec::new(),
+            subject: None,
+            tag: tag.map(|kind| format!("sha256-{}.{kind}", Sha256::of(""))),
+        };
+        let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
+        assert_eq!(rank(&part("application/spdx+json", None, None)), 0);
+        assert_eq!(rank(&part(bundle, Some("https://slsa.dev/provenance/v1"), None)), 1);
+        assert_eq!(rank(&part("", None, Some("att"))), 1);
+        assert_eq!(rank(&part("application/x", None, None)), 1);
+        assert_eq!(rank(&part(bundle, Some(SIGNATURE), None)), 2);
+        assert_eq!(rank(&part(bundle, None, None)), 2);
+        assert_eq!(rank(&part("", None, Some("sig"))), 2);
+    }
+
+    #[test]
+    fn knows_cosigns_tags() {
+        let digest = Sha256::of("x");
+        assert_eq!(cosign_subject(&format!("sha256-{digest}.sig")), Some(digest));
+        for other in [format!("sha256-{digest}"), format!("sha256-{digest}.zip"), "sha256-12.sig".to_owned()] {
+            assert_eq!(cosign_subject(&other), None);
+        }
+    }
+
+    /// Part of a layout whose index names all of `children`; each is an index of nothing. `before` manifests have been read.
+    fn part(children: &[String], before: usize) -> Result<Part> {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = oci::Writer::create(&dir.path().join("l")).unwrap();
+        let entry = |text: &String| writer.bytes(types::INDEX, text.as_bytes()).unwrap();
+        let manifests: Vec<Descriptor> = children.iter().map(entry).collect();
+        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+        let entry = writer.bytes(types::INDEX, &types::canonical(&index).unwrap()).unwrap();
+        writer.finish().unwrap();
+        let root = dir.path().join("l");
+        let layout = Layout::open(&root).unwrap();
+        Reader { root: &root, layout: &layout, read: Cell::new(before) }.part(&entry)
+    }
+
+    #[test]
+    fn an_index_without_end_is_refused() {
+        let index = |n: usize| format!("{{\"schemaVersion\":2,\"manifests\":[]{}}}", " ".repeat(n));
+        let children: Vec<_> = (0..9).map(index).collect();
+        assert_eq!(part(&children, MANIFESTS - 10).unwrap().flat().len(), 10);
+        let error = part(&children, MANIFESTS - 9).unwrap_err();
+        assert!(error.class() == Class::BadInput && error.to_string().contains("more than 1000 manifests"), "{error}");
+        // The same one again and again is one.
+        assert_eq!(part(&vec![index(0); 99], MANIFESTS - 2).unwrap().flat().len(), 2);
+    }
+
+    #[test]
+    fn unknown_media_types_are_refused() {
+        let entry = Descriptor::new("application/x", Sha256::of("{}"), 2);
+        let error = read(&entry, b"{}").err().unwrap();
+        assert!(error.to_string().contains("unknown media type \"application/x\""), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What is about an image: the referrers API, and the tag that stands in for it (distribution-spec, "Listing Referrers").
+
+use common::{Class, Error, Result, Sha256};
+use oci::types::{self, Descriptor, Index};
+
+use crate::client::{Access, Client};
+use crate::http::{Request, Response};
+use crate::local::MANIFESTS;
+use crate::manifest;
+
+/// Pages of the referrers API that are read.
+const PAGES: u32 = 64;
+/// How often the index behind a tag is written, when others write it at the same time.
+const ROUNDS: u32 = 4;
+
+/// The tag whose index lists the referrers of `subject` where the registry has no API for them.
+#[must_use]
+pub fn fallback_tag(subject: Sha256) -> String {
+    format!("sha256-{subject}")
+}
+
+/// `index` with `entries` in it, each once, in the place it had; none when all were there.
+#[must_use]
+pub fn merge(mut index: Index, entries: &[Descriptor]) -> Option<Index> {
+    let mut changed = false;
+    for entry in entries {
+        if !index.manifests.iter().any(|known| known.digest == entry.digest) {
+            index.manifests.push(entry.clone());
+            changed = true;
+        }
+    }
+    changed.then_some(index)
+}
+
+/// Reads a list of referrers.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is no image index.
+pub fn parse(bytes: &[u8]) -> Result<Index> {
+    let bad = |why: String| Error::new(Class::BadInput, "a list of referrers is no image index").why(why);
+    let index: Index = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+    let known = index.schema_version == 2 && index.media_type.as_deref().is_none_or(|t| t == types::INDEX);
+    if known {
+        Ok(index)
+    } else {
+        Err(bad(format!("schemaVersion {}, mediaType {:?}", index.schema_version, index.media_type)))
+    }
+}
+
+/// All referrers of `subject`.
+pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Vec<Descriptor>> {
+    let what = format!("cannot list what is about {} in {}", subject.oci(), access.repository);
+    let mut url = client.url(access.repository, &format!("referrers/{}", subject.oci()))?;
+    let mut all: Vec<Descriptor> = Vec::new();
+    for _ in 0..PAGES {
+        let mut request = Request::new("GET", url.clone());
+        request.headers.push(("accept", types::INDEX.to_owned()));
+        let (mut answer, bytes) = client.fetch(&what, access, &request, manifest::LIMIT)?;
+        match answer.status.as_u16() {
+            401 | 403 => return Err(client.refused(&what, access, &mut answer)),
+            200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests),
+            // No such API: registries say so by 404, others by whatever they say to an address they do not know.
+            _ => return limited(&what, fallback(client, access, subject)?.manifests),
+        }
+        all = limited(&what, all)?;
+        match answer.header("link").and_then(next) {
+            Some(link) => url = answer.url.join(link)?,
+            None => return Ok(all),
+        }
+    }
+    Err(Error::new(Class::Infrastructure, what).why(format!("the list has more than {PAGES} pages")))
+}
+
+fn limited(what: &str, all: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
+    if all.len() <= MANIFESTS {
+        return Ok(all);
+    }
+    Err(Error::new(Class::BadInput, what).why(format!("the list has more than {MANIFESTS} entries")))
+}
+
+/// Lists `entries` behind the tag that stands in for the API, beside what others have there.
+///
+/// A registry has no way to write a tag only if it is unchanged, so the index is read again afterwards, and written again where another
+/// writer came between.
+pub(crate) fn update_fallback(
+    client: &Client<'_>,
+    access: &Access<'_>,
+    subject: Sha256,
+    entries: &[Descriptor],
+) -> Result<()> {
+    let tag = fallback_tag(subject);
+    for _ in 0..ROUNDS {
+        let Some(index) = merge(fallback(client, access, subject)?, entries) else { return Ok(()) };
+        manifest::put(client, access, &tag, types::INDEX, &types::canonical(&index)?)?;
+    }
+    if merge(fallback(client, access, subject)?, entries).is_none() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, format!("cannot list the signatures behind {}:{tag}", access.repository))
+        .why("another writer took them out again each time")
+        .hint("push again when nobody else pushes"))
+}
+
+fn fallback(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Index> {
+    match manifest::get(client, access, &fallback_tag(subject))? {
+        Some(document) => parse(&document.bytes),
+        None => Ok(Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests: Vec::new() }),
+    }
+}
+
+fn is_index(answer: &Response) -> bool {
+    answer.header("content-type").is_some_and(|t| t.split(';').next().is_some_and(|t| t.trim() == types::INDEX))
+}
+
+/// The address with `rel="next"` of a `Link` header (RFC 8288).
+#[must_use]
+pub fn next(link: &str) -> Option<&str> {
+    link.split(',').find(|part| part.contains("rel=\"next\"") || part.contains("rel=next")).and_then(|part| {
+        let (_, rest) = part.split_once('<')?;
+        Some(rest.split_once('>')?.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(entries: &[&str]) -> Index {
+        let manifests = entries.iter().map(|entry| Descriptor::new(types::MANIFEST, Sha256::of(entry), 1)).collect();
+        Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests }
+    }
+
+    #[test]
+    fn keeps_what_others_listed() {
+        let merged = merge(index(&["theirs", "ours"]), &index(&["ours", "new"]).manifests).unwrap();
+        assert_eq!(merged, index(&["theirs", "ours", "new"]));
+        assert_eq!(merge(merged, &index(&["new", "ours"]).manifests), None);
+    }
+
+    #[test]
+    fn reads_lists_and_links() {
+        assert!(parse(br#"{"schemaVersion":2,"manifests":[]}"#).is_ok());
+        for bad in
+            ["", "{}", r#"{"schemaVersion":1,"manifests":[]}"#, r#"{"schemaVersion":2,"mediaType":"x","manifests":[]}"#]
+        {
+            assert_eq!(parse(bad.as_bytes()).unwrap_err().class(), Class::BadInput, "{bad}");
+        }
+        assert_eq!(next(r#"</v2/a?n=1>; rel="prev", </v2/a?n=2>; rel="next""#), Some("/v2/a?n=2"));
+        assert_eq!(next(r#"</v2/a>; rel="prev""#), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! What a name stands for now, down to the blobs: for those who pin it.
+
+use common::{Class, Error, Result};
+use oci::Reference;
+use oci::types::{Descriptor, Platform};
+
+use crate::client::{Access, Client, Repository};
+use crate::fetch;
+use crate::local::{self, DEPTH};
+
+/// An image for linux/amd64 as a registry has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Configuration and layers.
+    pub blobs: Vec<Descriptor>,
+}
+
+/// Asks for the manifests that `reference` leads to, and for no blob.
+///
+/// # Errors
+/// [`Class::BadInput`] when the registry has no such image, or it has not exactly one for linux/amd64; otherwise as [`crate::pull`].
+pub fn resolve(client: &Client<'_>, reference: &Reference) -> Result<Resolved> {
+    let repository = Repository::of(reference);
+    let access = Access { repository: &repository, push: false, from: None };
+    let mut document = fetch::root(client, &access, &fetch::wanted(reference)?)?;
+    for _ in 0..=DEPTH {
+        let contents = local::read(&document.descriptor, &document.bytes)?;
+        if contents.children.is_empty() {
+            return Ok(Resolved { manifest: document.descriptor, blobs: contents.blobs });
+        }
+        let ours = Some(Platform::linux_amd64());
+        let ours: Vec<_> = contents.children.iter().filter(|child| child.platform == ours).collect();
+        let [entry] = ours[..] else {
+            let why = format!("its index names {} images for linux/amd64", ours.len());
+            return Err(unusable(reference, &why).hint("give the digest of the one that is meant"));
+        };
+        document = fetch::named(client, &access, entry)?;
+    }
+    Err(unusable(reference, "indexes stand in each other too deeply"))
+}
+
+fn unusable(reference: &Reference, why: &str) -> Error {
+    Error::new(Class::BadInput, format!("{reference} cannot be pinned")).why(why)
+}

@@ -1,0 +1,93 @@
+//! What others can put beside an image, and how much of anything is taken.
+
+use common::Sha256;
+use oci::types::{self, Descriptor};
+
+use crate::layouts;
+use crate::memory::{Manners, Memory};
+use crate::pull::pushed;
+use crate::setup::{Setup, assert_same};
+
+/// Puts a manifest into the registry and gives its digest.
+fn put(memory: &Memory, media_type: &str, text: &str) -> Sha256 {
+    let entry = (media_type.to_owned(), text.as_bytes().to_vec());
+    let key = ("kernel".to_owned(), Sha256::of(text).oci());
+    memory.state().manifests.insert(key, entry);
+    Sha256::of(text)
+}
+
+#[test]
+fn what_others_put_beside_an_image_is_told_and_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let tag = |name: String| ("kernel".to_owned(), name);
+    let image = String::from_utf8(std::fs::read(layouts::blob(&layout, digest)).unwrap()).unwrap();
+    let (manifest, index) = (types::MANIFEST, types::INDEX);
+    let subject =
+        format!(r#""subject":{{"mediaType":"{manifest}","digest":"{}","size":{}}}"#, digest.oci(), image.len());
+    let layer_of_other_size = image.replacen("\"size\":", "\"size\":1", 9).replacen('{', &format!("{{{subject},"), 1);
+    let old = "application/vnd.oci.artifact.manifest.v1+json";
+    let theirs = [
+        (
+            index,
+            put(&memory, index, &format!(r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[],{subject}}}"#)),
+        ),
+        (old, put(&memory, old, &format!(r#"{{"mediaType":"{old}","blobs":[],{subject}}}"#))),
+        (manifest, Sha256::of("gone")),
+        (manifest, put(&memory, manifest, "[]")),
+        // Another image, which is about nothing, and one that says something else of a layer.
+        (manifest, put(&memory, manifest, &format!("{image} "))),
+        (manifest, put(&memory, manifest, &layer_of_other_size)),
+    ];
+    let fallback = tag(format!("sha256-{digest}"));
+    let listed = memory.state().manifests[&fallback].1.clone();
+    let mut listed: oci::types::Index = serde_json::from_slice(&listed).unwrap();
+    let ours = listed.manifests.len();
+    listed.manifests.extend(theirs.iter().map(|(media_type, digest)| Descriptor::new(media_type, *digest, 9)));
+    let listed = (index.to_owned(), types::canonical(&listed).unwrap());
+    memory.state().manifests.insert(fallback, listed);
+    let att = (index.to_owned(), br#"{"schemaVersion":2,"manifests":[]}"#.to_vec());
+    memory.state().manifests.insert(tag(format!("sha256-{digest}.att")), att);
+
+    let (setup, out) = (Setup::default(), dir.path().join("out.oci"));
+    let pulled = setup.pull(&format!("{}/kernel:v1", memory.address), &out).unwrap();
+    assert_eq!((pulled.digest, pulled.artifacts), (digest, ours + 1));
+    assert_same(&layout, &out, digest);
+    let again = Setup::default();
+    again.push(&layout, &memory.address).unwrap();
+    for told in [setup.told.text(), again.told.text()] {
+        let warnings: Vec<&str> = told.lines().filter(|line| line.contains("\"warning\"")).collect();
+        assert_eq!(warnings.len(), theirs.len() + 1, "{warnings:#?}");
+        for (_, digest) in &theirs {
+            assert!(warnings.iter().any(|line| line.contains(&digest.oci())), "{digest}: {warnings:#?}");
+        }
+    }
+}
+
+#[test]
+fn more_referrers_than_anybody_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, _, digest) = pushed(dir.path(), Manners::default());
+    let entry = |n: u32| Descriptor::new(types::MANIFEST, Sha256::of(n.to_string()), 9);
+    let manifests = (0..1001).map(entry).collect();
+    let index = oci::types::Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+    let entry = (types::INDEX.to_owned(), types::canonical(&index).unwrap());
+    memory.state().manifests.insert(("kernel".to_owned(), format!("sha256-{digest}")), entry);
+    let before = memory.state().log.len();
+    let error = Setup::default().pull(&format!("{}/kernel:v1", memory.address), &dir.path().join("o")).unwrap_err();
+    assert!(error.to_string().contains("more than 1000 entries"), "{error}");
+    assert!(memory.state().log.len() < before + 10);
+}
+
+#[test]
+fn more_blobs_than_any_image_has_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, ..) = pushed(dir.path(), Manners::default());
+    let blob = |n: u32| format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, Sha256::of(n.to_string()).oci());
+    let layers: Vec<String> = (0..10_001).map(blob).collect();
+    let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, blob(99_999), layers.join(","));
+    let digest = put(&memory, types::MANIFEST, &image);
+    let reference = format!("{}/kernel@{}", memory.address, digest.oci());
+    let error = Setup::default().pull(&reference, &dir.path().join("o")).unwrap_err();
+    assert!(error.to_string().contains("too many blobs"), "{error}");
+}

@@ -1,0 +1,105 @@
+//! Images to push.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::Sha256;
+use oci::types::{self, Descriptor, Manifest, RunConfig};
+use oci::{FileMap, NewImage, Writer};
+
+pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// `length` bytes that do not compress, out of `seed`.
+pub fn noise(seed: &str, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for n in 0.. {
+        if bytes.len() >= length {
+            break;
+        }
+        let digest = Sha256::of(format!("{seed} {n}")).to_string();
+        bytes.extend((0..32).map(|i| u8::from_str_radix(&digest[2 * i..2 * i + 2], 16).unwrap()));
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// An image with a layer of each of `sizes` bytes and, with `artifacts`, what is to come along: SBOM, provenance, signatures of both kinds.
+/// Gives its digest.
+pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sha256 {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut writer = Writer::create(dir).unwrap();
+    let layer = |size: &usize| {
+        let mut files = FileMap::new();
+        files.bytes("f", noise("layer", *size), 0o644).unwrap();
+        writer.layer(&files, 0).unwrap()
+    };
+    let layers: Vec<_> = sizes.iter().map(layer).collect();
+    let image = NewImage {
+        names: &names,
+        created: 0,
+        config: RunConfig::default(),
+        layers: &layers,
+        history: Vec::new(),
+        annotations: BTreeMap::new(),
+    };
+    let digest = writer.image(&image).unwrap();
+    if artifacts {
+        let size = std::fs::metadata(blob(
+            &dir.with_file_name(format!(".{}.part", dir.file_name().unwrap().display())),
+            digest,
+        ))
+        .unwrap()
+        .len();
+        let subject = Descriptor::new(types::MANIFEST, digest, size);
+        // In another order than the one they are to be pushed in.
+        for (artifact_type, predicate, name, text) in [
+            ("", None, Some(format!("sha256-{digest}.sig")), "old signature"),
+            (BUNDLE, Some("https://sigstore.dev/cosign/sign/v1"), None, "signature"),
+            (BUNDLE, Some("https://slsa.dev/provenance/v1"), None, "provenance"),
+            ("application/spdx+json", None, None, "bill of materials"),
+        ] {
+            let layer = writer
+                .bytes(
+                    if name.is_some() { "application/vnd.dev.cosign.simplesigning.v1+json" } else { artifact_type },
+                    text.as_bytes(),
+                )
+                .unwrap();
+            let config = if name.is_some() {
+                writer
+                    .bytes(types::CONFIG, br#"{"architecture":"","os":"","rootfs":{"diff_ids":[],"type":"layers"}}"#)
+                    .unwrap()
+            } else {
+                writer.bytes(types::EMPTY, b"{}").unwrap()
+            };
+            let manifest = Manifest {
+                schema_version: 2,
+                media_type: Some(types::MANIFEST.to_owned()),
+                artifact_type: Some(artifact_type.to_owned()).filter(|t| !t.is_empty()),
+                config,
+                layers: vec![layer],
+                subject: name.is_none().then(|| subject.clone()),
+                annotations: predicate
+                    .map(|p| ("dev.sigstore.bundle.predicateType".to_owned(), p.to_owned()))
+                    .into_iter()
+                    .collect(),
+            };
+            writer.artifact(&manifest, name.as_deref()).unwrap();
+        }
+    }
+    writer.finish().unwrap();
+    digest
+}
+
+pub fn blob(layout: &Path, digest: Sha256) -> std::path::PathBuf {
+    layout.join("blobs/sha256").join(digest.to_string())
+}
+
+/// Names of all blobs.
+pub fn blobs(layout: &Path) -> Vec<String> {
+    let mut all: Vec<String> = std::fs::read_dir(layout.join("blobs/sha256"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    all
+}

@@ -1,0 +1,256 @@
+//! Order, skipping, mounting, and what registries do differently.
+
+use crate::layouts;
+use crate::memory::{Manners, Memory};
+use crate::setup::{Setup, assert_same, waited};
+
+const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:latest"];
+
+fn position(log: &[String], what: impl Fn(&str) -> bool) -> usize {
+    log.iter().position(|line| what(line)).unwrap_or_else(|| panic!("{log:#?}"))
+}
+
+#[test]
+fn pushes_in_order_and_pulls_the_same() {
+    for referrers in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("kernel.oci");
+        let digest = layouts::write(&layout, &NAMES, &[100_000, 40_000], true);
+        let memory = Memory::start(Manners { referrers, ..Manners::default() });
+        let setup = Setup::default();
+        let tagged = setup.push(&layout, &format!("{}/acme", memory.address)).unwrap();
+        let names: Vec<_> = tagged.iter().map(|t| (t.name.as_str(), t.digest, t.moved)).collect();
+        let name = |tag: &str| format!("{}/acme/kernel:{tag}", memory.address);
+        assert_eq!(names, [(name("v1").as_str(), digest, true), (name("latest").as_str(), digest, true)]);
+        assert_eq!(memory.tag("acme/kernel", "v1"), Some(digest));
+
+        let log = memory.state().log.clone();
+        let put = |what: &str| position(&log, |line| line == format!("PUT /v2/acme/kernel/manifests/{what}"));
+        let artifacts = oci::Layout::open(&layout).unwrap().artifacts().unwrap();
+        let by = |text: &str| {
+            let of = |a: &&oci::Artifact| format!("{:?}", a.manifest).contains(text);
+            put(&artifacts.iter().find(of).unwrap().descriptor.digest.0.oci())
+        };
+        let blobs_done = log.iter().rposition(|line| line.starts_with("PATCH")).unwrap();
+        let order = [
+            blobs_done,
+            put(&digest.oci()),
+            by("spdx"),
+            by("slsa.dev"),
+            by("cosign/sign/v1"),
+            put(&format!("sha256-{digest}.sig")),
+        ];
+        assert!(order.is_sorted(), "{order:?} {log:#?}");
+        // Read back after the last artifact; the first tag after the last blob was read back.
+        let read = log.iter().rposition(|line| line.starts_with("GET /v2/acme/kernel/blobs/sha256:")).unwrap();
+        assert!(read > order[5] && put("v1") > read && put("latest") > put("v1"), "{log:#?}");
+        let listed = log.iter().any(|line| *line == format!("PUT /v2/acme/kernel/manifests/sha256-{digest}"));
+        assert_eq!(listed, !referrers);
+
+        let out = dir.path().join("out.oci");
+        let pulled = setup.pull(&name("v1"), &out).unwrap();
+        assert_eq!((pulled.digest, pulled.artifacts), (digest, 4));
+        assert_same(&layout, &out, digest);
+        assert_eq!(waited(&setup), 0);
+    }
+}
+
+#[test]
+fn a_second_push_sends_and_moves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[50_000], true);
+    let memory = Memory::start(Manners::default());
+    let setup = Setup { parallel: 4, ..Setup::default() };
+    setup.push(&layout, &memory.address).unwrap();
+    let received = memory.state().received;
+    let before = memory.state().log.len();
+    let tagged = setup.push(&layout, &memory.address).unwrap();
+    assert!(tagged.iter().all(|tag| !tag.moved));
+    assert_eq!(memory.state().received, received);
+    let log = memory.state().log[before..].to_vec();
+    assert!(!log.iter().any(|line| line.starts_with("POST") || line.starts_with("PATCH")), "{log:#?}");
+    assert!(setup.told.text().contains("0 bytes sent, 0 taken from other repositories"), "{}", setup.told.text());
+}
+
+#[test]
+fn other_repositories_lend_their_blobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    let digest = layouts::write(&layout, &["ghcr.io/o/a:1", "ghcr.io/o/b:1"], &[50_000], false);
+    let memory = Memory::start(Manners::default());
+    let setup = Setup::default();
+    setup.push(&layout, &memory.address).unwrap();
+    assert_eq!((memory.tag("a", "1"), memory.tag("b", "1")), (Some(digest), Some(digest)));
+    assert!(memory.state().received < 60_000, "{}", memory.state().received);
+}
+
+#[test]
+fn registries_with_rules_of_their_own_get_the_blob_too() {
+    let odd = [
+        ("GHCR", Manners { longest_patch: Some(8 << 10), ..Manners::default() }),
+        ("ECR", Manners { one_patch: true, ..Manners::default() }),
+        ("large chunks", Manners { least_chunk: Some(64 << 10), ..Manners::default() }),
+    ];
+    for (name, manners) in odd {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("kernel.oci");
+        let digest = layouts::write(&layout, &NAMES, &[100_000], false);
+        let memory = Memory::start(manners.clone());
+        Setup::default().push(&layout, &memory.address).unwrap();
+        assert_eq!(memory.tag("kernel", "v1"), Some(digest), "{name}");
+        let patches = memory.state().log.iter().filter(|line| line.starts_with("PATCH")).count();
+        if manners.least_chunk.is_some() {
+            assert_eq!(patches, 2, "{name}");
+        } else {
+            assert!(
+                memory.state().log.iter().any(|line| line.starts_with("PUT") && line.contains("uploads")),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_too_large_is_told_and_not_made_larger() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[100_000], false);
+    let memory = Memory::start(Manners { largest_request: Some(8 << 10), ..Manners::default() });
+    let setup = Setup::default();
+    let error = setup.push(&layout, &memory.address).unwrap_err().to_string();
+    assert!(error.contains("413") && error.contains("smaller --chunk"), "{error}");
+    let log = memory.state().log.clone();
+    assert!(!log.iter().any(|line| line.starts_with("PUT")), "{log:#?}");
+    assert_eq!((log.iter().filter(|line| line.starts_with("PATCH")).count(), waited(&setup)), (1, 0));
+}
+
+#[test]
+fn two_images_for_one_tag_are_refused_before_the_first_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.oci"), dir.path().join("two.oci"));
+    layouts::write(&one, &NAMES, &[1000], false);
+    layouts::write(&two, &NAMES[1..], &[2000], false);
+    let memory = Memory::start(Manners::default());
+    let setup = Setup::default();
+    let push = |layouts: [&std::path::Path; 2]| {
+        let plans = layouts.map(|layout| registry::plans(layout, Some(&memory.address)).unwrap()).concat();
+        registry::push(&setup.client(), &setup.told, &plans, &registry::digests_only)
+    };
+    let error = push([&one, &two]).unwrap_err();
+    assert_eq!(error.class().exit_code(), 2);
+    let error = error.to_string();
+    assert!(error.contains("kernel:latest") && error.contains("one.oci") && error.contains("two.oci"), "{error}");
+    assert!(memory.state().log.is_empty());
+    push([&one, &one]).unwrap();
+}
+
+#[test]
+fn a_full_registry_is_told_and_no_tag_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[100_000], false);
+    let memory = Memory::start(Manners { room: Some(50_000), ..Manners::default() });
+    let setup = Setup::default();
+    let error = setup.push(&layout, &memory.address).unwrap_err();
+    assert!(error.to_string().contains("the registry is full") && error.to_string().contains("507"), "{error}");
+    assert_eq!((error.class().exit_code(), waited(&setup)), (6, 0));
+    assert_eq!(memory.tag("kernel", "v1"), None);
+}
+
+#[test]
+fn what_cannot_be_verified_gets_no_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    let digest = layouts::write(&layout, &NAMES, &[100_000], true);
+    let refusing = Setup { verify: Some("signed by somebody else"), ..Setup::default() };
+    let memory = Memory::start(Manners::default());
+    let error = refusing.push(&layout, &memory.address).unwrap_err();
+    assert!(error.to_string().contains("signed by somebody else"), "{error}");
+    assert_eq!((memory.tag("kernel", "v1"), memory.tag("kernel", &digest.oci())), (None, Some(digest)));
+
+    // The registry gives a layer back with one byte changed.
+    let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0;
+    let memory = Memory::start(Manners { corrupt: Some(layer), ..Manners::default() });
+    let error = Setup::default().push(&layout, &memory.address).unwrap_err();
+    assert_eq!(error.class().exit_code(), 5);
+    assert!(error.to_string().contains(&layer.to_string()), "{error}");
+    assert_eq!(memory.tag("kernel", "v1"), None);
+}
+
+#[test]
+fn a_broken_layout_is_told_before_the_first_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Memory::start(Manners::default());
+    let push = |layout: &std::path::Path| Setup::default().push(layout, &memory.address).unwrap_err();
+    let fresh = |name: &str| {
+        let layout = dir.path().join(name);
+        let digest = layouts::write(&layout, &NAMES, &[1000], true);
+        let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0;
+        (layout, digest, layer)
+    };
+    let (layout, _, layer) = fresh("missing.oci");
+    std::fs::remove_file(layouts::blob(&layout, layer)).unwrap();
+    let error = push(&layout);
+    assert!(error.to_string().contains("lacks a blob") && error.to_string().contains(&layer.to_string()), "{error}");
+
+    let (layout, _, layer) = fresh("changed.oci");
+    let mut bytes = std::fs::read(layouts::blob(&layout, layer)).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(layouts::blob(&layout, layer), bytes).unwrap();
+    assert_eq!(push(&layout).class().exit_code(), 5);
+
+    let (layout, ..) = fresh("type.oci");
+    let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
+    std::fs::write(
+        layout.join("index.json"),
+        index.replace("vnd.oci.image.manifest.v1+json\",\"platform", "vnd.acme+json\",\"platform"),
+    )
+    .unwrap();
+    let error = push(&layout);
+    assert!(error.to_string().contains("unknown media type \"application/vnd.acme+json\""), "{error}");
+
+    // Signatures of another image: a replay.
+    let (layout, digest, _) = fresh("replay.oci");
+    let (other, ..) = (dir.path().join("other.oci"), ());
+    layouts::write(&other, &NAMES, &[2000], false);
+    for blob in layouts::blobs(&other) {
+        std::fs::copy(other.join("blobs/sha256").join(&blob), layout.join("blobs/sha256").join(&blob)).unwrap();
+    }
+    let read = |dir: &std::path::Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.join("index.json")).unwrap()).unwrap()
+    };
+    let (mut index, theirs) = (read(&layout), read(&other));
+    let kept = index["manifests"].as_array().unwrap().iter().filter(|m| m["digest"] != digest.oci());
+    index["manifests"] = theirs["manifests"].as_array().unwrap().iter().chain(kept).cloned().collect();
+    std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let error = push(&layout);
+    assert!(error.to_string().contains("about an image that is not in the layout"), "{error}");
+    assert!(memory.state().log.is_empty(), "{:?}", memory.state().log);
+}
+
+#[test]
+fn progress_has_a_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[50_000], false);
+    let memory = Memory::start(Manners::default());
+    let setup = Setup::default();
+    setup.push(&layout, &memory.address).unwrap();
+    let text = setup.told.text();
+    let line = text.lines().find(|line| line.contains("\"event\":\"transfer\"")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!(value["done"], value["total"], "{line}");
+    assert!(value["total"].as_u64().unwrap() > 50_000 && value["rate"].is_u64(), "{line}");
+}
+
+#[test]
+fn plain_http_leaves_this_machine_only_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    layouts::write(&layout, &NAMES, &[10], false);
+    // Nobody answers there; what matters is that TLS is what is tried.
+    let setup = Setup { attempts: 1, ..Setup::default() };
+    let error = setup.push(&layout, "registry.invalid:5000").unwrap_err();
+    assert!(error.to_string().contains("registry.invalid:5000"), "{error}");
+}

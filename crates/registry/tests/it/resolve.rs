@@ -1,0 +1,53 @@
+//! What a name stands for, without any of its blobs.
+
+use common::Sha256;
+use oci::types::{self, Descriptor, Index, Platform};
+
+use crate::layouts;
+use crate::memory::{Manners, Memory};
+use crate::setup::Setup;
+
+fn resolve(memory: &Memory, name: &str) -> common::Result<registry::Resolved> {
+    registry::resolve(&Setup::default().client(), &format!("{}/{name}", memory.address).parse().unwrap())
+}
+
+/// An index under the tag `v2`, of images for these architectures; each entry names `digest`.
+fn index(memory: &Memory, digest: Sha256, architectures: &[&str]) {
+    let entry = |architecture: &&str| {
+        let platform = Platform { architecture: (*architecture).to_owned(), os: "linux".to_owned() };
+        let size = memory.state().manifests[&("kernel".to_owned(), digest.oci())].1.len() as u64;
+        Descriptor { platform: Some(platform), ..Descriptor::new(types::MANIFEST, digest, size) }
+    };
+    let manifests = architectures.iter().map(entry).collect();
+    let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+    let bytes = types::canonical(&index).unwrap();
+    memory.state().manifests.insert(("kernel".to_owned(), "v2".to_owned()), (types::INDEX.to_owned(), bytes));
+}
+
+#[test]
+fn a_name_leads_to_the_manifest_and_its_blobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("kernel.oci");
+    let digest = layouts::write(&layout, &["ghcr.io/o/kernel:v1"], &[3000, 20], true);
+    let memory = Memory::start(Manners::default());
+    Setup::default().push(&layout, &memory.address).unwrap();
+    memory.state().log.clear();
+    let resolved = resolve(&memory, "kernel:v1").unwrap();
+    assert_eq!(resolved.manifest.digest.0, digest);
+    let image = &oci::Layout::open(&layout).unwrap().images().unwrap()[0];
+    let expected: Vec<_> = std::iter::once(image.manifest.config.digest)
+        .chain(image.layers.iter().map(|layer| layer.descriptor.digest))
+        .collect();
+    assert_eq!(resolved.blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>(), expected);
+    assert!(memory.state().log.iter().all(|line| !line.contains("/blobs/")), "{:?}", memory.state().log);
+    assert_eq!(resolve(&memory, &format!("kernel:gone@{}", digest.oci())).unwrap(), resolved);
+
+    index(&memory, digest, &["arm64", "amd64"]);
+    assert_eq!(resolve(&memory, "kernel:v2").unwrap(), resolved);
+    for (architectures, why) in [(&["arm64"][..], "names 0 images"), (&["amd64", "amd64"], "names 2 images")] {
+        index(&memory, digest, architectures);
+        let error = resolve(&memory, "kernel:v2").unwrap_err();
+        assert!(error.class().exit_code() == 2 && error.to_string().contains(why), "{error}");
+    }
+    assert!(resolve(&memory, "kernel:v3").unwrap_err().to_string().contains("has nothing named v3"));
+}

@@ -1,0 +1,221 @@
+//! Bootstraps the root filesystem once per lock and keeps it as a stage.
+
+use std::path::Path;
+use std::process::Command;
+
+use common::process;
+use common::sandbox::{Run, Sandbox};
+use common::stage::{Cache, Fingerprint, Leftover};
+use common::{Class, Error, Result, Sha256, atomic};
+use lock::{List, Lock};
+
+use crate::download::{Fetcher, Origin, Wanted};
+use crate::packages::Versions;
+use crate::{SUITE, repository};
+
+/// Bumped when the way the root filesystem is made changes.
+const RECIPE: &str = "3";
+/// The directory of the locked packages, beside the root filesystem that is made and inside it while it is made.
+const LOCKED: &str = "locked";
+
+/// What every run of mmdebstrap is told, whether it resolves or installs.
+pub(crate) const COMMON: [&str; 8] = [
+    "--variant=apt",
+    "--architectures=amd64",
+    r#"--aptopt=APT::Install-Recommends "false""#,
+    // A half-made tree is thrown away whole, so dpkg need not sync every file.
+    "--dpkgopt=force-unsafe-io",
+    // Manual pages, translations and docs of 400 packages are a third of the tree.
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+];
+
+/// Gives apt the locked packages and nothing else. The lock's digests are the trust; no signature is added by a key made up on the spot.
+const SOURCES: &str = r#"--setup-hook=
+echo "deb [trusted=yes] file:$1/locked ./" >"$1/etc/apt/sources.list"
+rm -f "$1"/etc/apt/sources.list.d/*"#;
+
+/// What is only there for the installation. The root filesystem names no archive: nothing is ever installed into it.
+const CLEAN: &str = r#"--customize-hook=
+rm -r "$1/locked"
+echo '# Made of the packages that solana-talos.lock names.' >"$1/etc/apt/sources.list""#;
+
+/// A bootstrapped toolchain.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    /// Runs programs in it.
+    pub sandbox: Sandbox,
+    /// What is installed in it.
+    pub versions: Versions,
+    /// Digest of the locked versions of everything but the judges.
+    pub identity: Sha256,
+    /// Key of its stage: every package file by digest.
+    pub key: Sha256,
+}
+
+/// The toolchain of `lock`; made, of packages out of the store or fetched into it, if it is not in the cache.
+///
+/// # Errors
+/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when a package cannot be had, [`Class::Verification`] when what is
+/// installed is not what the lock says.
+pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Result<Toolchain> {
+    let stage = cache.run(&fingerprint(lock), Leftover::Discard, |work, line| {
+        common::sandbox::ready()?;
+        fetcher.fetch(&wanted(lock))?;
+        let (locked, tar) = (work.join(LOCKED), work.join("rootfs.tar"));
+        repository::write(&locked, &lock.package, fetcher.store())?;
+        host("mmdebstrap", &mmdebstrap_arguments(lock, &locked, &tar), line)?;
+        atomic::remove_dir(&locked)?;
+        unpack(work, &tar, line)?;
+        check(lock, &Sandbox::new(work.join("rootfs")))?;
+        atomic::write(&work.join("versions"), Versions::of(lock, |_| true).to_string())
+    })?;
+    let versions = Versions::of(lock, |_| true);
+    let identity = Versions::of(lock, |list| list == List::Packages).digest();
+    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, key: stage.key })
+}
+
+/// Every package of the toolchain, as something to fetch.
+#[must_use]
+pub fn wanted(lock: &Lock) -> Vec<Wanted> {
+    let file = |p: &lock::Package| Wanted {
+        name: format!("{} {}", p.name, p.version),
+        sha256: p.sha256,
+        origin: Origin::DebianPool(p.path.clone()),
+    };
+    lock.package.iter().map(file).collect()
+}
+
+/// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] makes it anew.
+///
+/// # Errors
+/// [`Class::Infrastructure`] when it cannot be removed.
+pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
+    match cache.find(&fingerprint(lock)) {
+        Some(stage) => atomic::remove_dir(&stage.dir),
+        None => Ok(()),
+    }
+}
+
+/// Looks again at a toolchain that was made earlier: what dpkg has installed, and the files that outputs hold byte for byte.
+///
+/// # Errors
+/// [`Class::Verification`] naming what is not as locked.
+pub fn verify(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
+    check(lock, sandbox)
+}
+
+fn check(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
+    let wrong = |why: String| {
+        Error::new(Class::Verification, "the toolchain is not what the lock says")
+            .why(why)
+            .hint("make it anew with `solana-talos toolchain refresh`; if it stays, the lock contradicts itself: `solana-talos update`")
+    };
+    let text = sandbox.output(&Run::new(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
+    let differences = Versions::parse(&String::from_utf8_lossy(&text))?.differences(&Versions::of(lock, |_| true));
+    if !differences.is_empty() {
+        return Err(wrong(differences.join("\n")));
+    }
+    for file in &lock.file {
+        let found = Sha256::of_file(&sandbox.rootfs().join(&file.path))?;
+        if found != file.sha256 {
+            return Err(wrong(format!("{}: its sha256 is {found}, the lock says {}", file.path, file.sha256)));
+        }
+    }
+    Ok(())
+}
+
+fn fingerprint(lock: &Lock) -> Fingerprint {
+    let line = |p: &lock::Package| format!("{} {} {} {}\n", p.name, p.version, p.architecture, p.sha256);
+    Fingerprint::new("toolchain")
+        .with("suite", SUITE)
+        .with("recipe", RECIPE)
+        .with("packages", Sha256::of(lock.package.iter().map(line).collect::<String>()).to_string())
+}
+
+/// mmdebstrap's arguments; the hooks it performs itself, such as `copy-in`, reach the files of a user whose home nobody else may enter.
+fn mmdebstrap_arguments(lock: &Lock, locked: &Path, tar: &Path) -> Vec<String> {
+    let names: Vec<_> = lock.package.iter().map(|p| p.name.as_str()).collect();
+    let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
+    arguments.push(format!("--setup-hook=copy-in {} /", quoted(locked)));
+    arguments.extend([SOURCES.into(), CLEAN.into(), format!("--include={}", names.join(","))]);
+    arguments.extend([SUITE.into(), tar.display().to_string()]);
+    arguments
+}
+
+/// For mmdebstrap, which splits its own hooks as a shell would.
+pub(crate) fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// Unpacks as the calling user, so that a rootless build owns its toolchain; device nodes come from the sandbox.
+fn unpack(work: &Path, tar: &Path, line: &mut dyn FnMut(&str)) -> Result<()> {
+    let rootfs = work.join("rootfs");
+    atomic::empty_dir(&rootfs)?;
+    let arguments = [
+        "-xf",
+        &tar.display().to_string(),
+        "-C",
+        &rootfs.display().to_string(),
+        "--exclude=./dev/*",
+        "--no-same-owner",
+    ];
+    host("tar", &arguments.map(str::to_owned), line)?;
+    std::fs::remove_file(tar).map_err(|e| Error::io("cannot remove a temporary file", tar, &e))?;
+    let mount_point = rootfs.join("build");
+    std::fs::create_dir_all(&mount_point).map_err(|e| Error::io("cannot make a mount point", &mount_point, &e))
+}
+
+pub(crate) fn host(program: &str, arguments: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("SOURCE_DATE_EPOCH", "0").env("LC_ALL", "C");
+    let ended = process::stream(command, line).map_err(|e| crate::missing(program, program, &e))?;
+    if ended.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(Class::Infrastructure, format!("{program} failed with {} while making the toolchain", ended.status))
+        .why(ended.tail)
+        .hint("check the free disk space, and the network if this was an update; then run the same command again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed() -> Lock {
+        lock::read(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_no_archive_and_takes_every_package() {
+        let lock = committed();
+        let args = mmdebstrap_arguments(&lock, Path::new("/it's/locked"), Path::new("/x.tar"));
+        assert!(args.contains(&r"--setup-hook=copy-in '/it'\''s/locked' /".to_owned()), "{args:?}");
+        let include = args.iter().find_map(|a| a.strip_prefix("--include=")).unwrap();
+        assert_eq!(include.split(',').count(), lock.package.len());
+        assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
+        assert_eq!(&args[args.len() - 2..], ["trixie", "/x.tar"]);
+    }
+
+    #[test]
+    fn a_missing_program_says_what_to_install() {
+        let error = host("no-such-program", &[], &mut |_| ()).unwrap_err();
+        assert_eq!(error.class(), Class::MissingTool);
+        assert!(error.to_string().contains("install the package no-such-program"), "{error}");
+    }
+
+    #[test]
+    fn the_key_is_of_the_files_and_the_identity_of_what_makes_outputs() {
+        let lock = committed();
+        let (mut bytes, mut judge) = (lock.clone(), lock.clone());
+        bytes.package[0].sha256 = Sha256::of("other");
+        assert_ne!(fingerprint(&lock).key(), fingerprint(&bytes).key());
+        let cosign = judge.package.iter_mut().find(|p| p.list == List::Judges).unwrap();
+        cosign.version.push_str("+b1");
+        let identity = |lock| Versions::of(lock, |list| list == List::Packages).digest();
+        assert_eq!(identity(&lock), identity(&judge));
+        assert_ne!(fingerprint(&lock).key(), fingerprint(&judge).key());
+    }
+}

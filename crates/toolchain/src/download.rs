@@ -1,0 +1,369 @@
+//! Pinned files from the network into the store, fetched by apt's own downloader so that the tool needs no HTTP stack and no host name of an
+//! archive.
+//!
+//! A file is downloaded beside the store under its digest, and stored when it has it; an interrupted download goes on where it was.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use common::event::{Event, Sink};
+use common::store::Store;
+use common::{Class, Error, Result, Sha256, process};
+
+use crate::archives::archives;
+
+/// apt's downloader; mmdebstrap needs apt, so it is there wherever a toolchain can be made.
+const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
+/// Files for one run of it: enough to keep connections open, few enough to tell how it gets on.
+const BATCH: usize = 24;
+
+/// Where a pinned file comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A path below a Debian archive, such as `pool/updates/main/l/linux/linux-source-6.12_6.12.117-1_all.deb`.
+    DebianPool(String),
+    /// Any other address.
+    Url(String),
+}
+
+/// A file to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// What a person calls it.
+    pub name: String,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Brings pinned files into the store.
+#[derive(Clone, Copy)]
+pub struct Fetcher<'a> {
+    store: &'a Store,
+    partial: &'a Path,
+    archives: Archives<'a>,
+    offline: bool,
+    sink: &'a dyn Sink,
+}
+
+/// The list of archives is read, and mmdebstrap asked, only when something has to be downloaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Archives<'a> {
+    file: &'a Path,
+    known: &'a OnceCell<Vec<String>>,
+}
+
+impl<'a> Archives<'a> {
+    /// Those that `file` lists; `known` keeps them.
+    #[must_use]
+    pub fn new(file: &'a Path, known: &'a OnceCell<Vec<String>>) -> Self {
+        Self { file, known }
+    }
+
+    fn get(&self) -> Result<&'a [String]> {
+        if let Some(known) = self.known.get() {
+            return Ok(known);
+        }
+        let found = archives(self.file)?;
+        Ok(self.known.get_or_init(|| found))
+    }
+}
+
+impl std::fmt::Debug for Fetcher<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("store", &self.store).field("offline", &self.offline).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Fetcher<'a> {
+    /// Into `store`, with unfinished downloads in `partial`; with `offline` nothing is downloaded.
+    #[must_use]
+    pub fn new(store: &'a Store, partial: &'a Path, archives: Archives<'a>, offline: bool, sink: &'a dyn Sink) -> Self {
+        Self { store, partial, archives, offline, sink }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &'a Store {
+        self.store
+    }
+
+    /// Whether nothing may be downloaded.
+    #[must_use]
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
+    /// One file; see [`Fetcher::fetch`].
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`].
+    pub fn one(&self, wanted: &Wanted) -> Result<PathBuf> {
+        self.fetch(std::slice::from_ref(wanted))?;
+        Ok(self.store.path(&wanted.sha256))
+    }
+
+    /// Brings every file that neither the store nor a mirror has, and gives the number of those downloaded.
+    ///
+    /// # Errors
+    /// [`Class::Verification`] when an origin gives other bytes, [`Class::Infrastructure`] when none can be reached or none may be.
+    pub fn fetch(&self, wanted: &[Wanted]) -> Result<usize> {
+        let mut missing = Vec::new();
+        for file in wanted {
+            if self.store.find(&file.sha256)?.is_none() {
+                missing.push(file);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        if self.offline {
+            return Err(offline(missing.iter().map(|file| file.name.as_str())));
+        }
+        std::fs::create_dir_all(self.partial).map_err(|e| Error::io("cannot make a directory", self.partial, &e))?;
+        let mut progress = Progress::new(self.sink, missing.len());
+        let (all, mut said) = (missing.len(), String::new());
+        for batch in missing.chunks(BATCH) {
+            let mut left = batch.to_vec();
+            for round in 0.. {
+                let sources: Vec<_> = left.iter().filter_map(|file| self.address(file, round).transpose()).collect();
+                if left.is_empty() || sources.is_empty() {
+                    break;
+                }
+                let addresses = sources.into_iter().collect::<Result<Vec<_>>>()?;
+                let tail = self.download(&left, &addresses)?;
+                left = self.store_finished(left, &mut progress)?;
+                if !left.is_empty() {
+                    said = tail;
+                }
+            }
+            if !left.is_empty() {
+                return Err(self.explain(&left, &said));
+            }
+        }
+        progress.done();
+        Ok(all)
+    }
+
+    /// The address to try in that round, from 0; `None` when there is no further one.
+    fn address(&self, file: &Wanted, round: usize) -> Result<Option<String>> {
+        match &file.origin {
+            Origin::Url(url) => Ok((round == 0).then(|| url.clone())),
+            Origin::DebianPool(path) => {
+                let mut sites: Vec<_> = self.archives.get()?.iter().collect();
+                // Only the security archive has `pool/updates`; asking it first saves a refused request a file.
+                sites.sort_by_key(|site| site.contains("security") != path.starts_with("pool/updates/"));
+                Ok(sites.get(round).map(|site| format!("{site}/{path}")))
+            }
+        }
+    }
+
+    fn part(&self, file: &Wanted) -> PathBuf {
+        self.partial.join(file.sha256.to_string())
+    }
+
+    /// Runs apt's downloader once; what it could not have is told by what is not there afterwards.
+    fn download(&self, files: &[&Wanted], addresses: &[String]) -> Result<String> {
+        let lists = tempfile::tempdir()?;
+        let mut command = Command::new(APT_HELPER);
+        command.args(["-o", &format!("Dir::State::lists={}", lists.path().display())]);
+        command.args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1", "download-file"]).env("LC_ALL", "C");
+        for (file, address) in files.iter().zip(addresses) {
+            command.arg(address).arg(self.part(file)).arg(format!("SHA256:{}", file.sha256));
+        }
+        let mut line = |line: &str| self.sink.emit(&Event::Output { stage: "fetch", line });
+        Ok(process::stream(command, &mut line).map_err(|e| crate::missing(APT_HELPER, "apt", &e))?.tail)
+    }
+
+    /// Stores what has come whole, and gives what has not.
+    fn store_finished<'w>(&self, files: Vec<&'w Wanted>, progress: &mut Progress<'_>) -> Result<Vec<&'w Wanted>> {
+        let mut left = Vec::new();
+        for file in files {
+            let part = self.part(file);
+            // apt leaves an incomplete file under its name: another digest means that it has to go on, not that somebody lied.
+            if Sha256::of_file(&part).is_ok_and(|digest| digest == file.sha256) {
+                self.store.insert(&part, &file.sha256)?;
+                progress.add(std::fs::metadata(&part).map_or(0, |meta| meta.len()));
+                std::fs::remove_file(&part).map_err(|e| Error::io("cannot remove a temporary file", &part, &e))?;
+            } else {
+                left.push(file);
+            }
+        }
+        Ok(left)
+    }
+
+    fn explain(&self, left: &[&Wanted], said: &str) -> Error {
+        let wrong = said.contains("Hash Sum mismatch");
+        for file in left.iter().filter(|_| wrong) {
+            // Otherwise the next run would try to go on with the wrong bytes.
+            let _ = std::fs::remove_file(self.part(file));
+        }
+        let class = if wrong { Class::Verification } else { Class::Infrastructure };
+        let what = if wrong { "a downloaded file is not the pinned one" } else { "cannot download a pinned file" };
+        let names = left.iter().map(|file| format!("{} (sha256 {})", file.name, file.sha256)).collect::<Vec<_>>();
+        Error::new(class, what).why(format!("{}\n{said}", names.join("\n"))).hint(
+            "without network: `solana-talos bundle load`, or --mirror DIR with a directory that holds the file under its sha256 as name; \
+             for a package that Debian's archive has dropped, name an archive of snapshots in crates/toolchain/archives.list",
+        )
+    }
+}
+
+/// The error for what is not there and must not be downloaded.
+pub fn offline<'n>(names: impl Iterator<Item = &'n str>) -> Error {
+    let names: Vec<_> = names.collect();
+    let more = names.len().saturating_sub(5);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Error::new(Class::Infrastructure, "offline: inputs are missing in the store")
+        .why(format!("{} of them: {}{more}", names.len(), names[..names.len().min(5)].join(", ")))
+        .hint("`solana-talos fetch` on a machine with network, then `bundle create` there and `bundle load` here; or --mirror DIR")
+}
+
+/// Tells how many files have come, how much, and how fast.
+struct Progress<'a> {
+    sink: &'a dyn Sink,
+    files: usize,
+    all: usize,
+    bytes: u64,
+    start: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(sink: &'a dyn Sink, all: usize) -> Self {
+        Self { sink, files: 0, all, bytes: 0, start: Instant::now() }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+        self.sink.emit(&Event::Output { stage: "fetch", line: &self.text() });
+    }
+
+    fn done(&self) {
+        self.sink.emit(&Event::Note { message: &self.text() });
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    fn text(&self) -> String {
+        let (mega, seconds) = (self.bytes as f64 / 1e6, self.start.elapsed().as_secs_f64().max(0.001));
+        format!("fetched {} of {} files, {mega:.0} MB, {:.1} MB/s", self.files, self.all, mega / seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    use common::event::Silent;
+
+    use super::*;
+
+    /// A fetcher whose only archive is the directory `dir/archive`.
+    fn with_archive(dir: &Path, offline: bool, test: impl FnOnce(&Fetcher<'_>)) {
+        std::fs::create_dir_all(dir.join("archive/pool")).unwrap();
+        let list = dir.join("archives.list");
+        std::fs::write(&list, format!("file:{}\n", dir.join("archive").display())).unwrap();
+        let (store, known) = (Store::new(dir.join("store"), vec![dir.to_owned()]), OnceCell::new());
+        test(&Fetcher::new(&store, &dir.join("partial"), Archives::new(&list, &known), offline, &Silent));
+    }
+
+    fn wanted(content: &str) -> Wanted {
+        let origin = Origin::DebianPool(format!("pool/{content}.deb"));
+        Wanted { name: content.to_owned(), sha256: Sha256::of(content), origin }
+    }
+
+    fn has_apt() -> bool {
+        let there = Path::new(APT_HELPER).exists();
+        if !there {
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {APT_HELPER} is not here: install apt");
+        }
+        there
+    }
+
+    /// Serves `content` on a port of this machine, the first time only `cut` bytes of it. Gives the address, and the ranges that were asked for.
+    fn serve(content: Vec<u8>, cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/file", listener.local_addr().unwrap());
+        let ranges = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&ranges);
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let head = BufReader::new(&stream).lines().map_while(|line| line.ok().filter(|line| !line.is_empty()));
+                let range = head.filter_map(|line| line.strip_prefix("Range: bytes=").map(str::to_owned)).last();
+                let from = range.as_ref().map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
+                asked.lock().unwrap().extend(range);
+                let (all, last) = (content.len(), content.len() - 1);
+                let status = if from > 0 {
+                    format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{all}")
+                } else {
+                    "200 OK".to_owned()
+                };
+                let headers = format!(
+                    "Content-Length: {}\r\nLast-Modified: Sat, 01 Jan 2000 00:00:00 GMT\r\nConnection: close",
+                    all - from
+                );
+                let to = if number == 0 { cut } else { all };
+                stream.write_all(format!("HTTP/1.1 {status}\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
+                stream.write_all(&content[from..to]).unwrap();
+            }
+        });
+        (address, ranges)
+    }
+
+    #[test]
+    fn a_download_that_broke_off_goes_on() {
+        if !has_apt() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+        let (address, ranges) = serve(content.clone(), 100_000);
+        let file = Wanted { name: "file".to_owned(), sha256: Sha256::of(&content), origin: Origin::Url(address) };
+        with_archive(dir.path(), false, |fetcher| {
+            // apt itself may have tried again already.
+            let path = fetcher.one(&file).or_else(|_| fetcher.one(&file)).unwrap();
+            assert_eq!(std::fs::read(path).unwrap(), content);
+        });
+        assert_eq!(*ranges.lock().unwrap(), ["100000-"]);
+    }
+
+    #[test]
+    fn what_is_in_a_mirror_needs_no_network() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(Sha256::of("x").to_string()), "x").unwrap();
+        with_archive(dir.path(), true, |fetcher| {
+            assert_eq!(fetcher.fetch(&[wanted("x")]).unwrap(), 0);
+            let error = fetcher.fetch(&[wanted("x"), wanted("y"), wanted("z")]).unwrap_err();
+            assert_eq!(error.class(), Class::Infrastructure);
+            assert!(error.to_string().contains("2 of them: y, z\n"), "{error}");
+            assert!(error.to_string().contains("bundle load"), "{error}");
+        });
+    }
+
+    #[test]
+    fn an_archive_gives_the_pinned_file_and_no_other() {
+        if !has_apt() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        with_archive(dir.path(), false, |fetcher| {
+            let pool = dir.path().join("archive/pool");
+            std::fs::write(pool.join("a.deb"), "a").unwrap();
+            std::fs::write(pool.join("b.deb"), "not b").unwrap();
+            assert_eq!(fetcher.fetch(&[wanted("a")]).unwrap(), 1);
+            assert_eq!(std::fs::read(fetcher.store().path(&Sha256::of("a"))).unwrap(), b"a");
+            let error = fetcher.fetch(&[wanted("a"), wanted("b")]).unwrap_err();
+            assert_eq!(error.class(), Class::Verification, "{error}");
+            assert!(error.to_string().contains("b (sha256 "), "{error}");
+            let error = fetcher.fetch(&[wanted("c")]).unwrap_err();
+            assert_eq!(error.class(), Class::Infrastructure, "{error}");
+            assert!(error.to_string().contains("archives.list"), "{error}");
+            assert!(!fetcher.store().path(&Sha256::of("b")).exists());
+        });
+    }
+}

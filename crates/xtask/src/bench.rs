@@ -1,0 +1,239 @@
+//! Measures what docs/performance.md states, each figure beside its limit, on a machine that has built once.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Shell, cmd};
+
+use crate::Tool;
+
+/// What the tool reads of the project.
+const INPUTS: [&str; 8] =
+    ["solana-talos.lock", "Cargo.lock", "kernel-config", "module", "crates/toolchain", "extension", "imager", "tests/guest"];
+/// Stages up to the compiled kernel, which the measurement of the rest takes from the cache.
+const KEPT: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
+/// Stages after it whose names begin alike.
+const NOT_KEPT: [&str; 4] = ["kernel-devel-image-", "kernel-devel-tree-", "kernel-image-", "kernel-modules-"];
+
+/// One measured claim.
+struct Row {
+    claim: String,
+    measured: f64,
+    limit: f64,
+    unit: &'static str,
+}
+
+pub fn run(shell: &Shell) -> Result<()> {
+    let tool = Tool::build(shell)?;
+    tool.run("build")?;
+    let cache = cache(shell)?;
+    let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?];
+    rows.extend(after_the_kernel(shell, &tool, &cache)?);
+    let kernels = kernels(shell, &cache)?;
+    rows.extend(kernel_rows(&kernels));
+    let page = page(&rows, &kernels);
+    shell.write_file("docs/performance.md", &page)?;
+    print!("{page}");
+    Ok(())
+}
+
+fn cache(shell: &Shell) -> Result<std::path::PathBuf> {
+    if let Ok(cache) = shell.var("SOLANA_TALOS_CACHE") {
+        return Ok(cache.into());
+    }
+    let base = shell.var("XDG_CACHE_HOME").or_else(|_| shell.var("HOME").map(|home| format!("{home}/.cache")))?;
+    Ok(Path::new(&base).join("solana-talos"))
+}
+
+/// The middle of three runs with nothing to do.
+fn unchanged(tool: &Tool<'_>) -> Result<Row> {
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        times.push(timed(tool, &["build"])?.0.as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(Row { claim: "a build with nothing changed".to_owned(), measured: times[1], limit: 2.0, unit: "s" })
+}
+
+/// A copy of the project with one more line in the module.
+fn module_change(shell: &Shell, tool: &Tool<'_>) -> Result<Row> {
+    let copy = shell.create_temp_dir()?;
+    let root = copy.path();
+    for input in INPUTS {
+        let to = root.join(input);
+        shell.create_dir(to.parent().context("an input has no parent directory")?)?;
+        cmd!(shell, "cp -R {input} {to}").quiet().run()?;
+    }
+    let source = root.join("module/solana_optimizer.rs");
+    let nonce = std::process::id();
+    let text = shell.read_file(&source)?;
+    shell.write_file(&source, format!("{text}\n// A line that was not there: {nonce}.\n"))?;
+    let project = root.display().to_string();
+    let (took, _) = timed(tool, &["module", "--project", &project])?;
+    Ok(Row {
+        claim: "a one-line change of the module, to the signed extension image".to_owned(),
+        measured: took.as_secs_f64(),
+        limit: 30.0,
+        unit: "s",
+    })
+}
+
+/// All stages after the compiled kernel, in a cache that holds only those before.
+fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row; 2]> {
+    let scratch = shell.create_temp_dir()?;
+    let fresh = scratch.path().join("cache");
+    shell.create_dir(fresh.join("stages"))?;
+    for shared in ["store", "keys", "cargo"] {
+        std::os::unix::fs::symlink(cache.join(shared), fresh.join(shared))?;
+    }
+    for stage in shell.read_dir(cache.join("stages"))? {
+        let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if KEPT.iter().any(|kept| name.starts_with(kept)) && !NOT_KEPT.iter().any(|other| name.starts_with(other)) {
+            std::os::unix::fs::symlink(&stage, fresh.join("stages").join(&name))?;
+        }
+    }
+    let (cache, out) = (fresh.display().to_string(), scratch.path().join("out").display().to_string());
+    let (took, peak) = timed(tool, &["build", "--cache", &cache, "--out", &out])?;
+    Ok([
+        Row {
+            claim: "everything after the compiled kernel".to_owned(),
+            measured: took.as_secs_f64(),
+            limit: 60.0,
+            unit: "s",
+        },
+        Row {
+            claim: "peak memory of our process meanwhile".to_owned(),
+            measured: peak as f64 / 1024.0,
+            limit: 500.0,
+            unit: "MiB",
+        },
+    ])
+}
+
+/// A kernel that this cache holds, as it was compiled.
+struct Kernel {
+    profile: String,
+    /// Seconds of the whole stage, and of make alone inside it; none for a compilation that went on after an interrupt.
+    stage: f64,
+    make: Option<f64>,
+    vmlinuz: u64,
+    modules: Modules,
+}
+
+/// Modules of a kernel, stripped.
+#[derive(Default)]
+struct Modules {
+    count: usize,
+    bytes: u64,
+}
+
+/// The compiled kernel of each profile whose snapshot this cache's configuration is.
+fn kernels(shell: &Shell, cache: &Path) -> Result<Vec<Kernel>> {
+    let mut kernels = Vec::new();
+    for profile in ["vm", "metal", "debug"] {
+        let snapshot = shell.read_file(format!("kernel-config/snapshots/{profile}.config"))?;
+        for dir in shell.read_dir(cache.join("stages"))? {
+            let Ok(config) = std::fs::read_to_string(dir.join("config")) else { continue };
+            let seconds = |file: &str| std::fs::read_to_string(dir.join(file)).ok()?.trim().parse::<f64>().ok();
+            let (Some(stage), Ok(vmlinuz)) = (seconds("seconds"), std::fs::metadata(dir.join("vmlinuz"))) else {
+                continue;
+            };
+            if options(&config).eq(options(&snapshot)) {
+                kernels.push(Kernel {
+                    profile: profile.to_owned(),
+                    stage,
+                    make: seconds("make-seconds"),
+                    vmlinuz: vmlinuz.len(),
+                    modules: modules(&dir.join("modules"))?,
+                });
+                break;
+            }
+        }
+    }
+    Ok(kernels)
+}
+
+/// The lines of a kernel configuration that set an option or say that it is not set.
+fn options(config: &str) -> impl Iterator<Item = &str> {
+    config.lines().filter(|line| line.starts_with("CONFIG_") || line.ends_with(" is not set"))
+}
+
+fn modules(dir: &Path) -> Result<Modules> {
+    let mut modules = Modules::default();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let below = self::modules(&path)?;
+            modules.count += below.count;
+            modules.bytes += below.bytes;
+        } else if path.extension().is_some_and(|extension| extension == "ko") {
+            modules.count += 1;
+            modules.bytes += path.metadata()?.len();
+        }
+    }
+    Ok(modules)
+}
+
+/// What a kernel's stage took over what make alone took inside it, and the cold build of the default profile.
+fn kernel_rows(kernels: &[Kernel]) -> Vec<Row> {
+    let overhead = kernels.iter().filter_map(|kernel| {
+        let make = kernel.make?;
+        let claim = format!("the kernel stage of profile `{}` over the make it runs", kernel.profile);
+        Some(Row { claim, measured: (kernel.stage / make - 1.0) * 100.0, limit: 5.0, unit: "%" })
+    });
+    let cold = kernels.iter().filter(|kernel| kernel.profile == "vm" && kernel.make.is_some()).map(|kernel| Row {
+        claim: "the cold compilation of profile `vm`".to_owned(),
+        measured: kernel.stage / 60.0,
+        limit: 15.0,
+        unit: "min",
+    });
+    overhead.chain(cold).collect()
+}
+
+/// Runs the tool, giving its time and the peak of its own resident memory in KiB (`VmHWM` of proc(5)).
+fn timed(tool: &Tool<'_>, words: &[&str]) -> Result<(Duration, u64)> {
+    let mirror = tool.mirror.iter().flat_map(|dir| ["--mirror", dir]);
+    let start = Instant::now();
+    let mut command = Command::new(&tool.program);
+    let mut child =
+        command.current_dir(tool.shell.current_dir()).args(words).args(mirror).stdout(Stdio::null()).spawn()?;
+    let mut peak = 0;
+    let status = loop {
+        peak = peak.max(resident(child.id()).unwrap_or(0));
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    ensure!(status.success(), "{words:?} ended with {status}");
+    Ok((start.elapsed(), peak))
+}
+
+fn resident(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}
+
+fn page(rows: &[Row], kernels: &[Kernel]) -> String {
+    let mut page = "# Performance\n\nWritten by `./x bench`, which measures all of it in one run. Times depend on the machine; the share of the limit is what counts.\n\n| claim | measured | limit | share of the limit |\n|---|---|---|---|\n".to_owned();
+    for Row { claim, measured, limit, unit } in rows {
+        let share = measured / limit * 100.0;
+        let _ = writeln!(page, "| {claim} | {measured:.1} {unit} | {limit:.0} {unit} | {share:.0} % |");
+    }
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let _ = write!(
+        page,
+        "\nThe kernels of this machine ({processors} processors), when they were compiled:\n\n| profile | compilation | vmlinuz | modules, stripped |\n|---|---|---|---|\n"
+    );
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    for Kernel { profile, stage, vmlinuz, modules, .. } in kernels {
+        let (minutes, vmlinuz, size) = (stage / 60.0, mib(*vmlinuz), mib(modules.bytes));
+        let count = modules.count;
+        let _ =
+            writeln!(page, "| `{profile}` | {minutes:.1} min | {vmlinuz:.1} MiB | {count} modules, {size:.1} MiB |");
+    }
+    page
+}

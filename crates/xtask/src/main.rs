@@ -1,0 +1,90 @@
+//! What `./x lint`, `test`, `bench`, `repro` and `fuzz` do: programs in an order, nothing more.
+
+mod bench;
+mod fuzz;
+mod lint;
+mod repro;
+mod test;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use xshell::{Shell, cmd};
+
+/// Tasks of the project's own development.
+#[derive(Parser)]
+enum Task {
+    /// Formatting, clippy, rustdoc
+    Lint,
+    /// Every test, the QEMU boots included
+    Test {
+        /// Compile the kernel once more, without network, and compare
+        #[arg(long)]
+        full: bool,
+    },
+    /// Measures what docs/performance.md states
+    Bench,
+    /// Builds HEAD twice, as differently as one machine allows, and compares every output
+    Repro(repro::Options),
+    /// Feeds the parsers of foreign bytes with what breaks them
+    Fuzz(fuzz::Options),
+}
+
+fn main() -> ExitCode {
+    match run(&Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    let shell = Shell::new()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("xtask is not in the workspace")?;
+    shell.change_dir(root);
+    match task {
+        Task::Lint => lint::run(&shell),
+        Task::Test { full } => test::run(&shell, *full),
+        Task::Bench => bench::run(&shell),
+        Task::Repro(options) => repro::run(&shell, options),
+        Task::Fuzz(options) => fuzz::run(&shell, options),
+    }
+}
+
+/// The built command line, with CI's mirror of pinned files where one stands beside the checkout.
+struct Tool<'a> {
+    shell: &'a Shell,
+    program: PathBuf,
+    mirror: Option<&'static str>,
+}
+
+impl<'a> Tool<'a> {
+    fn build(shell: &'a Shell) -> Result<Self> {
+        cmd!(shell, "cargo build --release --quiet --locked -p solana-talos").run()?;
+        let target = shell.var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+        let program = shell.current_dir().join(target).join("release/solana-talos");
+        let mirror = shell.path_exists("../shared/mirror").then_some("../shared/mirror");
+        Ok(Self { shell, program, mirror })
+    }
+
+    fn command(&self, words: &str) -> xshell::Cmd<'a> {
+        let program = &self.program;
+        let command = cmd!(self.shell, "{program}").args(words.split(' '));
+        match self.mirror {
+            Some(mirror) => command.args(["--mirror", mirror]),
+            None => command,
+        }
+    }
+
+    fn run(&self, words: &str) -> Result<()> {
+        Ok(self.command(words).run()?)
+    }
+
+    fn read(&self, words: &str) -> Result<String> {
+        Ok(self.command(words).read()?)
+    }
+}
