@@ -113,7 +113,7 @@ mod tests {
             error.to_string(),
             "the kernel's configuration dropped 1 option that a fragment asks for\n  file: f.config:4\n  \
              why: f.config:4: CONFIG_RUST was asked to be y and is n\n         depends on !X, and X=y\n  \
-             do: ask for what it depends on as well, or take the option out of the fragment"
+             hint: ask for what it depends on as well, or take the option out of the fragment"
         );
     }
 }

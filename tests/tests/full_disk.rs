@@ -51,7 +51,7 @@ fn judged(output: &Output) -> Result<Vec<String>> {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.code() == Some(INFRASTRUCTURE), "{:?}: {said}", output.status);
     ensure!(said.matches("error: ").count() == 1, "not one error: {said}");
-    ensure!(said.contains("No space left on device") && said.contains("do: free some space"), "it says {said}");
+    ensure!(said.contains("No space left on device") && said.contains("hint: free some space"), "it says {said}");
     let held = String::from_utf8_lossy(&output.stdout).into_owned();
     let held = held.split_once("ON THE DISK:\n").map(|(_, list)| list.lines().map(str::to_owned).collect());
     held.ok_or_else(|| anyhow::anyhow!("the script ended early: {said}"))

@@ -19,7 +19,7 @@ const VERIFICATION: i32 = 5;
 #[test]
 fn an_unknown_name_is_told_with_the_known_ones() {
     let scene = Scene::new();
-    let profile = ["there is no kernel profile `nope`", "do: use one of: debug, metal, vm"];
+    let profile = ["there is no kernel profile `nope`", "hint: use one of: debug, metal, vm"];
     scene.fails(BAD_INPUT, &["build", "--profile", "nope"], &profile);
     scene.fails(BAD_INPUT, &["kernel", "build", "--profile", "nope"], &profile);
     scene.fails(
@@ -27,7 +27,7 @@ fn an_unknown_name_is_told_with_the_known_ones() {
         &["build", "--preset", "nope"],
         &["there is no preset \"nope\"", "spec, agave, frankendancer, firedancer"],
     );
-    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["there is no base \"nope\"", "do: give --base testbed"]);
+    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["there is no base \"nope\"", "hint: give --base testbed"]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_machine_is_told_of_the_failure_too() {
         scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["no kernel profile `nope`"]);
     let event: serde_json::Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&event["event"], &event["exit_code"]), (&"failed".into(), &BAD_INPUT.into()));
-    assert!(event["message"].as_str().unwrap().contains("do: use one of"), "{event}");
+    assert!(event["message"].as_str().unwrap().contains("hint: use one of"), "{event}");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn an_unknown_option_or_verb_is_told() {
 #[test]
 fn a_malformed_value_is_told() {
     let scene = Scene::new();
-    let upstream = ["has no pinned digest", "file: pin.toml", "do: give `--kernel-sha256"];
+    let upstream = ["has no pinned digest", "file: pin.toml", "hint: give `--kernel-sha256"];
     scene.fails(BAD_INPUT, &["build", "--source", "upstream"], &upstream);
     scene.fails(BAD_INPUT, &["build", "--registry", "No Registry"], &["No Registry"]);
     scene.fails(BAD_INPUT, &["build", "--extra-kernel-arg", "a\nb"], &["kernel argument"]);
@@ -78,10 +78,10 @@ fn an_unknown_key_of_a_data_file_is_told() {
             "kernel-config/profiles/vm.toml",
             "\"solana\"",
             "\"solano\"",
-            ["no config fragment `solano`", "do: the fragments are:"],
+            ["no config fragment `solano`", "hint: the fragments are:"],
         ),
         ("kernel-config/fragments/solana.config", "CONFIG_", "KONFIG_", ["file: fragments/solana.config", "KONFIG_"]),
-        ("kernel-config/fragments/solana.config", "# Why:", "# Way:", ["file: fragments/solana.config", "do: "]),
+        ("kernel-config/fragments/solana.config", "# Why:", "# Way:", ["file: fragments/solana.config", "hint: "]),
         ("extension/solana-optimizer.yaml", "  author:", "  autor: x\n  author:", ["solana-optimizer.yaml", "autor"]),
     ] {
         let scene = Scene::new();
@@ -94,7 +94,7 @@ fn an_unknown_key_of_a_data_file_is_told() {
 fn a_profile_on_an_unpinned_configuration_is_told() {
     let scene = Scene::new();
     scene.edit("kernel-config/profiles/metal.toml", "talos-1.10.3", "talos-9");
-    let words = ["no upstream configuration `talos-9` is pinned", "file: pin.toml", "do: use one of: talos-1.10.3"];
+    let words = ["no upstream configuration `talos-9` is pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
     scene.fails(BAD_INPUT, &["build", "--profile", "metal"], &words);
 }
 
@@ -107,9 +107,9 @@ fn a_malformed_package_list_is_told() {
 
 #[test]
 fn a_lock_that_is_malformed_or_of_another_project_is_told() {
-    let (lock, update) = ("solana-talos.lock", "do: `solana-talos update");
+    let (lock, update) = ("solana-talos.lock", "hint: `solana-talos update");
     for (file, from, to, class, words) in [
-        (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "do: "]),
+        (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "hint: "]),
         (
             "crates/toolchain/packages.list",
             "\nclang\n",
@@ -142,7 +142,7 @@ fn a_lock_that_is_malformed_or_of_another_project_is_told() {
 fn a_directory_that_is_no_project_is_told() {
     let scene = Scene::new();
     fs::remove_file(scene.project().join("kernel-config/pin.toml")).unwrap();
-    let words = ["this is no solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "do: "];
+    let words = ["this is no solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "hint: "];
     scene.fails(BAD_INPUT, &["toolchain", "path"], &words);
 }
 
@@ -179,7 +179,7 @@ fn a_base_that_is_no_talos_image_is_told() {
         ("text", "why: "),
         ("empty", "why: "),
     ] {
-        let words = [&format!("{name} is no Talos imager or installer-base image"), why, "do: give an OCI layout"];
+        let words = [&format!("{name} is no Talos imager or installer-base image"), why, "hint: give an OCI layout"];
         scene.fails(BAD_INPUT, &["build", "--base", name], &words);
     }
 }
@@ -226,7 +226,7 @@ fn an_extension_with_a_forbidden_path_is_told() {
     for (name, image) in [("bad", "bad: "), ("bad.oci", "example.org/some/image:1: ")] {
         scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule(s)", rule]);
     }
-    scene.fails(BAD_INPUT, &["validate", "nothing"], &["there is no extension to check", "file: nothing", "do: "]);
+    scene.fails(BAD_INPUT, &["validate", "nothing"], &["there is no extension to check", "file: nothing", "hint: "]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
         "SOUND",
         &format!("{unknown}: CONFIG_HUGETLBFZ was asked to be y and is n"),
         "no such symbol in this kernel; close to it: ",
-        "do: ask for what it depends on as well",
+        "hint: ask for what it depends on as well",
     ];
     ran.failed(BUILD_FAILED, &words);
     let made = own_stages(&scene);
@@ -109,7 +109,7 @@ fn a_download_of_other_bytes_or_too_few_is_refused() {
         scene.edit("kernel-config/pin.toml", "https://cdn.kernel.org/pub/linux/kernel/v6.x/linux-6.12", &address);
         let digest = Sha256::of("the kernel").to_string();
         let ran = scene.run(&["build", "--source", "upstream", "--kernel-sha256", &digest]);
-        ran.failed(code, &[what, &digest, &address, "do: without network: "]);
+        ran.failed(code, &[what, &digest, &address, "hint: without network: "]);
         assert!(support::files(&scene.cache().join("store")).is_empty() && own_stages(&scene).is_empty());
     }
 }

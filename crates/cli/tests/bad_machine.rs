@@ -47,7 +47,7 @@ fn a_file_with_the_wrong_hash_is_refused() {
         &format!("file: {}", scene.path("mirror").display()),
         "(10 bytes)",
         &format!("the pin says  {}", Sha256::of(b"the kernel")),
-        "do: a truncated or altered download: remove the file",
+        "hint: a truncated or altered download: remove the file",
     ];
     scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &words);
 }
@@ -56,16 +56,16 @@ fn a_file_with_the_wrong_hash_is_refused() {
 fn a_truncated_file_is_refused() {
     let scene = Scene::new();
     pin(&scene, b"the kernel", b"the ke");
-    scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &["a file is not the pinned one", "(6 bytes)", "do: "]);
+    scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &["a file is not the pinned one", "(6 bytes)", "hint: "]);
 }
 
 #[test]
 fn a_missing_program_is_told_with_its_package() {
     let scene = Scene::new();
-    let words = ["cannot start bwrap", "why: ", "do: install the package bubblewrap"];
+    let words = ["cannot start bwrap", "why: ", "hint: install the package bubblewrap"];
     scene.fails(MISSING_TOOL, &["toolchain", "path"], &words);
     scene.script("bwrap", IDLE);
-    let words = ["cannot start mmdebstrap", "why: ", "do: install the package mmdebstrap"];
+    let words = ["cannot start mmdebstrap", "why: ", "hint: install the package mmdebstrap"];
     scene.fails(MISSING_TOOL, &["toolchain", "path"], &words);
     scene.fails(MISSING_TOOL, &["build"], &words);
 }
@@ -74,7 +74,7 @@ fn a_missing_program_is_told_with_its_package() {
 fn forbidden_namespaces_are_told_before_anything_is_made() {
     let scene = Scene::new();
     scene.script("bwrap", "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1");
-    let words = ["cannot make the namespaces", "why: bwrap: setting up uid map: Permission denied", "do: "];
+    let words = ["cannot make the namespaces", "why: bwrap: setting up uid map: Permission denied", "hint: "];
     scene.fails(INFRASTRUCTURE, &["toolchain", "path"], &words);
 }
 
@@ -88,7 +88,7 @@ fn a_program_that_the_toolchain_lacks_is_told() {
     let ran = scene.run(&["build", "--mirror", "mirror"]);
     ran.failed(
         MISSING_TOOL,
-        &["mkdir is not in the toolchain", "do: add its package to crates/toolchain/packages.list"],
+        &["mkdir is not in the toolchain", "hint: add its package to crates/toolchain/packages.list"],
     );
     assert!(!scene.project().join("_out").exists());
 }
@@ -101,7 +101,7 @@ fn a_full_disk_under_the_toolchain_is_told() {
     scene.lock_nothing();
     scene.script("mmdebstrap", "for tar; do :; done\necho 'I: fake'\nhead -c 1000000 /dev/zero >\"$tar\"");
     on_a_small_disk(&scene, &unshare, &flags, &["toolchain", "path"])
-        .failed(INFRASTRUCTURE, &["mmdebstrap failed", "No space left on device", "do: check the free disk space"]);
+        .failed(INFRASTRUCTURE, &["mmdebstrap failed", "No space left on device", "hint: check the free disk space"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_full_disk_under_the_store_is_told() {
     pin(&scene, &archive, &archive);
     on_a_small_disk(&scene, &unshare, &flags, &["build", "--mirror", "mirror"]).failed(
         INFRASTRUCTURE,
-        &["cannot copy into the store", "file: ", "No space left on device", "do: free some space"],
+        &["cannot copy into the store", "file: ", "No space left on device", "hint: free some space"],
     );
 }
 
@@ -145,7 +145,7 @@ fn a_machine_without_network_is_told() {
     let ran = Ran::of(&mut scene.wrapped(&[&unshare, &flags], &["toolchain", "path"]));
     ran.failed(
         INFRASTRUCTURE,
-        &["cannot download a pinned file", "adduser 3", "do: without network: `solana-talos bundle load`"],
+        &["cannot download a pinned file", "adduser 3", "hint: without network: `solana-talos bundle load`"],
     );
     scene.holds_nothing_final();
 }

@@ -59,9 +59,9 @@ fn devel(scene: &Scene, place: &str, release: &str) -> PathBuf {
 fn a_path_that_is_no_modules_directory_is_told() {
     let scene = scene();
     fs::remove_file(scene.path("m/Kbuild")).unwrap();
-    let words = ["there is no module to build", "file: m", "neither Kbuild nor Makefile", "do: write a Kbuild"];
+    let words = ["there is no module to build", "file: m", "neither Kbuild nor Makefile", "hint: write a Kbuild"];
     scene.fails(BAD_INPUT, &["module", "build", "m"], &words);
-    scene.fails(BAD_INPUT, &["module", "build", "nowhere"], &["file: nowhere", "it is no directory", "do: "]);
+    scene.fails(BAD_INPUT, &["module", "build", "nowhere"], &["file: nowhere", "it is no directory", "hint: "]);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn what_is_no_kernel_devel_image_is_told() {
     let scene = scene();
     let build =
         |image: &str, words: &[&str]| scene.fails(BAD_INPUT, &["module", "build", "m", "--kernel-devel", image], words);
-    build("nowhere", &["there is no kernel-devel image", "file: nowhere", "do: `./x build` writes one"]);
+    build("nowhere", &["there is no kernel-devel image", "file: nowhere", "hint: `./x build` writes one"]);
     build("m", &["this is no OCI image layout", "file: m", "no file named oci-layout"]);
     assert!(!scene.cache().exists(), "something was made before");
 
@@ -78,7 +78,7 @@ fn what_is_no_kernel_devel_image_is_told() {
     }
     let image = layout(&scene, &FileMap::new());
     let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
-    ran.failed(BAD_INPUT, &["this is no kernel-devel image", "kernel-devel.json", "do: `./x build` writes one"]);
+    ran.failed(BAD_INPUT, &["this is no kernel-devel image", "kernel-devel.json", "hint: `./x build` writes one"]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn another_toolchain_is_refused_with_the_compilers_that_differ() {
         return;
     }
     let image = devel(&scene, RELEASE, RELEASE);
-    let words = ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "do: "];
+    let words = ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "hint: "];
     let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
     ran.failed(VERIFICATION, &words);
     assert!(!scene.project().join("_out-modules").exists(), "there is an output");

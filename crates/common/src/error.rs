@@ -13,6 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Class {
     /// The user's input is wrong: an unknown option, key or profile, a malformed file, a forbidden path. Exit code 2.
     BadInput,
+    /// Data that others made is malformed or over a limit: an image, a registry's answer, a kernel, a module, an archive. Exit code 2.
+    UntrustedData,
     /// A program that the step needs is not there. Exit code 3.
     MissingTool,
     /// A step of the build failed: the compiler, a patch that does not apply, an option the kernel dropped. Exit code 4.
@@ -30,7 +32,7 @@ impl Class {
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
-            Self::BadInput => 2,
+            Self::BadInput | Self::UntrustedData => 2,
             Self::MissingTool => 3,
             Self::BuildFailed => 4,
             Self::Verification => 5,
@@ -42,7 +44,7 @@ impl Class {
 
 /// An error a person can act on.
 ///
-/// `Display` prints up to four lines: what failed, then `file:`, `why:` and `do:` where they are known.
+/// `Display` prints up to four lines: what failed, then `file:`, `why:` and `hint:` where they are known.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -119,7 +121,7 @@ impl fmt::Display for Error {
             write!(f, "\n  why: {}", printable(why).replace('\n', "\n       "))?;
         }
         if let Some(hint) = &self.0.hint {
-            write!(f, "\n  do: {}", printable(hint))?;
+            write!(f, "\n  hint: {}", printable(hint))?;
         }
         Ok(())
     }
@@ -152,7 +154,7 @@ mod tests {
             .hint("fetch it again");
         assert_eq!(
             error.to_string(),
-            "the kernel source is not the pinned one\n  file: linux.deb\n  why: sha256 is ab\n       expected cd\n  do: fetch it again"
+            "the kernel source is not the pinned one\n  file: linux.deb\n  why: sha256 is ab\n       expected cd\n  hint: fetch it again"
         );
         assert_eq!(error.class().exit_code(), 5);
     }
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn foreign_words_are_no_orders_to_a_terminal() {
         let error = Error::new(Class::Verification, "x").file("a\u{1b}b").why("\u{1b}[2J").hint("\u{7}");
-        assert_eq!(error.to_string(), "x\n  file: a\\u{1b}b\n  why: \\u{1b}[2J\n  do: \\u{7}");
+        assert_eq!(error.to_string(), "x\n  file: a\\u{1b}b\n  why: \\u{1b}[2J\n  hint: \\u{7}");
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Fetch<'_> {
             Err(e) if e.class() == Class::BadInput => e.to_string(),
             taken => return taken.map(Some),
         };
-        let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("do: ")).collect();
+        let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("hint: ")).collect();
         let message =
             format!("{}: {name}, beside the image, is passed over: {}", self.access.repository, why.join("; "));
         self.sink.emit(&Event::Warning { message: &message });
