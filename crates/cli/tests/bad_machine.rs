@@ -56,7 +56,11 @@ fn a_file_with_the_wrong_hash_is_refused() {
 fn a_truncated_file_is_refused() {
     let scene = Scene::new();
     pin(&scene, b"the kernel", b"the ke");
-    scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &["a file is not the pinned one", "(6 bytes)", "hint: "]);
+    scene.fails(
+        VERIFICATION,
+        &["build", "--mirror", "mirror"],
+        &["a file is not the pinned one", "(6 bytes)", "hint: "],
+    );
 }
 
 #[test]

@@ -127,7 +127,8 @@ fn another_toolchain_is_refused_with_the_compilers_that_differ() {
         return;
     }
     let image = devel(&scene, RELEASE, RELEASE);
-    let words = ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "hint: "];
+    let words =
+        ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "hint: "];
     let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
     ran.failed(VERIFICATION, &words);
     assert!(!scene.project().join("_out-modules").exists(), "there is an output");

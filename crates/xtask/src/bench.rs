@@ -11,8 +11,16 @@ use xshell::{Shell, cmd};
 use crate::Tool;
 
 /// What the tool reads of the project.
-const INPUTS: [&str; 8] =
-    ["solana-talos.lock", "Cargo.lock", "kernel-config", "module", "crates/toolchain", "extension", "imager", "tests/guest"];
+const INPUTS: [&str; 8] = [
+    "solana-talos.lock",
+    "Cargo.lock",
+    "kernel-config",
+    "module",
+    "crates/toolchain",
+    "extension",
+    "imager",
+    "tests/guest",
+];
 /// Stages up to the compiled kernel, which the measurement of the rest takes from the cache.
 const KEPT: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
 /// Stages after it whose names begin alike.
