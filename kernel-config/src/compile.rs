@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
-use common::{Error, Result, Sha256};
+use common::stage::{Finished, Input, Stage};
+use common::{Error, Result};
 
-use crate::forge::{CERTIFICATE, Forge, OBJ, SRC};
+use crate::environment::{CERTIFICATE, Environment, OBJ, SRC};
 use crate::source::Source;
+
+/// Compiles the kernel; make knows what an interrupted run has done.
+pub const STAGE: Stage = Stage::recipe("kernel").resuming();
 
 /// Takes what later stages need out of the object tree and makes that tree small: it stays to build modules against.
 const COLLECT: &str = r#"
@@ -64,30 +67,31 @@ impl Kernel {
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
-pub fn compile(forge: &Forge<'_>, source: &Source, config: &Path, certificate: &Path) -> Result<Kernel> {
-    let fingerprint = forge
-        .fingerprint("kernel")
-        .with("source", source.digest.to_string())
-        .with("config", Sha256::of_file(config)?.to_string())
-        .with("certificate", Sha256::of_file(certificate)?.to_string())
-        .with("make", forge.make(&[]).fingerprint())
-        .with("collect", COLLECT);
-    let stage = forge.cache.run(&fingerprint, Leftover::Resume, |work, line| {
-        let obj = work.join("obj");
+pub fn compile(env: &Environment<'_>, source: &Source, config: &Path, certificate: &Path) -> Result<Kernel> {
+    let inputs = (
+        env.tools(),
+        source.input(),
+        Input::file("config", config)?,
+        Input::file("certificate", certificate)?,
+        env.make().input(&[]),
+        Input::text("collect", COLLECT),
+    );
+    let stage = env.cache.run(STAGE, inputs, |work, (tools, source, config, certificate, make, collect)| {
+        let obj = work.dir().join("obj");
         let fresh = !obj.exists(); // A compilation that goes on after an interrupt says nothing about its time.
-        install_config(config, &obj)?;
-        let tree = |run: Run| {
-            run.read(&source.tree, SRC).write(&obj, OBJ).read(certificate, CERTIFICATE).write(work, "/build/out")
-        };
+        install_config(&config, &obj)?;
+        let out = work.dir();
+        let tree =
+            |run: Run| run.read(&source, SRC).write(&obj, OBJ).read(&certificate, CERTIFICATE).write(out, "/build/out");
         let start = Instant::now();
-        forge.sandbox.run(&tree(forge.make(&["bzImage", "modules"])), line)?;
+        work.run(tools.sandbox, &tree(make.run(&["bzImage", "modules"])))?;
         if fresh {
-            common::atomic::write(&work.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
+            common::atomic::write(&out.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
         }
-        common::atomic::remove_dir(&work.join("modules"))?;
+        common::atomic::remove_dir(&out.join("modules"))?;
         let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
-        forge.sandbox.run(&tree(forge.make(&install)), line)?;
-        forge.sandbox.run(&tree(Run::script(COLLECT, &[])), line)
+        work.run(tools.sandbox, &tree(make.run(&install)))?;
+        work.run(tools.sandbox, &tree(Run::script(&collect, &[])))
     })?;
     let release = stage.dir.join("release");
     let text =

@@ -2,14 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
-use common::{Error, Result, atomic};
+use common::stage::{Finished, Input, Stage};
+use common::{Error, Result, Sha256, atomic};
 
+use crate::check;
 use crate::dotconfig::DotConfig;
-use crate::forge::{Forge, OBJ, SRC};
+use crate::environment::{Environment, OBJ, SRC};
 use crate::fragment::{Fragment, Merged, merge};
+use crate::kconfig_tree::{Dir, Tree};
 use crate::source::Source;
+
+/// Resolves the configuration.
+pub const STAGE: Stage = Stage::recipe("kernel-config");
 
 /// What the fragments are laid over.
 #[derive(Clone, Debug)]
@@ -18,6 +22,16 @@ pub enum Base {
     Target(String),
     /// A whole configuration.
     File(PathBuf),
+}
+
+impl Base {
+    fn input(&self) -> Result<Input<Self>> {
+        let text = match self {
+            Self::Target(target) => target.clone(),
+            Self::File(path) => Sha256::of_file(path)?.to_string(),
+        };
+        Ok(Input::known_by([("base", text)], self.clone()))
+    }
 }
 
 /// A resolved profile.
@@ -37,53 +51,47 @@ impl Resolved {
     }
 }
 
-/// Lays `fragments` over `base` in the tree of `source` and lets Kconfig resolve them; `check` judges the result.
+/// Lays `fragments` over `base` in the tree of `source` and lets Kconfig resolve them.
 ///
 /// # Errors
-/// [`common::Class::BuildFailed`] when Kconfig fails, and what `check` reports (asked and resolved options, the tree's `src`).
-pub fn resolve(
-    forge: &Forge<'_>,
-    source: &Source,
-    base: &Base,
-    fragments: &[Fragment],
-    check: impl Fn(&Merged, &DotConfig, &Path) -> Result<()>,
-) -> Result<Resolved> {
-    let base_input = match base {
-        Base::Target(target) => target.clone(),
-        Base::File(path) => common::Sha256::of_file(path)?.to_string(),
-    };
+/// [`common::Class::BuildFailed`] when Kconfig fails or drops an option.
+pub fn resolve(env: &Environment<'_>, source: &Source, base: &Base, fragments: &[Fragment]) -> Result<Resolved> {
     // Values alone: a changed comment must not resolve everything again.
     let asked = merge(&DotConfig::of([]), fragments).config.to_string();
-    let fingerprint = forge
-        .fingerprint("kernel-config")
-        .with("source", source.digest.to_string())
-        .with("base", base_input)
-        .with("asked", asked)
-        .with("make", forge.make(&["olddefconfig"]).fingerprint());
-    let stage = forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = &source.tree;
-        let obj = work.join("obj");
-        atomic::empty_dir(&obj)?;
-        let mut make = |target: &str| {
-            let run: Run = forge.make(&[target]).read(tree, SRC).write(&obj, OBJ);
-            forge.sandbox.run(&run, line)
-        };
+    let inputs = (
+        env.tools(),
+        source.input(),
+        base.input()?,
+        Input::known_by([("asked", asked)], fragments),
+        env.make().input(&["olddefconfig"]),
+    );
+    let stage = env.cache.run(STAGE, inputs, |work, (tools, source, base, fragments, make)| {
+        let obj = work.empty_dir("obj")?;
+        let mut make = |target: &str| work.run(tools.sandbox, &make.run(&[target]).read(&source, SRC).write(&obj, OBJ));
         let dot = obj.join(".config");
-        match base {
+        match &*base {
             Base::Target(target) => make(target)?,
             Base::File(path) => atomic::write(&dot, read(path)?)?,
         }
-        let merged = merge(&DotConfig::parse("base", &read(&dot)?)?, fragments);
+        let merged = merge(&DotConfig::parse("base", &read(&dot)?)?, &fragments);
         atomic::write(&dot, merged.config.to_string())?;
         make("olddefconfig")?;
         let text = read(&dot)?;
-        check(&merged, &DotConfig::parse(".config", &text)?, tree)?;
-        atomic::write(&work.join("config"), text)?;
+        explain_dropped(&merged, &DotConfig::parse(".config", &text)?, &source)?;
+        atomic::write(&work.dir().join("config"), text)?;
         atomic::remove_dir(&obj)
     })?;
     let config = stage.dir.join("config");
     let config = DotConfig::parse(&config.display().to_string(), &read(&config)?)?;
     Ok(Resolved { stage, config })
+}
+
+fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result<()> {
+    if check::dropped(&merged.asked, resolved).is_empty() {
+        return Ok(()); // Reading the tree's 1500 Kconfig files is only worth it for an explanation.
+    }
+    let kconfig = Tree::read(&Dir(tree.to_owned()), "x86")?;
+    check::gate(&merged.asked, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 
 fn read(path: &Path) -> Result<String> {

@@ -10,11 +10,10 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
+use common::stage::Work;
 use common::{Error, Result, Sha256};
 
-use crate::compile::Kernel;
-use crate::forge::{Forge, OBJ, SRC};
-use crate::source::Source;
+use crate::environment::{OBJ, SRC, Tools};
 
 pub use audit::private_key;
 pub use record::{RECORD, Record};
@@ -42,35 +41,26 @@ export LLVM ?= 1
 include Makefile
 ";
 
-/// Names the recipe in the key of what is made with it.
-#[must_use]
-pub fn recipe() -> String {
-    [COLLECT, GNUMAKEFILE].concat()
-}
-
-/// Fills `work/tree` with the tree of `kernel`, for which `record` is written. `work` is writable; source and objects stay as they are.
+/// Fills `tree` in the directory of `work` from the kernel's source and objects; `record` is that of the kernel, as JSON.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] when something is missing in the objects; [`common::Class::Verification`] when a file holds a private key.
 pub fn collect(
-    forge: &Forge<'_>,
-    (source, kernel): (&Source, &Kernel),
-    record: &Record,
+    work: &mut Work<'_>,
+    tools: &Tools<'_>,
+    (source, objects): (&Path, &Path),
+    record: &str,
     certificate: &Path,
-    work: &Path,
-    line: &mut dyn FnMut(&str),
 ) -> Result<PathBuf> {
-    let tree = work.join("tree");
-    let run = Run::script(COLLECT, &["/build/out/tree"])
-        .read(&source.tree, SRC)
-        .read(&kernel.objects(), OBJ)
-        .write(work, "/build/out");
-    forge.sandbox.run(&run, line)?;
+    let tree = work.dir().join("tree");
+    let run =
+        Run::script(COLLECT, &["/build/out/tree"]).read(source, SRC).read(objects, OBJ).write(work.dir(), "/build/out");
+    work.run(tools.sandbox, &run)?;
     let pem =
         std::fs::read(certificate).map_err(|e| Error::io("cannot read the module certificate", certificate, &e))?;
     common::atomic::write(&tree.join(CERTIFICATE), pem)?;
     common::atomic::write(&tree.join("GNUmakefile"), GNUMAKEFILE)?;
-    common::atomic::write(&tree.join(RECORD), record.json()?)?;
+    common::atomic::write(&tree.join(RECORD), record)?;
     audit::refuse_private_keys(&tree)?;
     Ok(tree)
 }

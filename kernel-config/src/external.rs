@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
+use common::stage::{Finished, Input, Stage, Work};
 use common::{Class, Error, Result};
 
 use crate::compile::Kernel;
 use crate::devel::Tree;
-use crate::forge::{Forge, OBJ, SRC};
+use crate::environment::{Environment, OBJ, SRC, Tools};
 use crate::source::Source;
+
+/// Compiles our module.
+pub const STAGE: Stage = Stage::recipe("module");
+/// Compiles somebody's module with a kernel-devel tree.
+pub const DEVEL_STAGE: Stage = Stage::recipe("module-devel");
 
 /// Leaves nothing but the stripped module, below `root/`, where an extension wants it.
 const COLLECT: &str = r#"
@@ -27,33 +32,32 @@ const DEVEL: &str = "/build/linux-headers";
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
-pub fn build(forge: &Forge<'_>, source: &Source, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
-    let make = forge.make(&["M=/build/module", "modules"]);
-    let fingerprint = forge
-        .fingerprint("module")
-        .with("kernel", kernel.stage.key.to_string())
-        .with("make", make.fingerprint())
-        .with("collect", COLLECT)
-        .with("name", name)
-        .with_tree("module", module)?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = copy(forge, module, work, line)?;
+pub fn build(env: &Environment<'_>, source: &Source, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
+    let inputs = (
+        env.tools(),
+        Input::known_by([("kernel", kernel.stage.key.to_string())], (source.tree.clone(), kernel.clone())),
+        Input::run("make", env.make().run(&["M=/build/module", "modules"])),
+        Input::text("collect", COLLECT),
+        Input::text("name", name),
+        Input::tree("module", module)?,
+    );
+    env.cache.run(STAGE, inputs, |work, (tools, kernel, make, collect, name, module)| {
+        let (source, kernel) = &*kernel;
+        let tree = copy(work, &tools, &module)?;
+        let out = work.dir();
         let inside = |run: Run| {
-            run.read(&source.tree, SRC)
-                .read(&kernel.objects(), OBJ)
-                .write(work, "/build/out")
-                .write(&tree, "/build/module")
+            run.read(source, SRC).read(&kernel.objects(), OBJ).write(out, "/build/out").write(&tree, "/build/module")
         };
-        forge.sandbox.run(&inside(make), line)?;
-        forge.sandbox.run(&inside(Run::script(COLLECT, &[name, &kernel.release])), line)
+        work.run(tools.sandbox, &inside(make.clone()))?;
+        work.run(tools.sandbox, &inside(Run::script(&collect, &[&name, &kernel.release])))
     })
 }
 
-/// A copy of the directory `module` in `work`, for make to write into.
-fn copy(forge: &Forge<'_>, module: &Path, work: &Path, line: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+/// A copy of the directory `module` in the stage's, for make to write into.
+fn copy(work: &mut Work<'_>, tools: &Tools<'_>, module: &Path) -> Result<PathBuf> {
     let run = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"]);
-    forge.sandbox.run(&run.read(module, "/build/in").write(work, "/build/out"), line)?;
-    Ok(work.join("tree"))
+    work.run(tools.sandbox, &run.read(module, "/build/in").write(work.dir(), "/build/out"))?;
+    Ok(work.dir().join("tree"))
 }
 
 /// Builds what the module's own Kbuild says, nothing that somebody else compiled before, and strips it like ours.
@@ -70,28 +74,30 @@ rm -rf /build/out/tree
 ///
 /// # Errors
 /// [`Class::BadInput`] when `module` is no module's directory or builds none, [`Class::BuildFailed`] with the compiler's last lines.
-pub fn build_with(forge: &Forge<'_>, devel: &Tree, module: &Path) -> Result<Finished> {
+pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<Finished> {
     check_directory(module)?;
-    let make = |target| forge.make_at(&["-C", DEVEL], &[DEVEL], &["M=/build/module", target]);
-    let fingerprint = forge
-        .fingerprint("module-devel")
-        .with("kernel-devel", devel.digest.to_string())
-        .with("make", make("modules").fingerprint())
-        .with("collect", COLLECT_ALL)
-        .with_tree("module", module)?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let tree = copy(forge, module, work, line)?;
+    let inputs = (
+        env.tools(),
+        Input::digested("kernel-devel", &devel.digest, &devel.dir),
+        env.make_at(&["-C", DEVEL], &[DEVEL]).input(&["M=/build/module", "modules"]),
+        Input::text("collect", COLLECT_ALL),
+        Input::tree("module", module)?,
+    );
+    env.cache.run(DEVEL_STAGE, inputs, |work, (tools, devel, make, collect, module)| {
+        let tree = copy(work, &tools, &module)?;
+        let out = work.dir();
         let mut inside = |run: Run| {
-            let run = run.read(&devel.dir, DEVEL).write(work, "/build/out").write(&tree, "/build/module");
-            forge.sandbox.run(&run, line)
+            let run = run.read(&devel, DEVEL).write(out, "/build/out").write(&tree, "/build/module");
+            work.run(tools.sandbox, &run)
         };
+        let make = |target| make.run(&["M=/build/module", target]);
         // What an earlier make left there came from another compiler.
         inside(make("clean")).and_then(|()| inside(make("modules"))).map_err(|e| match e.class() {
-            Class::BuildFailed => Error::new(Class::BuildFailed, "the module does not compile").file(module).why(e),
+            Class::BuildFailed => Error::new(Class::BuildFailed, "the module does not compile").file(&*module).why(e),
             _ => e,
         })?;
-        inside(Run::script(COLLECT_ALL, &[]))?;
-        refuse_none(&work.join("modules"), module)
+        inside(Run::script(&collect, &[]))?;
+        refuse_none(&out.join("modules"), &module)
     })
 }
 

@@ -3,20 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
-use common::stage::{Finished, Leftover};
+use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use keys::{Signer, cms};
 
-use crate::compile::Kernel;
-use crate::forge::Forge;
+use crate::environment::Environment;
+
+/// Signs the kernel's own modules.
+pub const KERNEL_STAGE: Stage = Stage::ours("kernel-modules", env!("CARGO_PKG_NAME"));
+/// Signs our module, in the root filesystem of its extension.
+pub const EXTENSION_STAGE: Stage = Stage::ours("extension-root", env!("CARGO_PKG_NAME"));
 
 /// What ends a signed module (`include/linux/module_signature.h`).
 const MAGIC: &[u8] = b"~Module signature appended~\n";
 /// `PKEY_ID_PKCS7`: the signature is a PKCS#7 or CMS message, which names algorithm, digest and signer itself.
 const PKCS7: u8 = 2;
-/// Changes when the bytes that we append do; an input of every stage that signs.
-const FORMAT: &str = "CMS without attributes or certificates, 1";
-
 /// Copies the tree /build/in and tells depmod about a kernel's own modules, which move to where Talos has them.
 const TREE: &str = r#"
 mkdir /build/out/signed
@@ -28,29 +29,25 @@ if [ -d /build/out/signed/lib ]; then
 fi
 "#;
 
-/// A copy of the tree `modules`, as `signed/` in the stage's directory, in which every `*.ko` is signed. Modules end up below
+/// A copy of the tree `modules` for the kernel `release`, as `signed/` in the stage's directory, in which every `*.ko` is signed. Modules end up below
 /// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get their `modules.dep`.
 ///
 /// # Errors
 /// [`Class::BuildFailed`] when depmod fails, and what the signer reports; the stage is not finished then.
 pub fn sign_tree(
-    forge: &Forge<'_>,
-    stage: &'static str,
-    kernel: &Kernel,
-    unsigned: &Sha256,
-    modules: &Path,
+    env: &Environment<'_>,
+    stage: Stage,
+    release: &str,
+    modules: Input<PathBuf>,
     signer: &dyn Signer,
 ) -> Result<Finished> {
-    let fingerprint = forge
-        .fingerprint(stage)
-        .with("modules", unsigned.to_string())
-        .with("certificate", Sha256::of(signer.certificate().unwrap_or_default()).to_string())
-        .with("format", FORMAT)
-        .with("recipe", TREE);
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let run = Run::script(TREE, &[&kernel.release]).read(modules, "/build/in").write(work, "/build/out");
-        forge.sandbox.run(&run, line)?;
-        sign_modules(&work.join("signed"), signer)
+    let certificate = Sha256::of(signer.certificate().unwrap_or_default()).to_string();
+    let signer = Input::known_by([("certificate", certificate)], signer);
+    let inputs = (env.tools(), Input::text("release", release), modules, signer);
+    env.cache.run(stage, inputs, |work, (tools, release, modules, signer)| {
+        let run = Run::script(TREE, &[&release]).read(&modules, "/build/in").write(work.dir(), "/build/out");
+        work.run(tools.sandbox, &run)?;
+        sign_modules(&work.dir().join("signed"), *signer)
     })
 }
 

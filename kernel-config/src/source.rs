@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
-use common::stage::Leftover;
+use common::stage::{Input, Stage};
 use common::{Error, Result, Sha256};
 
-use crate::forge::Forge;
+use crate::environment::Environment;
+
+/// Unpacks and patches.
+pub const STAGE: Stage = Stage::recipe("kernel-source");
 
 /// How the pinned file holds the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,14 @@ pub struct Source {
     pub digest: Sha256,
 }
 
+impl Source {
+    /// The tree as an input.
+    #[must_use]
+    pub fn input(&self) -> Input<PathBuf> {
+        Input::digested("source", &self.digest, &self.tree)
+    }
+}
+
 /// Unpacks, overlays and patches.
 ///
 /// `archive` was found to have `digest` when it came into the store. `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
@@ -55,7 +66,7 @@ pub struct Source {
 /// # Errors
 /// [`common::Class::BuildFailed`] when the archive cannot be unpacked or a patch does not apply; the error shows which.
 pub fn prepare(
-    forge: &Forge<'_>,
+    env: &Environment<'_>,
     archive: &Path,
     digest: &Sha256,
     packing: &Packing,
@@ -66,20 +77,21 @@ pub fn prepare(
         Packing::Deb { tarball } => tarball.as_str(),
         Packing::Tar => "",
     };
-    let fingerprint = forge
-        .fingerprint("kernel-source")
-        .with("archive", digest.to_string())
-        .with("tarball", tarball)
-        .with("recipe", UNPACK)
-        .with_tree("overlay", overlay)?
-        .with_tree("patches", patches)?;
-    let stage = forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let run = Run::script(UNPACK, &[tarball])
-            .read(archive, "/build/in/source")
-            .read(overlay, "/build/overlay")
-            .read(patches, "/build/patches")
-            .write(work, "/build/out");
-        forge.sandbox.run(&run, line)
+    let inputs = (
+        env.tools(),
+        Input::digested("archive", digest, archive),
+        Input::text("tarball", tarball),
+        Input::text("recipe", UNPACK),
+        Input::tree("overlay", overlay)?,
+        Input::tree("patches", patches)?,
+    );
+    let stage = env.cache.run(STAGE, inputs, |work, (tools, archive, tarball, recipe, overlay, patches)| {
+        let run = Run::script(&recipe, &[&tarball])
+            .read(&archive, "/build/in/source")
+            .read(&overlay, "/build/overlay")
+            .read(&patches, "/build/patches")
+            .write(work.dir(), "/build/out");
+        work.run(tools.sandbox, &run)
     })?;
     let file = stage.dir.join("tree.sha256");
     let text =

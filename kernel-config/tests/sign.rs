@@ -6,15 +6,13 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use common::event::Silent;
 use common::sandbox::{Run, Sandbox};
-use common::stage::{Cache, Finished, hash_tree};
+use common::stage::{Cache, Input, Sources, hash_tree};
 use common::{Class, Error, Sha256};
-use kernel_config::compile::Kernel;
-use kernel_config::forge::Forge;
-use kernel_config::sign::{sign, sign_modules, sign_tree};
+use kernel_config::environment::Environment;
+use kernel_config::sign::{EXTENSION_STAGE, sign, sign_modules, sign_tree};
 use keys::{Algorithm, KeySet, Role, Signer};
 
 /// A set with the module key of the test data of `keys`.
@@ -174,13 +172,11 @@ fn a_signer_that_goes_away_leaves_no_finished_stage() {
     let holder = key_set(dir.path());
     let root = scene(dir.path(), "usr").parent().unwrap().join("usr");
     let cache_dir = dir.path().join("cache");
-    let cache = Cache::new(&cache_dir, &Silent);
-    let forge = Forge { sandbox: &sandbox, toolchain: Sha256::of(""), cache, epoch: 0, clippy: false, jobs: 1 };
-    let stage =
-        Finished { dir: root.clone(), key: Sha256::of("k"), stage: "kernel", cached: true, took: Duration::ZERO };
-    let kernel = Kernel { stage, release: "6.12.0".to_owned() };
-    let run =
-        |tree: &Path, signer: &dyn Signer| sign_tree(&forge, "extension-root", &kernel, &Sha256::of("m"), tree, signer);
+    let cache = Cache::new(&cache_dir, &Silent, Sources::new(concat!(env!("CARGO_PKG_NAME"), " x")));
+    let env = Environment { sandbox: &sandbox, toolchain: Sha256::of(""), cache, epoch: 0, clippy: false, jobs: 1 };
+    let run = |tree: &Path, signer: &dyn Signer| {
+        sign_tree(&env, EXTENSION_STAGE, "6.12.0", Input::tree("modules", tree).unwrap(), signer)
+    };
     let tree = root.join("lib"); // Without a lib/ of its own, as an extension's tree is.
     let error = run(&tree, &Fades(key_set(dir.path()), AtomicUsize::new(1))).unwrap_err();
     assert_eq!(error.class(), Class::Infrastructure);

@@ -103,7 +103,7 @@ impl Context {
 
     /// The directory of finished stages.
     pub fn stages(&self) -> Cache<'_> {
-        Cache::new(&self.cache, self.sink())
+        Cache::new(&self.cache, self.sink(), build::SOURCES)
     }
 
     /// Brings pinned files into the store.

@@ -5,13 +5,16 @@ use std::process::Command;
 
 use common::process;
 use common::sandbox::{Run, Sandbox};
-use common::stage::{Cache, Fingerprint, Leftover};
+use common::stage::{Cache, Input, Stage};
 use common::{Class, Error, Result, Sha256, atomic};
 use lock::{List, Lock};
 
 use crate::download::{Fetcher, Origin, Wanted};
 use crate::packages::Versions;
 use crate::{SUITE, repository};
+
+/// Makes the root filesystem.
+pub const STAGE: Stage = Stage::recipe("toolchain");
 
 /// Bumped when the way the root filesystem is made changes.
 const RECIPE: &str = "3";
@@ -61,16 +64,17 @@ pub struct Toolchain {
 /// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when a package cannot be had, [`Class::Verification`] when what is
 /// installed is not what the lock says.
 pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Result<Toolchain> {
-    let stage = cache.run(&fingerprint(lock), Leftover::Discard, |work, line| {
+    let fetcher = Input::unkeyed("it brings the packages by the digests that the lock has", fetcher);
+    let stage = cache.run(STAGE, (inputs(lock), fetcher), |work, ((_, _, lock), fetcher)| {
         common::sandbox::ready()?;
-        fetcher.fetch(&wanted(lock))?;
-        let (locked, tar) = (work.join(LOCKED), work.join("rootfs.tar"));
+        fetcher.fetch(&wanted(&lock))?;
+        let (locked, tar) = (work.dir().join(LOCKED), work.dir().join("rootfs.tar"));
         repository::write(&locked, &lock.package, fetcher.store())?;
-        host("mmdebstrap", &mmdebstrap_arguments(lock, &locked, &tar), line)?;
+        host("mmdebstrap", &mmdebstrap_arguments(&lock, &locked, &tar), work.lines())?;
         atomic::remove_dir(&locked)?;
-        unpack(work, &tar, line)?;
-        check(lock, &Sandbox::new(work.join("rootfs")))?;
-        atomic::write(&work.join("versions"), Versions::of(lock, |_| true).to_string())
+        unpack(work.dir(), &tar, work.lines())?;
+        check(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
+        atomic::write(&work.dir().join("versions"), Versions::of(&lock, |_| true).to_string())
     })?;
     let versions = Versions::of(lock, |_| true);
     let identity = Versions::of(lock, |list| list == List::Packages).digest();
@@ -93,7 +97,7 @@ pub fn wanted(lock: &Lock) -> Vec<Wanted> {
 /// # Errors
 /// [`Class::Infrastructure`] when it cannot be removed.
 pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
-    match cache.find(&fingerprint(lock)) {
+    match cache.find(STAGE, &inputs(lock))? {
         Some(stage) => atomic::remove_dir(&stage.dir),
         None => Ok(()),
     }
@@ -127,12 +131,11 @@ fn check(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-fn fingerprint(lock: &Lock) -> Fingerprint {
+/// Of the lock: its packages. Files that are checked after the installation come with those.
+fn inputs(lock: &Lock) -> (Input<String>, Input<String>, Input<&Lock>) {
     let line = |p: &lock::Package| format!("{} {} {} {}\n", p.name, p.version, p.architecture, p.sha256);
-    Fingerprint::new("toolchain")
-        .with("suite", SUITE)
-        .with("recipe", RECIPE)
-        .with("packages", Sha256::of(lock.package.iter().map(line).collect::<String>()).to_string())
+    let packages = Sha256::of(lock.package.iter().map(line).collect::<String>()).to_string();
+    (Input::text("suite", SUITE), Input::text("recipe", RECIPE), Input::known_by([("packages", packages)], lock))
 }
 
 /// mmdebstrap's arguments; the hooks it performs itself, such as `copy-in`, reach the files of a user whose home nobody else may enter.
@@ -211,11 +214,12 @@ mod tests {
         let lock = committed();
         let (mut bytes, mut judge) = (lock.clone(), lock.clone());
         bytes.package[0].sha256 = Sha256::of("other");
-        assert_ne!(fingerprint(&lock).key(), fingerprint(&bytes).key());
+        let key = |lock| format!("{:?}", inputs(lock));
+        assert_ne!(key(&lock), key(&bytes));
         let cosign = judge.package.iter_mut().find(|p| p.list == List::Judges).unwrap();
         cosign.version.push_str("+b1");
         let identity = |lock| Versions::of(lock, |list| list == List::Packages).digest();
         assert_eq!(identity(&lock), identity(&judge));
-        assert_ne!(fingerprint(&lock).key(), fingerprint(&judge).key());
+        assert_ne!(key(&lock), key(&judge));
     }
 }

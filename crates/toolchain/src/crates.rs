@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::sandbox::{Run, Sandbox};
-use common::stage::{Cache, Fingerprint, Finished, Leftover};
+use common::stage::{Cache, Finished, Input, Stage};
 use common::store::Store;
 use common::{Class, Error, Result, Sha256, atomic};
 use lock::Crate;
 
 use crate::download::{Fetcher, offline};
+
+/// Unpacks crates.
+pub const STAGE: Stage = Stage::ours("crates", env!("CARGO_PKG_NAME"));
 
 /// A crate unpacked is never larger; the largest of ours has 40 MB.
 const LARGEST: u64 = 1 << 30;
@@ -94,11 +97,11 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
 pub fn vendor(cache: &Cache<'_>, store: &Store, crates: &[Crate]) -> Result<Finished> {
     let list: BTreeMap<_, _> = crates.iter().map(|c| (c.directory(), c.sha256.to_string())).collect();
     let list: String = list.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
-    let fingerprint = Fingerprint::new("crates").with("recipe", "1").with("crates", Sha256::of(list).to_string());
-    cache.run(&fingerprint, Leftover::Discard, |work, _| {
-        let vendor = work.join("vendor");
-        atomic::empty_dir(&vendor)?;
-        for wanted in crates {
+    let crates = Input::known_by([("crates", Sha256::of(list).to_string())], crates);
+    let store = Input::unkeyed("it gives the crates by their digests", store);
+    cache.run(STAGE, (crates, store), |work, (crates, store)| {
+        let vendor = work.empty_dir("vendor")?;
+        for wanted in *crates {
             let file = store.find(&wanted.sha256)?.ok_or_else(|| offline(std::iter::once(wanted.name.as_str())))?;
             unpack(&file, wanted, &vendor)?;
         }
@@ -137,6 +140,7 @@ fn unpack(file: &Path, wanted: &Crate, vendor: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use common::event::Silent;
+    use common::stage::Sources;
 
     use super::*;
 
@@ -160,7 +164,7 @@ mod tests {
         let wanted = Crate { name: "demo".into(), version: "1.0.0".into(), sha256: Sha256::of(&bytes) };
         std::fs::write(dir.path().join(wanted.sha256.to_string()), &bytes).unwrap();
         let store = Store::new(dir.path().join("store"), vec![dir.path().to_owned()]);
-        let cache = Cache::new(dir.path(), &Silent);
+        let cache = Cache::new(dir.path(), &Silent, Sources::new(concat!(env!("CARGO_PKG_NAME"), " x")));
         let stage = vendor(&cache, &store, &[wanted])?;
         let note = std::fs::read_to_string(stage.dir.join("vendor/demo-1.0.0/.cargo-checksum.json")).unwrap();
         assert!(note.contains(&Sha256::of(&bytes).to_string()), "{note}");

@@ -8,7 +8,7 @@ use common::{Class, Error, Result, atomic};
 use extension::manifest::Manifest;
 use extension::modules::Module;
 use kernel_config::devel::{CERTIFICATE, Tree};
-use kernel_config::forge::Forge;
+use kernel_config::environment::Environment;
 use kernel_config::{external, sign};
 use keys::{Certificate, PublicKey, Role, Signer};
 
@@ -65,7 +65,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let tree = devel_tree::open(context, &toolchain, &image, release)?;
     let signing = given.map_or_else(|| Signing::development(context), Ok)?;
     warn_of_key(context, &tree, &signing)?;
-    let forge = Forge {
+    let env = Environment {
         sandbox: &toolchain.sandbox,
         toolchain: toolchain.identity,
         cache: context.stages(),
@@ -73,7 +73,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         clippy: false,
         jobs: context.jobs,
     };
-    let built = external::build_with(&forge, &tree, &options.path)?;
+    let built = external::build_with(&env, &tree, &options.path)?;
     let signer = signing.set.signer(Role::Module)?;
     let modules = signed(&built.dir.join("modules"), release, signer.as_ref())?;
     let out = options.out.clone().unwrap_or_else(|| context.path("_out-modules"));
@@ -177,7 +177,7 @@ impl Pack {
         let target = extension::Target { kernel: release.to_owned(), ..self.target.clone() };
         let files = extension::assemble::assemble(root.path(), &self.manifest, &target)?;
         let path = out.join(format!("{}.oci", self.manifest.metadata.name));
-        packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, signing)?;
+        packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, &signing.annotations())?;
         Ok(path)
     }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Kind, Module};
 use attest::{Asking, Demand, Material, Predicates, Subject, WithoutLayers, crates, subjects, talos};
-use common::stage::{Finished, Leftover, hash_tree};
+use common::stage::{Finished, Input, Stage, Work, hash_tree};
 use common::{Class, Error, Result, Sha256, atomic};
-use keys::Role;
+use kernel_config::environment::Tools;
+use keys::{KeySet, Role};
 use oci::Layout;
 use oci::types::canonical;
 use serde_json::Value;
@@ -18,6 +19,9 @@ use crate::pipeline::base::Located;
 use crate::pipeline::kernel::{MODULE, Prepared};
 use crate::pipeline::signing::Signing;
 use crate::pipeline::testbed;
+
+/// Signs the images.
+pub const STAGE: Stage = Stage::ours("attested-images", env!("CARGO_PKG_NAME"));
 
 /// Public half of the key that signed the images.
 pub const PUBLIC_KEY: &str = "image.pub.pem";
@@ -70,38 +74,53 @@ pub fn images(
     let build =
         Build { parameters: &built.parameters, internal, materials: &materials, tool: env!("CARGO_PKG_VERSION") };
     let provenance = build.predicate()?;
-    let key = signing.set.public_key(Role::Image)?;
-    let mut fingerprint = prepared
-        .forge()
-        .fingerprint("attested-images")
-        .with("key", key.fingerprint().to_string())
-        .with("provenance", Sha256::of(canonical(&provenance)?).to_string())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    let mut documents = BTreeMap::new();
+    let mut unsigned = Vec::new();
     for (name, kind, stage) in built.images {
-        for image in subjects(&Layout::open(&layout(stage, name))?)? {
+        let from = layout(stage, name);
+        let (mut entries, mut documents) = (Vec::new(), BTreeMap::new());
+        for image in subjects(&Layout::open(&from)?)? {
             let sbom = sbom::document(&image, *kind, &ingredients)?;
             let both = [image.digest(), Sha256::of(canonical(&sbom)?)].map(|digest| digest.to_string());
-            fingerprint = fingerprint.with(name, both.join(" "));
+            entries.push((*name, both.join(" ")));
             documents.insert(image.digest(), sbom);
         }
+        unsigned.push(Input::known_by(entries, Stated { name, from, documents }));
     }
-    prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
-        let signer = signing.set.signer(Role::Image)?;
-        let mut asking = Asking::new(signer.as_ref())?;
-        let mut names = BTreeSet::new();
-        for (name, _, stage) in built.images {
-            let mut predicates = |image: &Subject| {
-                names.extend(image.names.iter().cloned());
-                let sbom = documents.get(&image.digest()).cloned();
-                Ok(Predicates { sbom, provenance: Some(provenance.clone()) })
-            };
-            let from = Layout::open(&layout(stage, name))?;
-            attest::sign(&from, &work.join(format!("{name}.oci")), &mut asking, &mut predicates)?;
-        }
-        asking.done()?;
-        write_beside(work, &names, key)
-    })
+    let key = signing.set.public_key(Role::Image)?.fingerprint().to_string();
+    let digest = Sha256::of(canonical(&provenance)?).to_string();
+    let inputs = (
+        prepared.environment().tools(),
+        Input::known_by([("key", key)], &signing.set),
+        Input::known_by([("provenance", digest)], provenance),
+        unsigned,
+    );
+    context.stages().run(STAGE, inputs, sign)
+}
+
+/// An unsigned image with the SBOM of each platform.
+struct Stated {
+    name: &'static str,
+    from: PathBuf,
+    documents: BTreeMap<Sha256, Value>,
+}
+
+type Inputs<'a> = (Input<Tools<'a>>, Input<&'a KeySet>, Input<Value>, Vec<Input<Stated>>);
+
+fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Result<()> {
+    let signer = keys.signer(Role::Image)?;
+    let mut asking = Asking::new(signer.as_ref())?;
+    let mut names = BTreeSet::new();
+    for image in &images {
+        let mut predicates = |subject: &Subject| {
+            names.extend(subject.names.iter().cloned());
+            let sbom = image.documents.get(&subject.digest()).cloned();
+            Ok(Predicates { sbom, provenance: Some(provenance.clone()) })
+        };
+        let dest = work.dir().join(format!("{}.oci", image.name));
+        attest::sign(&Layout::open(&image.from)?, &dest, &mut asking, &mut predicates)?;
+    }
+    asking.done()?;
+    write_beside(work.dir(), &names, keys.public_key(Role::Image)?)
 }
 
 /// Writes the documents of every layout in `dir` beside it, the public key and the document for Talos.

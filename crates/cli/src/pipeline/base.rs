@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use common::stage::{self, Fingerprint, Leftover};
+use common::stage::{self, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use imager::preset::Preset;
 use oci::{Base, Limits, Reference};
@@ -11,6 +11,9 @@ use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
 use crate::pipeline::{bases, testbed};
 use crate::remote::Network;
+
+/// Opens a base.
+pub const STAGE: Stage = Stage::ours("base", env!("CARGO_PKG_NAME"));
 
 /// A base that stands on this machine.
 pub struct Located {
@@ -25,6 +28,11 @@ pub struct Located {
 }
 
 impl Located {
+    /// As an input.
+    pub fn input(&self, name: &str) -> Input<PathBuf> {
+        Input::known_by([(name, self.identity.as_str())], self.path.clone())
+    }
+
     /// Where it comes from, as far as that holds elsewhere.
     pub fn uri(&self) -> String {
         if self.testbed {
@@ -91,9 +99,7 @@ fn locked(context: &Context, network: &Network, references: &[Reference]) -> Res
 
 /// Opens the base; the stage is there so that this is done once a base and not in every build.
 fn checked(context: &Context, located: Located) -> Result<Located> {
-    let fingerprint =
-        Fingerprint::new("base").with("identity", located.identity.as_str()).with("tool", env!("CARGO_PKG_VERSION"));
-    context.stages().run(&fingerprint, Leftover::Discard, |_, _| open(&located.path))?;
+    context.stages().run(STAGE, located.input("identity"), |_, path| open(&path))?;
     Ok(located)
 }
 

@@ -1,6 +1,7 @@
 //! Bases out of registries. `update` records what their names stand for; a build takes them by those digests and by nothing else.
 
-use common::stage::{Fingerprint, Finished, Leftover};
+use common::stage::{Finished, Input, Stage};
+use common::store::Store;
 use common::{Class, Error, Result, atomic};
 use lock::{Base, Blob};
 use oci::types::{self, Descriptor, Manifest, Platform};
@@ -9,6 +10,9 @@ use registry::clock::System;
 
 use crate::context::Context;
 use crate::remote::{self, Network, Pace};
+
+/// Makes one layout of the images of a base.
+pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
 
 /// What `references` stand for now, as the lock has it.
 ///
@@ -87,24 +91,25 @@ fn pull(context: &Context, network: &Network, base: &Base) -> Result<()> {
 /// # Errors
 /// When a blob is not in the store.
 pub fn layout(context: &Context, bases: &[Base]) -> Result<Finished> {
-    let stage = Fingerprint::new("base-layout").with("tool", env!("CARGO_PKG_VERSION"));
-    let stage = bases.iter().fold(stage, |stage, base| stage.with(&base.reference, base.sha256.to_string()));
-    context.stages().run(&stage, Leftover::Discard, |work, _| {
-        let mut writer = Writer::create(&work.join("base.oci"))?;
-        for base in bases {
+    let entries: Vec<_> = bases.iter().map(|base| (&base.reference, base.sha256.to_string())).collect();
+    let bases = Input::known_by(entries, bases);
+    let store = Input::unkeyed("it gives blobs by their digests", &context.store);
+    context.stages().run(STAGE, (bases, store), |work, (bases, store)| {
+        let mut writer = Writer::create(&work.dir().join("base.oci"))?;
+        for base in *bases {
             for digest in base.digests() {
                 let missing = || toolchain::offline(std::iter::once(base.reference.as_str()));
-                writer.file(&context.store.find(&digest)?.ok_or_else(missing)?, digest)?;
+                writer.file(&store.find(&digest)?.ok_or_else(missing)?, digest)?;
             }
-            writer.list(entry(context, base)?);
+            writer.list(entry(&store, base)?);
         }
         writer.finish()
     })
 }
 
 /// How an index names `base`.
-fn entry(context: &Context, base: &Base) -> Result<Descriptor> {
-    let path = context.store.path(&base.sha256);
+fn entry(store: &Store, base: &Base) -> Result<Descriptor> {
+    let path = store.path(&base.sha256);
     let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?)
         .map_err(|e| Error::new(Class::BadInput, "the manifest of a base is malformed").file(&path).why(e))?;
     let media_type = manifest.media_type.as_deref().unwrap_or(types::MANIFEST);

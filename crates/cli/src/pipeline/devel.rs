@@ -1,6 +1,6 @@
 //! The kernel-devel image.
 
-use common::stage::{Finished, Leftover};
+use common::stage::{Finished, Input, Stage};
 use common::{Result, Sha256};
 use kernel_config::devel::{self, Record};
 use oci::{Entry, FileMap};
@@ -8,6 +8,9 @@ use oci::{Entry, FileMap};
 use crate::pipeline::kernel::{Built, Prepared};
 use crate::pipeline::signing::Signing;
 use crate::pipeline::{names, packages};
+
+/// Packs the tree.
+pub const STAGE: Stage = Stage::ours("kernel-devel-image", env!("CARGO_PKG_NAME"));
 
 /// Packages of the toolchain that compile, link or write metadata for modules.
 const COMPILERS: [&str; 7] = ["bindgen", "clang-19", "dwarves", "lld-19", "llvm-19", "make", "rustc"];
@@ -22,26 +25,22 @@ pub fn place(release: &str) -> String {
 /// # Errors
 /// As [`devel::collect`].
 pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
-    let names = [names::release(registry, "kernel-devel")?];
-    let release = built.kernel.release.as_str();
-    let record = record(prepared, built)?;
-    let forge = prepared.forge();
-    let fingerprint = forge
-        .fingerprint("kernel-devel-image")
-        .with("kernel", built.kernel.stage.key.to_string())
-        .with("record", record.json()?)
-        .with("recipe", devel::recipe())
-        .with("names", names.join(" "))
-        .with("keys", signing.name())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        let kernel = (&built.source, &built.kernel);
-        let tree = devel::collect(&forge, kernel, &record, &built.certificate, work, line)?;
+    let inputs = (
+        prepared.environment().tools(),
+        built.kernel_input(),
+        Input::text("record", record(prepared, built)?.json()?),
+        names::input(vec![names::release(registry, "kernel-devel")?]),
+        signing.annotations(),
+    );
+    prepared.environment().cache.run(STAGE, inputs, |work, (tools, kernel, record, names, annotations)| {
+        let trees = (kernel.source.as_path(), &*kernel.kernel.objects());
+        let tree = devel::collect(work, &tools, trees, &record, &kernel.certificate)?;
         let mut files = FileMap::new();
-        files.tree(&place(release), &tree)?;
-        let target = format!("/{}", place(release));
-        files.insert(&format!("usr/lib/modules/{release}/build"), Entry::Symlink { target })?;
-        packages::image(&work.join("kernel-devel.oci"), &names, &files, prepared.pin.epoch, signing)?;
+        let place = place(&kernel.kernel.release);
+        files.tree(&place, &tree)?;
+        let link = format!("usr/lib/modules/{}/build", kernel.kernel.release);
+        files.insert(&link, Entry::Symlink { target: format!("/{place}") })?;
+        packages::image(&work.dir().join("kernel-devel.oci"), &names, &files, tools.epoch, &annotations)?;
         common::atomic::remove_dir(&tree)
     })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use attest::Demand;
 use common::event::Event;
-use common::stage::{Fingerprint, Leftover};
+use common::stage::{Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use kernel_config::devel::{RECORD, Record, Tree};
 use keys::PublicKey;
@@ -14,6 +14,9 @@ use toolchain::Toolchain;
 use crate::context::Context;
 use crate::pipeline::devel;
 use crate::remote::{Network, Pace};
+
+/// Unpacks the image.
+pub const STAGE: Stage = Stage::ours("kernel-devel-tree", env!("CARGO_PKG_NAME"));
 
 /// A kernel-devel image that somebody gives us, and how far it is trusted.
 pub struct Given<'a> {
@@ -41,11 +44,11 @@ pub fn open(context: &Context, toolchain: &Toolchain, given: &Given<'_>, release
         // Whatever it is called here: which kernel it is for stands in it.
         attest::verify_layout(&layout, key, Demand::AnyName)?;
     }
-    let fingerprint = Fingerprint::new("kernel-devel-tree")
-        .with("image", image.digest.to_string())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    let stage = context.stages().run(&fingerprint, Leftover::Discard, |work, _| {
-        Unpacked::open(&layout, &image, Limits::TALOS)?.apply(&work.join("root"))
+    let digest = image.digest;
+    let inputs = Input::known_by([("image", digest.to_string())], (&layout, &image));
+    let stage = context.stages().run(STAGE, inputs, |work, image| {
+        let (layout, image) = *image;
+        Unpacked::open(layout, image, Limits::TALOS)?.apply(&work.dir().join("root"))
     })?;
     let (dir, record) = find(&stage.dir.join("root"), &path)?;
     record.check_release(release)?;

@@ -1,10 +1,11 @@
 //! The installer image: initramfs with the layers on top, unified kernel image, artifacts layer on the base.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use common::stage::{Finished, Leftover};
+use common::stage::{Finished, Input, Stage, Work};
 use common::{Error, Result};
+use extension::manifest::Manifest;
 use imager::assemble::{self, Layers};
 use imager::cmdline::{Cmdline, TalosDefaults};
 use imager::installer::{Installer, verify, write};
@@ -12,14 +13,18 @@ use imager::layers;
 use imager::preset::Preset;
 use imager::uki::UkiParts;
 use imager::{os_release, uki};
+use kernel_config::environment::Tools;
 use oci::Limits;
 use oci::base::Base;
 
 use crate::context::Context;
 use crate::pipeline::base::Located;
-use crate::pipeline::kernel::{Built, Prepared};
+use crate::pipeline::kernel::{Built, KernelInput, Prepared};
 use crate::pipeline::signing::Signing;
 use crate::pipeline::{names, packages};
+
+/// Builds the installer.
+pub const STAGE: Stage = Stage::ours("installer-image", env!("CARGO_PKG_NAME"));
 
 /// What the user chooses about an installer.
 pub struct Choice<'a> {
@@ -52,82 +57,86 @@ pub fn build(
     base: &Located,
     choice: &Choice<'_>,
 ) -> Result<Finished> {
-    let names = [names::release(choice.registry, "installer")?];
     let line = command_line(choice.preset, choice.extra)?.to_string();
-    let metadata = metadata(context)?;
-    let fingerprint = prepared
-        .forge()
-        .fingerprint("installer-image")
-        .with("kernel", built.kernel.stage.key.to_string())
-        .with("modules", built.modules.key.to_string())
-        .with("module", built.module.key.to_string())
-        .with("manifest", packages::manifest(context)?.emit()?)
-        .with("base", base.identity.as_str())
-        .with("cmdline", line.as_str())
-        .with("names", names.join(" "))
-        .with("keys", choice.signing.name())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
-        let sandbox = &prepared.toolchain.sandbox;
-        let opened = Base::open(&base.path, &scratch(work, "base")?, Limits::TALOS)?;
-        let base_initramfs = read(&opened.boot.initramfs)?;
-        let layers = Layers {
-            release: &built.kernel.release,
-            kernel: &built.modules.dir.join("signed"),
-            extensions: &[(metadata, &built.module.dir.join("signed"))],
-            microcode: BTreeMap::new(),
-        };
-        let mtime = u32::try_from(prepared.pin.epoch).unwrap_or(u32::MAX);
-        let layer_work = scratch(work, "layers")?;
-        let initramfs = assemble::initramfs(sandbox, &base_initramfs, &layers, &layer_work, mtime)?;
-        let os_release = os_release::from_base(sandbox, &base_initramfs, &layer_work)?;
-        let image = uki::build(
-            &read(&opened.boot.stub)?,
-            &UkiParts {
-                os_release: &os_release,
-                cmdline: &line,
-                splash: None,
-                linux: &read(&built.kernel.vmlinuz())?,
-                initrd: &initramfs,
-            },
-        )?;
-        let efi = work.join("vmlinuz.efi");
-        common::atomic::write(&work.join("initramfs.xz"), initramfs)?;
-        common::atomic::write(&efi, image)?;
-        common::atomic::write(&work.join("cmdline"), format!("{line}\n"))?;
-        let labels = BTreeMap::new();
-        let new = Installer {
-            names: &names,
-            boot: &opened.boot.boot,
-            uki: &efi,
-            created: prepared.pin.epoch,
-            labels: &labels,
-            annotations: &choice.signing.annotations(),
-        };
-        write(&work.join("installer.oci"), &opened, &new)?;
-        verify(&work.join("installer.oci"), &scratch(work, "verify")?)?;
-        ["base", "layers", "verify"].iter().try_for_each(|name| common::atomic::remove_dir(&work.join(name)))
-    })
+    let inputs = (
+        prepared.environment().tools(),
+        built.kernel_input(),
+        (Input::stage("modules", &built.modules), Input::stage("module", &built.module)),
+        packages::manifest(context)?,
+        base.input("base"),
+        Input::text("cmdline", line),
+        names::input(vec![names::release(choice.registry, "installer")?]),
+        choice.signing.annotations(),
+    );
+    prepared.environment().cache.run(STAGE, inputs, assemble)
+}
+
+type Inputs<'a> = (
+    Input<Tools<'a>>,
+    Input<KernelInput>,
+    (Input<PathBuf>, Input<PathBuf>),
+    Input<Manifest>,
+    Input<PathBuf>,
+    Input<String>,
+    Input<Vec<String>>,
+    Input<BTreeMap<String, String>>,
+);
+
+fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
+    let (tools, kernel, (modules, module), manifest, base, line, names, annotations) = inputs;
+    let opened = Base::open(&base, &work.empty_dir("base")?, Limits::TALOS)?;
+    let base_initramfs = read(&opened.boot.initramfs)?;
+    let layers = Layers {
+        release: &kernel.kernel.release,
+        kernel: &modules.join("signed"),
+        extensions: &[(metadata(&manifest), &module.join("signed"))],
+        microcode: BTreeMap::new(),
+    };
+    let mtime = u32::try_from(tools.epoch).unwrap_or(u32::MAX);
+    let scratch = work.empty_dir("layers")?;
+    let initramfs = assemble::initramfs(tools.sandbox, &base_initramfs, &layers, &scratch, mtime)?;
+    let os_release = os_release::from_base(tools.sandbox, &base_initramfs, &scratch)?;
+    let image = uki::build(
+        &read(&opened.boot.stub)?,
+        &UkiParts {
+            os_release: &os_release,
+            cmdline: &line,
+            splash: None,
+            linux: &read(&kernel.kernel.vmlinuz())?,
+            initrd: &initramfs,
+        },
+    )?;
+    let efi = work.dir().join("vmlinuz.efi");
+    common::atomic::write(&work.dir().join("initramfs.xz"), initramfs)?;
+    common::atomic::write(&efi, image)?;
+    common::atomic::write(&work.dir().join("cmdline"), format!("{}\n", *line))?;
+    let labels = BTreeMap::new();
+    let new = Installer {
+        names: &names,
+        boot: &opened.boot.boot,
+        uki: &efi,
+        created: tools.epoch,
+        labels: &labels,
+        annotations: &annotations,
+    };
+    let layout = work.dir().join("installer.oci");
+    write(&layout, &opened, &new)?;
+    verify(&layout, &work.empty_dir("verify")?)?;
+    ["base", "layers", "verify"].iter().try_for_each(|name| common::atomic::remove_dir(&work.dir().join(name)))
 }
 
 /// The extension's metadata in the form of the initramfs's list of layers.
-fn metadata(context: &Context) -> Result<layers::Metadata> {
-    let manifest = packages::manifest(context)?.metadata;
+fn metadata(manifest: &Manifest) -> layers::Metadata {
+    let manifest = manifest.metadata.clone();
     let talos = layers::TalosVersion { version: manifest.compatibility.talos.version };
-    Ok(layers::Metadata {
+    layers::Metadata {
         name: manifest.name,
         version: manifest.version,
         author: manifest.author,
         description: manifest.description,
         compatibility: Some(layers::Compatibility { talos }),
         extra_info: manifest.extra_info,
-    })
-}
-
-fn scratch(work: &Path, name: &str) -> Result<std::path::PathBuf> {
-    let dir = work.join(name);
-    common::atomic::empty_dir(&dir)?;
-    Ok(dir)
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use attest::Material;
-use common::stage::Finished;
+use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{Base, Resolved};
-use kernel_config::dotconfig::DotConfig;
-use kernel_config::forge::Forge;
-use kernel_config::fragment::{Fragment, Merged};
-use kernel_config::kconfig_tree::{Dir, Tree};
+use kernel_config::environment::Environment;
+use kernel_config::fragment::Fragment;
 use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
 use kernel_config::source::{Packing, Source};
-use kernel_config::{check, compile, configure, external, sign, snapshot, source};
+use kernel_config::{compile, configure, external, sign, snapshot, source};
 use keys::Role;
 use lock::Inputs;
 use toolchain::{Origin, Toolchain, Wanted};
@@ -64,6 +62,25 @@ pub struct Built {
     pub modules: Finished,
     /// Stage with the root filesystem of our extension: `signed/usr/lib/modules/<release>/extras/solana_optimizer.ko`.
     pub module: Finished,
+}
+
+/// The compiled kernel as an input: its files, its source, and the certificate that it trusts.
+pub struct KernelInput {
+    /// The patched tree.
+    pub source: PathBuf,
+    /// The compiled kernel.
+    pub kernel: compile::Kernel,
+    /// PEM file of the certificate.
+    pub certificate: PathBuf,
+}
+
+impl Built {
+    /// The key of the kernel is of its source and its certificate, too.
+    pub fn kernel_input(&self) -> Input<KernelInput> {
+        let (source, certificate) = (self.source.tree.clone(), self.certificate.clone());
+        let input = KernelInput { source, kernel: self.kernel.clone(), certificate };
+        Input::known_by([("kernel", self.kernel.stage.key.to_string())], input)
+    }
 }
 
 /// The pin file.
@@ -116,9 +133,9 @@ fn fetch(context: &Context, name: &str, digest: &Sha256, origin: Origin) -> Resu
 }
 
 impl Prepared<'_> {
-    /// The engine that runs the stages.
-    pub fn forge(&self) -> Forge<'_> {
-        Forge {
+    /// Where its stages run.
+    pub fn environment(&self) -> Environment<'_> {
+        Environment {
             sandbox: &self.toolchain.sandbox,
             toolchain: self.toolchain.identity,
             cache: self.context.stages(),
@@ -164,7 +181,7 @@ impl Prepared<'_> {
     pub fn source(&self) -> Result<Source> {
         let overlay = self.context.path("module/kernel");
         let patches = self.context.path("kernel-config/patches");
-        source::prepare(&self.forge(), &self.archive, &self.digest, &self.packing, &overlay, &patches)
+        source::prepare(&self.environment(), &self.archive, &self.digest, &self.packing, &overlay, &patches)
     }
 
     /// What the fragments of the profile `name` are laid over, fetched if it is somebody else's.
@@ -189,7 +206,7 @@ impl Prepared<'_> {
     pub fn configure(&self, source: &Source, name: &str) -> Result<Resolved> {
         let (_, fragments) = profile(self.context, name)?;
         let base = self.base_config(name)?;
-        configure::resolve(&self.forge(), source, &base, &fragments, explain_dropped)
+        configure::resolve(&self.environment(), source, &base, &fragments)
     }
 
     /// Tells the user how a resolved configuration differs from the committed snapshot.
@@ -215,17 +232,18 @@ impl Prepared<'_> {
     pub fn build(&self, name: &str, signing: &Signing) -> Result<Built> {
         let source = self.source()?;
         let resolved = self.configure(&source, name)?;
-        let forge = Forge { clippy: profile(self.context, name)?.0.clippy, ..self.forge() };
+        let env = Environment { clippy: profile(self.context, name)?.0.clippy, ..self.environment() };
         let certificate = signing.set.certificate_file(Role::Module)?;
-        let kernel = compile::compile(&forge, &source, &resolved.path(), &certificate)?;
+        let kernel = compile::compile(&env, &source, &resolved.path(), &certificate)?;
         self.check_release(&kernel)?;
         let signer = signing.set.signer(Role::Module)?;
-        let sign = |stage, unsigned: &Finished, tree: &Path| {
-            sign::sign_tree(&forge, stage, &kernel, &unsigned.key, tree, signer.as_ref())
+        let sign = |stage: Stage, unsigned: &Finished, tree: fn(PathBuf) -> PathBuf| {
+            let modules = Input::stage("modules", unsigned).map(tree);
+            sign::sign_tree(&env, stage, &kernel.release, modules, signer.as_ref())
         };
-        let modules = awaited(sign("kernel-modules", &kernel.stage, &kernel.modules()))?;
-        let module = external::build(&forge, &source, &kernel, &self.context.path("module"), MODULE)?;
-        let module = sign("extension-root", &module, &module.dir.join("root"))?;
+        let modules = awaited(sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules")))?;
+        let module = external::build(&env, &source, &kernel, &self.context.path("module"), MODULE)?;
+        let module = sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root"))?;
         Ok(Built { source, certificate, config: resolved, kernel, modules: modules?, module })
     }
 
@@ -246,14 +264,6 @@ fn awaited<T>(result: Result<T>) -> Result<Result<T>> {
         Err(e) if e.class() != Class::AwaitsSignatures => Err(e),
         result => Ok(result),
     }
-}
-
-fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result<()> {
-    if check::dropped(&merged.asked, resolved).is_empty() {
-        return Ok(()); // Reading the tree's 1500 Kconfig files is only worth it for an explanation.
-    }
-    let kconfig = Tree::read(&Dir(tree.to_owned()), "x86")?;
-    check::gate(&merged.asked, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 
 fn read(path: &Path) -> Result<String> {

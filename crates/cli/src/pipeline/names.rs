@@ -1,6 +1,7 @@
 //! Names of the images, as the acceptance criteria write them.
 
 use common::Result;
+use common::stage::Input;
 use oci::Reference;
 
 /// The Talos release that the images are for.
@@ -33,4 +34,9 @@ pub fn latest(registry: &str, image: &str) -> Result<String> {
 fn checked(name: String) -> Result<String> {
     name.parse::<Reference>()?;
     Ok(name)
+}
+
+/// The names of an image as an input of the stage that writes it.
+pub fn input(names: Vec<String>) -> Input<Vec<String>> {
+    Input::known_by([("names", names.join(" "))], names)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::Result;
-use common::stage::{Finished, Leftover};
+use common::stage::{Finished, Input, Stage};
 use extension::manifest::Manifest;
 use extension::validate::Target;
 use oci::types::RunConfig;
@@ -15,28 +15,31 @@ use crate::pipeline::kernel::{Built, Prepared};
 use crate::pipeline::names;
 use crate::pipeline::signing::Signing;
 
+/// Packs the kernel.
+pub const KERNEL_STAGE: Stage = Stage::ours("kernel-image", env!("CARGO_PKG_NAME"));
+/// Packs the extension.
+pub const EXTENSION_STAGE: Stage = Stage::ours("extension-image", env!("CARGO_PKG_NAME"));
+
 /// The kernel image as Talos's `PKG_KERNEL` wants it, in `kernel.oci` of the stage.
 ///
 /// # Errors
 /// What a file reports.
 pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
-    let names = [names::release(registry, "kernel")?];
-    let fingerprint = prepared
-        .forge()
-        .fingerprint("kernel-image")
-        .with("kernel", built.kernel.stage.key.to_string())
-        .with("modules", built.modules.key.to_string())
-        .with("names", names.join(" "))
-        .with("keys", signing.name())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
+    let inputs = (
+        prepared.environment().tools(),
+        built.kernel_input(),
+        Input::stage("modules", &built.modules),
+        names::input(vec![names::release(registry, "kernel")?]),
+        signing.annotations(),
+    );
+    prepared.environment().cache.run(KERNEL_STAGE, inputs, |work, (tools, kernel, modules, names, annotations)| {
         let mut files = FileMap::new();
-        files.host("boot/vmlinuz", &built.kernel.vmlinuz(), 0o644)?;
-        files.tree("", &built.modules.dir.join("signed"))?;
+        files.host("boot/vmlinuz", &kernel.kernel.vmlinuz(), 0o644)?;
+        files.tree("", &modules.join("signed"))?;
         for empty in ["certs", "dtb"] {
             files.insert(empty, oci::Entry::Dir { mode: 0o755 })?;
         }
-        image(&work.join("kernel.oci"), &names, &files, prepared.pin.epoch, signing)
+        image(&work.dir().join("kernel.oci"), &names, &files, tools.epoch, &annotations)
     })
 }
 
@@ -51,23 +54,21 @@ pub fn extension(
     registry: &str,
     signing: &Signing,
 ) -> Result<Finished> {
-    let names = [names::release(registry, "solana-optimizer")?, names::latest(registry, "solana-optimizer")?];
-    let manifest = manifest(context)?;
-    let fingerprint = prepared
-        .forge()
-        .fingerprint("extension-image")
-        .with("module", built.module.key.to_string())
-        .with("manifest", manifest.emit()?)
-        .with("names", names.join(" "))
-        .with("keys", signing.name())
-        .with("tool", env!("CARGO_PKG_VERSION"));
-    prepared.forge().cache.run(&fingerprint, Leftover::Discard, |work, _| {
-        let target = Target {
-            talos: extension::range::talos_version(names::TALOS_VERSION)?,
-            kernel: built.kernel.release.clone(),
-        };
-        let files = extension::assemble::assemble(&built.module.dir.join("signed"), &manifest, &target)?;
-        image(&work.join("solana-optimizer.oci"), &names, &files, prepared.pin.epoch, signing)
+    let image_names = [names::release(registry, "solana-optimizer")?, names::latest(registry, "solana-optimizer")?];
+    let inputs = (
+        prepared.environment().tools(),
+        Input::text("release", &built.kernel.release),
+        Input::stage("module", &built.module),
+        manifest(context)?,
+        names::input(image_names.into()),
+        signing.annotations(),
+    );
+    let stages = prepared.environment().cache;
+    stages.run(EXTENSION_STAGE, inputs, |work, (tools, release, module, manifest, names, annotations)| {
+        let talos = extension::range::talos_version(names::TALOS_VERSION)?;
+        let target = Target { talos, kernel: release.clone() };
+        let files = extension::assemble::assemble(&module.join("signed"), &manifest, &target)?;
+        image(&work.dir().join("solana-optimizer.oci"), &names, &files, tools.epoch, &annotations)
     })
 }
 
@@ -75,15 +76,22 @@ pub fn extension(
 ///
 /// # Errors
 /// [`common::Class::BadInput`] when it is malformed.
-pub fn manifest(context: &Context) -> Result<Manifest> {
-    Manifest::read(&context.path("extension/solana-optimizer.yaml"))
+pub fn manifest(context: &Context) -> Result<Input<Manifest>> {
+    let manifest = Manifest::read(&context.path("extension/solana-optimizer.yaml"))?;
+    Ok(Input::known_by([("manifest", manifest.emit()?)], manifest))
 }
 
 /// An image of one layer and no program: what `FROM scratch` and one `COPY` would give.
 ///
 /// # Errors
 /// What a file reports.
-pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64, signing: &Signing) -> Result<()> {
+pub fn image(
+    dest: &Path,
+    names: &[String],
+    files: &FileMap,
+    created: u64,
+    annotations: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut writer = Writer::create(dest)?;
     let layer = writer.layer(files, created)?;
     let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
@@ -93,7 +101,7 @@ pub fn image(dest: &Path, names: &[String], files: &FileMap, created: u64, signi
         config,
         layers: &[layer],
         history: Vec::new(),
-        annotations: signing.annotations(),
+        annotations: annotations.clone(),
     })?;
     writer.finish()
 }

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use common::Result;
+use common::stage::Input;
 use keys::{KeySet, Role};
 
 use crate::context::Context;
@@ -82,9 +83,9 @@ impl Signing {
     }
 
     /// Annotations of every image.
-    pub fn annotations(&self) -> BTreeMap<String, String> {
+    pub fn annotations(&self) -> Input<BTreeMap<String, String>> {
         let mark = self.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));
-        mark.into_iter().collect()
+        Input::known_by([("keys", self.name())], mark.into_iter().collect())
     }
 }
 

@@ -1,14 +1,15 @@
 //! The default base: a small userland of our own that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::event::Event;
 use common::sandbox::Run;
-use common::stage::{Fingerprint, Finished, Leftover};
+use common::stage::{Finished, Input, Inputs, Stage, Work};
 use common::{Error, Result};
 use imager::preset::Preset;
 use imager::{cpio, machine_config};
+use kernel_config::environment::Tools;
 use lock::Crate;
 use oci::types::RunConfig;
 use oci::{FileMap, NewImage, Writer};
@@ -16,6 +17,13 @@ use oci::{FileMap, NewImage, Writer};
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
 use crate::pipeline::names::TALOS_VERSION;
+
+/// Compiles the guest's programs.
+pub const PROGRAMS_STAGE: Stage = Stage::recipe("testbed-programs");
+/// Asks cargo for the crates of the guest.
+pub const CRATES_STAGE: Stage = Stage::recipe("testbed-crates");
+/// Packs the testbed.
+pub const STAGE: Stage = Stage::ours("testbed-base", env!("CARGO_PKG_NAME"));
 
 /// systemd's stub and boot loader in the toolchain.
 const EFI: &str = "usr/lib/systemd/boot/efi";
@@ -72,11 +80,11 @@ pub fn fetch(context: &Context, prepared: &Prepared<'_>, crates: &[Crate]) -> Re
 /// # Errors
 /// As [`base`].
 pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
-    let forge = prepared.forge();
-    let guest = context.path("tests/guest");
-    let fingerprint = forge.fingerprint("testbed-crates").with("recipe", METADATA).with_tree("guest", &guest)?;
-    with_crates(context, prepared, &fingerprint, |crates, work, line| {
-        forge.sandbox.run(&cargo(context, METADATA, crates).write(work, "/build/out"), line)
+    let inputs = guest_inputs(context, prepared, METADATA)?;
+    let crates = crates_for(context, prepared, CRATES_STAGE, &inputs)?;
+    context.stages().run(CRATES_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
+        let run = cargo(&recipe, &guest, &crates).write(work.dir(), "/build/out");
+        work.run(tools.sandbox, &run)
     })
 }
 
@@ -85,43 +93,47 @@ pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> 
 /// # Errors
 /// When a crate cannot be had or the guest does not compile.
 pub fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
-    let guest = context.path("tests/guest");
-    let forge = prepared.forge();
-    let fingerprint = forge.fingerprint("testbed-programs").with("recipe", BUILD).with_tree("guest", &guest)?;
-    with_crates(context, prepared, &fingerprint, |crates, work, line| {
-        let target = work.join("target");
-        common::atomic::empty_dir(&target)?;
-        let build = cargo(context, BUILD, crates).env("SOURCE_DATE_EPOCH", prepared.pin.epoch.to_string());
-        forge.sandbox.run(&build.write(&target, "/build/target").write(work, "/build/out"), line)?;
+    let inputs = guest_inputs(context, prepared, BUILD)?;
+    let crates = crates_for(context, prepared, PROGRAMS_STAGE, &inputs)?;
+    context.stages().run(PROGRAMS_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
+        let target = work.empty_dir("target")?;
+        let build = cargo(&recipe, &guest, &crates).env("SOURCE_DATE_EPOCH", tools.epoch.to_string());
+        let build = build.write(&target, "/build/target").write(work.dir(), "/build/out");
+        work.run(tools.sandbox, &build)?;
         common::atomic::remove_dir(&target)
     })
 }
 
-/// Runs a stage that compiles the guest or asks cargo about it, with the directory of its crates.
-fn with_crates(
+/// What the stages that run cargo over the guest read.
+type GuestInputs<'a> = (Input<Tools<'a>>, Input<String>, Input<PathBuf>);
+
+fn guest_inputs<'a>(context: &Context, prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInputs<'a>> {
+    let guest = Input::tree("guest", &context.path("tests/guest"))?;
+    Ok((prepared.environment().tools(), Input::text("recipe", recipe), guest))
+}
+
+/// The directory of the guest's crates. A finished stage needs none; otherwise they have to be there before it begins.
+fn crates_for(
     context: &Context,
     prepared: &Prepared<'_>,
-    fingerprint: &Fingerprint,
-    work: impl FnOnce(&Path, &Path, &mut dyn FnMut(&str)) -> Result<()>,
-) -> Result<Finished> {
-    let cache = context.stages();
-    // A finished stage needs no crates; otherwise they have to be there before it begins.
-    let Some(finished) = cache.find(fingerprint) else {
+    stage: Stage,
+    inputs: &impl Inputs,
+) -> Result<Input<PathBuf>> {
+    let mut dir = PathBuf::new();
+    if context.stages().find(stage, inputs)?.is_none() {
         let crates = crates(context)?;
         fetch(context, prepared, &crates)?;
-        let vendored = toolchain::vendor(&cache, &context.store, &crates)?.dir.join("vendor");
-        return cache.run(fingerprint, Leftover::Discard, |dir, line| work(&vendored, dir, line));
-    };
-    cache.sink().emit(&Event::StageFinished { stage: finished.stage, cached: true, took: finished.took });
-    Ok(finished)
+        dir = toolchain::vendor(&context.stages(), &context.store, &crates)?.dir.join("vendor");
+    }
+    Ok(Input::unkeyed("Cargo.lock in the guest's tree names the crates by digest", dir))
 }
 
 /// Cargo of the toolchain over the guest and its crates.
-fn cargo(context: &Context, script: &str, crates: &Path) -> Run {
+fn cargo(script: &str, guest: &Path, crates: &Path) -> Run {
     Run::script(script, &[])
         .env("CARGO_HOME", "/tmp/cargo")
         .env("CARGO_TARGET_DIR", "/build/target")
-        .read(&context.path("tests/guest"), "/build/guest")
+        .read(guest, "/build/guest")
         .read(crates, "/build/crates")
 }
 
@@ -133,25 +145,23 @@ pub fn base(context: &Context, prepared: &Prepared<'_>, preset: &Preset) -> Resu
     let message = "the base is `testbed`, a test userland of ours: this is not Talos (give Talos's images with --base)";
     context.sink().emit(&Event::Warning { message });
     let programs = programs(context, prepared)?;
-    let guest = context.path("tests/guest");
-    let config = machine_config::testbed(preset)?;
-    let forge = prepared.forge();
-    let fingerprint = forge
-        .fingerprint("testbed-base")
-        .with("programs", programs.key.to_string())
-        .with("recipe", ROOTFS)
-        .with("config", config.as_str())
-        .with("tool", env!("CARGO_PKG_VERSION"))
-        .with_tree("rootfs", &guest.join("rootfs"))?;
-    forge.cache.run(&fingerprint, Leftover::Discard, |work, line| {
-        common::atomic::write(&work.join("testbed.json"), &config)?;
-        let run = Run::script(ROOTFS, &[&prepared.pin.epoch.to_string()])
+    let inputs = (
+        prepared.environment().tools(),
+        Input::stage("programs", &programs),
+        Input::text("recipe", ROOTFS),
+        Input::text("config", machine_config::testbed(preset)?),
+        Input::tree("guest", &context.path("tests/guest"))?,
+    );
+    context.stages().run(STAGE, inputs, |work, (tools, programs, recipe, config, guest)| {
+        let out = work.dir();
+        common::atomic::write(&out.join("testbed.json"), &*config)?;
+        let run = Run::script(&recipe, &[&tools.epoch.to_string()])
             .read(&guest, "/build/guest")
-            .read(&programs.dir, "/build/bin")
-            .write(work, "/build/out");
-        forge.sandbox.run(&run, line)?;
-        let initramfs = initramfs(&programs.dir, &work.join("rootfs.sqsh"), prepared.pin.epoch)?;
-        write(work, prepared, &programs.dir, &initramfs)
+            .read(&programs, "/build/bin")
+            .write(out, "/build/out");
+        work.run(tools.sandbox, &run)?;
+        let initramfs = initramfs(&programs, &out.join("rootfs.sqsh"), tools.epoch)?;
+        write(work, &tools, &programs, &initramfs)
     })
 }
 
@@ -163,17 +173,17 @@ fn initramfs(programs: &Path, rootfs: &Path, epoch: u64) -> Result<Vec<u8>> {
     Ok(zstd::bulk::compress(&bytes, ZSTD_LEVEL)?)
 }
 
-fn write(work: &Path, prepared: &Prepared<'_>, programs: &Path, initramfs: &[u8]) -> Result<()> {
-    let efi = prepared.toolchain.sandbox.rootfs().join(EFI);
+fn write(work: &Work<'_>, tools: &Tools<'_>, programs: &Path, initramfs: &[u8]) -> Result<()> {
+    let efi = tools.sandbox.rootfs().join(EFI);
     let mut imager = FileMap::new();
     imager.host("usr/install/amd64/systemd-stub.efi", &efi.join("linuxx64.efi.stub"), 0o644)?;
     imager.host("usr/install/amd64/systemd-boot.efi", &efi.join("systemd-bootx64.efi"), 0o644)?;
     imager.bytes("usr/install/amd64/initramfs.xz", initramfs, 0o644)?;
     let mut installer = FileMap::new();
     installer.host("bin/installer", &programs.join("installer"), 0o755)?;
-    let mut writer = Writer::create(&work.join("base.oci"))?;
-    add(&mut writer, "testbed/imager", &imager, prepared.pin.epoch, None)?;
-    add(&mut writer, "testbed/installer-base", &installer, prepared.pin.epoch, Some("/bin/installer"))?;
+    let mut writer = Writer::create(&work.dir().join("base.oci"))?;
+    add(&mut writer, "testbed/imager", &imager, tools.epoch, None)?;
+    add(&mut writer, "testbed/installer-base", &installer, tools.epoch, Some("/bin/installer"))?;
     writer.finish()
 }
 

@@ -1,0 +1,296 @@
+//! Stages: a stage's key is the hash of everything it reads, and a stage whose key is known is not run again.
+//!
+//! The work of a stage is a function that captures nothing: what it reads are [`Input`]s, and an input is a value together with its entry in
+//! the key. So an input cannot be forgotten. Where our own code makes the bytes, the digest of its sources is an entry as well ([`Stage::ours`]).
+//!
+//! A stage works in `<root>/unfinished/<stage>-<key>` and is renamed to `<root>/stages/<stage>-<key>` when it is done, so a killed build leaves
+//! nothing half-written under a final name, and the next run goes on from the last finished stage.
+
+mod input;
+mod sources;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::atomic;
+use crate::digest::Sha256;
+use crate::error::{Error, Result};
+use crate::event::{Event, Sink};
+use crate::sandbox::{Run, Sandbox};
+
+pub use input::{Input, Inputs};
+pub use sources::Sources;
+pub use tree::hash_tree;
+
+/// File in a finished stage that holds its fingerprint.
+const FINGERPRINT: &str = "fingerprint.json";
+
+/// File in a finished stage that says how long it took when it ran, in seconds.
+const SECONDS: &str = "seconds";
+
+/// Digits of the key in the name of a stage's directory.
+const DIGITS: usize = 16;
+
+/// A kind of stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    name: &'static str,
+    /// The crate of ours whose code makes the bytes.
+    maker: Option<&'static str>,
+    resumes: bool,
+}
+
+impl Stage {
+    /// A stage whose bytes are made by programs of the toolchain. What they run is among the inputs; our own code only starts them.
+    #[must_use]
+    pub const fn recipe(name: &'static str) -> Self {
+        Self { name, maker: None, resumes: false }
+    }
+
+    /// A stage whose bytes are made by code of the package `maker` and of what that uses: a change of their sources runs it again.
+    #[must_use]
+    pub const fn ours(name: &'static str, maker: &'static str) -> Self {
+        Self { name, maker: Some(maker), resumes: false }
+    }
+
+    /// Goes on in the directory that an interrupted run left, as make can. Other stages begin in an empty one.
+    #[must_use]
+    pub const fn resuming(self) -> Self {
+        Self { resumes: true, ..self }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Whether the cache's directory `name` is one of this stage.
+    #[must_use]
+    pub fn owns(&self, name: &str) -> bool {
+        let key = name.strip_prefix(self.name).and_then(|rest| rest.strip_prefix('-'));
+        key.is_some_and(|key| key.len() == DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    }
+}
+
+/// Everything a stage reads, by name.
+#[derive(Clone, Debug, Serialize)]
+struct Fingerprint {
+    stage: &'static str,
+    inputs: BTreeMap<String, String>,
+}
+
+impl Fingerprint {
+    /// Two inputs of one name are two entries.
+    fn add(&mut self, name: &str, text: &str) {
+        let mut name = name.to_owned();
+        while self.inputs.contains_key(&name) {
+            name.push('+');
+        }
+        self.inputs.insert(name, text.to_owned());
+    }
+
+    /// The key: SHA-256 of the canonical JSON.
+    fn key(&self) -> Sha256 {
+        Sha256::of(self.json())
+    }
+
+    fn json(&self) -> String {
+        // Serialising strings in a sorted map cannot fail; an empty text would only cost a cache hit.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn directory_name(&self) -> String {
+        format!("{}-{}", self.stage, &self.key().to_string()[..DIGITS])
+    }
+}
+
+/// A finished stage.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The stage's directory; read-only by agreement.
+    pub dir: PathBuf,
+    /// The stage's key, to be an input of later stages.
+    pub key: Sha256,
+    /// Name of the stage.
+    pub stage: &'static str,
+    /// Whether it was found done.
+    pub cached: bool,
+    /// Time it took in this run.
+    pub took: Duration,
+}
+
+/// What the function of a stage works with, apart from its inputs.
+pub struct Work<'w> {
+    dir: &'w Path,
+    lines: &'w mut dyn FnMut(&str),
+}
+
+impl fmt::Debug for Work<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Work").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl<'w> Work<'w> {
+    /// The directory that becomes the stage's result.
+    #[must_use]
+    pub fn dir(&self) -> &'w Path {
+        self.dir
+    }
+
+    /// An empty directory in [`Work::dir`].
+    ///
+    /// # Errors
+    /// [`crate::Class::Infrastructure`] when it cannot be made.
+    pub fn empty_dir(&self, name: &str) -> Result<PathBuf> {
+        let dir = self.dir.join(name);
+        atomic::empty_dir(&dir)?;
+        Ok(dir)
+    }
+
+    /// Takes the lines that the stage's programs print.
+    pub fn lines(&mut self) -> &mut dyn FnMut(&str) {
+        self.lines
+    }
+
+    /// Runs a program of the toolchain: of the host it sees what `run` binds, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub fn run(&mut self, sandbox: &Sandbox, run: &Run) -> Result<()> {
+        sandbox.run(run, self.lines)
+    }
+}
+
+/// The directory of finished stages.
+#[derive(Clone, Copy)]
+pub struct Cache<'a> {
+    root: &'a Path,
+    sink: &'a dyn Sink,
+    sources: Sources,
+}
+
+impl fmt::Debug for Cache<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Cache<'a> {
+    /// Stages below `root`; events go to `sink`; `sources` are the digests of our own code.
+    #[must_use]
+    pub fn new(root: &'a Path, sink: &'a dyn Sink, sources: Sources) -> Self {
+        Self { root, sink, sources }
+    }
+
+    /// Where events go.
+    #[must_use]
+    pub fn sink(&self) -> &'a dyn Sink {
+        self.sink
+    }
+
+    /// The finished stage with those inputs, if it is there.
+    ///
+    /// # Errors
+    /// When the digest of our sources is not known.
+    pub fn find(&self, stage: Stage, inputs: &impl Inputs) -> Result<Option<Finished>> {
+        Ok(self.look_up(&self.fingerprint(stage, inputs)?))
+    }
+
+    fn fingerprint(&self, stage: Stage, inputs: &impl Inputs) -> Result<Fingerprint> {
+        let mut fingerprint = Fingerprint { stage: stage.name, inputs: BTreeMap::new() };
+        inputs.enter(&mut |name, text| fingerprint.add(name, text));
+        if let Some(maker) = stage.maker {
+            fingerprint.add("sources", self.sources.of(maker)?);
+        }
+        Ok(fingerprint)
+    }
+
+    fn look_up(&self, fingerprint: &Fingerprint) -> Option<Finished> {
+        let dir = self.root.join("stages").join(fingerprint.directory_name());
+        let known = std::fs::read_to_string(dir.join(FINGERPRINT)).is_ok_and(|text| text == fingerprint.json());
+        known.then(|| Finished {
+            dir,
+            key: fingerprint.key(),
+            stage: fingerprint.stage,
+            cached: true,
+            took: Duration::ZERO,
+        })
+    }
+
+    /// Gives the stage's directory, running `work` in a fresh one (or the one an interrupted run left) if its key is not known yet.
+    /// Two runs of one stage wait for each other.
+    ///
+    /// `work` cannot capture anything, so it reads its inputs and nothing besides:
+    ///
+    /// ```compile_fail,E0308
+    /// # use common::{event::Silent, stage::{Cache, Input, Sources, Stage}};
+    /// let (dir, beside) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
+    /// let cache = Cache::new(&dir, &Silent, Sources::new(""));
+    /// let file = Input::file("file", &beside).unwrap();
+    /// cache.run(Stage::recipe("demo"), file, |work, _| common::atomic::write(&work.dir().join("out"), std::fs::read(&beside)?));
+    /// ```
+    ///
+    /// Through its input it may:
+    ///
+    /// ```no_run
+    /// # use common::{event::Silent, stage::{Cache, Input, Sources, Stage}};
+    /// let (dir, beside) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
+    /// let cache = Cache::new(&dir, &Silent, Sources::new(""));
+    /// let file = Input::file("file", &beside).unwrap();
+    /// cache.run(Stage::recipe("demo"), file, |work, file| common::atomic::write(&work.dir().join("out"), std::fs::read(&*file)?));
+    /// ```
+    ///
+    /// # Errors
+    /// What `work` reports, or [`crate::Class::Infrastructure`].
+    pub fn run<I: Inputs>(
+        &self,
+        stage: Stage,
+        inputs: I,
+        work: fn(&mut Work<'_>, I) -> Result<()>,
+    ) -> Result<Finished> {
+        let fingerprint = self.fingerprint(stage, &inputs)?;
+        let (stage, resumes) = (stage.name, stage.resumes);
+        let name = fingerprint.directory_name();
+        let dir = self.root.join("unfinished").join(&name);
+        std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
+        let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")))?;
+        if let Some(finished) = self.look_up(&fingerprint) {
+            let _ = std::fs::remove_dir(&dir);
+            self.sink.emit(&Event::StageFinished { stage, cached: true, took: Duration::ZERO });
+            return Ok(finished);
+        }
+        if resumes {
+            std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
+        } else {
+            atomic::empty_dir(&dir)?;
+        }
+        let start = Instant::now();
+        self.sink.emit(&Event::StageStarted { stage });
+        let mut lines = |line: &str| self.sink.emit(&Event::Output { stage, line });
+        work(&mut Work { dir: &dir, lines: &mut lines }, inputs)?;
+        let took = start.elapsed();
+        atomic::write(&dir.join(SECONDS), format!("{:.3}\n", took.as_secs_f64()))?;
+        atomic::write(&dir.join(FINGERPRINT), fingerprint.json())?;
+        let done = self.root.join("stages").join(&name);
+        atomic::replace_dir(&dir, &done)?;
+        self.sink.emit(&Event::StageFinished { stage, cached: false, took });
+        Ok(Finished { dir: done, key: fingerprint.key(), stage, cached: false, took })
+    }
+}
+
+/// Takes an exclusive lock that the kernel drops when this process ends, however it ends.
+fn lock(path: &Path) -> Result<std::fs::File> {
+    let file = std::fs::File::create(path).map_err(|e| Error::io("cannot make a lock file", path, &e))?;
+    file.lock().map_err(|e| Error::io("cannot take a lock", path, &e))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;
