@@ -120,7 +120,7 @@ fn two_passes_give_the_bytes_of_one() {
     let first = scene(dir.path(), "first");
     let error = sign_modules(&first, later().as_ref()).unwrap_err();
     assert_eq!(error.class(), Class::AwaitsSignatures);
-    assert!(error.to_string().contains("waits for 3 signatures"), "all are asked for at once: {error}");
+    assert!(error.to_string().contains("3 signatures pending"), "all are requested at once: {error}");
     for path in ["lib/a.ko", "lib/b.ko", "lib/deep/c.ko"] {
         let module = fs::read(first.join(path)).unwrap();
         assert!(!module.ends_with(b"appended~\n"), "{path} is signed");

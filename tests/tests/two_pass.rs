@@ -92,7 +92,7 @@ fn two_passes_give_the_bytes_of_one() -> Result<()> {
     let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
     for round in 1..=ROUNDS {
         let (code, said) = scene.run(&cache, &build)?;
-        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("the build waits for"), "{round}: {code:?}: {said}");
+        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("pending"), "{round}: {code:?}: {said}");
         ensure!(!two.exists(), "round {round} left an output");
         let (code, said) = scene.run(&cache, &["attach", &text(&later)])?;
         ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("0 taken"), "{round}: {code:?}: {said}");

@@ -26,7 +26,6 @@ impl<'a> Asking<'a> {
     }
 
     /// The public half of the key.
-    #[must_use]
     pub fn key(&self) -> &PublicKey {
         &self.key
     }

@@ -119,7 +119,6 @@ impl Evidence {
 
 impl Item {
     /// What kind of statement it is: a predicate type, or cosign's for a plain signature.
-    #[must_use]
     pub fn predicate_type(&self) -> &str {
         match &self.content {
             Content::Payload { .. } => crate::statement::COSIGN_SIGN,

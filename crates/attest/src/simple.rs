@@ -75,13 +75,11 @@ impl Payload {
     }
 
     /// Digest of the image that it is about.
-    #[must_use]
     pub fn image(&self) -> Sha256 {
         self.critical.image.docker_manifest_digest.0
     }
 
     /// Name that it binds the image to.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.critical.identity.docker_reference
     }

@@ -74,7 +74,6 @@ impl Package {
     }
 
     /// Its identifier.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }

@@ -81,7 +81,6 @@ impl Statement {
     }
 
     /// Names under which it is about the image with that digest; `None` when it is about others only.
-    #[must_use]
     pub fn names_of(&self, image: Sha256) -> Option<Vec<String>> {
         let hex = image.to_string();
         let of_image = |resource: &&Resource| resource.digest.get("sha256") == Some(&hex);

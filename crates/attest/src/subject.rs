@@ -36,19 +36,16 @@ impl Subject {
     }
 
     /// Digest of the manifest.
-    #[must_use]
     pub fn digest(&self) -> Sha256 {
         self.manifest.digest.0
     }
 
     /// Tag under which cosign's first layout keeps `kind` (`sig` or `att`) of this image (cosign, specs/SIGNATURE_SPEC.md, "Tag-based Discovery").
-    #[must_use]
     pub fn tag(&self, kind: &str) -> String {
         format!("sha256-{}.{kind}", self.digest())
     }
 
     /// The image's name for people.
-    #[must_use]
     pub fn label(&self) -> String {
         self.names.first().cloned().unwrap_or_else(|| self.digest().oci())
     }

@@ -76,7 +76,7 @@ fn shows_the_fingerprints_that_others_show() {
         "certificate  sha256:7e73372d9619b3e17a013d45c76240bb8ed0147c913ab3e0c4144f2a6367533b",
         "public key   sha256:f3c886590e18b120943e4be9b7b4b820e2b0b6c632bdc81ea877e5db7f73e391",
         "NOT VALID NOW",
-        "private key  not here",
+        "private key  external signer",
         "image: not in this set",
     ] {
         assert!(shown.stdout.contains(word), "no {word:?} in {}", shown.stdout);
@@ -87,23 +87,23 @@ fn shows_the_fingerprints_that_others_show() {
 fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
     let scene = Scene::new();
     let build = ["build", "--keys", "set"];
-    scene.fails(BAD_INPUT, &build, &["there is no key set", "keys init"]);
+    scene.fails(BAD_INPUT, &build, &["not a key set", "keys init"]);
     put(&scene, "golden.crt.pem", "module.crt.pem");
     put(&scene, "rsa2048.key.pem", "module.key.pem");
-    let ran = scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate it"]);
+    let ran = scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate the key"]);
     tells_no_secret(&ran, &scene.path("set"));
     scene.run(&["keys", "init", "--dir", "other"]).succeeded();
     fs::copy(scene.path("other/module.crt.pem"), scene.path("set/module.crt.pem")).unwrap();
-    let ran = scene.fails(BAD_INPUT, &build, &["do not belong together", "module.key.pem"]);
+    let ran = scene.fails(BAD_INPUT, &build, &["does not match its certificate", "module.key.pem"]);
     tells_no_secret(&ran, &scene.path("set"));
     fs::set_permissions(scene.path("set/module.key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
-    scene.fails(BAD_INPUT, &build, &["others may read", "chmod 600"]);
+    scene.fails(BAD_INPUT, &build, &["accessible to other users", "chmod 600"]);
     let twice = fs::read_to_string(scene.path("other/module.crt.pem")).unwrap().repeat(2);
     fs::write(scene.path("set/module.crt.pem"), twice).unwrap();
     scene.fails(BAD_INPUT, &build, &["2 PEM blocks"]);
     scene.run(&["keys", "init", "--dir", "public"]).succeeded();
     fs::remove_file(scene.path("public/image.key.pem")).unwrap();
-    let words = ["the private key image is not here", "--sign-later"];
+    let words = ["no private key for role image", "--sign-later"];
     scene.fails(BAD_INPUT, &["build", "--keys", "public"], &words);
     fs::remove_file(scene.path("public/image.pub.pem")).unwrap();
     scene.fails(BAD_INPUT, &["build", "--keys", "public"], &["no key image", "image.pub.pem"]);
@@ -116,9 +116,9 @@ fn a_record_of_places_is_judged_before_a_build() {
     let scene = Scene::new();
     put(&scene, "golden.crt.pem", "module.crt.pem");
     for (text, word) in [
-        ("[modul]\nprivate = \"x\"", "no role \"modul\""),
+        ("[modul]\nprivate = \"x\"", "unknown role \"modul\""),
         ("[module]\nprivat = \"x\"", "privat"),
-        ("[module]\npublic = \"none.pem\"", "no public half"),
+        ("[module]\npublic = \"none.pem\"", "certificate of role module is missing"),
         ("[module]\nprivate = \"pkcs11:object=a\"", "module-path"),
         ("nonsense", "malformed"),
     ] {
@@ -130,7 +130,7 @@ fn a_record_of_places_is_judged_before_a_build() {
 #[test]
 fn attach_tells_what_is_missing_or_wrong() {
     let scene = Scene::new();
-    scene.fails(BAD_INPUT, &["attach", "none"], &["no requests for signatures", "--sign-later"]);
+    scene.fails(BAD_INPUT, &["attach", "none"], &["no signing requests", "--sign-later"]);
     scene.fails(BAD_INPUT, &["build", "--sign-later", "later"], &["--keys"]);
     // Two requests, as a build writes them, for the P-256 key of the test data.
     let name = format!("image-{}", "0".repeat(32));
@@ -145,5 +145,5 @@ fn attach_tells_what_is_missing_or_wrong() {
     fs::write(scene.path("later/requests.json"), requests).unwrap();
     scene.fails(AWAITS_SIGNATURES, &["attach", "later"], &["1 signature missing; 0 taken", &name, "an image"]);
     fs::write(scene.path("later").join(format!("{name}.sig")), "no signature").unwrap();
-    scene.fails(VERIFICATION, &["attach", "later"], &[&name, "not this key's"]);
+    scene.fails(VERIFICATION, &["attach", "later"], &[&name, "invalid signature"]);
 }

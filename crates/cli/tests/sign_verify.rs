@@ -182,8 +182,8 @@ fn inspect_believes_no_bill_of_materials_that_the_key_has_not_signed() {
 #[test]
 fn what_looks_at_images_and_keys_needs_no_project() {
     let scene = tempfile::tempdir().unwrap();
-    ends(scene.path(), &["attach", "later"], 2, "there are no requests for signatures");
-    ends(scene.path(), &["keys", "show", "--dir", "set"], 2, "there is no key set");
+    ends(scene.path(), &["attach", "later"], 2, "no signing requests in this directory");
+    ends(scene.path(), &["keys", "show", "--dir", "set"], 2, "not a key set");
     ends(scene.path(), &["--offline", "inspect", "localhost:1/a:v1"], 6, "offline: a registry is needed");
     ends(
         scene.path(),
@@ -218,5 +218,5 @@ fn what_holds_no_image_is_told() {
     assert!(dir.join("home/thesis.txt").exists());
     ends(dir, &["verify", "keys", "--key", "keys/image.pub.pem"], 2, "there is nothing to verify");
     ends(dir, &["verify", "keys", "--key", "keys/image.key.pem"], 2, "PRIVATE KEY");
-    ends(dir, &["sign", "keys", "--keys", "nowhere"], 2, "there is no key set");
+    ends(dir, &["sign", "keys", "--keys", "nowhere"], 2, "not a key set");
 }

@@ -1,4 +1,4 @@
-//! X.509 certificates (RFC 5280) of our keys: made, read, and judged against a time and a key.
+//! X.509 certificates (RFC 5280) of keys: creates, parses and validates them.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -23,7 +23,7 @@ use crate::signer::{Algorithm, Signer};
 /// 2050-01-01: from then on a certificate's times are GeneralizedTime (RFC 5280 section 4.1.2.5).
 const YEAR_2050: u64 = 2_524_608_000;
 
-/// A certificate, parsed.
+/// A parsed certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -32,83 +32,65 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// From DER.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is malformed or of a kind of key that is not used here.
+    /// Parses DER.
     pub fn from_der(der: &[u8]) -> Result<Self> {
-        let bad = |e: &dyn std::fmt::Display| Error::new(Class::BadInput, "this is no X.509 certificate").why(e);
+        let bad = |e: &dyn std::fmt::Display| Error::new(Class::BadInput, "invalid X.509 certificate").why(e);
         let parsed = x509_cert::Certificate::from_der(der).map_err(|e| bad(&e))?;
         let spki = parsed.tbs_certificate.subject_public_key_info.to_der().map_err(|e| bad(&e))?;
         Ok(Self { der: der.to_owned(), parsed, key: PublicKey::from_der(&spki)? })
     }
 
-    /// From a file with one PEM block `CERTIFICATE`.
-    ///
-    /// # Errors
-    /// As [`Certificate::from_der`], naming the file. A file with several is refused: the kernel would trust all of them.
+    /// Reads a file with one PEM block `CERTIFICATE`. A file with several is rejected: the kernel would trust all of them.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_der(&pem::read_only_block(path, "CERTIFICATE")?).map_err(|e| e.file(path))
+        Self::from_der(&pem::read_single(path, "CERTIFICATE")?).map_err(|e| e.file(path))
     }
 
     /// DER.
-    #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
     }
 
-    /// PEM.
-    ///
-    /// # Errors
-    /// Never for a certificate that was parsed.
+    /// Encodes it as PEM.
     pub fn to_pem(&self) -> Result<String> {
         Ok(pem::encode("CERTIFICATE", &self.der)?.to_string())
     }
 
-    /// Its key.
-    #[must_use]
+    /// The certified key.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
 
     /// SHA-256 of the DER.
-    #[must_use]
     pub fn fingerprint(&self) -> Sha256 {
         Sha256::of(&self.der)
     }
 
     /// The subject's distinguished name as RFC 4514 writes it.
-    #[must_use]
     pub fn subject(&self) -> String {
         self.parsed.tbs_certificate.subject.to_string()
     }
 
     /// First and last second of its validity, seconds since 1970.
-    #[must_use]
     pub fn validity(&self) -> (u64, u64) {
         let validity = &self.parsed.tbs_certificate.validity;
         (validity.not_before.to_unix_duration().as_secs(), validity.not_after.to_unix_duration().as_secs())
     }
 
-    /// The parsed structure, for those who copy names and numbers out of it.
-    #[must_use]
+    /// The parsed structure.
     pub fn parsed(&self) -> &x509_cert::Certificate {
         &self.parsed
     }
 
-    /// Requires the certificate to be valid at `now`, seconds since 1970.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is expired or not yet valid.
+    /// Checks that the certificate is valid at `now`, seconds since 1970.
     pub fn check_time(&self, now: u64) -> Result<()> {
         let (from, to) = self.validity();
         let what = match () {
-            () if now < from => "a certificate is not valid yet",
-            () if now > to => "a certificate has expired",
+            () if now < from => "the certificate is not yet valid",
+            () if now > to => "the certificate has expired",
             () => return Ok(()),
         };
         Err(Error::new(Class::BadInput, what).why(format!(
-            "{} is valid from {} to {}; now it is {}",
+            "{} is valid from {} to {}; the time is {}",
             self.subject(),
             rfc3339(from),
             rfc3339(to),
@@ -117,27 +99,22 @@ impl Certificate {
     }
 }
 
-/// A certificate that `signer`'s key signs for itself: no authority, for digital signatures only. The same key, subject and times give
-/// the same bytes where the scheme is deterministic.
-///
-/// `from` is the first second of its validity, seconds since 1970; `days` its length.
-///
-/// # Errors
-/// What the signer reports; [`Class::BadInput`] when the times cannot be written.
+/// Creates a self-signed certificate: not a CA, for digital signatures only. The bytes depend on the arguments only, if the signature
+/// scheme is deterministic. `from` is the first second of its validity, seconds since 1970.
 pub fn self_signed(signer: &dyn Signer, common_name: &str, from: u64, days: u32) -> Result<Certificate> {
-    let tbs = to_be_signed(signer, common_name, from, days).map_err(|e| unmakeable(&e))?;
-    let bytes = tbs.to_der().map_err(|e| unmakeable(&e))?;
+    let tbs = to_be_signed(signer, common_name, from, days).map_err(|e| failed(&e))?;
+    let bytes = tbs.to_der().map_err(|e| failed(&e))?;
     let signature = signer.sign(&signer.algorithm().digest(&bytes), &format!("the certificate {common_name}"))?;
     let certificate = x509_cert::Certificate {
         signature_algorithm: tbs.signature.clone(),
         tbs_certificate: tbs,
-        signature: BitString::from_bytes(&signature).map_err(|e| unmakeable(&e))?,
+        signature: BitString::from_bytes(&signature).map_err(|e| failed(&e))?,
     };
-    Certificate::from_der(&certificate.to_der().map_err(|e| unmakeable(&e))?)
+    Certificate::from_der(&certificate.to_der().map_err(|e| failed(&e))?)
 }
 
-fn unmakeable(err: &x509_cert::der::Error) -> Error {
-    Error::new(Class::BadInput, "cannot make a certificate").why(err).hint("check the name and the number of days")
+fn failed(err: &x509_cert::der::Error) -> Error {
+    Error::new(Class::BadInput, "cannot create a certificate").why(err).hint("check the name and the number of days")
 }
 
 fn to_be_signed(
@@ -151,10 +128,10 @@ fn to_be_signed(
     let key_bits = spki.subject_public_key.raw_bytes();
     // RFC 7093 section 2, method 1: the leftmost 160 bits of the key's SHA-256.
     let key_id = SubjectKeyIdentifier(OctetString::new(&Algorithm::RsaSha256.digest(key_bits)[..20])?);
-    // A key may get another certificate later, and issuer and number have to tell the two apart.
+    // A key can have several certificates over time, which must differ in their serial number.
     let identity = [signer.public_key(), common_name.as_bytes(), &from.to_be_bytes(), &days.to_be_bytes()].concat();
     let mut serial = Algorithm::RsaSha256.digest(&identity)[..16].to_vec();
-    serial[0] = serial[0] & 0x7f | 0x40; // Positive, and of one length.
+    serial[0] = serial[0] & 0x7f | 0x40; // Positive, with a fixed length.
     let validity = Validity { not_before: time(from)?, not_after: time(from + u64::from(days) * 86_400)? };
     Ok(TbsCertificate {
         version: Version::V3,
@@ -190,7 +167,7 @@ fn time(seconds: u64) -> x509_cert::der::Result<Time> {
     }
 }
 
-/// The signature algorithm in certificates; RSA's has a NULL parameter (RFC 4055 section 5), ECDSA's has none (RFC 5758 section 3.2).
+/// Signature algorithm in certificates: with NULL parameters for RSA (RFC 4055 section 5), without for ECDSA (RFC 5758 section 3.2).
 fn algorithm_identifier(algorithm: Algorithm) -> AlgorithmIdentifierOwned {
     let (oid, parameters) = match algorithm {
         Algorithm::EcdsaP256Sha256 => ("1.2.840.10045.4.3.2", None),
@@ -208,7 +185,7 @@ mod tests {
     const START: u64 = 1_760_000_000;
 
     #[test]
-    fn is_the_same_for_the_same_key_and_time() {
+    fn is_deterministic() {
         for signer in [rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512), p256()] {
             let one = self_signed(&signer, "a key", START, 10).unwrap();
             assert_eq!(one, self_signed(&signer, "a key", START, 10).unwrap());
@@ -221,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn signs_itself() {
+    fn is_self_signed() {
         let signer = rsa(Algorithm::RsaSha512);
         let certificate = self_signed(&signer, "a key", START, 40_000).unwrap(); // Into the years of GeneralizedTime.
         let tbs = certificate.parsed().tbs_certificate.to_der().unwrap();
@@ -231,18 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn is_judged_by_the_time_it_is_given() {
+    fn checks_its_validity_against_the_given_time() {
         let certificate = self_signed(&p256(), "a key", START, 1).unwrap();
         certificate.check_time(START).unwrap();
         certificate.check_time(START + 86_400).unwrap();
         let early = certificate.check_time(START - 1).unwrap_err().to_string();
-        assert!(early.contains("not valid yet") && early.contains("2025-10-09T08:53:20Z"), "{early}");
+        assert!(early.contains("not yet valid") && early.contains("2025-10-09T08:53:20Z"), "{early}");
         let late = certificate.check_time(START + 86_401).unwrap_err();
         assert!(late.class() == Class::BadInput && late.to_string().contains("has expired"), "{late}");
     }
 
     #[test]
-    fn damaged_bytes_are_refused_or_another_certificate() {
+    fn changed_bytes_do_not_panic_and_truncated_ones_are_rejected() {
         let der = self_signed(&p256(), "a key", START, 1).unwrap().der().to_vec();
         for end in 0..der.len() {
             assert_eq!(Certificate::from_der(&der[..end]).unwrap_err().class(), Class::BadInput);

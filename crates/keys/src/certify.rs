@@ -1,4 +1,4 @@
-//! A certificate for a key that was made elsewhere, such as in a token.
+//! Creates a certificate for a key generated elsewhere, such as in a PKCS#11 token.
 
 use std::path::{Path, PathBuf};
 
@@ -11,49 +11,40 @@ use crate::init::{Options, check_name, subject};
 use crate::pkcs11::TokenSigner;
 use crate::public::PublicKey;
 use crate::role::Role;
+use crate::set::check_kind;
 use crate::signer::Signer;
 
-/// Makes the certificate of `role` in the set `dir`, signed by the private key that the set names; `public` is its public key. Gives the
-/// file. `pin` is for a token whose URI names no file with a PIN.
-///
-/// # Errors
-/// [`Class::BadInput`] when there is a certificate, the role has none, the private key is not here or not that of `public`; what a token
-/// reports.
+/// Creates the certificate of `role` in the set `dir`, signed with the private key that the set names and that must match `public`.
+/// Returns the path of the certificate. `pin` is for a token whose URI has no `pin-source`.
 pub fn certify(dir: &Path, role: Role, public: &PublicKey, pin: Option<&str>, options: &Options) -> Result<PathBuf> {
     check_name(&options.name)?;
     if !role.has_certificate() {
         return Err(Error::new(Class::BadInput, format!("the key {role} has no certificate"))
-            .why(format!("its public half is the bare public key, {}", role.public_file())));
+            .why(format!("its public half is a bare public key, {}", role.public_file())));
     }
-    let place = config::place(dir, role)?;
-    if place.public.exists() {
-        return Err(Error::new(Class::BadInput, format!("the key {role} has a certificate"))
-            .file(&place.public)
-            .why("nothing is ever overwritten")
-            .hint("move it away first; the kernel or the machines that trust it have to be given the new one"));
+    let location = config::location(dir, role)?;
+    if location.public.exists() {
+        return Err(Error::new(Class::BadInput, format!("the key {role} already has a certificate"))
+            .file(&location.public)
+            .why("existing files are never overwritten")
+            .hint("move the file away first; the kernel or machines that trust the old certificate need the new one"));
     }
-    if !public.fits(role.algorithm()) {
-        return Err(Error::new(Class::BadInput, format!("the key {role} is of the wrong kind")).why(format!(
-            "it is {}; {role} signs with {}",
-            public.kind(),
-            role.algorithm()
-        )));
-    }
-    let signer: Box<dyn Signer> = match &place.private {
+    check_kind(public, role)?;
+    let signer: Box<dyn Signer> = match &location.private {
         Holder::File(path) => Box::new(FileSigner::read(path, role.algorithm())?),
         Holder::Token(uri) => Box::new(TokenSigner::open(uri, pin, role, public, None)?),
-        Holder::Elsewhere => {
-            return Err(Error::new(Class::BadInput, format!("the private key {role} is not here"))
+        Holder::External => {
+            return Err(Error::new(Class::BadInput, format!("no private key for role {role}"))
                 .file(dir.join(config::FILE))
-                .hint(format!("name it: `private = \"pkcs11:…\"` under [{role}]")));
+                .hint(format!("add `private = \"pkcs11:…\"` under [{role}]")));
         }
     };
     if signer.public_key() != public.der() {
-        return Err(Error::new(Class::BadInput, "the private and the public key do not belong together")
-            .why(format!("the public key given is {}", public.fingerprint())));
+        return Err(Error::new(Class::BadInput, "the private key does not match the given public key")
+            .why(format!("the given public key is {}", public.fingerprint())));
     }
     let name = format!("{} {}", options.name, subject(role));
     let certificate = self_signed(signer.as_ref(), &name, options.from, options.days)?;
-    atomic::write(&place.public, certificate.to_pem()?)?;
-    Ok(place.public)
+    atomic::write(&location.public, certificate.to_pem()?)?;
+    Ok(location.public)
 }

@@ -1,4 +1,4 @@
-//! The plainest CMS signature (RFC 5652): detached, without certificates and without signed attributes, as the kernel's `sign-file` makes it.
+//! Detached CMS signatures (RFC 5652) without certificates or signed attributes, as the kernel's `sign-file` writes them.
 
 use cms::cert::IssuerAndSerialNumber;
 use cms::content_info::{CmsVersion, ContentInfo};
@@ -16,10 +16,7 @@ const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 /// `id-data` (RFC 5652 section 4).
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 
-/// A DER `ContentInfo` that signs content with this `digest`. The signer is named by issuer and serial number of its certificate.
-///
-/// # Errors
-/// [`Class::BadInput`] for a signer without certificate; what the signer reports.
+/// Signs `digest` and returns a DER `ContentInfo`, which names the signer by issuer and serial number of its certificate.
 pub fn detached(signer: &dyn Signer, digest: &[u8], what: &str) -> Result<Vec<u8>> {
     let certificate = signer
         .certificate()
@@ -27,7 +24,7 @@ pub fn detached(signer: &dyn Signer, digest: &[u8], what: &str) -> Result<Vec<u8
     let certificate = Certificate::from_der(certificate)?;
     let signature = signer.sign(digest, what)?;
     encode(&certificate, signer.algorithm(), &signature)
-        .map_err(|e| Error::new(Class::BadInput, format!("cannot write the signature of {what}")).why(e))
+        .map_err(|e| Error::new(Class::BadInput, format!("cannot encode the signature of {what}")).why(e))
 }
 
 fn encode(certificate: &Certificate, algorithm: Algorithm, signature: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
@@ -56,7 +53,7 @@ fn encode(certificate: &Certificate, algorithm: Algorithm, signature: &[u8]) -> 
     ContentInfo { content_type: SIGNED_DATA, content: Any::encode_from(&data)? }.to_der()
 }
 
-/// Without parameters, as RFC 5754 section 2 asks.
+/// Without parameters (RFC 5754 section 2).
 fn digest_identifier(algorithm: Algorithm) -> AlgorithmIdentifierOwned {
     let oid = match algorithm {
         Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => "2.16.840.1.101.3.4.2.1",
@@ -81,7 +78,7 @@ mod tests {
     use crate::file::tests::{p256, rsa};
 
     #[test]
-    fn a_key_without_certificate_cannot() {
+    fn a_key_without_certificate_cannot_sign() {
         let error = detached(&p256(), &[0; 32], "a module").unwrap_err().to_string();
         assert!(error.contains("a module") && error.contains("no certificate"), "{error}");
     }
@@ -89,7 +86,7 @@ mod tests {
     /// The expected bytes are those of `openssl cms -sign -binary -noattr -nocerts -md sha512 -outform DER` over "module\n"; see
     /// `kernel-config/tests/sign.rs` for the comparison with the kernel's own tool.
     #[test]
-    fn gives_the_bytes_of_openssl() {
+    fn matches_the_bytes_of_openssl() {
         let signer = rsa(Algorithm::RsaSha512);
         let certificate = self_signed(&signer, "golden", 1_760_000_000, 30).unwrap();
         assert_eq!(certificate.to_pem().unwrap(), include_str!("../testdata/golden.crt.pem"));

@@ -1,4 +1,4 @@
-//! `keys.toml`: where the keys of a set are, for those that are not files under their usual names.
+//! `keys.toml`: where the keys of a set are, for those that are not files with the default names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,28 +9,28 @@ use serde::Deserialize;
 use crate::role::Role;
 use crate::uri::Uri;
 
-/// Name of the file in a set's directory.
+/// Name of the file in the key set's directory.
 pub const FILE: &str = "keys.toml";
 
-/// Who holds a private key.
+/// Where a private key is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// A file: PEM, PKCS#8.
     File(PathBuf),
     /// A PKCS#11 token.
     Token(Box<Uri>),
-    /// Somebody else.
-    Elsewhere,
+    /// An external signer: see [`crate::detached`].
+    External,
 }
 
 /// Where the two halves of a key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The certificate or public key.
     pub public: PathBuf,
     /// The private key.
     pub private: Holder,
-    /// Whether `keys.toml` names it, so that it has to be there.
+    /// Whether `keys.toml` names the key, which makes its public half mandatory.
     pub named: bool,
 }
 
@@ -41,57 +41,49 @@ struct Table {
     private: Option<String>,
 }
 
-/// Places of all roles in the set `dir`: what `keys.toml` says, and the usual names for roles it does not have.
+/// Returns the locations of all roles in the set `dir`: those in `keys.toml`, and the default names for the other roles.
 ///
 /// # Errors
-/// [`Class::BadInput`] when the file is malformed, or names a role, key or URI that there is not.
-pub fn places(dir: &Path) -> Result<BTreeMap<Role, Place>> {
-    let mut places: BTreeMap<_, _> = Role::ALL.into_iter().map(|role| (role, usual(dir, role))).collect();
+/// [`Class::BadInput`] when `keys.toml` is malformed or names an unknown role.
+pub fn locations(dir: &Path) -> Result<BTreeMap<Role, Location>> {
+    let mut locations: BTreeMap<_, _> = Role::ALL.into_iter().map(|role| (role, default_location(dir, role))).collect();
     let path = dir.join(FILE);
-    let text = match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(places),
-        text => text.map_err(|e| Error::io("cannot read where keys are", &path, &e))?,
+    let text = match fs_err::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(locations),
+        text => text?,
     };
-    let bad = |why: &dyn std::fmt::Display| {
-        Error::new(Class::BadInput, "the record of where keys are is malformed").file(&path).why(why)
-    };
-    let tables: BTreeMap<String, Table> = toml::from_str(&text).map_err(|e| bad(&unquoted(&e, &text)))?;
+    let bad = |why: String| Error::new(Class::BadInput, format!("{FILE} is malformed")).file(&path).why(why);
+    let tables: BTreeMap<String, Table> = toml::from_str(&text).map_err(|e| bad(without_source(&e, &text)))?;
     for (name, table) in tables {
         let role = Role::named(&name).ok_or_else(|| {
-            let names: Vec<_> = Role::ALL.iter().map(|role| role.name()).collect();
-            bad(&format!("there is no role {name:?}")).hint(format!("roles are {}", names.join(", ")))
+            bad(format!("unknown role {name:?}")).hint(format!("roles are {}", Role::ALL.map(Role::name).join(", ")))
         })?;
         let private = match table.private {
-            None => Holder::Elsewhere,
-            Some(uri) if Uri::looks_like_one(&uri) => {
-                Holder::Token(Box::new(Uri::parse(&uri).map_err(|e| e.file(&path))?))
-            }
+            None => Holder::External,
+            Some(uri) if Uri::is_pkcs11(&uri) => Holder::Token(Box::new(Uri::parse(&uri).map_err(|e| e.file(&path))?)),
             Some(file) => Holder::File(dir.join(file)),
         };
         let public = dir.join(table.public.unwrap_or_else(|| role.public_file()));
-        places.insert(role, Place { public, private, named: true });
+        locations.insert(role, Location { public, private, named: true });
     }
-    Ok(places)
+    Ok(locations)
 }
 
-/// What is wrong and in which line, without the line: a PIN may be in it, against all advice.
-fn unquoted(err: &toml::de::Error, text: &str) -> String {
+/// The message and line number of a TOML error, without the source line: it may contain a PIN, against all advice.
+fn without_source(err: &toml::de::Error, text: &str) -> String {
     let line = err.span().and_then(|at| text.get(..at.start)).map_or(1, |before| before.matches('\n').count() + 1);
     format!("line {line}: {}", err.message())
 }
 
-/// The place of one role; see [`places`].
-///
-/// # Errors
-/// As [`places`].
-pub fn place(dir: &Path, role: Role) -> Result<Place> {
-    Ok(places(dir)?.remove(&role).unwrap_or_else(|| usual(dir, role)))
+/// Returns the location of one role; see [`locations`].
+pub fn location(dir: &Path, role: Role) -> Result<Location> {
+    Ok(locations(dir)?.remove(&role).unwrap_or_else(|| default_location(dir, role)))
 }
 
-fn usual(dir: &Path, role: Role) -> Place {
+fn default_location(dir: &Path, role: Role) -> Location {
     let private = dir.join(role.key_file());
-    let private = if private.exists() { Holder::File(private) } else { Holder::Elsewhere };
-    Place { public: dir.join(role.public_file()), private, named: false }
+    let private = if private.exists() { Holder::File(private) } else { Holder::External };
+    Location { public: dir.join(role.public_file()), private, named: false }
 }
 
 #[cfg(test)]
@@ -99,14 +91,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_does_not_show_a_pin() {
+    fn errors_do_not_show_a_pin() {
         let dir = tempfile::tempdir().unwrap();
         for (text, line) in [
             ("[image]\nprivate = \"a\"\n[module]\npin = \"4711\"\n", "line 4"),
             ("[module]\nprivate = \"pkcs11:token=a?pin-value=4711\n", "line 2"),
         ] {
-            std::fs::write(dir.path().join(FILE), text).unwrap();
-            let error = places(dir.path()).unwrap_err();
+            fs_err::write(dir.path().join(FILE), text).unwrap();
+            let error = locations(dir.path()).unwrap_err();
             assert_eq!(error.class(), Class::BadInput);
             assert!(error.to_string().contains(line) && !error.to_string().contains("4711"), "{error}");
         }

@@ -1,7 +1,7 @@
-//! Signatures that somebody else gives: digests go out as files, signatures come back, and the build goes on with the same bytes.
+//! Detached signatures by an external signer: a build writes the digests to sign as files, and is repeated once the signatures are there.
 //!
-//! A directory holds `requests.json`, a `<name>.digest` for each request, the signer's answers as `<name>.sig`, and `signatures.json` with
-//! those that [`attach`] has taken. A build reads that last file only.
+//! The directory contains `requests.json`, a `<name>.digest` for each request, the signer's `<name>.sig`, and `signatures.json` with the
+//! signatures that [`attach`] has verified. Builds read `signatures.json` only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,30 +16,30 @@ use crate::public::PublicKey;
 use crate::role::Role;
 use crate::signer::{Algorithm, Signer};
 
-/// What is to be signed.
+/// File with the pending requests.
 const REQUESTS: &str = "requests.json";
-/// What has been signed, by name of the request, in hexadecimal digits.
+/// File with the verified signatures: request name to hexadecimal digits.
 const SIGNATURES: &str = "signatures.json";
-/// So many requests are shown; the record has all.
+/// Number of requests shown in an error.
 const SHOWN: usize = 3;
-/// Larger than the record of any build.
+/// Maximum size of a file in the directory, in bytes.
 const LIMIT: u64 = 16 << 20;
 
 /// One digest to sign.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Beginning of the names of its files: `<role>-<first 32 digits of the digest>`.
+    /// Stem of its file names: `<role>-<first 32 digits of the digest>`.
     pub name: String,
     /// Role of the key.
     pub role: String,
-    /// What is signed, for a person.
+    /// Description of the signed object.
     pub what: String,
-    /// Name of the scheme; see [`Algorithm::name`].
+    /// Signature scheme; see [`Algorithm::name`].
     pub algorithm: String,
-    /// The digest in hexadecimal digits; `<name>.digest` holds the same as bytes.
+    /// The digest in hexadecimal digits; `<name>.digest` contains the raw bytes.
     pub digest: String,
-    /// The public key that the signature will be checked with: PEM.
+    /// The public key that verifies the signature: PEM.
     pub public_key: String,
 }
 
@@ -49,21 +49,18 @@ struct Document {
     requests: Vec<Request>,
 }
 
-/// The directory of requests of one build.
+/// The signing requests of one build.
 #[derive(Debug)]
 pub struct Requests {
     dir: PathBuf,
     signatures: BTreeMap<String, String>,
-    open: Mutex<Vec<Request>>,
+    pending: Mutex<Vec<Request>>,
 }
 
 impl Requests {
-    /// Begins a round in `dir`: reads the signatures that are there and forgets what an earlier round asked for.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when `dir` holds a malformed record; [`Class::Infrastructure`] on I/O errors.
-    pub fn begin(dir: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("cannot make the directory for requests", dir, &e))?;
+    /// Opens `dir` for a build: reads the attached signatures and removes the requests of an earlier build.
+    pub fn open(dir: &Path) -> Result<Self> {
+        fs_err::create_dir_all(dir)?;
         let old: Document = read(&dir.join(REQUESTS))?.unwrap_or_default();
         for request in &old.requests {
             check_name(&request.name, &dir.join(REQUESTS))?;
@@ -71,44 +68,44 @@ impl Requests {
         }
         remove(&dir.join(REQUESTS))?;
         let signatures = read(&dir.join(SIGNATURES))?.unwrap_or_default();
-        Ok(Self { dir: dir.to_owned(), signatures, open: Mutex::new(Vec::new()) })
+        Ok(Self { dir: dir.to_owned(), signatures, pending: Mutex::new(Vec::new()) })
     }
 
-    /// The signature called `name`, if it has been attached.
+    /// Returns the attached signature of the request `name`.
     fn signature(&self, name: &str) -> Option<Vec<u8>> {
         from_hex(self.signatures.get(name)?)
     }
 
-    /// Puts `request` on record; the error says how many there are by now.
-    fn ask(&self, request: Request, digest: &[u8]) -> Result<Error> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Records `request`; the returned error reports all pending requests.
+    fn add(&self, request: Request, digest: &[u8]) -> Result<Error> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         atomic::write(&self.dir.join(format!("{}.digest", request.name)), digest)?;
-        if !open.contains(&request) {
-            open.push(request);
+        if !pending.contains(&request) {
+            pending.push(request);
         }
-        let document = Document { requests: open.clone() };
+        let document = Document { requests: pending.clone() };
         let json = serde_json::to_string_pretty(&document).map_err(|e| malformed(&self.dir, &e))?;
         atomic::write(&self.dir.join(REQUESTS), json + "\n")?;
-        Ok(self.awaited(&open))
+        Ok(self.pending_error(&pending))
     }
 
-    fn awaited(&self, open: &[Request]) -> Error {
-        let mut what: Vec<_> = open.iter().take(SHOWN).map(|r| format!("{}: {}", r.name, r.what)).collect();
-        if open.len() > SHOWN {
-            what.push(format!("and {} more", open.len() - SHOWN));
+    fn pending_error(&self, pending: &[Request]) -> Error {
+        let mut lines: Vec<_> = pending.iter().take(SHOWN).map(|r| format!("{}: {}", r.name, r.what)).collect();
+        if pending.len() > SHOWN {
+            lines.push(format!("and {} more", pending.len() - SHOWN));
         }
-        let dir = self.dir.display();
-        Error::new(Class::AwaitsSignatures, format!("the build waits for {}", count(open.len())))
+        Error::new(Class::AwaitsSignatures, format!("{} pending", count(pending.len())))
             .file(self.dir.join(REQUESTS))
-            .why(what.join("\n"))
+            .why(lines.join("\n"))
             .hint(format!(
-                "sign each NAME.digest with its key into NAME.sig beside it (docs/keys.md has the commands), run \
-                 `solana-talos attach {dir}`, then the same command again"
+                "sign each NAME.digest with its key into NAME.sig (docs/keys.md has the commands), run \
+                 `solana-talos attach {}`, then repeat this command",
+                self.dir.display()
             ))
     }
 }
 
-/// Asks instead of signing, until the signature is there.
+/// Requests signatures from an external signer, and returns those that are attached.
 pub struct DetachedSigner {
     requests: Arc<Requests>,
     role: Role,
@@ -117,7 +114,7 @@ pub struct DetachedSigner {
 }
 
 impl DetachedSigner {
-    /// For the key of `role` whose public half is known.
+    /// Creates the signer for the key of `role`.
     #[must_use]
     pub fn new(requests: Arc<Requests>, role: Role, public: PublicKey, certificate: Option<Vec<u8>>) -> Self {
         Self { requests, role, public, certificate }
@@ -146,9 +143,9 @@ impl Signer for DetachedSigner {
     fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let digits = hex(digest);
         let name = format!("{}-{}", self.role, &digits[..digits.len().min(32)]);
-        // One that does not verify is another key's, as after a rotation: it is asked for again.
-        let good = |signature: &Vec<u8>| self.public.verify(self.algorithm(), digest, signature).is_ok();
-        if let Some(signature) = self.requests.signature(&name).filter(good) {
+        // A signature that does not verify, such as one of a rotated key, is requested again.
+        let valid = |signature: &Vec<u8>| self.public.verify(self.algorithm(), digest, signature).is_ok();
+        if let Some(signature) = self.requests.signature(&name).filter(valid) {
             return Ok(signature);
         }
         let request = Request {
@@ -159,37 +156,33 @@ impl Signer for DetachedSigner {
             digest: digits,
             public_key: self.public.to_pem()?,
         };
-        Err(self.requests.ask(request, digest)?)
+        Err(self.requests.add(request, digest)?)
     }
 }
 
-/// What [`attach`] found.
+/// Result of [`attach`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attached {
-    /// Requests whose signature is good and was taken.
+    /// Requests whose signature was verified and attached.
     pub taken: Vec<Request>,
     /// Requests without a signature.
     pub missing: Vec<Request>,
 }
 
-/// Takes the signatures that are in `dir`: each `<name>.sig` of a request is verified and goes into `signatures.json`. All or none of
-/// those that are there.
-///
-/// # Errors
-/// [`Class::BadInput`] when `dir` holds no requests or malformed ones; [`Class::Verification`] naming the first signature that is not the
-/// key's.
+/// Verifies the `<name>.sig` of each request in `dir` and adds them to `signatures.json`. Adds none if one of them is invalid
+/// ([`Class::Verification`]).
 pub fn attach(dir: &Path) -> Result<Attached> {
     let path = dir.join(REQUESTS);
     let Some(document) = read::<Document>(&path)? else {
-        return Err(Error::new(Class::BadInput, "there are no requests for signatures")
-            .file(path)
-            .hint("they are written by `solana-talos build --sign-later DIR`, and by `sign`"));
+        return Err(Error::new(Class::BadInput, "no signing requests in this directory").file(path).hint(
+            "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
+        ));
     };
     let mut signatures: BTreeMap<String, String> = read(&dir.join(SIGNATURES))?.unwrap_or_default();
     let mut attached = Attached::default();
     for request in document.requests {
         check_name(&request.name, &path)?;
-        match answer(dir, &request)? {
+        match read_signature(dir, &request)? {
             Some(signature) => {
                 signatures.insert(request.name.clone(), hex(&signature));
                 attached.taken.push(request);
@@ -202,51 +195,51 @@ pub fn attach(dir: &Path) -> Result<Attached> {
     Ok(attached)
 }
 
-/// The verified answer to `request`, if there is one.
-fn answer(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
+/// Reads and verifies the signature of `request`, if there is one.
+fn read_signature(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
     let path = dir.join(format!("{}.sig", request.name));
     let Some(mut signature) = read_bytes(&path)? else { return Ok(None) };
     let bad = |why: &str| malformed(&dir.join(REQUESTS), &format!("{}: {why}", request.name));
-    let role = Role::named(&request.role).ok_or_else(|| bad("there is no such role"))?;
+    let role = Role::named(&request.role).ok_or_else(|| bad("unknown role"))?;
     let digest = from_hex(&request.digest).ok_or_else(|| bad("its digest is not hexadecimal"))?;
     if role.algorithm() == Algorithm::EcdsaP256Sha256 && signature.len() == 64 {
-        // PKCS#11 gives r and s side by side; a DER signature is 64 bytes long about never.
+        // PKCS#11 returns r and s concatenated; a DER signature is practically never 64 bytes long.
         if let Ok(raw) = Signature::from_slice(&signature) {
             signature = raw.to_der().as_bytes().to_vec();
         }
     }
-    let key = PublicKey::from_pem(request.public_key.as_bytes())?;
+    let key = PublicKey::from_pem(request.public_key.as_bytes()).map_err(|e| bad(&e.to_string()))?;
     key.verify(role.algorithm(), &digest, &signature).map_err(|e| {
         e.file(&path).hint(format!(
-            "it should be the raw {} signature, {} bytes long here, of {}.digest, made with the key {role}",
+            "expected the raw {} signature of {}.digest, made with the key {role}; the file has {} bytes",
             role.algorithm(),
-            signature.len(),
-            request.name
+            request.name,
+            signature.len()
         ))
     })?;
     Ok(Some(signature))
 }
 
-/// `1 signature`, `2 signatures`.
+/// Formats `1 signature`, `2 signatures`.
 #[must_use]
 pub fn count(signatures: usize) -> String {
     format!("{signatures} signature{}", if signatures == 1 { "" } else { "s" })
 }
 
-/// Names are joined to paths, and the record may have travelled.
+/// Request names become file names, and the file may come from another machine.
 fn check_name(name: &str, record: &Path) -> Result<()> {
     let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.is_empty() && name.len() <= 80 && name.chars().all(fine) {
         return Ok(());
     }
-    Err(malformed(record, &format!("{name:?} is no name of a request")))
+    Err(malformed(record, &format!("invalid request name {name:?}")))
 }
 
 fn malformed(path: &Path, why: &dyn fmt::Display) -> Error {
-    Error::new(Class::BadInput, "the record of requests for signatures is malformed")
+    Error::new(Class::UntrustedData, "malformed signing request or signature file")
         .file(path)
         .why(why)
-        .hint("remove it and build again with --sign-later")
+        .hint("remove the file and repeat the build with --sign-later")
 }
 
 fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
@@ -256,22 +249,21 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>> {
 
 fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
     use std::io::Read as _;
-    let io = |e: &std::io::Error| Error::io("cannot read a request or a signature", path, e);
-    let file = match std::fs::File::open(path) {
+    let file = match fs_err::File::open(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(|e| io(&e))?,
+        file => file?,
     };
     let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|e| io(&e))?;
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(malformed(path, &"it is too large"));
+        return Err(malformed(path, &format!("it is larger than {LIMIT} bytes")));
     }
     Ok(Some(bytes))
 }
 
 fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("cannot remove an old request", path, &e)),
+    match fs_err::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
     }
 }
@@ -297,20 +289,18 @@ mod tests {
     use crate::file::tests::{p256, rsa};
 
     fn signer(dir: &Path, role: Role, public: &PublicKey) -> DetachedSigner {
-        DetachedSigner::new(Arc::new(Requests::begin(dir).unwrap()), role, public.clone(), None)
+        DetachedSigner::new(Arc::new(Requests::open(dir).unwrap()), role, public.clone(), None)
     }
 
     #[test]
-    fn asks_then_gives_the_attached_signature() {
+    fn requests_a_signature_then_returns_the_attached_one() {
         let dir = tempfile::tempdir().unwrap();
         for (role, key) in [(Role::Module, rsa(Algorithm::RsaSha512)), (Role::Image, p256())] {
             let digest = role.algorithm().digest(b"bytes");
-            let asked = signer(dir.path(), role, key.public()).sign(&digest, "some bytes").unwrap_err();
-            assert_eq!(asked.class(), Class::AwaitsSignatures);
-            assert!(
-                asked.to_string().contains("waits for 1 signature\n") && asked.to_string().contains("some bytes"),
-                "{asked}"
-            );
+            let pending = signer(dir.path(), role, key.public()).sign(&digest, "some bytes").unwrap_err();
+            assert_eq!(pending.class(), Class::AwaitsSignatures);
+            let text = pending.to_string();
+            assert!(text.contains("1 signature pending\n") && text.contains("some bytes"), "{text}");
             let name = format!("{role}-{}", &hex(&digest)[..32]);
             assert_eq!(std::fs::read(dir.path().join(format!("{name}.digest"))).unwrap(), digest);
             assert_eq!(attach(dir.path()).unwrap().missing.len(), 1);
@@ -324,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_p256_signatures_as_tokens_give_them() {
+    fn accepts_raw_p256_signatures_of_tokens() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (p256(), Algorithm::EcdsaP256Sha256.digest(b"bytes"));
         signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
@@ -336,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_another_key_or_digest_is_refused() {
+    fn rejects_a_signature_of_another_key_or_digest() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (rsa(Algorithm::RsaSha512), Algorithm::RsaSha512.digest(b"bytes"));
         signer(dir.path(), Role::Module, key.public()).sign(&digest, "x").unwrap_err();
@@ -348,19 +338,19 @@ mod tests {
             assert_eq!(error.class(), Class::Verification);
             assert!(error.to_string().contains(&name), "{error}");
         }
-        assert!(!dir.path().join(SIGNATURES).exists(), "nothing was taken");
+        assert!(!dir.path().join(SIGNATURES).exists(), "no signature may be attached");
     }
 
-    /// Whoever changes the record itself, or leaves it from another key, does not get past the build: it asks, and can go on.
+    /// Neither a forged `signatures.json` nor one of another key stops the build: the signature is requested again.
     #[test]
-    fn a_recorded_signature_that_does_not_verify_is_asked_for_again() {
+    fn requests_an_attached_signature_that_does_not_verify_again() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (p256(), Algorithm::EcdsaP256Sha256.digest(b"bytes"));
         let name = format!("image-{}", &hex(&digest)[..32]);
         for forged in ["00ff", "no digits"] {
             std::fs::write(dir.path().join(SIGNATURES), format!("{{\"{name}\": \"{forged}\"}}")).unwrap();
-            let asked = signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
-            assert_eq!(asked.class(), Class::AwaitsSignatures);
+            let pending = signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
+            assert_eq!(pending.class(), Class::AwaitsSignatures);
         }
         let good = key.sign(&digest, "").unwrap();
         std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
@@ -369,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_record_reaches_no_other_file() {
+    fn malicious_request_names_reach_no_other_file() {
         let dir = tempfile::tempdir().unwrap();
         let (inside, victim) = (dir.path().join("in"), dir.path().join("x.digest"));
         std::fs::create_dir(&inside).unwrap();
@@ -385,8 +375,8 @@ mod tests {
         let json = serde_json::to_string(&Document { requests: vec![request] }).unwrap();
         for bad in [json.as_str(), "", "[]", "{\"requests\": [{}]}"] {
             std::fs::write(inside.join(REQUESTS), bad).unwrap();
-            assert_eq!(Requests::begin(&inside).unwrap_err().class(), Class::BadInput, "{bad}");
-            assert_eq!(attach(&inside).unwrap_err().class(), Class::BadInput, "{bad}");
+            assert_eq!(Requests::open(&inside).unwrap_err().class(), Class::UntrustedData, "{bad}");
+            assert_eq!(attach(&inside).unwrap_err().class(), Class::UntrustedData, "{bad}");
         }
         assert!(victim.exists());
     }

@@ -15,7 +15,7 @@ use crate::pem;
 use crate::public::PublicKey;
 use crate::signer::{Algorithm, Signer};
 
-/// Signs with a key in memory.
+/// Signs with a private key in memory.
 pub struct FileSigner {
     key: Key,
     public: PublicKey,
@@ -24,12 +24,12 @@ pub struct FileSigner {
 }
 
 enum Key {
-    /// Nonces are those of RFC 6979, so that a digest has one signature.
+    /// Deterministic nonces (RFC 6979): one signature per digest.
     P256(Box<SigningKey>),
     Rsa(Box<RsaKeyPair>),
 }
 
-/// Shows nothing of the private key.
+/// Omits the private key.
 impl fmt::Debug for FileSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSigner")
@@ -40,43 +40,40 @@ impl fmt::Debug for FileSigner {
 }
 
 impl FileSigner {
-    /// The key at `path`, for signatures of `algorithm`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when the file is readable by others, malformed, or holds a key of another kind.
+    /// Reads the private key at `path`, which only its owner may access, for signatures with `algorithm`.
     pub fn read(path: &Path, algorithm: Algorithm) -> Result<Self> {
         Self::from_der(&pem::read_private(path)?, algorithm).map_err(|e| e.file(path))
     }
 
-    /// From a DER `PrivateKeyInfo` (RFC 5958).
+    /// Parses a DER `PrivateKeyInfo` (RFC 5958).
     pub fn from_der(der: &[u8], algorithm: Algorithm) -> Result<Self> {
-        // The reason is not shown: a parser's words could hold bytes of the key.
+        // The parser's message is dropped: it could contain bytes of the key.
         let bad = |why: &str| {
-            Error::new(Class::BadInput, "this private key cannot be used")
+            Error::new(Class::BadInput, "invalid private key")
                 .why(why)
                 .hint("expected PKCS#8 with a P-256 key or an RSA key of 2048 to 8192 bits")
         };
         let info = PrivateKeyInfo::try_from(der).map_err(|_| bad("it is not PKCS#8"))?;
         let key = if info.algorithm.oid == p256::elliptic_curve::ALGORITHM_OID {
-            Key::P256(Box::new(SigningKey::from_pkcs8_der(der).map_err(|_| bad("it is no key on the curve P-256"))?))
+            Key::P256(Box::new(SigningKey::from_pkcs8_der(der).map_err(|_| bad("it is not a P-256 key"))?))
         } else {
-            Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(|_| bad("it is no RSA key that could be used"))?))
+            Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(|_| bad("it is not a usable RSA key"))?))
         };
         let signer = Self { public: key.public()?, key, algorithm, certificate: None };
-        if !signer.public.fits(algorithm) {
-            return Err(bad(&format!("it is an {} key, which gives no {algorithm} signatures", signer.public.kind())));
+        if !signer.public.supports(algorithm) {
+            return Err(bad(&format!("an {} key cannot make {algorithm} signatures", signer.public.kind())));
         }
         Ok(signer)
     }
 
-    /// The same with its certificate, whose key the caller has compared.
+    /// Sets the certificate, whose key the caller has compared.
     #[must_use]
     pub fn with_certificate(mut self, der: Option<Vec<u8>>) -> Self {
         self.certificate = der;
         self
     }
 
-    /// Its public key.
+    /// The public key.
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -84,8 +81,7 @@ impl FileSigner {
 
 impl Key {
     fn public(&self) -> Result<PublicKey> {
-        let failed =
-            |e: &dyn fmt::Display| Error::new(Class::BadInput, "cannot derive the public key of a private key").why(e);
+        let failed = |e: &dyn fmt::Display| Error::new(Class::BadInput, "cannot derive the public key").why(e);
         match self {
             Self::P256(key) => {
                 PublicKey::from_der(key.verifying_key().to_public_key_der().map_err(|e| failed(&e))?.as_bytes())
@@ -114,7 +110,7 @@ impl Signer for FileSigner {
     fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let failed = |why: &dyn fmt::Display| Error::new(Class::BadInput, format!("cannot sign {what}")).why(why);
         if digest.len() != self.algorithm.digest_len() {
-            let why = format!("a digest of {} bytes for {}", digest.len(), self.algorithm);
+            let why = format!("got a digest of {} bytes for {}", digest.len(), self.algorithm);
             return Err(failed(&why));
         }
         match &self.key {
@@ -140,9 +136,9 @@ impl Signer for FileSigner {
 pub mod tests {
     use super::*;
 
-    /// The key of RFC 6979 appendix A.2.5, as PKCS#8 that openssl made of it.
+    /// The key of RFC 6979 appendix A.2.5, converted to PKCS#8 with openssl.
     const P256_PEM: &str = include_str!("../testdata/rfc6979-p256.key.pem");
-    /// A 2048-bit key of nobody, made with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
+    /// A 2048-bit test key, generated with `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048`.
     const RSA_PEM: &str = include_str!("../testdata/rsa2048.key.pem");
 
     pub fn p256() -> FileSigner {
@@ -169,12 +165,12 @@ pub mod tests {
     }
 
     #[test]
-    fn signatures_verify_and_a_changed_one_does_not() {
+    fn signatures_verify_and_changed_ones_do_not() {
         for signer in [p256(), rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512)] {
             let (algorithm, public) = (signer.algorithm(), signer.public());
             let digest = algorithm.digest(b"bytes");
             let signature = signer.sign(&digest, "bytes").unwrap();
-            assert_eq!(signature, signer.sign(&digest, "bytes").unwrap(), "one digest, one signature");
+            assert_eq!(signature, signer.sign(&digest, "bytes").unwrap(), "signatures must be deterministic");
             public.verify(algorithm, &digest, &signature).unwrap();
             let other = algorithm.digest(b"other bytes");
             assert_eq!(public.verify(algorithm, &other, &signature).unwrap_err().class(), Class::Verification);
@@ -186,7 +182,7 @@ pub mod tests {
     }
 
     #[test]
-    fn debug_output_holds_nothing_private() {
+    fn debug_output_omits_the_private_key() {
         let text = format!("{:?}", p256());
         assert!(
             text.contains("ECDSA P-256") && !text.to_lowercase().contains("c9afa9d845ba75166b5c215767b1d693"),
@@ -195,7 +191,7 @@ pub mod tests {
     }
 
     #[test]
-    fn a_key_of_another_kind_is_told() {
+    fn rejects_a_key_of_another_kind() {
         let der = pem::decode(P256_PEM.as_bytes(), "PRIVATE KEY").unwrap();
         let error = FileSigner::from_der(&der, Algorithm::RsaSha512).unwrap_err();
         assert!(error.class() == Class::BadInput && error.to_string().contains("ECDSA P-256"), "{error}");

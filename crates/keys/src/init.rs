@@ -1,6 +1,6 @@
-//! Making a key set. The one place where randomness of the operating system is used.
+//! Creates key sets. The only user of the operating system's random numbers.
 
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
@@ -15,55 +15,44 @@ use crate::file::FileSigner;
 use crate::pem;
 use crate::role::Role;
 
-/// What a new set is like.
+/// Options of a new key set.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Beginning of the subjects' names: `<name> module signing key`.
+    /// Prefix of the subjects' names: `<name> module signing key`.
     pub name: String,
     /// First second of the certificates' validity, seconds since 1970.
     pub from: u64,
-    /// Days that the certificates are valid.
+    /// Validity of the certificates in days.
     pub days: u32,
 }
 
-/// Makes one key a role in `dir`, which is missing or empty; whole or not at all. Directory 0700, private keys 0600.
-///
-/// # Errors
-/// [`Class::BadInput`] when `dir` holds anything or the name is none; [`Class::Infrastructure`] on I/O errors.
+/// Creates one key per role in `dir`, which must be missing or empty: all keys or none. Directory 0700, private keys 0600.
 pub fn init(dir: &Path, options: &Options) -> Result<()> {
     check_name(&options.name)?;
-    refuse_taken(dir)?;
+    require_empty(dir)?;
     let fresh = atomic::beside(dir, &format!("new-{}", std::process::id()));
     atomic::remove_dir(&fresh)?;
-    if let Some(parent) = fresh.parent() {
-        std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make a directory", parent, &e))?;
-    }
-    make_dir(&fresh)?;
-    let made = Role::ALL.iter().try_for_each(|role| make(&fresh, *role, options)).and_then(|()| {
-        // Onto an empty directory only: should somebody have put keys there meanwhile, this fails.
-        std::fs::rename(&fresh, dir).map_err(|e| Error::io("cannot put the keys in place", dir, &e))
+    create_dir(&fresh)?;
+    let created = Role::ALL.into_iter().try_for_each(|role| create(&fresh, role, options)).and_then(|()| {
+        // Succeeds only on an empty directory: fails if another process has created keys there meanwhile.
+        Ok(fs_err::rename(&fresh, dir)?)
     });
-    if made.is_err() {
+    if created.is_err() {
         atomic::remove_dir(&fresh)?;
     }
-    made
+    created
 }
 
-/// Adds what a development set in `dir` lacks. Only for keys that protect nothing: a real set is made at one time or not at all.
-///
-/// # Errors
-/// [`Class::Infrastructure`] on I/O errors.
+/// Adds the missing keys of a development set in `dir`. Only for keys that protect nothing: a production set is created as a whole.
 pub fn complete_development(dir: &Path, options: &Options) -> Result<()> {
     check_name(&options.name)?;
     if !dir.is_dir() {
-        if let Some(parent) = dir.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make a directory", parent, &e))?;
-        }
-        make_dir(dir)?;
+        create_dir(dir)?;
     }
-    let lock = std::fs::File::open(dir).map_err(|e| Error::io("cannot open the key set", dir, &e))?;
-    lock.lock().map_err(|e| Error::io("cannot lock the key set", dir, &e))?; // Two builds at once make one set.
-    Role::ALL.iter().filter(|role| !dir.join(role.key_file()).exists()).try_for_each(|role| make(dir, *role, options))
+    let lock = fs_err::File::open(dir)?;
+    lock.file().lock().map_err(|e| Error::io("cannot lock the key set", dir, &e))?; // Concurrent builds share one set.
+    let missing = Role::ALL.into_iter().filter(|role| !dir.join(role.key_file()).exists());
+    missing.into_iter().try_for_each(|role| create(dir, role, options))
 }
 
 pub(crate) fn check_name(name: &str) -> Result<()> {
@@ -71,35 +60,36 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     if (1..=40).contains(&name.len()) && name.chars().all(fine) && name.trim() == name {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, format!("{name:?} cannot begin the names of keys"))
-        .why("a name has 1 to 40 of: ASCII letters, digits, space and .-_@"))
+    Err(Error::new(Class::BadInput, format!("invalid key name {name:?}"))
+        .why("a name has 1 to 40 characters: ASCII letters, digits, space and .-_@"))
 }
 
-fn refuse_taken(dir: &Path) -> Result<()> {
-    let mut there: Vec<String> = match std::fs::read_dir(dir) {
+fn require_empty(dir: &Path) -> Result<()> {
+    let mut names: Vec<String> = match fs_err::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Error::io("cannot look into the directory for the keys", dir, &e)),
-        Ok(entries) => entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect(),
+        entries => entries?.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect(),
     };
-    if there.is_empty() {
+    if names.is_empty() {
         return Ok(());
     }
-    there.sort();
-    Err(Error::new(Class::BadInput, "keys are made in an empty directory only")
+    names.sort();
+    Err(Error::new(Class::BadInput, "the directory for the new keys is not empty")
         .file(dir)
-        .why(format!("it holds {}; nothing was added or changed", there.join(", ")))
-        .hint("choose another directory with --dir; a set that is there is shown by `solana-talos keys show`"))
+        .why(format!("it contains {}; nothing was added or changed", names.join(", ")))
+        .hint("choose another directory with --dir, or show the existing set with `solana-talos keys show`"))
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| Error::io("cannot make a directory for keys", dir, &e))
+/// Creates a directory with mode 0700, and its parents.
+fn create_dir(dir: &Path) -> Result<()> {
+    if let Some(parent) = dir.parent() {
+        fs_err::create_dir_all(parent)?;
+    }
+    let created = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    created.map_err(|e| Error::io("cannot create the directory for keys", dir, &e))
 }
 
-/// The public half first: where an interrupt leaves a role unfinished, it has no private key and is made again.
-fn make(dir: &Path, role: Role, options: &Options) -> Result<()> {
+/// Writes the public half first: if this is interrupted, the role has no private key and is created again.
+fn create(dir: &Path, role: Role, options: &Options) -> Result<()> {
     let der = generate(role)?;
     let signer = FileSigner::from_der(&der, role.algorithm())?;
     let public = if role.has_certificate() {
@@ -123,7 +113,7 @@ pub(crate) const fn subject(role: Role) -> &'static str {
     }
 }
 
-/// A fresh private key as DER `PrivateKeyInfo`. RSA-2048 for the firmware: some knows nothing longer.
+/// Generates a private key as DER `PrivateKeyInfo`. RSA-2048 for Secure Boot: some firmware supports nothing longer.
 pub(crate) fn generate(role: Role) -> Result<Zeroizing<Vec<u8>>> {
     let failed = || Error::new(Class::Infrastructure, format!("cannot generate the key {role}"));
     let size = match role {
@@ -140,19 +130,20 @@ pub(crate) fn generate(role: Role) -> Result<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(der.as_ref().to_vec()))
 }
 
-/// 0600 from the first byte on, and never over a file that is there.
+/// Writes a private key with mode 0600 from the first byte on, and never over an existing file.
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
-    let io = |e: &std::io::Error| Error::io("cannot write a private key", path, e);
+
+    use fs_err::os::unix::fs::OpenOptionsExt as _;
+
     let part = atomic::beside(path, "part");
-    let _ = std::fs::remove_file(&part);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(|e| io(&e))?;
+    let _ = fs_err::remove_file(&part);
+    let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    // A hard link fails where the name is taken; a rename would replace the key.
-    let linked = written.and_then(|()| std::fs::hard_link(&part, path));
-    let removed = std::fs::remove_file(&part);
-    linked.and(removed).map_err(|e| io(&e))
+    // A hard link fails if the name exists; a rename would replace the key.
+    let linked = written.and_then(|()| fs_err::hard_link(&part, path));
+    let removed = fs_err::remove_file(&part);
+    Ok(linked.and(removed)?)
 }
 
 #[cfg(test)]
@@ -170,7 +161,7 @@ mod tests {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
-    /// One set for all that is asked of a new set: RSA keys take their time.
+    /// One test with one set: generating RSA keys is slow.
     #[test]
     fn a_new_set_signs_and_is_never_overwritten() {
         let scratch = tempfile::tempdir().unwrap();
@@ -190,13 +181,13 @@ mod tests {
         assert_eq!(set.public_key(Role::Module).unwrap().kind().to_string(), "RSA-4096");
         assert_eq!(set.public_key(Role::SignatureDatabase).unwrap().kind().to_string(), "RSA-2048");
         let before = common::stage::hash_tree(&dir).unwrap();
-        std::fs::remove_file(dir.join("db.key.pem")).unwrap(); // A partial set is not filled up either.
+        std::fs::remove_file(dir.join("db.key.pem")).unwrap(); // An incomplete set is not completed either.
         let partial = common::stage::hash_tree(&dir).unwrap();
         let error = init(&dir, &options()).unwrap_err();
         assert!(error.class() == Class::BadInput && error.to_string().contains("db.crt.pem, image.key.pem"), "{error}");
         assert_eq!(common::stage::hash_tree(&dir).unwrap(), partial);
-        assert_eq!(std::fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "nothing beside it");
-        // A development set is.
+        assert_eq!(std::fs::read_dir(dir.parent().unwrap()).unwrap().count(), 1, "a temporary directory is left");
+        // A development set is completed.
         let image = std::fs::read(dir.join("image.key.pem")).unwrap();
         complete_development(&dir, &options()).unwrap();
         assert_ne!(common::stage::hash_tree(&dir).unwrap(), before);
@@ -205,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_be_more_than_a_name_are_refused() {
+    fn rejects_names_that_would_change_the_subject() {
         let dir = tempfile::tempdir().unwrap();
         for bad in ["", "a,O=b", "ü", " a", &"a".repeat(41), "a+b", "a\nb"] {
             let options = Options { name: bad.to_owned(), ..options() };

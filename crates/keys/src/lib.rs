@@ -1,6 +1,7 @@
-//! Keys: what each is for, where they are kept, and how something is signed with one.
+//! Signing keys: their roles, where they are stored, and signing with them.
 //!
-//! A key set is a directory with one key a [`Role`]. Whatever holds a private key is behind [`Signer`]; callers give it a digest.
+//! A key set is a directory with one key per [`Role`]. Private keys (file, PKCS#11 token, external signer) are behind [`Signer`]; callers
+//! pass it a digest.
 
 pub mod certificate;
 mod certify;

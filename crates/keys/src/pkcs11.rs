@@ -16,6 +16,7 @@ use cryptoki::types::AuthPin;
 use p256::ecdsa::Signature;
 use zeroize::Zeroizing;
 
+use crate::pem::require_owner_only;
 use crate::public::PublicKey;
 use crate::role::Role;
 use crate::signer::{Algorithm, Signer};
@@ -25,7 +26,7 @@ use crate::uri::Uri;
 const SHA256_INFO: [u8; 19] = *b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
 const SHA512_INFO: [u8; 19] = *b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40";
 
-/// Modules are initialised once a process (PKCS#11 v3.1 section 5.4.1), whoever asks.
+/// Loaded modules: each can be initialised once per process (PKCS#11 v3.1 section 5.4.1).
 static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
 
 /// Signs with a key in a token.
@@ -45,11 +46,11 @@ impl fmt::Debug for TokenSigner {
 }
 
 impl TokenSigner {
-    /// Opens the token, logs in, and finds the private key of `public`. `pin` counts where the URI has no `pin-source`.
+    /// Opens the token, logs in, and finds the private key of `public`. `pin` is used if the URI has no `pin-source`.
     ///
     /// # Errors
-    /// [`Class::MissingTool`] without the module; [`Class::Infrastructure`] when the token is not there; [`Class::BadInput`] when the PIN
-    /// is wrong, or the key is not there, not the only one of that name, or not that of `public`.
+    /// [`Class::MissingTool`] without the module; [`Class::Infrastructure`] without the token; [`Class::BadInput`] if the PIN is wrong, or
+    /// the key is missing, ambiguous, or not that of `public`.
     pub fn open(
         uri: &Uri,
         pin: Option<&str>,
@@ -88,19 +89,19 @@ impl Signer for TokenSigner {
         };
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         let signature = session.sign(&mechanism, self.key, &input).map_err(|e| {
-            Error::new(Class::Infrastructure, format!("the token did not sign {what}"))
+            Error::new(Class::Infrastructure, format!("the token cannot sign {what}"))
                 .file(&self.uri.module)
                 .why(format!("{}: {}", self.uri, short(&e)))
-                .hint("see that the token is there and unlocked, then build again: finished stages are not repeated")
+                .hint(
+                    "check that the token is connected and unlocked, then repeat the build; it continues at this stage",
+                )
         })?;
         let signature = match self.algorithm() {
-            Algorithm::EcdsaP256Sha256 => Signature::from_slice(&signature)
-                .map_err(|e| {
-                    Error::new(Class::Infrastructure, format!("the token's signature of {what} is none")).why(e)
-                })?
-                .to_der()
-                .as_bytes()
-                .to_vec(),
+            Algorithm::EcdsaP256Sha256 => {
+                let malformed =
+                    || Error::new(Class::Infrastructure, format!("malformed signature of {what} by the token"));
+                Signature::from_slice(&signature).map_err(|e| malformed().why(e))?.to_der().as_bytes().to_vec()
+            }
             _ => signature,
         };
         self.public.verify(self.algorithm(), digest, &signature).map_err(|e| e.hint(mismatch_hint(&self.uri)))?;
@@ -117,13 +118,13 @@ fn module(path: &Path) -> Result<Pkcs11> {
         Error::new(Class::MissingTool, "cannot load the PKCS#11 module")
             .file(path)
             .why(short(&e))
-            .hint("install the token's PKCS#11 module, and give its path as module-path in keys.toml")
+            .hint("install the token's PKCS#11 module and set its path as module-path in keys.toml")
     })?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).map_err(|e| {
-        Error::new(Class::Infrastructure, "the PKCS#11 module does not start")
+        Error::new(Class::Infrastructure, "cannot initialise the PKCS#11 module")
             .file(path)
             .why(short(&e))
-            .hint("see its configuration, and that its token or service is there (SoftHSM: SOFTHSM2_CONF)")
+            .hint("check its configuration and that its token or service is available (SoftHSM: SOFTHSM2_CONF)")
     })?;
     modules.insert(path.to_owned(), context.clone());
     Ok(context)
@@ -135,27 +136,27 @@ fn find_token(context: &Pkcs11, uri: &Uri) -> Result<(Slot, TokenInfo)> {
         all.push((slot, context.get_token_info(slot).map_err(|e| unreachable_token(uri, &e))?));
     }
     let labels: Vec<_> = all.iter().map(|(_, token)| format!("{:?}", token.label())).collect();
-    let mut found: Vec<_> = all.into_iter().filter(|(slot, token)| is_meant(uri, *slot, token)).collect();
+    let mut found: Vec<_> = all.into_iter().filter(|(slot, token)| matches(uri, *slot, token)).collect();
     match (found.pop(), found.len()) {
         (Some(token), 0) => Ok(token),
-        (Some(_), more) => Err(Error::new(Class::BadInput, "several tokens are meant")
-            .why(format!("{uri} fits {} tokens", more + 1))
+        (Some(_), more) => Err(Error::new(Class::BadInput, "ambiguous PKCS#11 token")
+            .why(format!("{uri} matches {} tokens", more + 1))
             .hint("add the token's serial to the URI: serial=…")),
-        (None, _) => Err(Error::new(Class::Infrastructure, "the token is not there")
+        (None, _) => Err(Error::new(Class::Infrastructure, "PKCS#11 token not found")
             .file(&uri.module)
-            .why(format!("{uri}\nthe module knows the tokens: {}", or_none(&labels)))
+            .why(format!("{uri}\navailable tokens: {}", or_none(&labels)))
             .hint(
-                "plug it in or start its service; `pkcs11-tool --module MODULE --list-token-slots` shows what is there",
+                "connect the token or start its service; list tokens with `pkcs11-tool --module MODULE --list-token-slots`",
             )),
     }
 }
 
-fn is_meant(uri: &Uri, slot: Slot, token: &TokenInfo) -> bool {
-    let fits = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
-    fits(&uri.token, token.label())
-        && fits(&uri.serial, token.serial_number())
-        && fits(&uri.manufacturer, token.manufacturer_id())
-        && fits(&uri.model, token.model())
+fn matches(uri: &Uri, slot: Slot, token: &TokenInfo) -> bool {
+    let equal = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|wanted| wanted == actual);
+    equal(&uri.token, token.label())
+        && equal(&uri.serial, token.serial_number())
+        && equal(&uri.manufacturer, token.manufacturer_id())
+        && equal(&uri.model, token.model())
         && uri.slot.is_none_or(|wanted| wanted == slot.id())
 }
 
@@ -166,12 +167,12 @@ fn login(session: &Session, token: &TokenInfo, uri: &Uri, pin: Option<&str>) -> 
     let from_file = uri.pin_file.as_deref().map(read_pin).transpose()?;
     let pin = from_file.as_deref().map(String::as_str).or(pin).map(|pin| AuthPin::from(pin.to_owned()));
     if pin.is_none() && !token.protected_authentication_path() {
-        return Err(Error::new(Class::BadInput, "the token wants a PIN").why(uri.to_string()).hint(
-            "name a file that holds it in the URI (pin-source=file:/path), or set SOLANA_TALOS_PIN; never on the command line",
+        return Err(Error::new(Class::BadInput, "the token requires a PIN").why(uri.to_string()).hint(
+            "add pin-source=file:/path to the URI, or set SOLANA_TALOS_PIN; never pass a PIN on the command line",
         ));
     }
     match session.login(UserType::User, pin.as_ref()) {
-        // Another role's key in the same token: the login is the process's, not the session's.
+        // After the login for another role's key in this token: logins are per process, not per session.
         Ok(()) | Err(TokenError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(TokenError::Pkcs11(
             e @ (RvError::PinIncorrect
@@ -180,25 +181,16 @@ fn login(session: &Session, token: &TokenInfo, uri: &Uri, pin: Option<&str>) -> 
             | RvError::PinLocked
             | RvError::PinExpired),
             _,
-        )) => Err(Error::new(Class::BadInput, "the token refused the PIN")
+        )) => Err(Error::new(Class::BadInput, "the token rejected the PIN")
             .why(format!("{uri}: {e:?}"))
-            .hint("check the PIN before the next try: tokens lock after a few wrong ones")),
+            .hint("check the PIN before you retry: tokens lock after a few wrong PINs")),
         Err(e) => Err(unreachable_token(uri, &e)),
     }
 }
 
-/// The PIN in the file at `path`, which is as secret as the key.
 fn read_pin(path: &Path) -> Result<Zeroizing<String>> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let io = |e: &std::io::Error| Error::io("cannot read the file with the PIN", path, e);
-    let mode = std::fs::metadata(path).map_err(|e| io(&e))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(Error::new(Class::BadInput, "others may read the PIN")
-            .file(path)
-            .why(format!("the file's mode is {:04o}", mode & 0o7777))
-            .hint(format!("`chmod 600 {}`, and change the PIN if somebody could have read it", path.display())));
-    }
-    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| io(&e))?);
+    require_owner_only(path, "PIN")?;
+    let text = Zeroizing::new(fs_err::read_to_string(path)?);
     Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
@@ -210,14 +202,14 @@ fn find_key(session: &Session, uri: &Uri) -> Result<ObjectHandle> {
     let mut found = session.find_objects(&wanted).map_err(|e| unreachable_token(uri, &e))?;
     match (found.pop(), found.len()) {
         (Some(key), 0) => Ok(key),
-        (Some(_), more) => Err(Error::new(Class::BadInput, "several keys are meant")
-            .why(format!("{uri} fits {} keys", more + 1))
+        (Some(_), more) => Err(Error::new(Class::BadInput, "ambiguous key in the token")
+            .why(format!("{uri} matches {} keys", more + 1))
             .hint("name the key by object and id")),
         (None, _) => {
             let labels = labels(session, &[private]);
-            Err(Error::new(Class::BadInput, "the token has no such key")
-                .why(format!("{uri}\nthe token has the private keys: {}", or_none(&labels)))
-                .hint("the key has to be a private key that may sign (CKA_SIGN)"))
+            Err(Error::new(Class::BadInput, "key not found in the token")
+                .why(format!("{uri}\nprivate keys in the token: {}", or_none(&labels)))
+                .hint("name a private key with the attribute CKA_SIGN"))
         }
     }
 }
@@ -231,7 +223,7 @@ fn labels(session: &Session, template: &[Attribute]) -> Vec<String> {
     handles.into_iter().filter_map(label).collect()
 }
 
-/// Compares what the token tells of its key with the public half. A token that tells nothing is found out by its first signature.
+/// Compares the public attributes of the token's key with the public half. Tokens without such attributes fail at the first signature.
 fn same_key(session: &Session, key: ObjectHandle, uri: &Uri, public: &PublicKey) -> Result<()> {
     let number = |wanted: AttributeType| match session.get_attributes(key, &[wanted]).ok()?.pop()? {
         Attribute::Modulus(bytes) | Attribute::Id(bytes) => Some(bytes),
@@ -253,7 +245,7 @@ fn same_key(session: &Session, key: ObjectHandle, uri: &Uri, public: &PublicKey)
     if !differs {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "the key in the token and its public half do not belong together")
+    Err(Error::new(Class::BadInput, "the key in the token does not match its public half")
         .why(format!("{uri} is not the key {}", public.fingerprint()))
         .hint(mismatch_hint(uri)))
 }
@@ -264,21 +256,21 @@ fn strip(number: &[u8]) -> &[u8] {
 }
 
 fn mismatch_hint(uri: &Uri) -> String {
-    format!("put the certificate or public key of {uri} into the key set")
+    format!("save the certificate or public key of {uri} in the key set")
 }
 
 fn unreachable_token(uri: &Uri, err: &TokenError) -> Error {
-    Error::new(Class::Infrastructure, "the token cannot be used")
+    Error::new(Class::Infrastructure, "cannot access the PKCS#11 token")
         .file(&uri.module)
         .why(format!("{uri}: {}", short(err)))
-        .hint("see that the token is there, then build again: finished stages are not repeated")
+        .hint("check that the token is connected, then repeat the build; it continues at this stage")
 }
 
-/// The name of the return value; the library's own words are paragraphs of the specification.
+/// Returns the name of the return value; the library's messages are paragraphs of the specification.
 fn short(err: &TokenError) -> String {
     match err {
         TokenError::Pkcs11(value, function) => {
-            format!("C_{} gave {value:?}", function.to_string().trim_start_matches("Function::"))
+            format!("C_{} returned {value:?}", function.to_string().trim_start_matches("Function::"))
         }
         other => other.to_string(),
     }

@@ -1,4 +1,4 @@
-//! Public keys: their identity, and whether a signature is theirs.
+//! Public keys: parsing, fingerprints and signature verification.
 
 use aws_lc_rs::digest::{self, Digest};
 use aws_lc_rs::signature::{
@@ -19,12 +19,12 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `secp256r1` (RFC 5480 section 2.1.1.1).
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 
-/// The kinds of keys that sign here.
+/// The supported kinds of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// NIST P-256.
     P256,
-    /// RSA with a modulus of so many bits.
+    /// RSA, with the length of the modulus in bits.
     Rsa(usize),
 }
 
@@ -51,90 +51,72 @@ impl std::fmt::Debug for PublicKey {
 }
 
 impl PublicKey {
-    /// From a DER `SubjectPublicKeyInfo`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is malformed, or neither P-256 nor RSA of 2048 to 8192 bits.
+    /// Parses a DER `SubjectPublicKeyInfo` with a P-256 key or an RSA key of 2048 to 8192 bits.
     pub fn from_der(spki: &[u8]) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::BadInput, "this public key cannot be used").why(why);
+        let bad = |why: String| Error::new(Class::BadInput, "invalid public key").why(why);
         let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|e| bad(e.to_string()))?;
-        let raw = info.subject_public_key.as_bytes().ok_or_else(|| bad("its bits are no whole bytes".to_owned()))?;
+        let raw = info
+            .subject_public_key
+            .as_bytes()
+            .ok_or_else(|| bad("the key is not a whole number of bytes".to_owned()))?;
         let kind = match info.algorithm.oid {
             RSA => Kind::Rsa(bits(&modulus(raw).map_err(|e| bad(e.to_string()))?)),
             EC if info.algorithm.parameters_oid() == Ok(P256) => Kind::P256,
-            EC => return Err(bad("its curve is not P-256".to_owned())),
-            other => return Err(bad(format!("its algorithm {other} is neither RSA nor ECDSA"))),
+            EC => return Err(bad("unsupported curve, expected P-256".to_owned())),
+            other => return Err(bad(format!("unsupported algorithm {other}, expected RSA or ECDSA"))),
         };
         let key = Self { spki: spki.to_owned(), kind };
         let algorithm = if kind == Kind::P256 { Algorithm::EcdsaP256Sha256 } else { Algorithm::RsaSha256 };
         key.parsed(algorithm)
-            .map(|_| ())
-            .map_err(|_| bad(format!("no usable {kind} key (RSA has 2048 to 8192 bits)")))?;
+            .map_err(|_| bad(format!("unusable {kind} key (RSA keys must have 2048 to 8192 bits)")))?;
         Ok(key)
     }
 
-    /// From a PEM block `PUBLIC KEY`.
-    ///
-    /// # Errors
-    /// As [`PublicKey::from_der`].
+    /// Parses a PEM block `PUBLIC KEY`.
     pub fn from_pem(text: &[u8]) -> Result<Self> {
         Self::from_der(&pem::decode(text, "PUBLIC KEY")?)
     }
 
-    /// From a file with a PEM block `PUBLIC KEY`.
-    ///
-    /// # Errors
-    /// As [`PublicKey::from_der`], naming the file.
+    /// Reads a file with a PEM block `PUBLIC KEY`.
     pub fn read(path: &std::path::Path) -> Result<Self> {
         Self::from_der(&pem::read(path, "PUBLIC KEY")?).map_err(|e| e.file(path))
     }
 
-    /// PEM, as `openssl pkey -pubin` and `cosign verify --key` read it.
-    ///
-    /// # Errors
-    /// Never for a key that was parsed.
+    /// Encodes it as PEM, as `openssl pkey -pubin` and `cosign verify --key` read it.
     pub fn to_pem(&self) -> Result<String> {
         Ok(pem::encode("PUBLIC KEY", &self.spki)?.to_string())
     }
 
     /// DER `SubjectPublicKeyInfo`.
-    #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.spki
     }
 
-    /// SHA-256 of the DER `SubjectPublicKeyInfo`: the key's name.
-    #[must_use]
+    /// SHA-256 of the DER `SubjectPublicKeyInfo`.
     pub fn fingerprint(&self) -> Sha256 {
         Sha256::of(&self.spki)
     }
 
-    /// RSA or ECDSA, and how large.
-    #[must_use]
+    /// Algorithm and size.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The modulus of an RSA key, big-endian.
-    #[must_use]
+    /// Returns the modulus of an RSA key, big-endian.
     pub fn modulus(&self) -> Option<Vec<u8>> {
         let info = SubjectPublicKeyInfoRef::from_der(&self.spki).ok()?;
         (self.kind != Kind::P256).then(|| modulus(info.subject_public_key.as_bytes()?).ok()).flatten()
     }
 
-    /// Whether the key can give signatures of that scheme.
-    #[must_use]
-    pub fn fits(&self, algorithm: Algorithm) -> bool {
+    /// Whether the key can make signatures with `algorithm`.
+    pub fn supports(&self, algorithm: Algorithm) -> bool {
         (self.kind == Kind::P256) == (algorithm == Algorithm::EcdsaP256Sha256)
     }
 
-    /// Requires `signature` to be this key's over `digest`.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] when it is not.
+    /// Verifies that `signature` is this key's signature of `digest`; fails with [`Class::Verification`] otherwise.
     pub fn verify(&self, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> Result<()> {
         let refused = || {
-            Error::new(Class::Verification, "the signature is not this key's over these bytes").why(format!(
+            Error::new(Class::Verification, "invalid signature").why(format!(
                 "{algorithm} with the {} key {}",
                 self.kind,
                 self.fingerprint()
@@ -155,7 +137,7 @@ impl PublicKey {
             Algorithm::RsaSha512 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA512, &self.spki),
         };
         parsed.map_err(|e| {
-            Error::new(Class::BadInput, format!("a {} key gives no {algorithm} signatures", self.kind)).why(e)
+            Error::new(Class::BadInput, format!("a {} key cannot verify {algorithm} signatures", self.kind)).why(e)
         })
     }
 }
@@ -179,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_what_is_no_key_of_ours() {
+    fn rejects_truncated_and_changed_keys() {
         let key = crate::file::tests::p256();
         let good = key.public_key().to_vec();
         assert_eq!(PublicKey::from_der(&good).unwrap().kind(), Kind::P256);

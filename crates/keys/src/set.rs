@@ -1,4 +1,4 @@
-//! A key set: a directory with one key a role.
+//! A key set: a directory with one key per role.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use common::{Class, Error, Result};
 use zeroize::Zeroizing;
 
 use crate::certificate::Certificate;
-use crate::config::{self, Holder, Place};
+use crate::config::{self, Holder, Location};
 use crate::detached::{DetachedSigner, Requests};
 use crate::file::FileSigner;
 use crate::pkcs11::TokenSigner;
@@ -17,7 +17,7 @@ use crate::public::PublicKey;
 use crate::role::Role;
 use crate::signer::Signer;
 
-/// The keys of a directory. Private keys are read when something is signed, not before.
+/// The keys in a directory. Private keys are read on demand, by [`KeySet::signer`].
 #[derive(Clone, Debug)]
 pub struct KeySet {
     dir: PathBuf,
@@ -26,7 +26,7 @@ pub struct KeySet {
     pin: Option<Pin>,
 }
 
-/// A PIN; shown to nobody.
+/// A PIN, hidden from debug output.
 #[derive(Clone)]
 struct Pin(Zeroizing<String>);
 
@@ -39,113 +39,83 @@ impl fmt::Debug for Pin {
 /// One key of a set.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Its certificate, where the role has one.
+    /// Certificate, for roles that have one.
     pub certificate: Option<Certificate>,
-    /// Its public key.
+    /// Public key.
     pub public: PublicKey,
-    place: Place,
+    location: Location,
 }
 
 impl KeySet {
-    /// The set in `dir`: every role whose public half (`<role>.crt.pem`, or `<role>.pub.pem`) is there, or that `keys.toml` names.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when `dir` holds no key, a malformed one, or a private key without its public half.
+    /// Opens the set in `dir`: all roles whose public half (`<role>.crt.pem` or `<role>.pub.pem`) exists, or that `keys.toml` names.
     pub fn open(dir: &Path) -> Result<Self> {
+        let missing = |why: String| {
+            let error = Error::new(Class::BadInput, "not a key set").file(dir).why(why);
+            error.hint("create one with `solana-talos keys init --dir DIR`")
+        };
         if !dir.is_dir() {
-            return Err(Error::new(Class::BadInput, "there is no key set")
-                .file(dir)
-                .why("it is no directory")
-                .hint("make a set with `solana-talos keys init --dir DIR`"));
+            return Err(missing("not a directory".to_owned()));
         }
         let mut entries = BTreeMap::new();
-        for (role, place) in config::places(dir)? {
-            if let Some(entry) = open_entry(role, place)? {
+        for (role, location) in config::locations(dir)? {
+            if let Some(entry) = open_entry(role, location)? {
                 entries.insert(role, entry);
             }
         }
         if entries.is_empty() {
-            let names: Vec<_> = Role::ALL.iter().map(|role| role.public_file()).collect();
-            return Err(Error::new(Class::BadInput, "there is no key set")
-                .file(dir)
-                .why(format!("it holds none of {}", names.join(", ")))
-                .hint("make a set with `solana-talos keys init --dir DIR`"));
+            return Err(missing(format!("it contains none of {}", Role::ALL.map(Role::public_file).join(", "))));
         }
         Ok(Self { dir: dir.to_owned(), entries, requests: None, pin: None })
     }
 
-    /// The same set; for private keys that are not here, digests to sign go into `dir`, and signatures come from there.
-    ///
-    /// # Errors
-    /// As [`Requests::begin`].
+    /// Makes keys with an external signer write signing requests into `dir` and read signatures from there.
     pub fn sign_later(self, dir: &Path) -> Result<Self> {
-        Ok(Self { requests: Some(Arc::new(Requests::begin(dir)?)), ..self })
+        Ok(Self { requests: Some(Arc::new(Requests::open(dir)?)), ..self })
     }
 
-    /// The same set; tokens whose URI names no file with a PIN are given this one.
+    /// Sets the PIN for tokens whose URI has no `pin-source`.
     #[must_use]
     pub fn with_pin(self, pin: Option<String>) -> Self {
         Self { pin: pin.map(|pin| Pin(Zeroizing::new(pin))), ..self }
     }
 
-    /// The directory.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// Every key that is there, by role.
+    /// Iterates over the keys of the set, by role.
     pub fn entries(&self) -> impl Iterator<Item = (Role, &Entry)> {
         self.entries.iter().map(|(role, entry)| (*role, entry))
     }
 
-    /// The key of `role`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when the set has none.
+    /// Returns the key of `role`.
     pub fn entry(&self, role: Role) -> Result<&Entry> {
         self.entries.get(&role).ok_or_else(|| {
             Error::new(Class::BadInput, format!("the key set has no key {role}"))
                 .file(self.dir.join(role.public_file()))
-                .why(format!("it {}", role.purpose()))
-                .hint("add it, or make a whole set with `solana-talos keys init`")
+                .why(format!("this key {}", role.purpose()))
+                .hint("add the key, or create a complete set with `solana-talos keys init`")
         })
     }
 
-    /// The public key of `role`.
-    ///
-    /// # Errors
-    /// As [`KeySet::entry`].
+    /// Returns the public key of `role`.
     pub fn public_key(&self, role: Role) -> Result<&PublicKey> {
         Ok(&self.entry(role)?.public)
     }
 
-    /// The certificate of `role`.
-    ///
-    /// # Errors
-    /// As [`KeySet::entry`], and for a role that has no certificate.
+    /// Returns the certificate of `role`.
     pub fn certificate(&self, role: Role) -> Result<&Certificate> {
         let certificate = self.entry(role)?.certificate.as_ref();
         certificate.ok_or_else(|| Error::new(Class::BadInput, format!("the key {role} has no certificate")))
     }
 
-    /// The file with the certificate of `role`, for programs that read it themselves.
-    ///
-    /// # Errors
-    /// As [`KeySet::certificate`].
+    /// Returns the path of the certificate of `role`, for external programs.
     pub fn certificate_file(&self, role: Role) -> Result<PathBuf> {
         self.certificate(role)?;
-        Ok(self.entry(role)?.place.public.clone())
+        Ok(self.entry(role)?.location.public.clone())
     }
 
-    /// Whoever signs for `role`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when the set has no such key, only its public half, or the two do not belong together.
+    /// Returns a signer with the private key of `role`, after checking that the key matches its public half.
     pub fn signer(&self, role: Role) -> Result<Box<dyn Signer>> {
         let entry = self.entry(role)?;
         let certificate = entry.certificate.as_ref().map(|c| c.der().to_owned());
-        match (&entry.place.private, &self.requests) {
+        match (&entry.location.private, &self.requests) {
             (Holder::File(path), _) => {
                 let signer = FileSigner::read(path, role.algorithm())?;
                 same_key(path, signer.public(), entry, role)?;
@@ -155,30 +125,26 @@ impl KeySet {
                 let pin = self.pin.as_ref().map(|pin| pin.0.as_str());
                 Ok(Box::new(TokenSigner::open(uri, pin, role, &entry.public, certificate)?))
             }
-            (Holder::Elsewhere, Some(requests)) => {
+            (Holder::External, Some(requests)) => {
                 let (requests, public) = (Arc::clone(requests), entry.public.clone());
                 Ok(Box::new(DetachedSigner::new(requests, role, public, certificate)))
             }
-            (Holder::Elsewhere, None) => {
-                Err(Error::new(Class::BadInput, format!("the private key {role} is not here"))
-                    .file(self.dir.join(role.key_file()))
-                    .why("the set holds its public half only")
-                    .hint("sign elsewhere: `solana-talos build --sign-later DIR`"))
-            }
+            (Holder::External, None) => Err(Error::new(Class::BadInput, format!("no private key for role {role}"))
+                .file(self.dir.join(role.key_file()))
+                .why("the key set contains only its public half")
+                .hint("use an external signer: `solana-talos build --sign-later DIR`")),
         }
     }
 
-    /// Requires every certificate to be valid at `now` (seconds since 1970), and every private key to be its public half's.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] naming the first that is not.
+    /// Checks that every certificate is valid at `now` (seconds since 1970) and every private key matches its public half.
     pub fn check(&self, now: u64) -> Result<()> {
         for (role, entry) in self.entries() {
             if let Some(certificate) = &entry.certificate {
-                let told = |e: Error| e.file(&entry.place.public).hint(format!("rotate it: {}", role.rotation()));
-                certificate.check_time(now).map_err(told)?;
+                certificate
+                    .check_time(now)
+                    .map_err(|e| e.file(&entry.location.public).hint(format!("rotate the key: {}", role.rotation())))?;
             }
-            if entry.place.private != Holder::Elsewhere {
+            if entry.location.private != Holder::External {
                 self.signer(role)?;
             }
         }
@@ -187,27 +153,32 @@ impl KeySet {
 }
 
 impl Entry {
-    /// Where the private key is: a file, a token's URI (without any PIN), or not here.
-    #[must_use]
+    /// Describes where the private key is: a file, a token's URI (without PIN), or an external signer.
     pub fn holder(&self) -> String {
-        match &self.place.private {
+        match &self.location.private {
             Holder::File(path) => path.display().to_string(),
             Holder::Token(uri) => uri.to_string(),
-            Holder::Elsewhere => "not here".to_owned(),
+            Holder::External => "external signer".to_owned(),
         }
     }
 }
 
-fn open_entry(role: Role, place: Place) -> Result<Option<Entry>> {
-    let public = &place.public;
+fn open_entry(role: Role, location: Location) -> Result<Option<Entry>> {
+    let public = &location.public;
     if !public.exists() {
-        if place.named || place.private != Holder::Elsewhere {
-            return Err(Error::new(Class::BadInput, format!("the key {role} has no public half"))
-                .file(public)
-                .why("the set holds or names this key without it")
-                .hint(half_hint(role)));
+        if !location.named && location.private == Holder::External {
+            return Ok(None);
         }
-        return Ok(None);
+        let hint = if role.has_certificate() {
+            format!("create its certificate: `solana-talos keys certify {role} --public-key FILE`")
+        } else {
+            format!("save its public key as {}", role.public_file())
+        };
+        let what = format!("the {} of role {role} is missing", public_half(role));
+        return Err(Error::new(Class::BadInput, what)
+            .file(public)
+            .why(format!("the key set has a private key, or an entry in {}, for this role", config::FILE))
+            .hint(hint));
     }
     let (certificate, key) = if role.has_certificate() {
         let certificate = Certificate::read(public)?;
@@ -216,35 +187,35 @@ fn open_entry(role: Role, place: Place) -> Result<Option<Entry>> {
     } else {
         (None, PublicKey::read(public)?)
     };
-    if !key.fits(role.algorithm()) {
-        return Err(Error::new(Class::BadInput, format!("the key {role} is of the wrong kind"))
-            .file(public)
-            .why(format!("it is {}; {role} signs with {}", key.kind(), role.algorithm())));
-    }
-    Ok(Some(Entry { certificate, public: key, place }))
+    check_kind(&key, role).map_err(|e| e.file(public))?;
+    Ok(Some(Entry { certificate, public: key, location }))
 }
 
-fn half_hint(role: Role) -> String {
-    if role.has_certificate() {
-        format!("make its certificate: `solana-talos keys certify {role} --public-key FILE`")
-    } else {
-        format!("put its public key beside it as {}", role.public_file())
+/// Checks that `key` can sign with the algorithm of `role`.
+pub(crate) fn check_kind(key: &PublicKey, role: Role) -> Result<()> {
+    if key.supports(role.algorithm()) {
+        return Ok(());
     }
+    Err(Error::new(Class::BadInput, format!("wrong kind of key for role {role}")).why(format!(
+        "got {}, but {role} signs with {}",
+        key.kind(),
+        role.algorithm()
+    )))
+}
+
+fn public_half(role: Role) -> &'static str {
+    if role.has_certificate() { "certificate" } else { "public key" }
 }
 
 fn same_key(path: &Path, private: &PublicKey, entry: &Entry, role: Role) -> Result<()> {
     if *private == entry.public {
         return Ok(());
     }
-    let half = if role.has_certificate() { "certificate" } else { "public key" };
-    Err(Error::new(Class::BadInput, format!("the private key {role} and its {half} do not belong together"))
+    let half = public_half(role);
+    Err(Error::new(Class::BadInput, format!("the private key of role {role} does not match its {half}"))
         .file(path)
-        .why(format!(
-            "the private key's public half is {}\nthe {half}'s key is         {}",
-            private.fingerprint(),
-            entry.public.fingerprint()
-        ))
-        .hint(format!("put the {half} of this key beside it as {}", role.public_file())))
+        .why(format!("private key: {}\n{half}: {}", private.fingerprint(), entry.public.fingerprint()))
+        .hint(format!("save the {half} of this private key as {}", role.public_file())))
 }
 
 #[cfg(test)]
@@ -258,7 +229,7 @@ mod tests {
 
     const NOW: u64 = 1_760_000_000;
 
-    /// The module key and the image key of the test data, in a directory.
+    /// A key set with the module key and the image key of the test data.
     fn set() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
@@ -273,19 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn refuses_an_expired_certificate() {
+    fn rejects_an_expired_certificate() {
         let dir = set();
         let set = KeySet::open(dir.path()).unwrap();
         set.check(NOW).unwrap();
         let error = set.check(NOW + 86_401).unwrap_err().to_string();
         assert!(
-            error.contains("has expired") && error.contains("module.crt.pem") && error.contains("rotate it"),
+            error.contains("has expired") && error.contains("module.crt.pem") && error.contains("rotate the key"),
             "{error}"
         );
     }
 
     #[test]
-    fn refuses_the_certificate_of_another_key() {
+    fn rejects_the_certificate_of_another_key() {
         let dir = set();
         let other = crate::init::generate(Role::PcrPolicy).unwrap();
         let signer = FileSigner::from_der(&other, Algorithm::RsaSha512).unwrap();
@@ -294,12 +265,12 @@ mod tests {
         let set = KeySet::open(dir.path()).unwrap();
         for error in [set.check(NOW).unwrap_err(), set.signer(Role::Module).unwrap_err()] {
             assert_eq!(error.class(), Class::BadInput);
-            assert!(error.to_string().contains("do not belong together"), "{error}");
+            assert!(error.to_string().contains("does not match its certificate"), "{error}");
         }
     }
 
     #[test]
-    fn refuses_a_key_that_others_may_read() {
+    fn rejects_a_key_file_that_others_can_read() {
         let dir = set();
         let key = dir.path().join("image.key.pem");
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -308,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_missing() {
+    fn errors_name_the_missing_file() {
         let dir = set();
         let set = KeySet::open(dir.path()).unwrap();
         let error = set.signer(Role::SignatureDatabase).unwrap_err().to_string();
@@ -317,12 +288,12 @@ mod tests {
         let error = KeySet::open(dir.path()).unwrap().signer(Role::Image).unwrap_err().to_string();
         assert!(error.contains("--sign-later"), "{error}");
         std::fs::remove_file(dir.path().join("module.crt.pem")).unwrap();
-        assert!(KeySet::open(dir.path()).unwrap_err().to_string().contains("no public half"));
+        assert!(KeySet::open(dir.path()).unwrap_err().to_string().contains("certificate of role module is missing"));
         assert!(KeySet::open(&dir.path().join("none")).unwrap_err().to_string().contains("keys init"));
     }
 
     #[test]
-    fn a_key_of_the_wrong_kind_is_told_on_opening() {
+    fn open_rejects_a_key_of_the_wrong_kind() {
         let dir = set();
         std::fs::write(dir.path().join("image.pub.pem"), rsa(Algorithm::RsaSha256).public().to_pem().unwrap()).unwrap();
         let error = KeySet::open(dir.path()).unwrap_err().to_string();

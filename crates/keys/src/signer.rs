@@ -1,4 +1,4 @@
-//! The one interface to whatever holds a private key.
+//! The interface to private keys, wherever they are.
 
 use std::fmt;
 
@@ -17,8 +17,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The digest of `bytes` that the scheme signs.
-    #[must_use]
+    /// Returns the digest of `bytes` that the scheme signs.
     pub fn digest(self, bytes: &[u8]) -> Vec<u8> {
         match self {
             Self::EcdsaP256Sha256 | Self::RsaSha256 => sha2::Sha256::digest(bytes).to_vec(),
@@ -27,7 +26,6 @@ impl Algorithm {
     }
 
     /// Length of the digest in bytes.
-    #[must_use]
     pub const fn digest_len(self) -> usize {
         match self {
             Self::EcdsaP256Sha256 | Self::RsaSha256 => 32,
@@ -35,8 +33,7 @@ impl Algorithm {
         }
     }
 
-    /// Name for machines, as `requests.json` has it.
-    #[must_use]
+    /// Name in `requests.json`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EcdsaP256Sha256 => "ecdsa-p256-sha256",
@@ -52,9 +49,9 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Signs with one key. Implementations hold the key, or know who does.
+/// Signs with one key: in a file, in a token, or at an external signer.
 pub trait Signer: fmt::Debug + Send + Sync {
-    /// The scheme of every signature.
+    /// The scheme of its signatures.
     fn algorithm(&self) -> Algorithm;
 
     /// DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1).
@@ -63,10 +60,10 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// DER X.509 certificate of the key, where its role has one.
     fn certificate(&self) -> Option<&[u8]>;
 
-    /// The signature over `digest`, which is as long as the scheme's digest. `what` tells a person what is signed.
+    /// Signs `digest`, which must have the length of the scheme's digest. `what` describes the signed object in requests and errors.
     ///
     /// # Errors
-    /// [`common::Class::AwaitsSignatures`] when somebody else has to give the signature: the request is on record then, and the caller asks for
-    /// everything else that it needs before it stops. [`common::Class::Infrastructure`] when the holder of the key cannot be reached.
+    /// [`common::Class::AwaitsSignatures`] when an external signer has to sign: the request is recorded, and the caller requests all its other
+    /// signatures before it stops. [`common::Class::Infrastructure`] when the token cannot be reached.
     fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>>;
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use common::{Class, Error, Result};
 
-/// A PKCS#11 URI that names a private key.
+/// A PKCS#11 URI of a private key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Uri {
-    /// `module-path`: the library that talks to the token.
+    /// `module-path`: the PKCS#11 library of the token.
     pub module: PathBuf,
     /// `token`: label of the token.
     pub token: Option<String>,
@@ -30,7 +30,7 @@ pub struct Uri {
     text: String,
 }
 
-/// The text it was parsed from; it holds no PIN.
+/// The text it was parsed from, which contains no PIN.
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -44,67 +44,63 @@ impl fmt::Debug for Uri {
 }
 
 impl Uri {
-    /// Whether `text` is meant to be one.
-    #[must_use]
-    pub fn looks_like_one(text: &str) -> bool {
+    /// Whether `text` has the scheme `pkcs11:`.
+    pub fn is_pkcs11(text: &str) -> bool {
         text.starts_with("pkcs11:")
     }
 
-    /// Parses `text`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is malformed, names no key or no `module-path`, or holds a PIN. The error never shows a PIN.
+    /// Parses `text`. A URI that contains a PIN is rejected; errors never show a PIN.
     pub fn parse(text: &str) -> Result<Self> {
-        let rest = text.strip_prefix("pkcs11:").ok_or_else(|| bad("it does not begin with pkcs11:"))?;
+        let rest = text.strip_prefix("pkcs11:").ok_or_else(|| bad("it does not start with pkcs11:"))?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut query = attributes(query, '&')?;
         if query.remove("pin-value").is_some() {
-            return Err(bad("it holds a PIN (pin-value)")
-                .hint("put the PIN into a file that only you may read, and name it: pin-source=file:/path"));
+            return Err(bad("it contains a PIN (pin-value)")
+                .hint("put the PIN into a file with mode 0600 and name that file: pin-source=file:/path"));
         }
         let mut path = attributes(path, ';')?;
         if path.remove("type").is_some_and(|kind| kind != b"private") {
-            return Err(bad("its type is not private: it has to name a private key"));
+            return Err(bad("its type is not private"));
         }
-        let module = query.remove("module-path").map(utf8).transpose()?.map(PathBuf::from);
-        let module = module.filter(|module| module.is_absolute());
+        let module = take(&mut query, "module-path")?.map(PathBuf::from).filter(|module| module.is_absolute());
+        let slot = take(&mut path, "slot-id")?.map(|n| n.parse().map_err(|_| bad("slot-id is not a number")));
         let uri = Self {
             module: module.ok_or_else(|| {
                 bad("it has no absolute module-path, such as module-path=/usr/lib/softhsm/libsofthsm2.so")
             })?,
-            token: path.remove("token").map(utf8).transpose()?,
-            serial: path.remove("serial").map(utf8).transpose()?,
-            manufacturer: path.remove("manufacturer").map(utf8).transpose()?,
-            model: path.remove("model").map(utf8).transpose()?,
-            slot: path.remove("slot-id").map(utf8).transpose()?.map(|n| number(&n)).transpose()?,
-            object: path.remove("object").map(utf8).transpose()?,
+            token: take(&mut path, "token")?,
+            serial: take(&mut path, "serial")?,
+            manufacturer: take(&mut path, "manufacturer")?,
+            model: take(&mut path, "model")?,
+            slot: slot.transpose()?,
+            object: take(&mut path, "object")?,
             id: path.remove("id"),
-            pin_file: query.remove("pin-source").map(utf8).transpose()?.map(|source| pin_file(&source)).transpose()?,
+            pin_file: take(&mut query, "pin-source")?.map(|source| pin_file(&source)).transpose()?,
             text: text.to_owned(),
         };
         if let Some(name) = path.keys().chain(query.keys()).next() {
-            return Err(bad(&format!("its attribute {name} is not known here")));
+            return Err(bad(&format!("unsupported attribute {name}")));
         }
         if uri.object.is_none() && uri.id.is_none() {
-            return Err(bad("it names no key: give object=LABEL or id=%01"));
+            return Err(bad("it names no key: add object=LABEL or id=%01"));
         }
         Ok(uri)
     }
 }
 
 fn bad(why: &str) -> Error {
-    Error::new(Class::BadInput, "this PKCS#11 URI cannot be used").why(why).hint(
-        "its form is pkcs11:token=LABEL;object=LABEL?module-path=/path/to/module.so&pin-source=file:/path/to/pin (RFC 7512)",
+    Error::new(Class::BadInput, "invalid PKCS#11 URI").why(why).hint(
+        "use the form pkcs11:token=LABEL;object=LABEL?module-path=/path/to/module.so&pin-source=file:/path/to/pin (RFC 7512)",
     )
 }
 
-/// The attributes of one part, percent-decoded (RFC 7512 section 2.3: none may come twice).
+/// Parses and percent-decodes the attributes of one part (RFC 7512 section 2.3: duplicates are invalid).
 fn attributes(text: &str, separator: char) -> Result<BTreeMap<&str, Vec<u8>>> {
     let mut found = BTreeMap::new();
     for attribute in text.split(separator).filter(|a| !a.is_empty()) {
         let (name, value) = attribute.split_once('=').ok_or_else(|| bad("an attribute has no value"))?;
         if found.insert(name, decode(value)?).is_some() {
-            return Err(bad(&format!("its attribute {name} comes twice")));
+            return Err(bad(&format!("duplicate attribute {name}")));
         }
     }
     Ok(found)
@@ -127,19 +123,17 @@ fn decode(text: &str) -> Result<Vec<u8>> {
     Ok(decoded)
 }
 
-fn utf8(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes).map_err(|_| bad("an attribute is not UTF-8"))
-}
-
-fn number(text: &str) -> Result<u64> {
-    text.parse().map_err(|_| bad("slot-id is no number"))
+/// Removes the attribute `name` and returns it as text.
+fn take(attributes: &mut BTreeMap<&str, Vec<u8>>, name: &str) -> Result<Option<String>> {
+    let value = attributes.remove(name).map(String::from_utf8).transpose();
+    value.map_err(|_| bad(&format!("attribute {name} is not UTF-8")))
 }
 
 /// An absolute path, or a `file` URI of one (RFC 8089).
 fn pin_file(source: &str) -> Result<PathBuf> {
     let path = source.strip_prefix("file://").or_else(|| source.strip_prefix("file:")).unwrap_or(source);
     let path = PathBuf::from(path);
-    if path.is_absolute() { Ok(path) } else { Err(bad("pin-source is no absolute path of a file")) }
+    if path.is_absolute() { Ok(path) } else { Err(bad("pin-source is not an absolute path")) }
 }
 
 #[cfg(test)]
@@ -147,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_rfc_writes() {
+    fn parses_the_example_of_the_rfc() {
         let uri = Uri::parse(
             "pkcs11:token=The%20Software%20PKCS%2311%20Softtoken;id=%69%95%3e;object=my-key;type=private\
              ?module-path=/usr/lib/x.so&pin-source=file:/etc/token_pin",
@@ -160,17 +154,17 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_names_no_key_or_holds_a_pin() {
+    fn rejects_malformed_uris_and_pins() {
         for (text, word) in [
-            ("file:/x", "does not begin"),
+            ("file:/x", "does not start"),
             ("pkcs11:object=a", "module-path"),
             ("pkcs11:object=a?module-path=x.so", "module-path"),
             ("pkcs11:token=a?module-path=/x.so", "names no key"),
-            ("pkcs11:object=a;object=b?module-path=/x.so", "twice"),
+            ("pkcs11:object=a;object=b?module-path=/x.so", "duplicate"),
             ("pkcs11:object=%4?module-path=/x.so", "percent"),
             ("pkcs11:object=%ff?module-path=/x.so", "UTF-8"),
             ("pkcs11:object=a;type=cert?module-path=/x.so", "type"),
-            ("pkcs11:object=a;x-y=1?module-path=/x.so", "x-y is not known"),
+            ("pkcs11:object=a;x-y=1?module-path=/x.so", "unsupported attribute x-y"),
             ("pkcs11:object=a?module-path=/x.so&pin-source=pin", "pin-source"),
             ("pkcs11:object=a;slot-id=x?module-path=/x.so", "slot-id"),
             ("pkcs11:object?module-path=/x.so", "no value"),

@@ -1,8 +1,8 @@
-//! Keys in SoftHSM2 tokens, against the same keys in files.
+//! Compares keys in SoftHSM2 tokens with the same keys in files.
 //!
-//! SoftHSM finds its tokens through an environment variable, and a PKCS#11 module is initialised once a process: each test runs itself again
-//! as a child with a token of its own.
-#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+//! SoftHSM finds its tokens through an environment variable, and a PKCS#11 module is initialised once per process: each test re-executes
+//! itself as a child process with its own token.
+#![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use std::fs;
 use std::io::Write as _;
@@ -16,7 +16,7 @@ use keys::{KeySet, Role};
 const SCENE: &str = "SOLANA_TALOS_TEST_SCENE";
 const PIN: &str = "4711";
 
-/// Debian's places of the module, in the order of its releases.
+/// Paths of the module in Debian releases.
 const MODULES: [&str; 2] = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
 
 fn skipped(why: &str) {
@@ -28,7 +28,7 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
-/// Runs `test` in a child whose token `talos` holds the test data's keys, as `module` and `image`.
+/// Runs `test` in a child process whose token `talos` contains the keys of the test data as `module` and `image`.
 fn with_token(test: impl FnOnce(&Scene)) {
     if let Some(dir) = std::env::var_os(SCENE) {
         return test(&Scene { dir: dir.into() });
@@ -62,13 +62,13 @@ fn with_token(test: impl FnOnce(&Scene)) {
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// What a child has: the token, and a directory for key sets.
+/// Environment of a child process: the token, and a directory for key sets.
 struct Scene {
     dir: PathBuf,
 }
 
 impl Scene {
-    /// A set whose keys `module` and `image` are in the token; `attributes` go into the URIs' path, `query` behind the module.
+    /// Creates a set whose keys `module` and `image` are in the token, with URIs of these attributes.
     fn set(&self, attributes: &str, query: &str) -> common::Result<KeySet> {
         let dir = self.dir.join("set");
         fs::create_dir_all(&dir).unwrap();
@@ -94,7 +94,7 @@ impl Scene {
     }
 }
 
-/// The same keys as files.
+/// Creates a set with the same keys as files.
 fn files(scene: &Path) -> KeySet {
     let dir = scene.join("files");
     fs::create_dir_all(&dir).unwrap();
@@ -109,18 +109,18 @@ fn files(scene: &Path) -> KeySet {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(result: common::Result<T>, class: Class, words: &[&str]) {
+fn assert_error<T: std::fmt::Debug>(result: common::Result<T>, class: Class, words: &[&str]) {
     let error: Error = result.unwrap_err();
     let text = error.to_string();
     assert_eq!(error.class(), class, "{text}");
     for word in words {
-        assert!(text.contains(word), "no {word:?} in {text}");
+        assert!(text.contains(word), "{word:?} is missing in {text}");
     }
     assert!(!text.contains(PIN), "the error shows the PIN: {text}");
 }
 
 #[test]
-fn gives_the_signatures_of_the_key_in_the_file() {
+fn signatures_match_those_of_the_key_file() {
     with_token(|scene| {
         let set = scene.set("token=talos", &scene.pin_file(&format!("{PIN}\n"), 0o600)).unwrap();
         set.check(1_760_000_000).unwrap();
@@ -129,7 +129,7 @@ fn gives_the_signatures_of_the_key_in_the_file() {
         assert_eq!(
             token.sign(&digest, "m").unwrap(),
             file.sign(&digest, "m").unwrap(),
-            "RSA has one signature a digest"
+            "RSA signatures are deterministic"
         );
         assert_eq!((token.certificate(), token.public_key()), (file.certificate(), file.public_key()));
         let image = set.signer(Role::Image).unwrap(); // A second login to the same token.
@@ -138,26 +138,38 @@ fn gives_the_signatures_of_the_key_in_the_file() {
         let public = set.public_key(Role::Image).unwrap();
         public.verify(image.algorithm(), &digest, &signature).unwrap();
         let other = image.algorithm().digest(b"another image");
-        refused(public.verify(image.algorithm(), &other, &signature), Class::Verification, &[]);
+        assert_error(public.verify(image.algorithm(), &other, &signature), Class::Verification, &[]);
         assert!(!format!("{set:?} {token:?}").contains(PIN));
     });
 }
 
-/// The only way to a certificate for a key that never was outside of a token.
+/// The only way to get a certificate for a key that was generated in a token.
 #[test]
-fn a_certificate_is_made_with_the_key_in_the_token() {
+fn certify_signs_with_the_key_in_the_token() {
     with_token(|scene| {
         scene.set("token=talos", "").unwrap();
         let (dir, file) = (scene.dir.join("set"), files(&scene.dir));
         let public = file.public_key(Role::Module).unwrap();
         let options = keys::Options { name: "test".to_owned(), from: 1_760_000_000, days: 30 };
         let certify = |role, public| keys::certify(&dir, role, public, Some(PIN), &options);
-        refused(certify(Role::Module, public), Class::BadInput, &["has a certificate", "ever overwritten"]);
-        refused(certify(Role::Image, public), Class::BadInput, &["image has no certificate"]);
-        refused(certify(Role::SignatureDatabase, public), Class::BadInput, &["db is not here", "keys.toml"]);
+        assert_error(
+            certify(Role::Module, public),
+            Class::BadInput,
+            &["already has a certificate", "never overwritten"],
+        );
+        assert_error(certify(Role::Image, public), Class::BadInput, &["image has no certificate"]);
+        assert_error(
+            certify(Role::SignatureDatabase, public),
+            Class::BadInput,
+            &["no private key for role db", "keys.toml"],
+        );
         fs::remove_file(dir.join("module.crt.pem")).unwrap();
-        refused(KeySet::open(&dir), Class::BadInput, &["no public half", "keys certify module"]);
-        refused(certify(Role::Module, file.public_key(Role::Image).unwrap()), Class::BadInput, &["wrong kind"]);
+        assert_error(
+            KeySet::open(&dir),
+            Class::BadInput,
+            &["certificate of role module is missing", "keys certify module"],
+        );
+        assert_error(certify(Role::Module, file.public_key(Role::Image).unwrap()), Class::BadInput, &["wrong kind"]);
         let made = certify(Role::Module, public).unwrap();
         let certificate = keys::Certificate::read(&made).unwrap();
         assert_eq!((certificate.subject().as_str(), certificate.public_key()), ("CN=test module signing key", public));
@@ -167,54 +179,54 @@ fn a_certificate_is_made_with_the_key_in_the_token() {
 }
 
 #[test]
-fn takes_the_pin_of_the_environment_where_there_is_no_file() {
+fn uses_the_given_pin_without_a_pin_file() {
     with_token(|scene| {
         let set = scene.set("token=talos", "").unwrap();
-        refused(set.check(1_760_000_000), Class::BadInput, &["wants a PIN", "pin-source", "SOLANA_TALOS_PIN"]);
+        assert_error(set.check(1_760_000_000), Class::BadInput, &["requires a PIN", "pin-source", "SOLANA_TALOS_PIN"]);
         set.with_pin(Some(PIN.to_owned())).check(1_760_000_000).unwrap();
     });
 }
 
 #[test]
-fn a_wrong_pin_is_told() {
+fn rejects_a_wrong_pin_and_a_readable_pin_file() {
     with_token(|scene| {
         let wrong = scene.set("token=talos", &scene.pin_file("0815", 0o600)).unwrap();
-        refused(wrong.check(1_760_000_000), Class::BadInput, &["refused the PIN", "PinIncorrect", "lock"]);
+        assert_error(wrong.check(1_760_000_000), Class::BadInput, &["rejected the PIN", "PinIncorrect", "lock"]);
         let shared = scene.set("token=talos", &scene.pin_file(PIN, 0o644)).unwrap();
-        refused(shared.check(1_760_000_000), Class::BadInput, &["others may read the PIN", "0644"]);
+        assert_error(shared.check(1_760_000_000), Class::BadInput, &["PIN file is accessible to other users", "0644"]);
     });
 }
 
 #[test]
-fn a_missing_token_key_or_module_is_told() {
+fn reports_a_missing_token_key_or_module() {
     with_token(|scene| {
         let pin = scene.pin_file(PIN, 0o600);
         let set = scene.set("token=other", &pin).unwrap();
-        refused(
-            set.signer(Role::Module),
-            Class::Infrastructure,
-            &["the token is not there", "\"talos\"", "token=other"],
-        );
+        assert_error(set.signer(Role::Module), Class::Infrastructure, &["token not found", "\"talos\"", "token=other"]);
         let module = fs::read_to_string(scene.dir.join("path")).unwrap();
         let dir = scene.dir.join("set");
         let open = |uri: &str| {
             scene.write(&dir, &format!("[module]\nprivate = \"{uri}\"\n"));
             KeySet::open(&dir)?.signer(Role::Module)
         };
-        let words = ["no such key", "\"module\"", "\"image\""];
-        refused(open(&format!("pkcs11:token=talos;object=none?module-path={module}{pin}")), Class::BadInput, &words);
+        let words = ["key not found", "\"module\"", "\"image\""];
+        assert_error(
+            open(&format!("pkcs11:token=talos;object=none?module-path={module}{pin}")),
+            Class::BadInput,
+            &words,
+        );
         let words = ["cannot load the PKCS#11 module", "/nonexistent.so"];
-        refused(open("pkcs11:token=talos;object=module?module-path=/nonexistent.so"), Class::MissingTool, &words);
-        refused(open("pkcs11:object=module"), Class::BadInput, &["module-path", "keys.toml"]);
+        assert_error(open("pkcs11:token=talos;object=module?module-path=/nonexistent.so"), Class::MissingTool, &words);
+        assert_error(open("pkcs11:object=module"), Class::BadInput, &["module-path", "keys.toml"]);
         let value = format!("pkcs11:object=module?module-path={module}&pin-value={PIN}");
-        refused(open(&value), Class::BadInput, &["pin-source"]);
+        assert_error(open(&value), Class::BadInput, &["pin-source"]);
         let found = open(&format!("pkcs11:token=talos;id=%01?module-path={module}{pin}"));
         assert!(found.is_ok(), "{found:?}");
     });
 }
 
 #[test]
-fn the_public_half_of_another_key_is_told() {
+fn rejects_the_public_half_of_another_key() {
     with_token(|scene| {
         let pin = scene.pin_file(PIN, 0o600);
         scene.set("token=talos", &pin).unwrap();
@@ -226,21 +238,21 @@ fn the_public_half_of_another_key_is_told() {
         }
         let set = KeySet::open(&dir).unwrap();
         for role in [Role::Module, Role::Image] {
-            refused(set.signer(role), Class::BadInput, &["do not belong together", "token=talos"]);
+            assert_error(set.signer(role), Class::BadInput, &["does not match its public half", "token=talos"]);
         }
     });
 }
 
-/// The token's files are what somebody pulls out here.
+/// Deletes the files of the token, as if it had been unplugged.
 #[test]
-fn a_token_that_goes_away_gives_an_error_and_no_signature() {
+fn a_removed_token_is_an_infrastructure_error() {
     with_token(|scene| {
         let set = scene.set("token=talos", &scene.pin_file(PIN, 0o600)).unwrap();
         let signer = set.signer(Role::Module).unwrap();
         let digest = signer.algorithm().digest(b"x");
         signer.sign(&digest, "the first module").unwrap();
         fs::remove_dir_all(scene.dir.join("tokens")).unwrap();
-        let words = ["the token did not sign the second module", "token=talos", "C_Sign", "build again"];
-        refused(signer.sign(&digest, "the second module"), Class::Infrastructure, &words);
+        let words = ["the token cannot sign the second module", "token=talos", "C_Sign", "repeat the build"];
+        assert_error(signer.sign(&digest, "the second module"), Class::Infrastructure, &words);
     });
 }
