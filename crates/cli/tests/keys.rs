@@ -90,7 +90,8 @@ fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
     scene.fails(BAD_INPUT, &build, &["not a key set", "keys init"]);
     put(&scene, "golden.crt.pem", "module.crt.pem");
     put(&scene, "rsa2048.key.pem", "module.key.pem");
-    let ran = scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate the key"]);
+    let ran =
+        scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate the key"]);
     tells_no_secret(&ran, &scene.path("set"));
     scene.run(&["keys", "init", "--dir", "other"]).succeeded();
     fs::copy(scene.path("other/module.crt.pem"), scene.path("set/module.crt.pem")).unwrap();
