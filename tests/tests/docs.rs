@@ -1,8 +1,20 @@
-//! Every relative link of the project's pages leads to a file that exists, and to a heading of it where it names one.
+//! Links in the project's pages lead to existing files and headings; every page is in the index; tables match what they describe.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use std::path::{Path, PathBuf};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
+}
+
+fn all_pages() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    pages(&Path::new(ROOT).canonicalize().unwrap(), &mut found);
+    found
+}
 
 /// Every `*.md` below `dir`, without build outputs and hidden directories.
 fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -61,8 +73,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
 
 #[test]
 fn every_relative_link_leads_somewhere() {
-    let mut found = Vec::new();
-    pages(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut found);
+    let found = all_pages();
     let links = found
         .iter()
         .flat_map(|page| links(&std::fs::read_to_string(page).unwrap()).into_iter().map(move |link| (page, link)));
@@ -72,11 +83,67 @@ fn every_relative_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Pages that no link in `docs/README.md` leads to. The samples' own notes next to them need none.
+fn missing_in(index: &str, pages: &[PathBuf]) -> Vec<PathBuf> {
+    let docs = Path::new(ROOT).join("docs");
+    let file = |link: String| docs.join(link.split('#').next().unwrap_or_default()).canonicalize().ok();
+    let listed: Vec<PathBuf> = links(index).into_iter().filter_map(file).collect();
+    let wanted =
+        |page: &&PathBuf| !page.ends_with("docs/README.md") && !page.to_string_lossy().contains("/tests/data/");
+    pages.iter().filter(wanted).filter(|page| !listed.contains(page)).cloned().collect()
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let (index, pages) = (read("docs/README.md"), all_pages());
+    assert_eq!(missing_in(&index, &pages), [PathBuf::new(); 0]);
+    let cut = index.replace("(keys.md)", "()");
+    let missing = missing_in(&cut, &pages);
+    assert!(matches!(&missing[..], [page] if page.ends_with("docs/keys.md")), "{missing:?}");
+}
+
+/// Presets a user can name are those that set huge pages; the others are included by them.
+#[test]
+fn there_is_one_preset_table_and_it_matches_the_presets() {
+    let rows = |page: &str, name: &str| -> Vec<String> {
+        let start = format!("| `{name}` |");
+        prose(page).filter(|line| line.starts_with(&start)).map(str::to_owned).collect()
+    };
+    for entry in std::fs::read_dir(Path::new(ROOT).join("imager/presets")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = read(&path);
+        let counts: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("argument = \"hugepages=")).collect();
+        if counts.is_empty() {
+            continue;
+        }
+        let all: Vec<_> = all_pages().iter().flat_map(|page| rows(&read(page), &name)).collect();
+        let [row] = &all[..] else { panic!("not one row for {name}: {all:?}") };
+        assert_eq!(rows(&read("docs/configuration.md"), &name), all);
+        for count in counts {
+            let count = count.trim_end_matches('"');
+            assert!(row.contains(&format!("{count} of ")), "{row} lacks {count}");
+        }
+    }
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_error_classes() {
+    let (page, source) = (read("docs/build.md"), read("crates/common/src/error.rs"));
+    let code =
+        |line: &str| line.trim().strip_prefix("Self::")?.split_once(" => ")?.1.strip_suffix(',')?.parse::<u8>().ok();
+    let codes: std::collections::BTreeSet<u8> = source.lines().filter_map(code).collect();
+    assert!(codes.len() >= 5, "{codes:?}");
+    for code in codes {
+        assert_eq!(prose(&page).filter(|line| line.starts_with(&format!("| {code} |"))).count(), 1, "exit code {code}");
+    }
+}
+
 #[test]
 fn a_link_to_nowhere_is_found() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     assert_eq!(broken(&page, "guest/README.md#agent"), None);
-    assert_eq!(broken(&page, "#writing-a-test"), None);
+    assert_eq!(broken(&page, "#write-a-test"), None);
     assert!(broken(&page, "no-such-page.md").unwrap().contains("no file no-such-page.md"));
     assert!(broken(&page, "guest/README.md#no-such-heading").unwrap().contains("#no-such-heading"));
 }
