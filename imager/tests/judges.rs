@@ -11,7 +11,7 @@ use support::{MTIME, kernel, put, sandbox, shell};
 
 #[test]
 fn gnu_cpio_reads_ours_and_we_read_its() {
-    let Some(sandbox) = sandbox("gnu_cpio_reads_ours_and_we_read_its") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut writer = cpio::Writer::default();
     writer.file("usr/lib/a", 0o640, b"hello".to_vec()).unwrap();
@@ -37,7 +37,7 @@ fn gnu_cpio_reads_ours_and_we_read_its() {
 
 #[test]
 fn foreign_compressors_are_read() {
-    let Some(sandbox) = sandbox("foreign_compressors_are_read") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "tree/init", "x");
     let script = "cd tree; echo init | cpio -o --quiet -H newc >../plain; cd ..; \
@@ -51,7 +51,7 @@ fn foreign_compressors_are_read() {
 
 #[test]
 fn the_appended_archive_is_one_that_zstd_and_cpio_read() {
-    let Some(sandbox) = sandbox("the_appended_archive_is_one_that_zstd_and_cpio_read") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut base = cpio::Writer::default();
     base.file("init", 0o755, b"i".to_vec()).unwrap();
@@ -72,7 +72,7 @@ fn the_appended_archive_is_one_that_zstd_and_cpio_read() {
 
 #[test]
 fn a_layer_is_the_same_however_it_was_made() {
-    let Some(sandbox) = sandbox("a_layer_is_the_same_however_it_was_made") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let work = tempfile::tempdir().unwrap();
     let make = |name: &str, order: &[&str]| {
         let tree = work.path().join(name);
@@ -95,7 +95,7 @@ fn a_layer_is_the_same_however_it_was_made() {
 
 #[test]
 fn depmod_sees_kernel_and_extension_together() {
-    let Some(sandbox) = sandbox("depmod_sees_kernel_and_extension_together") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let work = tempfile::tempdir().unwrap();
     let release = "6.12.117-talos";
     let compile = "printf 'int base; void f(void){}\\n' >b.c; printf 'extern int base; int *p(void){return &base;}\\n' >e.c; \
@@ -138,7 +138,7 @@ fn depmod_sees_kernel_and_extension_together() {
 
 #[test]
 fn ukify_writes_the_same_image() {
-    let Some(sandbox) = sandbox("ukify_writes_the_same_image") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let linux = kernel(&sandbox);
     let initrd = vec![b'i'; 70_001];
@@ -179,7 +179,7 @@ fn ukify_writes_the_same_image() {
 
 #[test]
 fn ukify_inspects_ours_and_our_flipped_byte() {
-    let Some(sandbox) = sandbox("ukify_inspects_ours_and_our_flipped_byte") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let linux = kernel(&sandbox);
     let stub = fs::read(sandbox.rootfs().join("usr/lib/systemd/boot/efi/linuxx64.efi.stub")).unwrap();

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,18 +25,11 @@ fn key_set(dir: &Path) -> Box<dyn Signer> {
 
 /// The toolchain, and a compiled kernel's object tree beside it.
 fn kernel() -> Option<(Sandbox, PathBuf)> {
-    let skipped = |why: &str| {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
-    };
-    let Some(rootfs) = std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from) else {
-        skipped("SOLANA_TALOS_ROOTFS names no toolchain; `./x test` sets it");
-        return None;
-    };
+    let rootfs = skip::toolchain(&[])?;
     let stages = rootfs.parent().and_then(Path::parent).unwrap();
     let objects = fs::read_dir(stages).unwrap().map(|entry| entry.unwrap().path().join("obj"));
     let Some(objects) = objects.filter(|obj| obj.join("scripts/sign-file").is_file()).min() else {
-        skipped("there is no compiled kernel beside the toolchain");
+        skip::skipped("there is no compiled kernel beside the toolchain");
         return None;
     };
     Some((Sandbox::new(rootfs), objects))

@@ -3,8 +3,6 @@
 use common::sandbox::Sandbox;
 use std::path::{Path, PathBuf};
 
-/// Root filesystem of the toolchain; QEMU and all judges live in it.
-pub const ROOTFS: &str = "SOLANA_TALOS_ROOTFS";
 /// The build's output directory, profile `vm`.
 pub const OUT: &str = "SOLANA_TALOS_OUT";
 /// The command line's program.
@@ -26,11 +24,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings for outputs named by the variable `out`; `None`, said loudly, when something is not there.
+    /// Settings for outputs named by the variable `out`; `None` skips the calling test, or all of a program that calls it from `main`.
     #[must_use]
     pub fn from_env(out: &str, work: &Path) -> Option<Self> {
-        let rootfs = existing(ROOTFS)?;
-        let out = existing(out)?;
+        let rootfs = skip::toolchain(&[])?;
+        let out = skip::path(out)?;
         let program = std::env::var_os(PROGRAM).map(PathBuf::from);
         Some(Self { sandbox: Sandbox::new(rootfs), out, program, work: work.join("machines") })
     }
@@ -38,17 +36,7 @@ impl Settings {
     /// The same for tests that run the program.
     #[must_use]
     pub fn with_program(out: &str, work: &Path) -> Option<Self> {
-        existing(PROGRAM)?;
+        skip::path(PROGRAM)?;
         Self::from_env(out, work)
     }
-}
-
-fn existing(variable: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map(PathBuf::from);
-    match path.as_deref().map(Path::canonicalize) {
-        Some(Ok(path)) => return Some(path),
-        Some(Err(err)) => eprintln!("SKIPPED: {variable} names what is not there: {err}"),
-        None => eprintln!("SKIPPED: {variable} is not set; `./x test` sets it"),
-    }
-    None
 }

@@ -3,8 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -26,24 +25,15 @@ fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
     paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// What the toolchain of `./x test` was recorded to hold; `None`, said loudly, when something that the test needs is not there.
+/// What the toolchain of `./x test` was recorded to hold; `None` skips the test.
 fn recorded() -> Option<String> {
     for program in ["buildah", "mmdebstrap"] {
         if Command::new(program).arg("--version").output().is_err() {
-            skipped(&format!("this machine has no {program} (install the package {program})"));
+            skip::skipped(format!("this machine has no {program}; install the package {program}"));
             return None;
         }
     }
-    let Some(rootfs) = std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from) else {
-        skipped("SOLANA_TALOS_ROOTFS is not set; `./x test` sets it");
-        return None;
-    };
-    Some(std::fs::read_to_string(rootfs.parent()?.join("versions")).unwrap())
-}
-
-/// `eprintln!` would be kept back by the harness, since a skipped test passes.
-fn skipped(why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: the Dockerfile was not built: {why}");
+    Some(std::fs::read_to_string(skip::toolchain(&[])?.parent()?.join("versions")).unwrap())
 }
 
 /// Runs a program that must succeed, and gives its standard output.

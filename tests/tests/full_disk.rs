@@ -8,7 +8,6 @@ use harness::Result;
 use harness::caches;
 use harness::modules::{Builder, project, sample};
 use harness::settings::{OUT, Settings};
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -36,7 +35,7 @@ fn settings() -> Option<Settings> {
     if works.is_ok_and(|output| output.status.success()) {
         return Some(settings);
     }
-    let _ = writeln!(std::io::stderr(), "SKIPPED: this machine does not allow `unshare -rm mount`");
+    skip::skipped("this machine does not allow `unshare -rm mount`");
     None
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use harness::outputs::comparable;
+use harness::settings::{OUT, PROGRAM};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// `eprintln!` would be kept back by the harness, since a skipped test passes.
+/// `eprintln!` would be kept back by the test harness where the test passes.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
@@ -27,22 +28,12 @@ struct Online {
 }
 
 impl Online {
-    /// `None`, said loudly, when something that the test needs is not there.
+    /// `None` skips the test.
     fn find() -> Option<Self> {
-        let named = |name: &str| {
-            let path = std::env::var_os(name).map(PathBuf::from);
-            if path.is_none() {
-                say(&format!("SKIPPED: nothing was built offline: {name} is not set; `./x test` sets it"));
-            }
-            path
-        };
-        let (tool, rootfs, out) =
-            (named("SOLANA_TALOS_PROGRAM")?, named("SOLANA_TALOS_ROOTFS")?, named("SOLANA_TALOS_OUT")?);
+        let (tool, rootfs, out) = (skip::path(PROGRAM)?, skip::toolchain(&[])?, skip::path(OUT)?);
         let toolchain = rootfs.parent()?.to_owned();
         if !Command::new("unshare").args(["--net", "true"]).status().is_ok_and(|status| status.success()) {
-            say(
-                "SKIPPED: nothing was built offline: this user may not make a network namespace (`unshare --net`): run as root",
-            );
+            skip::skipped("this user may not make a network namespace (`unshare --net`): run as root");
             return None;
         }
         Some(Self { tool, cache: toolchain.parent()?.parent()?.to_owned(), toolchain, out })

@@ -4,7 +4,6 @@
 
 mod support;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use attest::subjects;
@@ -67,7 +66,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A signed layout `a`, the key `key.pem` and another `other.pem`; `None` skips the test loudly.
+    /// A signed layout `a`, the key `key.pem` and another `other.pem`; `None` skips the test.
     fn new() -> Option<Self> {
         let sandbox = toolchain(&["cosign", "skopeo", "oras", "docker-registry"])?;
         let scene = Self { sandbox, dir: tempfile::tempdir().unwrap(), key: TestKey::number(1) };
@@ -111,19 +110,8 @@ impl Scene {
     }
 }
 
-fn skipped(why: &str) {
-    // `eprintln!` would be kept back by the harness, since a skipped test passes.
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
-}
-
 fn toolchain(programs: &[&str]) -> Option<Sandbox> {
-    let rootfs = std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from);
-    let has = |rootfs: &PathBuf| programs.iter().all(|program| rootfs.join("usr/bin").join(program).exists());
-    let found = rootfs.filter(has).map(Sandbox::new);
-    if found.is_none() {
-        skipped(&format!("SOLANA_TALOS_ROOTFS names no toolchain with {}; nobody else judged", programs.join(", ")));
-    }
-    found
+    skip::toolchain(programs).map(Sandbox::new)
 }
 
 fn cosign3() -> Option<PathBuf> {
@@ -270,7 +258,7 @@ fn oras_finds_everything_that_refers_to_the_image() {
 fn a_newer_cosign_verifies_by_itself() {
     let Some(scene) = Scene::new() else { return };
     if cosign3().is_none() {
-        return skipped(
+        return skip::skipped(
             "COSIGN3 names no cosign 3; `go install github.com/sigstore/cosign/v3/cmd/cosign@latest` makes one",
         );
     }
@@ -303,7 +291,7 @@ fn a_foreign_validator_takes_the_bill_of_materials() {
     let run = Run::script(install, &[]).with_network().env("PIP_RETRIES", "0").env("PIP_DEFAULT_TIMEOUT", "10");
     let run = run.write(scene.dir.path(), "/build/w").directory("/build/w");
     if let Err(e) = scene.sandbox.output(&run) {
-        return skipped(&format!("spdx-tools cannot be had; nobody else judged the bills of materials: {e}"));
+        return skip::skipped(format!("cannot install spdx-tools: {e}"));
     }
     let layout = scene.layout("a", "hello\n");
     let image = &subjects(&layout).unwrap()[0];

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::Sha256;
-use support::{Scene, skipped, toolchain_stage};
+use support::{Scene, toolchain_stage};
 
 const BUILD_FAILED: i32 = 4;
 const VERIFICATION: i32 = 5;
@@ -38,7 +38,7 @@ fn cached(toolchain: &Path, name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    skipped(&format!("the cache holds no {name}"));
+    skip::skipped(format!("the cache holds no {name}"));
     None
 }
 

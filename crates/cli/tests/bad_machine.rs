@@ -7,7 +7,7 @@ use std::fs;
 use std::process::Command;
 
 use common::Sha256;
-use support::{Ran, Scene, find, skipped};
+use support::{Ran, Scene, find};
 
 const MISSING_TOOL: i32 = 3;
 const VERIFICATION: i32 = 5;
@@ -22,7 +22,7 @@ fn namespaces(flags: &'static str) -> Option<[String; 2]> {
     if Command::new(&unshare).args([flags, "true"]).status().is_ok_and(|status| status.success()) {
         return Some([unshare, flags.to_owned()]);
     }
-    skipped(&format!("this machine does not allow `unshare {flags}`"));
+    skip::skipped(format!("this machine does not allow `unshare {flags}`"));
     None
 }
 
@@ -142,7 +142,7 @@ fn a_machine_without_network_is_told() {
     let scene = Scene::new();
     scene.script("bwrap", IDLE);
     let Some(mmdebstrap) = find("mmdebstrap") else {
-        skipped("this machine has no mmdebstrap");
+        skip::skipped("this machine has no mmdebstrap");
         return;
     };
     scene.script("mmdebstrap", &format!("exec {} \"$@\"", mmdebstrap.display()));

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,11 +18,6 @@ const PIN: &str = "4711";
 /// Paths of the module in Debian releases.
 const MODULES: [&str; 2] = ["/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"];
 
-fn skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
-}
-
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
@@ -34,7 +28,7 @@ fn with_token(test: impl FnOnce(&Scene)) {
         return test(&Scene { dir: dir.into() });
     }
     let Some(module) = MODULES.into_iter().find(|path| Path::new(path).is_file()) else {
-        return skipped("this machine has no SoftHSM2; `./x test` installs it");
+        return skip::skipped("this machine has no SoftHSM2; `./x test` installs it");
     };
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("softhsm2.conf");

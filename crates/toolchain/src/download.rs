@@ -279,7 +279,7 @@ mod tests {
     fn has_apt() -> bool {
         let there = Path::new(APT_HELPER).exists();
         if !there {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {APT_HELPER} is not here: install apt");
+            skip::skipped(format!("this machine has no {APT_HELPER}; install apt"));
         }
         there
     }

@@ -19,11 +19,7 @@ enum Task {
     /// Formatting, clippy, rustdoc
     Lint,
     /// Every test, the QEMU boots included
-    Test {
-        /// Compile the kernel once more, without network, and compare
-        #[arg(long)]
-        full: bool,
-    },
+    Test(test::Options),
     /// Measures what docs/performance.md states
     Bench,
     /// Builds HEAD twice, as differently as one machine allows, and compares every output
@@ -48,7 +44,7 @@ fn run(task: &Task) -> Result<()> {
     shell.change_dir(root);
     match task {
         Task::Lint => lint::run(&shell),
-        Task::Test { full } => test::run(&shell, *full),
+        Task::Test(options) => test::run(&shell, options),
         Task::Bench => bench::run(&shell),
         Task::Repro(options) => repro::run(&shell, options),
         Task::Fuzz(options) => fuzz::run(&shell, options),
@@ -64,7 +60,7 @@ struct Tool<'a> {
 
 impl<'a> Tool<'a> {
     fn build(shell: &'a Shell) -> Result<Self> {
-        cmd!(shell, "cargo build --release --quiet --locked -p solana-talos").run()?;
+        cmd!(shell, "cargo build --release --locked -p solana-talos").run()?;
         let target = shell.var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
         let program = shell.current_dir().join(target).join("release/solana-talos");
         let mirror = shell.path_exists("../shared/mirror").then_some("../shared/mirror");

@@ -2,20 +2,15 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::sandbox::{Run, Sandbox};
 use fs_err as fs;
 
 pub const MTIME: u32 = 1_700_000_000;
 
-pub fn sandbox(test: &str) -> Option<Sandbox> {
-    let rootfs =
-        std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from).filter(|path| path.join("usr/bin").is_dir());
-    if rootfs.is_none() {
-        eprintln!("SKIPPED: {test}: SOLANA_TALOS_ROOTFS names no toolchain root filesystem");
-    }
-    rootfs.map(Sandbox::new)
+pub fn sandbox() -> Option<Sandbox> {
+    skip::toolchain(&[]).map(Sandbox::new)
 }
 
 /// Runs `script` with `dir` at /build/dir and gives what it prints.

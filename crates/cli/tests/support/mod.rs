@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -72,12 +71,12 @@ impl Scene {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Puts programs of the host into `PATH`; `false`, said loudly, when one is not there.
+    /// Puts programs of the host into `PATH`; `false` skips the test, when one is not there.
     pub fn host_programs(&self, names: &[&str]) -> bool {
         names.iter().all(|name| match find(name) {
             Some(path) => std::os::unix::fs::symlink(path, self.bin().join(name)).is_ok(),
             None => {
-                skipped(&format!("this machine has no {name}"));
+                skip::skipped(format!("this machine has no {name}"));
                 false
             }
         })
@@ -200,20 +199,9 @@ impl From<Output> for Ran {
     }
 }
 
-/// The toolchain's root filesystem from `./x test`, as the stage's directory; `None` skips the test loudly.
+/// The directory of the stage `toolchain`; `None` skips the test.
 pub fn toolchain_stage() -> Option<PathBuf> {
-    let rootfs =
-        std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from).filter(|path| path.join("usr/bin").is_dir());
-    if rootfs.is_none() {
-        skipped("SOLANA_TALOS_ROOTFS names no toolchain; `./x test` sets it");
-    }
-    rootfs?.parent().map(Path::to_owned)
-}
-
-/// Says that the test that runs was skipped. `eprintln!` would be kept back by the harness, since a skipped test passes.
-pub fn skipped(why: &str) {
-    let test = std::thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
+    skip::toolchain(&[])?.parent().map(Path::to_owned)
 }
 
 /// A full path of a program of the host.

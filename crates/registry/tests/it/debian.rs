@@ -1,6 +1,5 @@
 //! Debian's `docker-registry` at the other end, and skopeo and oras as judges of what is in it.
 
-use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,19 +16,9 @@ const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:l
 /// bcrypt of `geheim-7`, at the lowest price.
 const HTPASSWD: &str = "talos:$2b$05$abcdefghijklmnopqrstuumAWYBDG3eEL8pbcBYfA.GI0ikjChNiS\n";
 
-/// The toolchain, where it has a registry; else says why not.
-fn sandbox(test: &str) -> Option<Sandbox> {
-    let rootfs = std::env::var_os("SOLANA_TALOS_ROOTFS").map(PathBuf::from);
-    let there = |rootfs: &PathBuf| {
-        ["docker-registry", "skopeo", "oras"].iter().all(|p| rootfs.join("usr/bin").join(p).is_file())
-    };
-    let found = rootfs.filter(there);
-    if found.is_none() {
-        let why = "SOLANA_TALOS_ROOTFS names no toolchain with docker-registry, skopeo and oras in it";
-        // Past the test harness, which would keep it back.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {why}");
-    }
-    found.map(Sandbox::new)
+/// The toolchain, where it has a registry; `None` skips the test.
+fn sandbox() -> Option<Sandbox> {
+    skip::toolchain(&["docker-registry", "skopeo", "oras"]).map(Sandbox::new)
 }
 
 /// A registry on a free port of this machine, gone when dropped.
@@ -129,7 +118,7 @@ fn layout(dir: &Path) -> (PathBuf, Sha256) {
 
 #[test]
 fn skopeo_and_oras_find_what_was_pushed() {
-    let Some(sandbox) = sandbox("skopeo_and_oras_find_what_was_pushed") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let registry = Registry::start(&sandbox, "", "", None);
@@ -159,7 +148,7 @@ fn skopeo_and_oras_find_what_was_pushed() {
 
 #[test]
 fn what_others_pushed_can_be_pulled() {
-    let Some(sandbox) = sandbox("what_others_pushed_can_be_pulled") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let registry = Registry::start(&sandbox, "", "", None);
@@ -173,7 +162,7 @@ fn what_others_pushed_can_be_pulled() {
 
 #[test]
 fn a_login_is_asked_for_and_given() {
-    let Some(sandbox) = sandbox("a_login_is_asked_for_and_given") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let auth = "auth:\n  htpasswd: {realm: here, path: /build/etc/htpasswd}\n";
@@ -193,7 +182,7 @@ fn a_login_is_asked_for_and_given() {
 
 #[test]
 fn faults_leave_the_tag_absent_or_complete_for_skopeo() {
-    let Some(sandbox) = sandbox("faults_leave_the_tag_absent_or_complete_for_skopeo") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let registry = Registry::start(&sandbox, "", "", None);
@@ -227,7 +216,7 @@ fn faults_leave_the_tag_absent_or_complete_for_skopeo() {
 
 #[test]
 fn a_full_disk_of_the_registry_is_told() {
-    let Some(sandbox) = sandbox("a_full_disk_of_the_registry_is_told") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     let digest = layouts::write(&layout, &NAMES, &[900_000], false);
@@ -241,7 +230,7 @@ fn a_full_disk_of_the_registry_is_told() {
 
 #[test]
 fn a_certificate_of_ones_own_authority_is_trusted_when_given() {
-    let Some(sandbox) = sandbox("a_certificate_of_ones_own_authority_is_trusted_when_given") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let tls = dir.path().join("tls");

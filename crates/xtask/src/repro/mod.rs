@@ -84,7 +84,8 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     }
 }
 
-fn is_root(shell: &Shell) -> Result<bool> {
+/// Whether this is run by root.
+pub fn is_root(shell: &Shell) -> Result<bool> {
     Ok(cmd!(shell, "id -u").read()? == "0")
 }
 

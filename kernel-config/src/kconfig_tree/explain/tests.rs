@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::Result;
 use proptest::prelude::*;
@@ -198,20 +197,10 @@ proptest! {
     }
 }
 
-/// What `./x test` names in the environment; `None`, said loudly, when it does not.
-fn given(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(name).map(PathBuf::from);
-    if path.is_none() {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {name} is not set; `./x test` sets it");
-    }
-    path
-}
-
 /// Every option our fragments name exists in the real tree: one that is asked to be off and does not exist would pass unseen.
 #[test]
 fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
-    let Some(source) = given("SOLANA_TALOS_KERNEL_SOURCE") else { return Ok(()) };
+    let Some(source) = skip::path("SOLANA_TALOS_KERNEL_SOURCE") else { return Ok(()) };
     let (tree, ours) = (Tree::read(&Dir(source), "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in Profile::names(ours)? {
         for fragment in Profile::load(ours, &name)?.load_fragments(ours)? {
@@ -226,7 +215,8 @@ fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
 /// The real tree and upstream's configuration.
 #[test]
 fn the_real_tree_says_why_rust_is_dropped() -> Result<()> {
-    let (Some(source), Some(config)) = (given("SOLANA_TALOS_KERNEL_SOURCE"), given("SOLANA_TALOS_UPSTREAM_CONFIG"))
+    let (Some(source), Some(config)) =
+        (skip::path("SOLANA_TALOS_KERNEL_SOURCE"), skip::path("SOLANA_TALOS_UPSTREAM_CONFIG"))
     else {
         return Ok(());
     };
