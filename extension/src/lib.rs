@@ -1,4 +1,6 @@
 //! Assemble and validate a Talos system extension (siderolabs/talos v1.10.3, pkg/machinery/extensions).
+//!
+//! Uses `contract` for what a Talos line allows, `oci` for the files of the image, `common`.
 
 pub mod assemble;
 pub mod manifest;

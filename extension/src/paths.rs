@@ -1,25 +1,12 @@
-//! Which entries an extension image may hold (siderolabs/talos v1.10.3, pkg/machinery/extensions: load.go, validate.go, extensions.go).
+//! Which entries an extension image may hold (siderolabs/talos v1.10.3, pkg/machinery/extensions: load.go, validate.go).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result};
+use contract::Extension;
 
 use crate::violation::Violation;
-
-/// What every path but a directory's must begin with.
-pub const ALLOWED: [&str; 10] = [
-    "/etc/cri/conf.d",
-    "/usr/lib/firmware",
-    "/usr/lib/modules",
-    "/usr/lib/ld-linux-x86-64.so.2",
-    "/usr/bin/ldconfig",
-    "/usr/lib/udev/rules.d",
-    "/usr/local",
-    "/usr/share/glvnd",
-    "/usr/share/egl",
-    "/etc/vulkan",
-];
 
 /// Kind of a [`Found`] entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +66,8 @@ pub fn walk(dir: &Path, prefix: &str) -> Result<Vec<Found>> {
 
 /// The rules on kinds, modes and places. The root must hold `manifest.yaml` and `rootfs/` and nothing else.
 #[must_use]
-pub fn check(found: &[Found]) -> Vec<Violation> {
-    let mut broken: Vec<_> = found.iter().flat_map(check_one).collect();
+pub fn check(found: &[Found], talos: &Extension) -> Vec<Violation> {
+    let mut broken: Vec<_> = found.iter().flat_map(|entry| check_one(entry, talos)).collect();
     for (name, kind) in [("manifest.yaml", Kind::File), ("rootfs", Kind::Dir)] {
         if !found.iter().any(|entry| entry.path == name && entry.kind == kind) {
             let what = if kind == Kind::Dir { "directory" } else { "file" };
@@ -90,7 +77,7 @@ pub fn check(found: &[Found]) -> Vec<Violation> {
     broken
 }
 
-fn check_one(entry: &Found) -> Vec<Violation> {
+fn check_one(entry: &Found, talos: &Extension) -> Vec<Violation> {
     let mut broken = Vec::new();
     let mut say = |problem: &str, fix: String| broken.push(Violation::new(&entry.path, problem, fix));
     if entry.kind == Kind::Special {
@@ -103,21 +90,12 @@ fn check_one(entry: &Found) -> Vec<Violation> {
     match entry.path.strip_prefix("rootfs") {
         Some("") => {}
         Some(path) if path.starts_with('/') => {
-            if entry.kind != Kind::Dir && !is_allowed(path) {
-                say("Talos allows no file here", format!("move it below one of {}", ALLOWED.join(", ")));
+            if entry.kind != Kind::Dir && !talos.allows(path) {
+                say("Talos allows no file here", format!("move it below one of {}", talos.allowed.join(", ")));
             }
         }
         _ if entry.path == "manifest.yaml" => {}
         _ => say("the root holds manifest.yaml and rootfs/ only", "move it below rootfs/, or remove it".to_owned()),
     }
     broken
-}
-
-/// Whether Talos takes a file at `path`, as seen from the booted system's root.
-///
-/// Talos compares beginnings of text, not of path components: `/usr/local-lib/x` passes. So it does here, for a stricter
-/// rule would refuse images that Talos takes.
-#[must_use]
-pub fn is_allowed(path: &str) -> bool {
-    ALLOWED.iter().any(|allowed| path.starts_with(allowed))
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use common::Result;
+use contract::Lines;
 use semver::Version;
 
 use crate::manifest::Manifest;
@@ -24,6 +25,22 @@ pub struct Target {
     pub talos: Version,
     /// The kernel's release string.
     pub kernel: String,
+    /// What that release allows.
+    pub rules: contract::Extension,
+}
+
+impl Target {
+    /// The Talos `release`, such as `v1.10.3`, with a kernel of the release string `kernel`.
+    ///
+    /// The rules are those of the nearest known line: what is allowed has only ever grown.
+    ///
+    /// # Errors
+    /// [`common::Class::BadInput`] when `release` is not a version.
+    pub fn new(release: &str, kernel: String) -> Result<Self> {
+        let talos = contract::version(release)?;
+        let rules = Lines::supported()?.nearest(&talos)?.extension.clone();
+        Ok(Self { talos, kernel, rules })
+    }
 }
 
 /// An extension that breaks no rule.
@@ -74,7 +91,7 @@ pub(crate) fn check(
     target: &Target,
     mut broken: Vec<Violation>,
 ) -> Result<Checked> {
-    broken.extend(paths::check(found));
+    broken.extend(paths::check(found, &target.rules));
     broken.extend(manifest.and_then(|manifest| incompatible(manifest, &target.talos)));
     let services = services(found, &mut broken)?;
     let modules = modules(found, &target.kernel, &mut broken)?;

@@ -6,7 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use common::Class;
-use extension::paths::{ALLOWED, Found, Kind, check, is_allowed};
+use contract::Line;
+use extension::paths::{Found, Kind, check};
 use extension::{Manifest, Target, assemble, validate};
 use oci::Entry;
 use proptest::prelude::*;
@@ -26,7 +27,11 @@ const SERVICE: &str = "name: hello\ncontainer: {entrypoint: ./hello}\nrestart: a
 const MODULE: &str = "rootfs/usr/lib/modules/6.12.117-talos/extras/sample.ko";
 
 fn target() -> Target {
-    Target { talos: extension::range::talos_version("v1.10.3").unwrap(), kernel: KERNEL.to_owned() }
+    Target::new("v1.10.3", KERNEL.to_owned()).unwrap()
+}
+
+fn rules() -> contract::Extension {
+    Line::default_release().unwrap().extension
 }
 
 fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -229,7 +234,7 @@ fn assembling_refuses_what_talos_would() {
         assert_eq!(error.class(), Class::BadInput);
         assert!(error.to_string().contains(path), "{error}");
     }
-    let newer = Target { talos: extension::range::talos_version("v1.9.0").unwrap(), ..target() };
+    let newer = Target::new("v1.9.0", KERNEL.to_owned()).unwrap();
     let error = assemble(&good().path().join("rootfs"), &manifest, &newer).unwrap_err();
     assert!(error.to_string().contains("it is for Talos >= v1.10.0, not 1.9.0"), "{error}");
 }
@@ -239,13 +244,13 @@ proptest! {
 
     /// Files are taken below an allowed path and nowhere else, directories everywhere, whatever the names are.
     #[test]
-    fn places(allowed in prop::sample::select(&ALLOWED[..]), name in "[a-z.-]{1,8}(/[a-z.-]{1,8}){0,3}", cut in 1_usize..6) {
+    fn places(allowed in prop::sample::select(rules().allowed), name in "[a-z.-]{1,8}(/[a-z.-]{1,8}){0,3}", cut in 1_usize..6) {
         let found = |path: &str, kind| Found { path: format!("rootfs{path}"), kind, mode: 0o755, host: PathBuf::new() };
         let root = [
             Found { path: "manifest.yaml".into(), kind: Kind::File, mode: 0o644, host: PathBuf::new() },
             Found { path: "rootfs".into(), kind: Kind::Dir, mode: 0o755, host: PathBuf::new() },
         ];
-        let broken = |entry: Found| check(&[&root[..], &[entry]].concat()).len();
+        let broken = |entry: Found| check(&[&root[..], &[entry]].concat(), &rules()).len();
         let inside = format!("{allowed}/{name}");
         let outside = format!("/opt{inside}");
         let short = &allowed[..allowed.len() - cut.min(allowed.len() - 2)];
@@ -255,6 +260,6 @@ proptest! {
         prop_assert_eq!(broken(found(&outside, Kind::File)), 1);
         prop_assert_eq!(broken(found(&outside, Kind::Dir)), 0);
         prop_assert_eq!(broken(Found { mode: 0o757, ..found(&inside, Kind::File) }), 1);
-        prop_assert!(!is_allowed(short), "{}", short);
+        prop_assert!(!rules().allows(short), "{}", short);
     }
 }

@@ -19,8 +19,6 @@ pub struct Layers<'a> {
     pub kernel: &'a Path,
     /// Extensions: the manifest's metadata and the directory of the root filesystem.
     pub extensions: &'a [(Metadata, &'a Path)],
-    /// CPU microcode by file name; empty for none.
-    pub microcode: BTreeMap<String, Vec<u8>>,
 }
 
 /// Makes the initramfs: `0.sqsh` the kernel's modules, then one layer an extension, last `modules.dep`.
@@ -30,7 +28,7 @@ pub struct Layers<'a> {
 /// # Errors
 /// [`Class::BadInput`] when the base or an extension is unusable or two extensions bring the same firmware; what the sandbox reports.
 pub fn initramfs(sandbox: &Sandbox, base: &[u8], layers: &Layers<'_>, work: &Path, mtime: u32) -> Result<Vec<u8>> {
-    let mut additions = Additions { microcode: layers.microcode.clone(), ..Additions::default() };
+    let mut additions = Additions::default();
     additions.layers.push(Layer {
         metadata: kernel_metadata(layers.release),
         image: squashfs::make(sandbox, layers.kernel, &[], work, mtime)?,

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-
 use common::{Class, Error, Result};
+use contract::Arguments;
 
 /// One word of the command line: `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,38 +41,17 @@ impl fmt::Display for Argument {
     }
 }
 
-/// What Talos gives every image; see `presets/talos-1.10.toml`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TalosDefaults {
-    platform: Vec<String>,
-    defaults: Vec<String>,
-    required: Vec<String>,
-    overwrite: Vec<String>,
-}
-
-impl TalosDefaults {
-    /// Those of Talos 1.10 on the platform `metal`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when the data file compiled in is malformed, which its test rules out.
-    pub fn v1_10() -> Result<Self> {
-        toml::from_str(include_str!("../presets/talos-1.10.toml"))
-            .map_err(|e| Error::new(Class::BadInput, "malformed defaults").file("presets/talos-1.10.toml").why(e))
-    }
-
-    /// Checks a finished command line for what machined insists on.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] naming the word that is missing.
-    pub fn verify(&self, line: &str) -> Result<()> {
-        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
-        let line = Cmdline(words.into_iter().map(Argument::parse).collect::<Result<_>>()?);
-        match self.required.iter().find(|word| !line.has(word)) {
-            None => Ok(()),
-            Some(word) => Err(Error::new(Class::Verification, format!("the kernel argument {word} is missing"))
-                .why(format!("the line is: {line}"))),
-        }
+/// Checks a finished command line for what machined insists on.
+///
+/// # Errors
+/// [`Class::Verification`] naming the word that is missing.
+pub fn verify(talos: &Arguments, line: &str) -> Result<()> {
+    let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
+    let line = Cmdline(words.into_iter().map(Argument::parse).collect::<Result<_>>()?);
+    match talos.required.iter().find(|word| !line.has(word)) {
+        None => Ok(()),
+        Some(word) => Err(Error::new(Class::Verification, format!("the kernel argument {word} is missing"))
+            .why(format!("the line is: {line}"))),
     }
 }
 
@@ -88,7 +66,7 @@ impl Cmdline {
     /// # Errors
     /// [`Class::BadInput`] for malformed words, for taking away what machined insists on or what is not there, and for huge pages that
     /// the kernel would not count.
-    pub fn compose(talos: &TalosDefaults, preset: &[Argument], extra: &[String]) -> Result<Self> {
+    pub fn compose(talos: &Arguments, preset: &[Argument], extra: &[String]) -> Result<Self> {
         let fixed = talos.platform.iter().chain(&talos.defaults).map(|word| Argument::parse(word));
         let mut line = Self(fixed.collect::<Result<Vec<_>>>()?);
         line.0.extend_from_slice(preset);
@@ -185,14 +163,19 @@ impl fmt::Display for Cmdline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use contract::Line;
 
     const PLAIN: &str = "talos.platform=metal console=tty0 init_on_alloc=1 slab_nomerge= pti=on consoleblank=0 \
         nvme_core.io_timeout=4294967295 printk.devkmsg=on ima_template=ima-ng ima_appraise=fix ima_hash=sha512 selinux=1";
 
+    fn talos() -> Arguments {
+        Line::default_release().unwrap().arguments
+    }
+
     fn compose(preset: &[&str], extra: &[&str]) -> Result<String> {
         let preset: Vec<_> = preset.iter().map(|word| Argument::parse(word).unwrap()).collect();
         let extra: Vec<_> = extra.iter().map(|&word| word.to_owned()).collect();
-        Cmdline::compose(&TalosDefaults::v1_10().unwrap(), &preset, &extra).map(|line| line.to_string())
+        Cmdline::compose(&talos(), &preset, &extra).map(|line| line.to_string())
     }
 
     #[test]
@@ -221,10 +204,9 @@ mod tests {
 
     #[test]
     fn a_finished_line_is_verified() {
-        let talos = TalosDefaults::v1_10().unwrap();
-        assert!(talos.verify(PLAIN).is_ok());
+        assert!(verify(&talos(), PLAIN).is_ok());
         let broken = PLAIN.replace("pti=on", "pti=off");
-        assert_eq!(talos.verify(&broken).unwrap_err().class(), Class::Verification);
+        assert_eq!(verify(&talos(), &broken).unwrap_err().class(), Class::Verification);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Class, Error, Result};
+use contract::initramfs::{INIT, LAYERS, ROOTFS};
 
 use crate::cpio::{Writer, pad4};
-use crate::layers::{Layers, Metadata, PATH};
+use crate::layers::{Layers, Metadata};
 use crate::unpack::{self, Compression, Listed};
 
 /// The layers are compressed already, so more gains next to nothing: level 18 takes 15 times as long over them.
@@ -72,11 +73,11 @@ fn check_base(base: &[u8]) -> Result<()> {
     };
     let members = unpack::list(base)?;
     let has = |path: &str| members.iter().any(|member| member.path == path);
-    if let Some(missing) = ["init", "rootfs.sqsh"].into_iter().find(|path| !has(path)) {
+    if let Some(missing) = [INIT, ROOTFS].into_iter().find(|path| !has(path)) {
         return bad(&format!("it has no /{missing}"));
     }
-    if has(PATH) {
-        return bad("it has an extensions.yaml already; take an initramfs without extensions");
+    if has(LAYERS) {
+        return bad(&format!("it has an {LAYERS} already; take an initramfs without extensions"));
     }
     Ok(())
 }
@@ -95,7 +96,7 @@ fn microcode(files: BTreeMap<String, Vec<u8>>, mtime: u32) -> Result<Vec<u8>> {
 fn archive(layers: Vec<Layer>, firmware: BTreeMap<String, Firmware>, mtime: u32) -> Result<Vec<u8>> {
     let list = Layers::number(layers.iter().map(|layer| layer.metadata.clone()));
     let mut writer = Writer::default();
-    writer.file(PATH, 0o644, list.to_yaml()?.into_bytes())?;
+    writer.file(LAYERS, 0o644, list.to_yaml()?.into_bytes())?;
     for (layer, entry) in layers.into_iter().zip(&list.layers) {
         writer.file(&entry.image, 0o644, layer.image)?;
     }
@@ -133,7 +134,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
     let mut squashfs = BTreeSet::new();
     let mut layers = None;
     unpack::walk(image, &mut |part, compression, member| {
-        if member.path == PATH {
+        if member.path == LAYERS {
             let text = std::str::from_utf8(member.content)
                 .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").why(e))?;
             layers = Some(Layers::from_yaml(text)?);
@@ -150,7 +151,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
                 Class::Verification,
                 format!("the layer {} is missing or no squashfs", entry.image),
             )
-            .file(PATH));
+            .file(LAYERS));
         }
     }
     Ok(Inspected { members, layers })

@@ -5,9 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use common::{Class, Error, Result};
-
-/// Path of the list in the initramfs.
-pub const PATH: &str = "extensions.yaml";
+use contract::initramfs::LAYERS;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +85,7 @@ impl Layers {
     /// [`Class::BadInput`] for unknown keys, missing ones and malformed YAML.
     pub fn from_yaml(text: &str) -> Result<Self> {
         serde_saphyr::from_str(text)
-            .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").file(PATH).why(e))
+            .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").file(LAYERS).why(e))
     }
 }
 

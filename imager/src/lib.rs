@@ -2,7 +2,9 @@
 //!
 //! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
 
+mod append;
 pub mod assemble;
+pub mod base_images;
 pub mod bzimage;
 pub mod cmdline;
 pub mod cpio;
@@ -19,4 +21,4 @@ pub mod reference;
 pub mod squashfs;
 pub mod uki;
 pub mod unpack;
-pub mod upstream;
+pub mod verify;

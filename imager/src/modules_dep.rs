@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 
 use common::sandbox::{Run, Sandbox};
 use common::{Class, Error, Result};
+use contract::MODULES;
 use fs_err as fs;
 
 use crate::layers::Metadata;
-
-/// Where modules are in every layer.
-const MODULES: &str = "usr/lib/modules";
 
 /// Arguments of `depmod` over `/build/stage` for the kernel `release`.
 #[must_use]

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use common::sandbox::{Run, Sandbox};
 use common::{Class, Error, Result};
+use contract::initramfs::ROOTFS;
 use fs_err as fs;
 
 use crate::unpack;
@@ -13,8 +14,8 @@ use crate::unpack;
 /// # Errors
 /// [`Class::BadInput`] when there is no root filesystem, no os-release in it, or it names no `ID` and `PRETTY_NAME`.
 pub fn from_base(sandbox: &Sandbox, base: &[u8], work: &Path) -> Result<String> {
-    let bad = |why: &str| Error::new(Class::BadInput, "the base has no usable os-release").file("rootfs.sqsh").why(why);
-    let rootfs = unpack::content(base, "rootfs.sqsh")?.ok_or_else(|| bad("there is no root filesystem"))?;
+    let bad = |why: &str| Error::new(Class::BadInput, "the base has no usable os-release").file(ROOTFS).why(why);
+    let rootfs = unpack::content(base, ROOTFS)?.ok_or_else(|| bad("there is no root filesystem"))?;
     let dir = tempfile::tempdir_in(work).map_err(|e| Error::io("cannot make a directory", work, &e))?;
     fs::write(dir.path().join("rootfs.sqsh"), rootfs)?;
     let program =

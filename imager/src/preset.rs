@@ -178,13 +178,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::cmdline::{Cmdline, TalosDefaults};
+    use crate::cmdline::Cmdline;
+    use contract::Line;
 
     #[test]
     fn every_preset_loads_and_gives_a_command_line() {
         for name in NAMES {
             let preset = Preset::named(name).unwrap();
-            let talos = TalosDefaults::v1_10().unwrap();
+            let talos = Line::default_release().unwrap().arguments;
             let line = Cmdline::compose(&talos, &preset.arguments().unwrap(), &[]).unwrap().to_string();
             assert!(line.len() < 1024, "{line}");
             let unique: BTreeSet<_> = preset.sysctl.iter().map(|s| &s.name).collect();

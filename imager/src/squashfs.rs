@@ -7,13 +7,11 @@ use std::path::Path;
 
 use common::sandbox::{Run, Sandbox};
 use common::{Class, Error, Result};
+use contract::FIRMWARE;
 use fs_err as fs;
 
 use crate::initramfs::{Firmware, Layer};
 use crate::layers::Metadata;
-
-/// Directory of an extension that goes into the initramfs itself: drivers ask for firmware before layers are mounted.
-const FIRMWARE: &str = "usr/lib/firmware";
 
 /// Arguments of `mksquashfs` for the tree at `/build/tree` into `/build/out/layer.sqsh`.
 ///

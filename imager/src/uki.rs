@@ -9,8 +9,6 @@ use crate::pe_append::{Appender, Kind};
 
 /// `COMMAND_LINE_SIZE` of x86, its final zero included: the kernel cuts off what is longer.
 const CMDLINE_MAX: usize = 2048;
-/// Talos 1.10 and later describe the first profile of an image so.
-const PROFILE: &[u8] = b"ID=main";
 /// The sections every image of ours has, in this order, after those of the stub.
 const SECTIONS: [&str; 6] = [".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".profile"];
 
@@ -21,12 +19,12 @@ pub struct UkiParts<'a> {
     pub os_release: &'a str,
     /// Kernel command line, without a line end.
     pub cmdline: &'a str,
-    /// BMP image shown while booting.
-    pub splash: Option<&'a [u8]>,
     /// The kernel, a bzImage with an EFI stub.
     pub linux: &'a [u8],
     /// The initramfs.
     pub initrd: &'a [u8],
+    /// Description of the profile.
+    pub profile: &'a str,
 }
 
 /// Puts `parts` behind systemd's `stub`, whose `.sbat` section stays. The `.uname` section is the release that the kernel says of itself.
@@ -41,16 +39,13 @@ pub fn build(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>> {
     image.add(".osrel", Kind::Data, parts.os_release.as_bytes())?;
     image.add(".cmdline", Kind::Data, parts.cmdline.as_bytes())?;
     image.add(".uname", Kind::Data, release.as_bytes())?;
-    if let Some(splash) = parts.splash {
-        image.add(".splash", Kind::Data, splash)?;
-    }
     image.add(".linux", Kind::Code, parts.linux)?;
     // Firmware that enforces the flag would otherwise run a kernel that breaks under it.
     if !Pe::parse(parts.linux)?.is_nx()? {
         image.clear_nx()?;
     }
     image.add(".initrd", Kind::Data, parts.initrd)?;
-    image.add(".profile", Kind::Data, PROFILE)?;
+    image.add(".profile", Kind::Data, parts.profile.as_bytes())?;
     image.finish()
 }
 
@@ -145,13 +140,13 @@ pub(crate) mod tests {
     }
 
     fn parts(linux: &[u8]) -> UkiParts<'_> {
-        UkiParts { os_release: "ID=talos\n", cmdline: "console=tty0 pti=on", splash: None, linux, initrd: b"initrd" }
+        UkiParts { os_release: "ID=talos\n", cmdline: "console=tty0 pti=on", linux, initrd: b"initrd", profile: "ID=main" }
     }
 
     #[test]
     fn gives_back_what_went_in() {
         let linux = bzimage("6.12.117-talos (x) #1");
-        let image = build(&roomy_stub(), &UkiParts { splash: Some(b"BM"), ..parts(&linux) }).unwrap();
+        let image = build(&roomy_stub(), &parts(&linux)).unwrap();
         let found = inspect(&image).unwrap();
         assert_eq!(
             (found.os_release, found.cmdline, found.uname),

@@ -7,13 +7,16 @@ use std::path::Path;
 use common::Class;
 use common::sandbox::Sandbox;
 use fs_err as fs;
+use contract::Line;
 use imager::assemble::{self, Layers};
-use imager::cmdline::{Cmdline, TalosDefaults};
+use imager::base_images::BaseImages;
+use imager::cmdline::Cmdline;
 use imager::installer::{self, Installer};
 use imager::layers::Metadata;
 use imager::preset::Preset;
+use imager::verify::verify;
 use imager::{cpio, os_release, squashfs, uki};
-use oci::{Base, FileMap, Limits, NewImage, Writer, types::RunConfig};
+use oci::{FileMap, Limits, NewImage, Writer, types::RunConfig};
 
 mod support;
 use support::{MTIME, kernel, put, sandbox, shell};
@@ -21,8 +24,12 @@ use support::{MTIME, kernel, put, sandbox, shell};
 const RELEASE: &str = "6.12.117-talos";
 const NAME: &str = "ghcr.io/our-org/installer:custom-solana-v1.10.3";
 
+fn line() -> Line {
+    Line::default_release().unwrap()
+}
+
 /// A base in the form of Talos's imager and installer-base images.
-fn base(sandbox: &Sandbox, work: &Path) -> Base {
+fn base(sandbox: &Sandbox, work: &Path) -> BaseImages {
     let tree = work.join("rootfs");
     put(&tree, "etc/os-release", "ID=talos\nPRETTY_NAME=\"Talos (v1.10.3)\"\n");
     put(&tree, "sbin/init", "machined");
@@ -48,7 +55,7 @@ fn base(sandbox: &Sandbox, work: &Path) -> Base {
         writer.image(&NewImage { names: &names, created: 0, config, layers: &[layer], history, annotations }).unwrap();
     }
     writer.finish().unwrap();
-    Base::open(&work.join("base.oci"), &work.join("base"), Limits::TALOS).unwrap()
+    BaseImages::open(&line(), &work.join("base.oci"), &work.join("base"), Limits::SYSTEM).unwrap()
 }
 
 /// Builds an installer image at `work/installer.oci`.
@@ -62,25 +69,24 @@ fn build(sandbox: &Sandbox, work: &Path) {
     put(&extension, "usr/lib/firmware/nic.bin", "firmware");
     let metadata = Metadata { name: "solana-optimizer".into(), version: "v1.10.3".into(), ..Metadata::default() };
     let extensions = [(metadata, extension.as_path())];
-    let layers = Layers { release: RELEASE, kernel: &tree, extensions: &extensions, microcode: BTreeMap::new() };
+    let layers = Layers { release: RELEASE, kernel: &tree, extensions: &extensions };
     let initrd = assemble::initramfs(sandbox, &initramfs, &layers, work, MTIME).unwrap();
     let arguments = Preset::named("spec").unwrap().arguments().unwrap();
-    let cmdline = Cmdline::compose(&TalosDefaults::v1_10().unwrap(), &arguments, &[]).unwrap().to_string();
+    let cmdline = Cmdline::compose(&line().arguments, &arguments, &[]).unwrap().to_string();
     let os_release = os_release::from_base(sandbox, &initramfs, work).unwrap();
     let linux = kernel(sandbox);
     let parts =
-        uki::UkiParts { os_release: &os_release, cmdline: &cmdline, splash: None, linux: &linux, initrd: &initrd };
+        uki::UkiParts { os_release: &os_release, cmdline: &cmdline, linux: &linux, initrd: &initrd, profile: "ID=main" };
     let image = uki::build(&fs::read(&base.boot.stub).unwrap(), &parts).unwrap();
     fs::write(work.join("uki"), image).unwrap();
     let new = Installer {
         names: &[NAME.to_owned()],
-        boot: &base.boot.boot,
+        boot_loader: &base.boot.boot_loader,
         uki: &work.join("uki"),
         created: u64::from(MTIME),
-        labels: &BTreeMap::new(),
         annotations: &BTreeMap::new(),
     };
-    installer::write(&work.join("installer.oci"), &base, &new).unwrap();
+    installer::write(&line().installer, &work.join("installer.oci"), &base, &new).unwrap();
 }
 
 #[test]
@@ -90,7 +96,7 @@ fn a_finished_installer_image_verifies() {
     build(&sandbox, work.path());
     let out = work.path().join("out");
     fs::create_dir(&out).unwrap();
-    let found = installer::verify(&work.path().join("installer.oci"), &out).unwrap();
+    let found = verify(&line(), &work.path().join("installer.oci"), &out).unwrap();
     assert_eq!(found.release, RELEASE);
     assert!(
         found.cmdline.contains(" pti=on ") && found.cmdline.ends_with("hugepages=50000 numa_balancing=1"),
@@ -104,7 +110,7 @@ fn a_finished_installer_image_verifies() {
 
     fs::copy(&found.uki, out.join("uki.efi")).unwrap();
     // The base's archive, then ours, from the next multiple of four on.
-    let base = fs::metadata(work.path().join("base/boot/initramfs.xz")).unwrap().len().next_multiple_of(4);
+    let base = fs::metadata(work.path().join("base/boot/initramfs")).unwrap().len().next_multiple_of(4);
     let script = format!(
         "ukify inspect uki.efi --json=short; objcopy -O binary --only-section=.initrd uki.efi initrd; \
          tail -c +{} initrd | zstd -dcq 2>/dev/null | cpio -i --quiet; unsquashfs -ll 2.sqsh",
@@ -138,8 +144,8 @@ fn a_flipped_byte_is_found() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&largest, bytes).unwrap();
-    assert_eq!(installer::verify(&layout, work.path()).unwrap_err().class(), Class::Verification);
-    let error = installer::verify(&work.path().join("base.oci"), work.path()).unwrap_err();
+    assert_eq!(verify(&line(), &layout, work.path()).unwrap_err().class(), Class::Verification);
+    let error = verify(&line(), &work.path().join("base.oci"), work.path()).unwrap_err();
     assert!(error.to_string().contains("entrypoint"), "{error}");
-    assert_eq!(installer::verify(work.path(), work.path()).unwrap_err().class(), Class::BadInput);
+    assert_eq!(verify(&line(), work.path(), work.path()).unwrap_err().class(), Class::BadInput);
 }

@@ -146,9 +146,9 @@ fn ukify_writes_the_same_image() {
     let parts = uki::UkiParts {
         os_release: "ID=talos\n",
         cmdline: "console=tty0",
-        splash: None,
         linux: &linux,
         initrd: &initrd,
+        profile: "ID=main",
     };
     let ours = uki::build(&stub, &parts).unwrap();
     let found = uki::inspect(&ours).unwrap();
@@ -186,9 +186,9 @@ fn ukify_inspects_ours_and_our_flipped_byte() {
     let parts = uki::UkiParts {
         os_release: "ID=talos\n",
         cmdline: "console=tty0",
-        splash: None,
         linux: &linux,
         initrd: b"initrd",
+        profile: "ID=main",
     };
     let mut image = uki::build(&stub, &parts).unwrap();
     put(dir.path(), "image", &image);

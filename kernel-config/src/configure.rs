@@ -17,14 +17,14 @@ pub const STAGE: Stage = Stage::recipe("kernel-config");
 
 /// What the fragments are laid over.
 #[derive(Clone, Debug)]
-pub enum Base {
+pub enum BaseConfig {
     /// A target of the kernel's makefile, such as `allnoconfig`.
     Target(String),
     /// A whole configuration.
     File(PathBuf),
 }
 
-impl Base {
+impl BaseConfig {
     fn input(&self) -> Result<Input<Self>> {
         let text = match self {
             Self::Target(target) => target.clone(),
@@ -55,7 +55,7 @@ impl Resolved {
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] when Kconfig fails or drops an option.
-pub fn resolve(env: &Environment<'_>, source: &Source, base: &Base, fragments: &[Fragment]) -> Result<Resolved> {
+pub fn resolve(env: &Environment<'_>, source: &Source, base: &BaseConfig, fragments: &[Fragment]) -> Result<Resolved> {
     // Values alone: a changed comment must not resolve everything again.
     let asked = merge(&DotConfig::of([]), fragments).config.to_string();
     let inputs = (
@@ -70,8 +70,8 @@ pub fn resolve(env: &Environment<'_>, source: &Source, base: &Base, fragments: &
         let mut make = |target: &str| work.run(tools.sandbox, &make.run(&[target]).read(&source, SRC).write(&obj, OBJ));
         let dot = obj.join(".config");
         match &*base {
-            Base::Target(target) => make(target)?,
-            Base::File(path) => atomic::write(&dot, read(path)?)?,
+            BaseConfig::Target(target) => make(target)?,
+            BaseConfig::File(path) => atomic::write(&dot, read(path)?)?,
         }
         let merged = merge(&DotConfig::parse("base", &read(&dot)?)?, &fragments);
         atomic::write(&dot, merged.config.to_string())?;

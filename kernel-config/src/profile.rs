@@ -12,7 +12,7 @@ use crate::fragment::Fragment;
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// What the fragments are laid over.
-    pub base: Base,
+    pub base: ConfigSource,
     /// Names of fragments (`fragments/<name>.config`), the later over the earlier.
     pub fragments: Vec<String>,
     /// Whether clippy compiles the Rust in it and a warning of it stops the build. Its code differs from rustc's, so not for production.
@@ -23,14 +23,14 @@ pub struct Profile {
 /// The configuration a profile starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Base {
+pub enum ConfigSource {
     /// A make target of the kernel: `allnoconfig` or `tinyconfig`.
     Target(String),
     /// `upstream:<name>`: a configuration pinned in `pin.toml` under `[config.<name>]`.
     Upstream(String),
 }
 
-impl TryFrom<String> for Base {
+impl TryFrom<String> for ConfigSource {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -137,8 +137,8 @@ mod tests {
             let fragments = Profile::load(ours(), &name)?.load_fragments(ours())?;
             assert!(fragments.iter().any(|f| f.options().any(|o| o.to_string() == "CONFIG_RUST=y")), "{name}");
         }
-        assert_eq!(Profile::load(ours(), "metal")?.base, Base::Upstream("talos-1.10.3".into()));
-        assert_eq!(Profile::load(ours(), "vm")?.base, Base::Target("allnoconfig".into()));
+        assert_eq!(Profile::load(ours(), "metal")?.base, ConfigSource::Upstream("talos-1.10.3".into()));
+        assert_eq!(Profile::load(ours(), "vm")?.base, ConfigSource::Target("allnoconfig".into()));
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use common::Result;
 
 use crate::fragment::{Block, Fragment};
 use crate::hardening::IgnoreList;
-use crate::profile::{Base, Profile};
+use crate::profile::{ConfigSource, Profile};
 
 const HEAD: &str = "\
 # Kernel options
@@ -34,8 +34,8 @@ pub fn page(kernel_config: &Path) -> Result<String> {
     page += "\n## Profiles\n\n| profile | starts from | fragments, the later over the earlier |\n|---|---|---|\n";
     for (name, profile) in &profiles {
         let base = match &profile.base {
-            Base::Target(target) => format!("`make {target}`"),
-            Base::Upstream(config) => format!("upstream configuration `{config}`, pinned in `pin.toml`"),
+            ConfigSource::Target(target) => format!("`make {target}`"),
+            ConfigSource::Upstream(config) => format!("upstream configuration `{config}`, pinned in `pin.toml`"),
         };
         row(&mut page, &[format!("`{name}`"), base, profile.fragments.join(", ")]);
     }

@@ -137,7 +137,7 @@ fn a_base_of_a_registry_is_locked_and_then_needs_no_registry() -> Result<()> {
     let half = base.split(',').next().unwrap_or_default();
     says(&["update", "--base", half], 0)?;
     let said = says(&["build", "--base", half, "--out", &out("half")], 2)?;
-    ensure!(said.contains("is no Talos imager or installer-base image") && said.contains(half), "{said}");
+    ensure!(said.contains("does not hold Talos's imager and installer-base images") && said.contains(half), "{said}");
     ensure!(!said.contains("toolchain"), "it began to build: {said}");
     says(&["update", "--base", &base], 0)?;
 

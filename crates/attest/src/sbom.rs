@@ -37,7 +37,7 @@ pub struct Ingredients {
     /// Debian packages of the toolchain; without those that only look at outputs.
     pub toolchain: Vec<DebianPackage>,
     /// What the installer is built on.
-    pub base: Base,
+    pub base: Userland,
 }
 
 /// A Debian binary package.
@@ -81,7 +81,7 @@ pub struct Module {
 
 /// What the installer is built on.
 #[derive(Clone, Debug)]
-pub enum Base {
+pub enum Userland {
     /// Our testbed.
     Testbed {
         /// Its version.
@@ -199,13 +199,13 @@ impl Bill<'_> {
 
     fn base(&mut self) -> String {
         match &self.ingredients.base {
-            Base::Images { version, digest } => {
+            Userland::Images { version, digest } => {
                 let package = Package::new("base", "base images", version, "OPERATING-SYSTEM").sha256(*digest).comment(
                     "Talos's imager and installer-base images. What is in them is in their own bills of materials.",
                 );
                 self.add(package)
             }
-            Base::Testbed { version, crates } => {
+            Userland::Testbed { version, crates } => {
                 let package = Package::new("base", "solana-talos-guest", version, "OPERATING-SYSTEM")
                     .licence("Apache-2.0 OR MIT")
                     .comment("The testbed: a small userland of this project that stands in for Talos in tests.");

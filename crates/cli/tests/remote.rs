@@ -63,7 +63,7 @@ fn a_registry_that_refuses_leaves_the_project_as_it_was() {
     scene.script("cargo", "touch \"$SCENE/cargo-ran\"");
     let mut lock = lock::read(&scene.project()).unwrap();
     let reference = format!("{registry}/talos/imager:v1");
-    lock.base = vec![lock::Base { reference, sha256: Sha256::of("m"), size: 1, blob: Vec::new() }];
+    lock.base = vec![lock::BaseImage { reference, sha256: Sha256::of("m"), size: 1, blob: Vec::new() }];
     lock::write(&scene.project(), &lock).unwrap();
     let before = fs::read(scene.project().join(lock::FILE)).unwrap();
     scene.fails(6, &["update", "crates", "bases"], &["403"]);

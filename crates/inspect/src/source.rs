@@ -23,7 +23,7 @@ pub fn open(path: &Path, work: &Path, limits: Limits) -> Result<Layout> {
             .hint("give a layout, a tarball of one, or a full name such as ghcr.io/our-org/kernel:v1")
     })?;
     let layout = work.join("layout");
-    oci::base::unpack_tarball(file, &layout, limits).map_err(|e| e.file(path))?;
+    oci::tarball::unpack(file, &layout, limits).map_err(|e| e.file(path))?;
     Layout::open(&layout).map_err(|e| e.file(path))
 }
 

@@ -82,7 +82,7 @@ fn tells_another_form_of_equal_content() {
 fn pair(a: &[(&str, &[u8])], b: &[(&str, &[u8])]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let ((a, _), (b, _)) = (layout(dir.path(), "a", a), layout(dir.path(), "b", b));
-    compare::layouts(&a, &b, Limits::TALOS).unwrap().unwrap().to_string()
+    compare::layouts(&a, &b, Limits::SYSTEM).unwrap().unwrap().to_string()
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_damaged_copy_of_a_layout_is_not_the_same() {
         copy(&a, &b);
         let blob = b.join("blobs/sha256").join(&name);
         bytes.map_or_else(|| fs::remove_file(&blob), |bytes| fs::write(&blob, bytes)).unwrap();
-        let said = compare::layouts(&a, &b, Limits::TALOS).unwrap().map(|difference| difference.to_string());
+        let said = compare::layouts(&a, &b, Limits::SYSTEM).unwrap().map(|difference| difference.to_string());
         let place = format!("directory blobs > directory sha256 > file {name}: ");
         assert_eq!(said.as_ref().map(|said| said.starts_with(&place)), (at < 3).then_some(true), "{said:?}");
     }
@@ -138,9 +138,9 @@ fn diff_ids_are_not_taken_on_trust() {
     };
     let ((a, x), (b, y)) = (open("a", b"one"), open("b", b"two"));
     let forged = oci::Layer { diff_id: x.diff_id, ..y.clone() };
-    let error = compare::layers((&a, &x), (&b, &forged), Limits::TALOS).unwrap_err();
+    let error = compare::layers((&a, &x), (&b, &forged), Limits::SYSTEM).unwrap_err();
     assert_eq!(error.class(), common::Class::Verification, "{error}");
-    let said = compare::layers((&a, &x), (&b, &y), Limits::TALOS).unwrap().unwrap().to_string();
+    let said = compare::layers((&a, &x), (&b, &y), Limits::SYSTEM).unwrap().unwrap().to_string();
     assert_eq!(said, "file a: line 1: \"one\" and \"two\"");
     // The same tar, stored as it is.
     let mut tar = Vec::new();
@@ -148,7 +148,7 @@ fn diff_ids_are_not_taken_on_trust() {
     fs::write(a.blob_path(x.diff_id), &tar).unwrap();
     let descriptor = oci::types::Descriptor::new(oci::types::LAYER_TAR, x.diff_id, tar.len() as u64);
     let plain = oci::Layer { descriptor, ..x.clone() };
-    let said = compare::layers((&a, &x), (&a, &plain), Limits::TALOS).unwrap().unwrap().to_string();
+    let said = compare::layers((&a, &x), (&a, &plain), Limits::SYSTEM).unwrap().unwrap().to_string();
     assert!(said.starts_with("in the compressed form of equal content: "), "{said}");
 }
 
@@ -242,7 +242,7 @@ proptest! {
             let files: Vec<_> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
             layout(dir.path(), to, &files).0
         };
-        let difference = compare::layouts(&list(&files, "a"), &list(&second, "b"), Limits::TALOS).unwrap().unwrap();
+        let difference = compare::layouts(&list(&files, "a"), &list(&second, "b"), Limits::SYSTEM).unwrap().unwrap();
         let steps: Vec<_> = difference.path.iter().map(|step| (step.kind, step.name.as_str())).take(3).collect();
         prop_assert_eq!(steps, [("image", NAME), ("layer", "1"), ("file", name.as_str())]);
     }

@@ -16,7 +16,7 @@ type Read = (report::Report, Vec<inspect::contents::Contents>);
 fn read(files: &[(&str, &[u8])]) -> Read {
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = layout(dir.path(), "a", files);
-    report::report(&Layout::open(&path).unwrap(), Limits::TALOS).unwrap()
+    report::report(&Layout::open(&path).unwrap(), Limits::SYSTEM).unwrap()
 }
 
 fn extension(version: &str, code: &[u8]) -> Read {
@@ -288,7 +288,7 @@ fn entries(entries: &[(&str, Entry)], config: serde_json::Value) -> Read {
         map.insert(path, entry.clone()).unwrap();
     }
     let (path, _) = support::image(dir.path(), "a", &map, serde_json::from_value(config).unwrap());
-    report::report(&Layout::open(&path).unwrap(), Limits::TALOS).unwrap()
+    report::report(&Layout::open(&path).unwrap(), Limits::SYSTEM).unwrap()
 }
 
 #[test]

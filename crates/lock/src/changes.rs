@@ -29,7 +29,7 @@ fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
             Kind::Package(_) => format!("package {}", entry.name),
             Kind::Crate => format!("crate {}", entry.uri.split(['/', '@']).nth(1).unwrap_or(&entry.name)),
             Kind::Config => entry.name,
-            Kind::Base => format!("base {}", entry.name),
+            Kind::BaseImage => format!("base {}", entry.name),
             Kind::File => format!("file {}", entry.name),
             // Its crates are told one by one; a base is told by its manifest, which names the blobs.
             Kind::CargoLock | Kind::Blob => continue,

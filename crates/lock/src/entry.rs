@@ -2,7 +2,7 @@
 
 use common::Sha256;
 
-use crate::model::{Base, List, Lock, Package};
+use crate::model::{BaseImage, List, Lock, Package};
 
 /// What an input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +16,7 @@ pub enum Kind {
     /// A crate.
     Crate,
     /// The manifest of a base.
-    Base,
+    BaseImage,
     /// A configuration or layer of a base.
     Blob,
     /// A file out of a package: named for the record, kept with its package.
@@ -81,13 +81,13 @@ impl Lock {
 }
 
 /// The manifest of a base, then its configuration and layers.
-fn blobs(base: &Base) -> impl Iterator<Item = Entry> {
+fn blobs(base: &BaseImage) -> impl Iterator<Item = Entry> {
     let manifest = Entry {
         name: base.reference.clone(),
         uri: format!("oci:{}@sha256:{}", base.reference, base.sha256),
         sha256: base.sha256,
         size: Some(base.size),
-        kind: Kind::Base,
+        kind: Kind::BaseImage,
     };
     let blobs = base.blob.iter().enumerate().map(|(number, blob)| Entry {
         name: format!("{} blob {number}", base.reference),

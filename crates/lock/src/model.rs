@@ -29,7 +29,7 @@ pub struct Lock {
     pub cargo: Vec<CargoLock>,
     /// Images that `--base` names; there only if somebody asked for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub base: Vec<Base>,
+    pub base: Vec<BaseImage>,
     /// Files of packages that outputs hold byte for byte.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file: Vec<File>,
@@ -81,7 +81,7 @@ pub struct CargoLock {
 /// An image that an installer can be built on, by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Base {
+pub struct BaseImage {
     /// What was asked for, such as `ghcr.io/siderolabs/imager:v1.10.3`.
     pub reference: String,
     /// Digest of the amd64 manifest.
@@ -92,7 +92,7 @@ pub struct Base {
     pub blob: Vec<Blob>,
 }
 
-impl Base {
+impl BaseImage {
     /// Everything that makes the image: manifest, configuration, layers.
     pub fn digests(&self) -> impl Iterator<Item = Sha256> {
         std::iter::once(self.sha256).chain(self.blob.iter().map(|blob| blob.sha256))
@@ -251,7 +251,7 @@ pub(crate) mod tests {
         Lock {
             config: vec![Config { name: "talos".into(), url: "https://x/c".into(), sha256: Sha256::of("c"), size: 1 }],
             cargo: vec![CargoLock { lock: "Cargo.lock".into(), sha256: Sha256::of("l") }],
-            base: vec![Base {
+            base: vec![BaseImage {
                 reference: "r.example/a:1".into(),
                 sha256: Sha256::of("m"),
                 size: 2,

@@ -1,4 +1,4 @@
-//! What the headers of a tar say of an entry. Whatever Go's `archive/tar` (reader.go), with which containerd, Docker and Talos unpack,
+//! What the headers of a tar say of an entry. Whatever Go's `archive/tar` (reader.go), with which containerd and Docker unpack,
 //! would read as something else is refused: a layer could hide files from us otherwise.
 
 use std::io::Read;

@@ -2,7 +2,7 @@
 //!
 //! Understood: ustar, GNU long names, PAX paths. Refused, for readers of tar disagree about them and an attacker lives on that: sparse
 //! files, PAX sizes that differ from the header's, paths that are absolute or climb, and anything above the limits. So is what Go's
-//! `archive/tar` (reader.go), with which containerd, Docker and Talos unpack, would read as something else: data of what is no file,
+//! `archive/tar` (reader.go), with which containerd and Docker unpack, would read as something else: data of what is no file,
 //! names from two places, names that are empty, and parts of names in headers of other formats.
 
 use std::io::{self, Read};
@@ -27,8 +27,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Several times what Talos's imager, the largest of its images, holds.
-    pub const TALOS: Self = Self { entries: 200_000, file: 2 << 30, layer: 8 << 30, image: 16 << 30 };
+    /// For images of a whole operating system: several times what the largest known one holds.
+    pub const SYSTEM: Self = Self { entries: 200_000, file: 2 << 30, layer: 8 << 30, image: 16 << 30 };
 }
 
 /// One entry of a layer; the path is relative and plain, empty for the root.

@@ -101,7 +101,7 @@ fn we_unpack_layers_as_umoci_does() {
         .done();
     let layout = foreign(&dir.path().join("a.oci"), types::LAYER_GZIP, &[lower, upper], gzip);
     let image = layout.image(NAME).unwrap();
-    Unpacked::open(&layout, &image, Limits::TALOS).unwrap().apply(&dir.path().join("ours")).unwrap();
+    Unpacked::open(&layout, &image, Limits::SYSTEM).unwrap().apply(&dir.path().join("ours")).unwrap();
     run(&sandbox, dir.path(), "umoci unpack --rootless --image a.oci:$1 theirs").unwrap();
     let ours = tree(&dir.path().join("ours"));
     assert_eq!(ours, tree(&dir.path().join("theirs/rootfs")));

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use attest::crates::Crate;
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Module};
+use attest::sbom::{self, Userland, DebianPackage, Ingredients, Kernel, Module};
 use attest::{Asking, Material, Predicates, Subject, sign};
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey, Signer};
@@ -157,7 +157,7 @@ pub fn ingredients() -> Ingredients {
             sha256: Sha256::of(name),
         })
         .into(),
-        base: Base::Testbed { version: "0.1.0".to_owned(), crates: vec![part("rustix", true), part("syn", false)] },
+        base: Userland::Testbed { version: "0.1.0".to_owned(), crates: vec![part("rustix", true), part("syn", false)] },
     }
 }
 

@@ -54,7 +54,7 @@ fn configurations(context: &Context, name: &str) -> common::Result<BTreeSet<Stri
     let names = if name == "all" { Profile::names(&context.path("kernel-config"))? } else { vec![name.to_owned()] };
     let mut configurations = BTreeSet::new();
     for name in names {
-        if let profile::Base::Upstream(config) = kernel::profile(context, &name)?.0.base {
+        if let profile::ConfigSource::Upstream(config) = kernel::profile(context, &name)?.0.base {
             configurations.insert(config);
         }
     }

@@ -61,7 +61,7 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
     let layout = open(&options.network, &options.image, work.path())?;
-    let (mut report, _) = report::report(&layout, Limits::TALOS)?;
+    let (mut report, _) = report::report(&layout, Limits::SYSTEM)?;
     if let Some(key) = &key {
         verify(&layout, key, &mut report)?;
     }
@@ -117,7 +117,7 @@ fn remote_name(image: &Path) -> Option<Reference> {
 
 /// What has a [`remote_name`] is pulled, with its signatures, into `work`.
 fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
-    let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::TALOS)?) };
+    let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::SYSTEM)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
     let sink = progress::sink(Format::Text, false);
     let pulled = work.join("pulled");
@@ -128,7 +128,7 @@ fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> 
 fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
     let work = tempfile::tempdir()?;
     let layout = open(network, image, work.path())?;
-    Ok(report::report(&layout, Limits::TALOS)?)
+    Ok(report::report(&layout, Limits::SYSTEM)?)
 }
 
 fn facts(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
@@ -145,7 +145,7 @@ fn bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
         return Err(error.hint("give two layouts or two output directories").into());
     }
     let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
-        compare::layouts(first, second, Limits::TALOS)?
+        compare::layouts(first, second, Limits::SYSTEM)?
     } else {
         compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)
     };

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use common::event::Event;
 use common::sandbox::Run;
 use common::{Class, Error, atomic};
-use kernel_config::configure::Base;
+use kernel_config::configure::BaseConfig;
 use kernel_config::hardening::{self, IgnoreList};
 use kernel_config::snapshot;
 use keys::Role;
@@ -62,8 +62,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         }
         Action::Harden { report } => harden(context, &prepared, profile, report.as_deref())?,
         Action::Base => match prepared.base_config(profile)? {
-            Base::File(path) => context.answer(&path.display().to_string()),
-            Base::Target(target) => context.answer(&target),
+            BaseConfig::File(path) => context.answer(&path.display().to_string()),
+            BaseConfig::Target(target) => context.answer(&target),
         },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {

@@ -150,15 +150,13 @@ struct Pack {
     manifest: Manifest,
     /// Name of the image.
     name: String,
-    target: extension::Target,
 }
 
 impl Pack {
     fn read(path: &Path, options: &Options) -> Result<Self> {
         let manifest = Manifest::read(path)?;
         let name = names::version(&options.registry, &manifest.metadata.name, &manifest.metadata.version)?;
-        let talos = extension::range::talos_version(names::TALOS_VERSION)?;
-        Ok(Self { manifest, name, target: extension::Target { talos, kernel: String::new() } })
+        Ok(Self { manifest, name })
     }
 
     /// Writes `<name>.oci` into `out`.
@@ -174,7 +172,7 @@ impl Pack {
         for module in modules {
             atomic::write(&extras.join(&module.name), &module.bytes)?;
         }
-        let target = extension::Target { kernel: release.to_owned(), ..self.target.clone() };
+        let target = extension::Target::new(contract::DEFAULT_RELEASE, release.to_owned())?;
         let files = extension::assemble::assemble(root.path(), &self.manifest, &target)?;
         let path = out.join(format!("{}.oci", self.manifest.metadata.name));
         packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, &signing.annotations())?;

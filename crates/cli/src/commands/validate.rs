@@ -6,12 +6,11 @@ use anyhow::Context as _;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error};
-use extension::range::talos_version;
 use extension::{Extension, Target};
 use oci::{Layout, Limits, Unpacked};
 
 use crate::context::Context;
-use crate::pipeline::{kernel, names};
+use crate::pipeline::kernel;
 
 #[derive(Args)]
 pub struct Options {
@@ -19,7 +18,7 @@ pub struct Options {
     #[arg(value_name = "DIR")]
     path: PathBuf,
     /// The Talos release it is for
-    #[arg(long, default_value = names::TALOS_VERSION)]
+    #[arg(long, default_value = contract::DEFAULT_RELEASE)]
     talos: String,
     /// Release string of the kernel it is for [default: the pinned kernel's]
     #[arg(long, value_name = "RELEASE")]
@@ -33,7 +32,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         Some(release) => release.clone(),
         None => kernel::pin(context)?.kernel.release,
     };
-    let target = Target { talos: talos_version(&options.talos)?, kernel };
+    let target = Target::new(&options.talos, kernel)?;
     let path = &options.path;
     if path.join("oci-layout").is_file() {
         layout(context, path, &target)
@@ -61,7 +60,7 @@ fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()>
         let name = image.names.first().cloned().unwrap_or_else(|| image.digest.oci());
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
-        Unpacked::open(&layout, image, Limits::TALOS).and_then(|image| image.apply(&root)).context(name.clone())?;
+        Unpacked::open(&layout, image, Limits::SYSTEM).and_then(|image| image.apply(&root)).context(name.clone())?;
         report(context, &name, &extension::validate(&root, target).context(name.clone())?);
     }
     Ok(())

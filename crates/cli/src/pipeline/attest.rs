@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, Base, DebianPackage, Ingredients, Kernel, Kind, Module};
+use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Kind, Module, Userland};
 use attest::{Asking, Demand, Material, Predicates, Subject, WithoutLayers, crates, subjects, talos};
 use common::stage::{Finished, Input, Stage, Work, hash_tree};
 use common::{Class, Error, Result, Sha256, atomic};
@@ -28,7 +28,8 @@ pub const PUBLIC_KEY: &str = "image.pub.pem";
 /// Machine configuration by which Talos 1.13.8 and later verify the images.
 pub const VERIFICATION: &str = "image-verification.yaml";
 /// Parts of the project that end up in images, and so are inputs like any other.
-const TREES: [&str; 6] = ["extension", "imager/presets", "kernel-config", "module", "tests/guest", "crates/toolchain"];
+const TREES: [&str; 7] =
+    ["extension", "imager/contract/lines", "imager/presets", "kernel-config", "module", "tests/guest", "crates/toolchain"];
 
 /// An unsigned image: its name in the output, what it is, and the stage that holds `<name>.oci`.
 pub type Unsigned<'a> = (&'static str, Kind, &'a Finished);
@@ -233,10 +234,10 @@ fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
         .collect()
 }
 
-fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Base> {
+fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Userland> {
     if !base.testbed {
         let digest = base.identity.parse()?;
-        return Ok(Base::Images { version: crate::pipeline::names::TALOS_VERSION.to_owned(), digest });
+        return Ok(Userland::Images { version: contract::DEFAULT_RELEASE.to_owned(), digest });
     }
     let metadata = testbed::metadata(context, prepared)?.dir.join("metadata.json");
     let lock = context.path("tests/guest/Cargo.lock");
@@ -244,5 +245,5 @@ fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Resul
     let lock_text = String::from_utf8(read(&lock)?)
         .map_err(|e| Error::new(Class::BadInput, "cannot read what the crates are").file(&lock).why(e))?;
     let crates = crates::of_program(&read(&metadata)?, &lock_text).map_err(|e| e.file(&lock))?;
-    Ok(Base::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates })
+    Ok(Userland::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates })
 }

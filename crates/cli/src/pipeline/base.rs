@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use common::stage::{self, Input, Stage};
 use common::{Class, Error, Result, Sha256};
+use contract::Line;
 use imager::preset::Preset;
-use oci::{Base, Limits, Reference};
+use imager::base_images::BaseImages;
+use oci::{Limits, Reference};
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
@@ -104,7 +106,7 @@ fn checked(context: &Context, located: Located) -> Result<Located> {
 }
 
 fn open(path: &Path) -> Result<()> {
-    Base::open(path, tempfile::tempdir()?.path(), Limits::TALOS).map(|_| ())
+    BaseImages::open(&Line::default_release()?, path, tempfile::tempdir()?.path(), Limits::SYSTEM).map(|_| ())
 }
 
 /// Brings `named` to this machine: the testbed is built.

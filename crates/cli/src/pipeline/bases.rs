@@ -3,7 +3,7 @@
 use common::stage::{Finished, Input, Stage};
 use common::store::Store;
 use common::{Class, Error, Result, atomic};
-use lock::{Base, Blob};
+use lock::{BaseImage, Blob};
 use oci::types::{self, Descriptor, Manifest, Platform};
 use oci::{Reference, Writer};
 use registry::clock::System;
@@ -18,7 +18,7 @@ pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
 ///
 /// # Errors
 /// As [`registry::resolve`].
-pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<Base>> {
+pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let (keyring, clock) = (remote::keyring(), System::start());
     let client = network.client(Pace::default(), &keyring, &clock)?;
     let mut bases = Vec::new();
@@ -26,7 +26,7 @@ pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<Base>>
         let image = registry::resolve(&client, reference)?;
         let blob = image.blobs.iter().map(|blob| Blob { sha256: blob.digest.0, size: blob.size }).collect();
         let (sha256, size) = (image.manifest.digest.0, image.manifest.size);
-        bases.push(Base { reference: reference.to_string(), sha256, size, blob });
+        bases.push(BaseImage { reference: reference.to_string(), sha256, size, blob });
     }
     bases.sort_by(|a, b| a.reference.cmp(&b.reference));
     bases.dedup();
@@ -37,7 +37,7 @@ pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<Base>>
 ///
 /// # Errors
 /// [`Class::BadInput`] when one is not there.
-pub fn locked(context: &Context, references: &[Reference]) -> Result<Vec<Base>> {
+pub fn locked(context: &Context, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let lock = lock::read(&context.project)?;
     let find = |reference: &Reference| {
         let name = reference.to_string();
@@ -56,7 +56,7 @@ pub fn locked(context: &Context, references: &[Reference]) -> Result<Vec<Base>> 
 ///
 /// # Errors
 /// As [`registry::pull`], and [`Class::Infrastructure`] offline.
-pub fn fetch(context: &Context, network: &Network, bases: &[Base]) -> Result<usize> {
+pub fn fetch(context: &Context, network: &Network, bases: &[BaseImage]) -> Result<usize> {
     let mut missing = Vec::new();
     for base in bases {
         for digest in base.digests() {
@@ -75,7 +75,7 @@ pub fn fetch(context: &Context, network: &Network, bases: &[Base]) -> Result<usi
     Ok(missing.len())
 }
 
-fn pull(context: &Context, network: &Network, base: &Base) -> Result<()> {
+fn pull(context: &Context, network: &Network, base: &BaseImage) -> Result<()> {
     let name = base.reference.split('@').next().unwrap_or_default();
     let reference: Reference = format!("{name}@{}", base.sha256.oci()).parse()?;
     let work = context.cache.join("unfinished").join(format!("base-{}.oci", &base.sha256.to_string()[..16]));
@@ -90,7 +90,7 @@ fn pull(context: &Context, network: &Network, base: &Base) -> Result<()> {
 ///
 /// # Errors
 /// When a blob is not in the store.
-pub fn layout(context: &Context, bases: &[Base]) -> Result<Finished> {
+pub fn layout(context: &Context, bases: &[BaseImage]) -> Result<Finished> {
     let entries: Vec<_> = bases.iter().map(|base| (&base.reference, base.sha256.to_string())).collect();
     let bases = Input::known_by(entries, bases);
     let store = Input::unkeyed("it gives blobs by their digests", &context.store);
@@ -108,7 +108,7 @@ pub fn layout(context: &Context, bases: &[Base]) -> Result<Finished> {
 }
 
 /// How an index names `base`.
-fn entry(store: &Store, base: &Base) -> Result<Descriptor> {
+fn entry(store: &Store, base: &BaseImage) -> Result<Descriptor> {
     let path = store.path(&base.sha256);
     let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?)
         .map_err(|e| Error::new(Class::BadInput, "the manifest of a base is malformed").file(&path).why(e))?;

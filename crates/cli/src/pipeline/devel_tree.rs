@@ -48,7 +48,7 @@ pub fn open(context: &Context, toolchain: &Toolchain, given: &Given<'_>, release
     let inputs = Input::known_by([("image", digest.to_string())], (&layout, &image));
     let stage = context.stages().run(STAGE, inputs, |work, image| {
         let (layout, image) = *image;
-        Unpacked::open(layout, image, Limits::TALOS)?.apply(&work.dir().join("root"))
+        Unpacked::open(layout, image, Limits::SYSTEM)?.apply(&work.dir().join("root"))
     })?;
     let (dir, record) = find(&stage.dir.join("root"), &path)?;
     record.check_release(release)?;

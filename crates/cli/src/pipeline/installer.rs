@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 
 use common::stage::{Finished, Input, Stage, Work};
 use common::{Error, Result};
+use contract::Line;
 use extension::manifest::Manifest;
 use imager::assemble::{self, Layers};
-use imager::cmdline::{Cmdline, TalosDefaults};
-use imager::installer::{Installer, verify, write};
+use imager::base_images::BaseImages;
+use imager::cmdline::Cmdline;
+use imager::installer::{Installer, write};
 use imager::layers;
 use imager::preset::Preset;
 use imager::uki::UkiParts;
+use imager::verify::verify;
 use imager::{os_release, uki};
 use kernel_config::environment::Tools;
 use oci::Limits;
-use oci::base::Base;
 
 use crate::context::Context;
 use crate::pipeline::base::Located;
@@ -43,7 +45,7 @@ pub struct Choice<'a> {
 /// # Errors
 /// [`common::Class::BadInput`] when an argument is none, or takes away what Talos insists on.
 pub fn command_line(preset: &Preset, extra: &[String]) -> Result<Cmdline> {
-    Cmdline::compose(&TalosDefaults::v1_10()?, &preset.arguments()?, extra)
+    Cmdline::compose(&Line::default_release()?.arguments, &preset.arguments()?, extra)
 }
 
 /// `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline` in the stage's directory; the image is verified before the stage is done.
@@ -84,13 +86,13 @@ type Inputs<'a> = (
 
 fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     let (tools, kernel, (modules, module), manifest, base, line, names, annotations) = inputs;
-    let opened = Base::open(&base, &work.empty_dir("base")?, Limits::TALOS)?;
+    let talos = Line::default_release()?;
+    let opened = BaseImages::open(&talos, &base, &work.empty_dir("base")?, Limits::SYSTEM)?;
     let base_initramfs = read(&opened.boot.initramfs)?;
     let layers = Layers {
         release: &kernel.kernel.release,
         kernel: &modules.join("signed"),
         extensions: &[(metadata(&manifest), &module.join("signed"))],
-        microcode: BTreeMap::new(),
     };
     let mtime = u32::try_from(tools.epoch).unwrap_or(u32::MAX);
     let scratch = work.empty_dir("layers")?;
@@ -101,27 +103,25 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
         &UkiParts {
             os_release: &os_release,
             cmdline: &line,
-            splash: None,
             linux: &read(&kernel.kernel.vmlinuz())?,
             initrd: &initramfs,
+            profile: &talos.uki.profile,
         },
     )?;
     let efi = work.dir().join("vmlinuz.efi");
     common::atomic::write(&work.dir().join("initramfs.xz"), initramfs)?;
     common::atomic::write(&efi, image)?;
     common::atomic::write(&work.dir().join("cmdline"), format!("{}\n", *line))?;
-    let labels = BTreeMap::new();
     let new = Installer {
         names: &names,
-        boot: &opened.boot.boot,
+        boot_loader: &opened.boot.boot_loader,
         uki: &efi,
         created: tools.epoch,
-        labels: &labels,
         annotations: &annotations,
     };
     let layout = work.dir().join("installer.oci");
-    write(&layout, &opened, &new)?;
-    verify(&layout, &work.empty_dir("verify")?)?;
+    write(&talos.installer, &layout, &opened, &new)?;
+    verify(&talos, &layout, &work.empty_dir("verify")?)?;
     ["base", "layers", "verify"].iter().try_for_each(|name| common::atomic::remove_dir(&work.dir().join(name)))
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use attest::Material;
 use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
-use kernel_config::configure::{Base, Resolved};
+use kernel_config::configure::{BaseConfig, Resolved};
 use kernel_config::environment::Environment;
 use kernel_config::fragment::Fragment;
 use kernel_config::pin::Pin;
@@ -98,7 +98,7 @@ pub fn pin(context: &Context) -> Result<Pin> {
 pub fn profile(context: &Context, name: &str) -> Result<(Profile, Vec<Fragment>)> {
     let dir = context.path("kernel-config");
     let profile = Profile::load(&dir, name)?;
-    if let profile::Base::Upstream(config) = &profile.base {
+    if let profile::ConfigSource::Upstream(config) = &profile.base {
         pin(context)?.config(config)?;
     }
     let fragments = profile.load_fragments(&dir)?;
@@ -168,7 +168,7 @@ impl Prepared<'_> {
             (lock::FILE.to_owned(), Sha256::of(self.locked.lock.to_string()).to_string()),
             ("base".to_owned(), base.to_owned()),
         ]);
-        if let profile::Base::Upstream(config) = &profile(self.context, name)?.0.base {
+        if let profile::ConfigSource::Upstream(config) = &profile(self.context, name)?.0.base {
             inputs.insert(format!("kernel configuration {config}"), self.pin.config(config)?.sha256.to_string());
         }
         Ok(inputs)
@@ -188,13 +188,13 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// When the profile is unknown or the file cannot be had.
-    pub fn base_config(&self, name: &str) -> Result<Base> {
+    pub fn base_config(&self, name: &str) -> Result<BaseConfig> {
         match profile(self.context, name)?.0.base {
-            profile::Base::Target(target) => Ok(Base::Target(target)),
-            profile::Base::Upstream(name) => {
+            profile::ConfigSource::Target(target) => Ok(BaseConfig::Target(target)),
+            profile::ConfigSource::Upstream(name) => {
                 let config = self.pin.config(&name)?;
                 let origin = Origin::Url(config.url.clone());
-                Ok(Base::File(fetch(self.context, &name, &config.sha256, origin)?))
+                Ok(BaseConfig::File(fetch(self.context, &name, &config.sha256, origin)?))
             }
         }
     }

@@ -2,17 +2,15 @@
 
 use common::Result;
 use common::stage::Input;
+use contract::DEFAULT_RELEASE;
 use oci::Reference;
-
-/// The Talos release that the images are for.
-pub const TALOS_VERSION: &str = "v1.10.3";
 
 /// `<registry>/<image>:custom-solana-<talos>`.
 ///
 /// # Errors
 /// [`common::Class::BadInput`] when `registry` is no registry and organisation.
 pub fn release(registry: &str, image: &str) -> Result<String> {
-    checked(format!("{registry}/{image}:custom-solana-{TALOS_VERSION}"))
+    checked(format!("{registry}/{image}:custom-solana-{DEFAULT_RELEASE}"))
 }
 
 /// `<registry>/<image>:<version>`.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use common::Result;
 use common::stage::{Finished, Input, Stage};
+use contract::{DEFAULT_RELEASE, Line};
 use extension::manifest::Manifest;
 use extension::validate::Target;
 use oci::types::RunConfig;
@@ -33,10 +34,11 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &
         signing.annotations(),
     );
     prepared.environment().cache.run(KERNEL_STAGE, inputs, |work, (tools, kernel, modules, names, annotations)| {
+        let talos = Line::default_release()?.kernel;
         let mut files = FileMap::new();
-        files.host("boot/vmlinuz", &kernel.kernel.vmlinuz(), 0o644)?;
+        files.host(&talos.image, &kernel.kernel.vmlinuz(), 0o644)?;
         files.tree("", &modules.join("signed"))?;
-        for empty in ["certs", "dtb"] {
+        for empty in &talos.directories {
             files.insert(empty, oci::Entry::Dir { mode: 0o755 })?;
         }
         image(&work.dir().join("kernel.oci"), &names, &files, tools.epoch, &annotations)
@@ -65,8 +67,7 @@ pub fn extension(
     );
     let stages = prepared.environment().cache;
     stages.run(EXTENSION_STAGE, inputs, |work, (tools, release, module, manifest, names, annotations)| {
-        let talos = extension::range::talos_version(names::TALOS_VERSION)?;
-        let target = Target { talos, kernel: release.clone() };
+        let target = Target::new(DEFAULT_RELEASE, release.clone())?;
         let files = extension::assemble::assemble(&module.join("signed"), &manifest, &target)?;
         image(&work.dir().join("solana-optimizer.oci"), &names, &files, tools.epoch, &annotations)
     })

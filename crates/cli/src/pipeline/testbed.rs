@@ -7,6 +7,7 @@ use common::event::Event;
 use common::sandbox::Run;
 use common::stage::{Finished, Input, Inputs, Stage, Work};
 use common::{Error, Result};
+use contract::{DEFAULT_RELEASE, Line, initramfs};
 use imager::preset::Preset;
 use imager::{cpio, machine_config};
 use kernel_config::environment::Tools;
@@ -16,7 +17,6 @@ use oci::{FileMap, NewImage, Writer};
 
 use crate::context::Context;
 use crate::pipeline::kernel::Prepared;
-use crate::pipeline::names::TALOS_VERSION;
 
 /// Compiles the guest's programs.
 pub const PROGRAMS_STAGE: Stage = Stage::recipe("testbed-programs");
@@ -167,36 +167,40 @@ pub fn base(context: &Context, prepared: &Prepared<'_>, preset: &Preset) -> Resu
 
 fn initramfs(programs: &Path, rootfs: &Path, epoch: u64) -> Result<Vec<u8>> {
     let mut archive = cpio::Writer::default();
-    archive.file("init", 0o755, read(&programs.join("init"))?)?;
-    archive.file("rootfs.sqsh", 0o644, read(rootfs)?)?;
+    archive.file(initramfs::INIT, 0o755, read(&programs.join("init"))?)?;
+    archive.file(initramfs::ROOTFS, 0o644, read(rootfs)?)?;
     let bytes = archive.finish(u32::try_from(epoch).unwrap_or(u32::MAX));
     Ok(zstd::bulk::compress(&bytes, ZSTD_LEVEL)?)
 }
 
 fn write(work: &Work<'_>, tools: &Tools<'_>, programs: &Path, initramfs: &[u8]) -> Result<()> {
     let efi = tools.sandbox.rootfs().join(EFI);
+    let talos = Line::default_release()?;
     let mut imager = FileMap::new();
-    imager.host("usr/install/amd64/systemd-stub.efi", &efi.join("linuxx64.efi.stub"), 0o644)?;
-    imager.host("usr/install/amd64/systemd-boot.efi", &efi.join("systemd-bootx64.efi"), 0o644)?;
-    imager.bytes("usr/install/amd64/initramfs.xz", initramfs, 0o644)?;
+    imager.host(&talos.imager.stub, &efi.join("linuxx64.efi.stub"), 0o644)?;
+    imager.host(&talos.imager.boot_loader, &efi.join("systemd-bootx64.efi"), 0o644)?;
+    imager.bytes(&talos.imager.initramfs, initramfs, 0o644)?;
+    let entrypoint = talos.installer.entrypoint.as_str();
     let mut installer = FileMap::new();
-    installer.host("bin/installer", &programs.join("installer"), 0o755)?;
+    installer.host(entrypoint.trim_start_matches('/'), &programs.join("installer"), 0o755)?;
     let mut writer = Writer::create(&work.dir().join("base.oci"))?;
-    add(&mut writer, "testbed/imager", &imager, tools.epoch, None)?;
-    add(&mut writer, "testbed/installer-base", &installer, tools.epoch, Some("/bin/installer"))?;
+    add(&mut writer, "testbed/imager", &imager, tools.epoch, config(&talos, None))?;
+    add(&mut writer, "testbed/installer-base", &installer, tools.epoch, config(&talos, Some(entrypoint)))?;
     writer.finish()
 }
 
-fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, entrypoint: Option<&str>) -> Result<()> {
-    let layer = writer.layer(files, created)?;
-    let version = ("alpha.talos.dev/version".to_owned(), TALOS_VERSION.to_owned());
-    let config = RunConfig {
+fn config(talos: &Line, entrypoint: Option<&str>) -> RunConfig {
+    RunConfig {
         entrypoint: entrypoint.map(|program| vec![program.to_owned()]),
         env: None,
-        labels: Some(BTreeMap::from([version])),
+        labels: Some(BTreeMap::from([(talos.installer.version_label.clone(), DEFAULT_RELEASE.to_owned())])),
         other: BTreeMap::new(),
-    };
-    let names = [format!("{name}:{TALOS_VERSION}")];
+    }
+}
+
+fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, config: RunConfig) -> Result<()> {
+    let layer = writer.layer(files, created)?;
+    let names = [format!("{name}:{DEFAULT_RELEASE}")];
     let image = NewImage {
         names: &names,
         created,

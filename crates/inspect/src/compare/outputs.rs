@@ -72,7 +72,7 @@ fn row(name: &str, first: &Path, second: &Path) -> Result<Row> {
 
 fn member(name: &str, first: &Path, second: &Path) -> Result<Option<Difference>> {
     match (first.is_dir(), second.is_dir()) {
-        (true, true) => layouts(first, second, Limits::TALOS),
+        (true, true) => layouts(first, second, Limits::SYSTEM),
         (false, false) if [RECORD, SUMS].contains(&name) => Ok(bytes(&lasting(name, first)?, &lasting(name, second)?)),
         (false, false) => files(first, second),
         (dir, _) => Ok(Some(kinds(dir))),

@@ -4,7 +4,8 @@ use std::io::Read;
 
 use common::digest::Hasher;
 use common::{Class, Error, Result, Sha256};
-use imager::layers::{self, Layers};
+use contract::initramfs::LAYERS;
+use imager::layers::Layers;
 use serde::Deserialize;
 
 use super::{Contents, Extension, File, kernel, module};
@@ -168,7 +169,7 @@ fn packed_module(path: &str, bytes: &[u8]) -> Option<Compression> {
 
 /// Whether this is the list of layers of an initramfs.
 pub(super) fn is_list(path: &str) -> bool {
-    path.strip_suffix(layers::PATH).is_some_and(|path| path.ends_with(":.initrd:"))
+    path.strip_suffix(LAYERS).is_some_and(|path| path.ends_with(":.initrd:"))
 }
 
 fn is_opened(format: Format, packed: bool) -> bool {

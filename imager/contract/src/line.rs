@@ -1,0 +1,150 @@
+//! The data file of a line: its form.
+
+use std::fmt;
+
+use semver::Version;
+use serde::Deserialize;
+
+use common::{Class, Error, Result};
+
+/// A line of Talos releases that require the same of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Which releases it is for.
+    #[serde(rename = "line")]
+    pub name: Name,
+    /// The image with the boot files.
+    pub imager: ImagerImage,
+    /// The image that installs.
+    pub installer: InstallerImage,
+    /// The image with the kernel.
+    pub kernel: KernelImage,
+    /// The unified kernel image.
+    pub uki: Uki,
+    /// The kernel command line.
+    pub arguments: Arguments,
+    /// System extensions.
+    pub extension: Extension,
+}
+
+/// Major and minor number of a release, written `v1.10`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(u64, u64);
+
+/// Paths in Talos's image `imager`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagerImage {
+    /// systemd's UEFI stub.
+    pub stub: String,
+    /// systemd-boot.
+    pub boot_loader: String,
+    /// Talos's initramfs.
+    pub initramfs: String,
+}
+
+/// Talos's image `installer-base`, and what the layer on top of it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstallerImage {
+    /// The program that runs when the image is started.
+    pub entrypoint: String,
+    /// Label with the Talos release.
+    pub version_label: String,
+    /// Path of the unified kernel image.
+    pub uki: String,
+    /// Path of systemd-boot.
+    pub boot_loader: String,
+}
+
+/// The image with a kernel, as Talos's own build takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelImage {
+    /// Path of the bzImage.
+    pub image: String,
+    /// Empty directories that have to be there.
+    pub directories: Vec<String>,
+}
+
+/// The unified kernel image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Uki {
+    /// Text of the section `.profile`.
+    pub profile: String,
+}
+
+/// The kernel command line that Talos gives every image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arguments {
+    /// What the platform adds; comes first.
+    pub platform: Vec<String>,
+    /// What every platform has.
+    pub defaults: Vec<String>,
+    /// What machined refuses to run without: `key=value`, or `key` for any value.
+    pub required: Vec<String>,
+    /// Keys of which a later value replaces an earlier one.
+    pub overwrite: Vec<String>,
+}
+
+/// System extensions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extension {
+    /// What the path of every file and link must begin with.
+    pub allowed: Vec<String>,
+}
+
+impl Line {
+    /// Parses a data file; `file` is named in errors.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for a missing or unknown key, and for an allowed path of extensions that is not absolute.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let bad = |why: String| Error::new(Class::BadInput, "a Talos line is malformed").file(file).why(why);
+        let line: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
+        match line.extension.allowed.iter().find(|path| path.len() < 2 || !path.starts_with('/')) {
+            None => Ok(line),
+            Some(path) => Err(bad(format!("extension.allowed: {path:?} is not an absolute path below /"))),
+        }
+    }
+}
+
+impl Name {
+    /// The line of `release`.
+    #[must_use]
+    pub fn of(release: &Version) -> Self {
+        Self(release.major, release.minor)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let numbers = text.strip_prefix('v').and_then(|rest| rest.split_once('.'));
+        let parsed = numbers.and_then(|(major, minor)| Some(Self(major.parse().ok()?, minor.parse().ok()?)));
+        parsed.filter(|name| name.to_string() == text).ok_or_else(|| format!("{text:?} is not a line such as v1.10"))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}.{}", self.0, self.1)
+    }
+}
+
+impl Extension {
+    /// Whether Talos accepts a file at `path`, as seen from the booted system's root.
+    ///
+    /// Talos compares beginnings of text, not of path components: `/usr/local-lib/x` passes. So it does here, for a stricter
+    /// rule would refuse images that Talos accepts.
+    #[must_use]
+    pub fn allows(&self, path: &str) -> bool {
+        self.allowed.iter().any(|allowed| path.starts_with(allowed))
+    }
+}

@@ -1,0 +1,226 @@
+//! Base images: found by what they hold, refused by name; and the image that is built on them.
+#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{Class, Result};
+use contract::Line;
+use fs_err as fs;
+use imager::base_images::BaseImages;
+use imager::installer::{Installer, write};
+use oci::{FileMap, Layout, Limits, NewImage, Writer, layer, types};
+
+mod support;
+use support::{put, sandbox, shell};
+
+const EPOCH: u64 = 1_735_689_600;
+/// A line that differs from the supported ones in every value.
+const OTHER: &str = include_str!("../contract/tests/lines/v1.99.toml");
+
+fn line() -> Line {
+    Line::default_release().unwrap()
+}
+
+/// Paths of the boot files in an imager image of `line`.
+fn boot_files(line: &Line) -> [&str; 3] {
+    [&line.imager.stub, &line.imager.boot_loader, &line.imager.initramfs]
+}
+
+/// Writes a layout with an imager image that holds the first `boot` boot files and, if wanted, an installer-base image of `layers` layers.
+fn base(line: &Line, dest: &Path, boot: usize, layers: usize) {
+    let mut writer = Writer::create(dest).unwrap();
+    let mut files = FileMap::new();
+    for path in &boot_files(line)[..boot] {
+        files.bytes(path, format!("content of {path}"), 0o644).unwrap();
+    }
+    let imager = writer.layer(&files, EPOCH).unwrap();
+    image(&mut writer, "imager", None, &[imager]);
+    let mut installer = Vec::new();
+    for number in 0..layers {
+        let mut files = FileMap::new();
+        files.bytes(&format!("layer-{number}"), "x", 0o644).unwrap();
+        installer.push(writer.layer(&files, EPOCH).unwrap());
+    }
+    if layers > 0 {
+        image(&mut writer, "installer-base", Some(&line.installer.entrypoint), &installer);
+    }
+    writer.finish().unwrap();
+}
+
+fn image(writer: &mut Writer, name: &str, entrypoint: Option<&str>, layers: &[oci::Layer]) {
+    let config = types::RunConfig {
+        entrypoint: entrypoint.map(|program| vec![program.to_owned()]),
+        env: Some(vec!["PATH=/bin".into()]),
+        labels: Some(BTreeMap::from([("version".into(), "v1.10.3".into())])),
+        other: BTreeMap::from([("WorkingDir".into(), "/".into())]),
+    };
+    let names = [name.to_owned()];
+    let annotations = BTreeMap::new();
+    writer.image(&NewImage { names: &names, created: EPOCH, config, layers, history: vec![], annotations }).unwrap();
+}
+
+fn open(line: &Line, path: &Path, work: &Path) -> Result<BaseImages> {
+    BaseImages::open(line, path, work, Limits::SYSTEM)
+}
+
+fn check(line: &Line, path: &Path, work: &Path) {
+    let base = open(line, path, work).unwrap();
+    for (file, path) in [&base.boot.stub, &base.boot.boot_loader, &base.boot.initramfs].iter().zip(boot_files(line)) {
+        assert_eq!(fs::read_to_string(file).unwrap(), format!("content of {path}"));
+    }
+    assert_eq!(base.installer.names, ["installer-base"]);
+}
+
+#[test]
+fn a_directory_and_a_tarball_of_it_are_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("base");
+    base(&line(), &layout, 3, 1);
+    check(&line(), &layout, &dir.path().join("work"));
+    let mut files = FileMap::new();
+    files.tree("", &layout).unwrap();
+    let mut gz = Vec::new();
+    layer::write(&files, EPOCH, &mut gz).unwrap();
+    put(dir.path(), "base.tar.gz", gz);
+    check(&line(), &dir.path().join("base.tar.gz"), &dir.path().join("work-gz"));
+}
+
+/// Everything that holds no base images gives the same first line, and says what was looked for.
+fn refused(path: &Path, words: &[&str]) {
+    let work = tempfile::tempdir().unwrap();
+    let error = open(&line(), path, work.path()).unwrap_err();
+    assert_eq!(error.class(), Class::BadInput, "{error}");
+    let text = error.to_string();
+    let first = format!("{} does not hold Talos's imager and installer-base images", path.display());
+    assert!(text.starts_with(&first), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn anything_else_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("base");
+    refused(&path, &["skopeo copy"]);
+    fs::create_dir(&path).unwrap();
+    refused(&path, &["oci-layout"]);
+    base(&line(), &path, 2, 1);
+    refused(&path, &["initramfs.xz: not found", "/bin/installer: found", "seen: imager, installer-base"]);
+    base(&line(), &path, 3, 0);
+    refused(&path, &["initramfs.xz: found", "/bin/installer: not found", "seen: imager"]);
+    put(dir.path(), "file", "no tar at all");
+    refused(&dir.path().join("file"), &["why"]);
+    let mut files = FileMap::new();
+    files.bytes("other", "x", 0o644).unwrap();
+    layer::write(&files, EPOCH, fs::File::create(dir.path().join("file")).unwrap()).unwrap();
+    refused(&dir.path().join("file"), &["oci-layout"]);
+}
+
+#[test]
+fn another_line_is_another_data_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = Line::parse("v1.99.toml", OTHER).unwrap();
+    base(&other, &dir.path().join("base"), 3, 1);
+    check(&other, &dir.path().join("base"), &dir.path().join("work"));
+    refused(&dir.path().join("base"), &["/bin/installer: not found"]);
+    let new = appended(&other, dir.path()).image("installer:new").unwrap();
+    assert_eq!(new.config.config.entrypoint.as_deref(), Some(&["/sbin/install".to_owned()][..]));
+    let work = dir.path().join("out");
+    fs::create_dir(&work).unwrap();
+    oci::Unpacked::open(&Layout::open(&dir.path().join("installer.oci")).unwrap(), &new, Limits::SYSTEM)
+        .unwrap()
+        .extract(&[(&other.installer.uki, work.join("uki")), (&other.installer.boot_loader, work.join("loader"))])
+        .unwrap();
+    assert_eq!(fs::read_to_string(work.join("uki")).unwrap(), "uki");
+}
+
+/// Each image of a layout may be within the limits; so must be all that are looked into.
+#[test]
+fn a_base_of_many_images_is_read_no_further_than_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("base");
+    let mut writer = Writer::create(&path).unwrap();
+    let mut files = FileMap::new();
+    files.bytes("other", vec![0; 1 << 20], 0o644).unwrap();
+    let layer = writer.layer(&files, EPOCH).unwrap();
+    for name in ["a", "b", "c"] {
+        image(&mut writer, name, Some(name), std::slice::from_ref(&layer));
+    }
+    writer.finish().unwrap();
+    let open = |image| {
+        let limits = Limits { image, ..Limits::SYSTEM };
+        BaseImages::open(&line(), &path, &dir.path().join("work"), limits).unwrap_err()
+    };
+    assert!(open(8 << 20).to_string().contains("imager image"));
+    assert!(open(2 << 20).to_string().contains("unfolds to more"));
+}
+
+#[test]
+fn a_damaged_base_is_a_failed_verification() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("base");
+    base(&line(), &path, 3, 1);
+    let layout = Layout::open(&path).unwrap();
+    let layer = layout.image("imager").unwrap().layers[0].descriptor.digest.0.to_string();
+    let blob = path.join("blobs/sha256").join(layer);
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let error = open(&line(), &path, &dir.path().join("work")).unwrap_err();
+    assert_eq!(error.class(), Class::Verification, "{error}");
+}
+
+/// Puts boot files on top of the installer-base image in `dir/base` and gives the result's layout, `dir/installer.oci`.
+fn appended(line: &Line, dir: &Path) -> Layout {
+    let base = open(line, &dir.join("base"), &dir.join("work")).unwrap();
+    put(dir, "uki", "uki");
+    let new = Installer {
+        names: &["installer:new".to_owned()],
+        boot_loader: &base.boot.boot_loader,
+        uki: &dir.join("uki"),
+        created: EPOCH,
+        annotations: &BTreeMap::from([("note".into(), "y".into())]),
+    };
+    write(&line.installer, &dir.join("installer.oci"), &base, &new).unwrap();
+    Layout::open(&dir.join("installer.oci")).unwrap()
+}
+
+#[test]
+fn a_layer_goes_on_top_and_the_configuration_stays() {
+    // Layers of the base, and how many of them are kept.
+    for (layers, kept) in [(1, 1), (2, 1), (3, 3)] {
+        let dir = tempfile::tempdir().unwrap();
+        base(&line(), &dir.path().join("base"), 3, layers);
+        let old = Layout::open(&dir.path().join("base")).unwrap().image("installer-base").unwrap();
+        let new = appended(&line(), dir.path()).image("installer:new").unwrap();
+        assert_eq!(new.layers.len(), kept + 1);
+        assert_eq!(new.layers[..kept], old.layers[..kept], "the base's layers were touched");
+        assert_eq!(new.config.history.len(), kept + 1);
+        assert_eq!(new.config.history[kept].created_by.as_deref(), Some("solana-talos imager"));
+        assert_eq!(new.config.config.entrypoint, old.config.config.entrypoint);
+        assert_eq!(new.config.config.env, old.config.config.env);
+        assert_eq!(new.config.config.other["WorkingDir"], "/");
+        assert_eq!(new.label("version"), Some("v1.10.3"));
+        assert_eq!(new.manifest.annotations["note"], "y");
+    }
+}
+
+#[test]
+fn umoci_unpacks_the_image_on_the_base() {
+    let Some(sandbox) = sandbox("umoci_unpacks_the_image_on_the_base") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    base(&line(), &dir.path().join("base"), 3, 2);
+    appended(&line(), dir.path());
+    shell(&sandbox, dir.path(), "umoci unpack --rootless --image installer.oci:installer:new out");
+    let list = shell(&sandbox, dir.path(), "cd out/rootfs; find . -type f | sort");
+    assert_eq!(
+        list.lines().collect::<Vec<_>>(),
+        ["./layer-0", "./usr/install/amd64/systemd-boot.efi", "./usr/install/amd64/vmlinuz.efi"]
+    );
+    let text = shell(&sandbox, dir.path(), "skopeo inspect --config oci:installer.oci:installer:new");
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(config["config"]["Entrypoint"][0], "/bin/installer");
+    assert_eq!(config["rootfs"]["diff_ids"].as_array().unwrap().len(), 2);
+}
