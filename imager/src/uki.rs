@@ -140,7 +140,13 @@ pub(crate) mod tests {
     }
 
     fn parts(linux: &[u8]) -> UkiParts<'_> {
-        UkiParts { os_release: "ID=talos\n", cmdline: "console=tty0 pti=on", linux, initrd: b"initrd", profile: "ID=main" }
+        UkiParts {
+            os_release: "ID=talos\n",
+            cmdline: "console=tty0 pti=on",
+            linux,
+            initrd: b"initrd",
+            profile: "ID=main",
+        }
     }
 
     #[test]

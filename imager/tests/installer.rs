@@ -6,8 +6,8 @@ use std::path::Path;
 
 use common::Class;
 use common::sandbox::Sandbox;
-use fs_err as fs;
 use contract::Line;
+use fs_err as fs;
 use imager::assemble::{self, Layers};
 use imager::base_images::BaseImages;
 use imager::cmdline::Cmdline;
@@ -75,8 +75,13 @@ fn build(sandbox: &Sandbox, work: &Path) {
     let cmdline = Cmdline::compose(&line().arguments, &arguments, &[]).unwrap().to_string();
     let os_release = os_release::from_base(sandbox, &initramfs, work).unwrap();
     let linux = kernel(sandbox);
-    let parts =
-        uki::UkiParts { os_release: &os_release, cmdline: &cmdline, linux: &linux, initrd: &initrd, profile: "ID=main" };
+    let parts = uki::UkiParts {
+        os_release: &os_release,
+        cmdline: &cmdline,
+        linux: &linux,
+        initrd: &initrd,
+        profile: "ID=main",
+    };
     let image = uki::build(&fs::read(&base.boot.stub).unwrap(), &parts).unwrap();
     fs::write(work.join("uki"), image).unwrap();
     let new = Installer {

@@ -179,7 +179,11 @@ fn a_base_that_is_no_talos_image_is_told() {
         ("text", "why: "),
         ("empty", "why: "),
     ] {
-        let words = [&format!("{name} does not hold Talos's imager and installer-base images"), why, "hint: give an OCI layout"];
+        let words = [
+            &format!("{name} does not hold Talos's imager and installer-base images"),
+            why,
+            "hint: give an OCI layout",
+        ];
         scene.fails(BAD_INPUT, &["build", "--base", name], &words);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use attest::crates::Crate;
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, Userland, DebianPackage, Ingredients, Kernel, Module};
+use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
 use attest::{Asking, Material, Predicates, Subject, sign};
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey, Signer};

@@ -28,8 +28,15 @@ pub const PUBLIC_KEY: &str = "image.pub.pem";
 /// Machine configuration by which Talos 1.13.8 and later verify the images.
 pub const VERIFICATION: &str = "image-verification.yaml";
 /// Parts of the project that end up in images, and so are inputs like any other.
-const TREES: [&str; 7] =
-    ["extension", "imager/contract/lines", "imager/presets", "kernel-config", "module", "tests/guest", "crates/toolchain"];
+const TREES: [&str; 7] = [
+    "extension",
+    "imager/contract/lines",
+    "imager/presets",
+    "kernel-config",
+    "module",
+    "tests/guest",
+    "crates/toolchain",
+];
 
 /// An unsigned image: its name in the output, what it is, and the stage that holds `<name>.oci`.
 pub type Unsigned<'a> = (&'static str, Kind, &'a Finished);

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use common::stage::{self, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use contract::Line;
-use imager::preset::Preset;
 use imager::base_images::BaseImages;
+use imager::preset::Preset;
 use oci::{Limits, Reference};
 
 use crate::context::Context;
