@@ -209,7 +209,7 @@ fn a_layer_goes_on_top_and_the_configuration_stays() {
 
 #[test]
 fn umoci_unpacks_the_image_on_the_base() {
-    let Some(sandbox) = sandbox("umoci_unpacks_the_image_on_the_base") else { return };
+    let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     base(&line(), &dir.path().join("base"), 3, 2);
     appended(&line(), dir.path());
