@@ -1,16 +1,8 @@
 //! What a kernel module file says of itself: the release it was built for, and its signature.
-//!
-//! The trailer is that of `struct module_signature` (include/linux/module_signature.h): after the module come the PKCS#7 message,
-//! twelve bytes about it, and a line of text. Whether the signature is good only the kernel can say.
 
 use std::ops::Range;
 
-/// The line that ends a signed module (`MODULE_SIG_STRING`).
-const MAGIC: &[u8] = b"~Module signature appended~\n";
-/// Length of `struct module_signature`.
-const INFO: usize = 12;
-/// `PKEY_ID_PKCS7`.
-const PKCS7: u8 = 2;
+use formats::module_signature;
 
 /// A module of the wanted release that carries a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +22,7 @@ impl Module {
         if !bytes.starts_with(b"\x7fELF") {
             return Err("it is no ELF file".to_owned());
         }
-        let signature = signature(bytes)?;
+        let signature = module_signature::check(bytes)?;
         let vermagic = vermagic(&bytes[..signature.start])?;
         let built_for = vermagic.split(' ').next().unwrap_or_default();
         if built_for != release {
@@ -53,32 +45,10 @@ fn vermagic(bytes: &[u8]) -> Result<String, &'static str> {
     std::str::from_utf8(first).map(str::to_owned).map_err(|_| "its vermagic is not UTF-8")
 }
 
-fn signature(bytes: &[u8]) -> Result<Range<usize>, String> {
-    let unsigned = || "it is not signed".to_owned();
-    let rest = bytes.strip_suffix(MAGIC).ok_or_else(unsigned)?;
-    let (rest, info) = rest.split_last_chunk::<INFO>().ok_or("its signature is cut off")?;
-    let [algorithm, hash, kind, signer, key, _, _, _, length @ ..] = info;
-    if *kind != PKCS7 {
-        return Err(format!("its signature is of the unknown kind {kind}"));
-    }
-    if [algorithm, hash, signer, key] != [&0; 4] {
-        return Err("its signature has fields set that PKCS#7 leaves empty".to_owned());
-    }
-    let length = u32::from_be_bytes(*length) as usize;
-    let start = rest
-        .len()
-        .checked_sub(length)
-        .filter(|_| length > 0)
-        .ok_or("its signature is longer than the file, or empty")?;
-    // Every PKCS#7 message is a DER SEQUENCE.
-    if rest[start] != 0x30 {
-        return Err("its signature is no PKCS#7 message".to_owned());
-    }
-    Ok(start..rest.len())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use formats::module_signature::{INFO, MAGIC};
+
     use super::*;
 
     pub(crate) const RELEASE: &str = "6.12.117-talos";

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::{Class, Error, Result};
 use contract::initramfs::{INIT, LAYERS, ROOTFS};
 
-use crate::cpio::{Writer, pad4};
 use crate::layers::{Layers, Metadata};
-use crate::unpack::{self, Compression, Listed};
+use formats::cpio::{Writer, pad4};
+use formats::initramfs::{self, Listed};
 
 /// The layers are compressed already, so more gains next to nothing: level 18 takes 15 times as long over them.
 /// Our bytes depend on the level and on the version of the zstd library.
@@ -71,7 +71,7 @@ fn check_base(base: &[u8]) -> Result<()> {
             .why(why)
             .hint("give --base the imager image of a Talos release, or leave it out for the testbed"))
     };
-    let members = unpack::list(base)?;
+    let members = initramfs::list(base)?;
     let has = |path: &str| members.iter().any(|member| member.path == path);
     if let Some(missing) = [INIT, ROOTFS].into_iter().find(|path| !has(path)) {
         return bad(&format!("it has no /{missing}"));
@@ -133,7 +133,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
     let mut members = Vec::new();
     let mut squashfs = BTreeSet::new();
     let mut layers = None;
-    unpack::walk(image, &mut |part, compression, member| {
+    initramfs::walk(image, &mut |part, compression, member| {
         if member.path == LAYERS {
             let text = std::str::from_utf8(member.content)
                 .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").why(e))?;
@@ -160,7 +160,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
 /// Whether the image begins with a plain archive of microcode.
 #[must_use]
 pub fn has_microcode(inspected: &Inspected) -> bool {
-    inspected.members.iter().any(|m| m.part == 0 && m.compression == Compression::None && m.path.starts_with(MICROCODE))
+    inspected.members.iter().any(|m| m.part == 0 && m.compression.is_none() && m.path.starts_with(MICROCODE))
 }
 
 #[cfg(test)]

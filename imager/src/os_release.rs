@@ -7,7 +7,7 @@ use common::{Class, Error, Result};
 use contract::initramfs::ROOTFS;
 use fs_err as fs;
 
-use crate::unpack;
+use formats::initramfs;
 
 /// Reads it out of the root filesystem in the initramfs `base`; `work` is an existing directory for that filesystem on its way.
 ///
@@ -15,7 +15,7 @@ use crate::unpack;
 /// [`Class::BadInput`] when there is no root filesystem, no os-release in it, or it names no `ID` and `PRETTY_NAME`.
 pub fn from_base(sandbox: &Sandbox, base: &[u8], work: &Path) -> Result<String> {
     let bad = |why: &str| Error::new(Class::BadInput, "the base has no usable os-release").file(ROOTFS).why(why);
-    let rootfs = unpack::content(base, ROOTFS)?.ok_or_else(|| bad("there is no root filesystem"))?;
+    let rootfs = initramfs::content(base, ROOTFS)?.ok_or_else(|| bad("there is no root filesystem"))?;
     let dir = tempfile::tempdir_in(work).map_err(|e| Error::io("cannot make a directory", work, &e))?;
     fs::write(dir.path().join("rootfs.sqsh"), rootfs)?;
     let program =

@@ -3,9 +3,9 @@
 
 use common::{Class, Error, Result};
 
-use crate::bzimage;
-use crate::pe::Pe;
-use crate::pe_append::{Appender, Kind};
+use formats::bzimage;
+use formats::pe::Pe;
+use formats::pe_append::{Appender, Kind};
 
 /// `COMMAND_LINE_SIZE` of x86, its final zero included: the kernel cuts off what is longer.
 const CMDLINE_MAX: usize = 2048;
@@ -124,8 +124,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected<'_>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bzimage::tests::bzimage;
-    use crate::pe::tests::stub;
+    use formats::samples::{bzimage, stub};
 
     /// A stub whose headers have room for the sections of an image.
     pub(crate) fn roomy_stub() -> Vec<u8> {

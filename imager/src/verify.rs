@@ -9,9 +9,9 @@ use fs_err as fs;
 use oci::{Layout, Limits, Unpacked};
 
 use crate::layers::Layers;
-use crate::pe::Pe;
-use crate::unpack::Listed;
 use crate::{cmdline, initramfs, modules_dep, uki};
+use formats::initramfs::Listed;
+use formats::pe::Pe;
 
 /// What a verified installer image holds.
 #[derive(Clone, Debug)]

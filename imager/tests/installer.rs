@@ -7,6 +7,7 @@ use std::path::Path;
 use common::Class;
 use common::sandbox::Sandbox;
 use contract::Line;
+use formats::cpio;
 use fs_err as fs;
 use imager::assemble::{self, Layers};
 use imager::base_images::BaseImages;
@@ -15,7 +16,7 @@ use imager::installer::{self, Installer};
 use imager::layers::Metadata;
 use imager::preset::Preset;
 use imager::verify::verify;
-use imager::{cpio, os_release, squashfs, uki};
+use imager::{os_release, squashfs, uki};
 use oci::{FileMap, Limits, NewImage, Writer, types::RunConfig};
 
 mod support;

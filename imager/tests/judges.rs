@@ -3,8 +3,13 @@
 
 use std::path::Path;
 
+use formats::{
+    cpio,
+    initramfs::{self as unpack},
+    pe::Pe,
+};
 use fs_err as fs;
-use imager::{cpio, initramfs, layers::Metadata, modules_dep, pe::Pe, squashfs, uki, unpack};
+use imager::{initramfs, layers::Metadata, modules_dep, squashfs, uki};
 
 mod support;
 use support::{MTIME, kernel, put, sandbox, shell};
@@ -44,8 +49,8 @@ fn foreign_compressors_are_read() {
                   xz --check=crc32 -c plain >all; zstd -q -19 -c plain >>all; gzip -nc plain >>all; printf '\\0\\0' >>all";
     shell(&sandbox, dir.path(), script);
     let listed = unpack::list(&fs::read(dir.path().join("all")).unwrap()).unwrap();
-    use unpack::Compression::{Gzip, Xz, Zstd};
-    assert_eq!(listed.iter().map(|l| l.compression).collect::<Vec<_>>(), [Xz, Zstd, Gzip]);
+    use formats::Compression::{Gzip, Xz, Zstd};
+    assert_eq!(listed.iter().map(|l| l.compression).collect::<Vec<_>>(), [Some(Xz), Some(Zstd), Some(Gzip)]);
     assert!(listed.iter().all(|l| l.path == "init" && l.size == 1));
 }
 

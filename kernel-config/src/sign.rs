@@ -1,10 +1,11 @@
-//! Signed modules, in the format of the kernel's `scripts/sign-file`: the module, a CMS signature, twelve bytes about it, and a magic line.
+//! Signed modules, in the bytes of the kernel's `scripts/sign-file`.
 
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
 use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
+use formats::module_signature;
 use keys::{Signer, cms};
 
 use crate::environment::Environment;
@@ -14,10 +15,6 @@ pub const KERNEL_STAGE: Stage = Stage::ours("kernel-modules", env!("CARGO_PKG_NA
 /// Signs our module, in the root filesystem of its extension.
 pub const EXTENSION_STAGE: Stage = Stage::ours("extension-root", env!("CARGO_PKG_NAME"));
 
-/// What ends a signed module (`include/linux/module_signature.h`).
-const MAGIC: &[u8] = b"~Module signature appended~\n";
-/// `PKEY_ID_PKCS7`: the signature is a PKCS#7 or CMS message, which names algorithm, digest and signer itself.
-const PKCS7: u8 = 2;
 /// Copies the tree /build/in and tells depmod about a kernel's own modules, which move to where Talos has them.
 const TREE: &str = r#"
 mkdir /build/out/signed
@@ -82,18 +79,12 @@ fn sign_file(path: &Path, signer: &dyn Signer) -> Result<()> {
 /// # Errors
 /// [`Class::BadInput`] when it is signed already: the kernel would look at the last signature only. What the signer reports.
 pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<Vec<u8>> {
-    if module.ends_with(MAGIC) {
+    if module_signature::is_signed(&module) {
         return Err(Error::new(Class::BadInput, format!("{what} is signed already"))
             .hint("strip it before it is signed: `llvm-strip --strip-debug`"));
     }
     let message = cms::detached(signer, &signer.algorithm().digest(&module), what)?;
-    let length = u32::try_from(message.len())
-        .map_err(|_| Error::new(Class::BadInput, format!("the signature of {what} is too long")))?;
-    module.extend_from_slice(&message);
-    // struct module_signature: algorithm, hash, type of id, lengths of signer and key id, three of padding; the length is big-endian.
-    module.extend_from_slice(&[0, 0, PKCS7, 0, 0, 0, 0, 0]);
-    module.extend_from_slice(&length.to_be_bytes());
-    module.extend_from_slice(MAGIC);
+    module_signature::append(&mut module, &message)?;
     Ok(module)
 }
 

@@ -1,14 +1,11 @@
-//! Changing a signed module: the trailer that the kernel reads (`include/linux/module_signature.h`), and a signature by a foreign key.
+//! Changes a signed module, or signs it with another key.
 
 use crate::Result;
 use anyhow::{Context as _, ensure};
 use common::sandbox::{Run, Sandbox};
+use formats::module_signature;
 use fs_err as fs;
 use std::path::Path;
-
-/// Ends every signed module.
-pub const MAGIC: &[u8] = b"~Module signature appended~\n";
-const TRAILER: usize = 12;
 
 /// Makes a key and signs with it the way `scripts/sign-file` does, with openssl alone.
 const SIGN: &str = "\
@@ -22,11 +19,8 @@ openssl cms -sign -binary -noattr -nocerts -outform DER -md sha512 -signer cert.
 /// # Errors
 /// It was not signed.
 pub fn strip(module: &[u8]) -> Result<&[u8]> {
-    let body = module.strip_suffix(MAGIC).context("the module is not signed")?;
-    let at = body.len().checked_sub(TRAILER).context("the module's trailer is cut off")?;
-    let length = body[at + 8..].iter().fold(0_usize, |length, &byte| length << 8 | usize::from(byte));
-    let end = at.checked_sub(length).context("the signature is longer than the module")?;
-    Ok(&body[..end])
+    let (body, _) = module_signature::split(module).context("the module is not signed, or cut off")?;
+    Ok(&module[body])
 }
 
 /// The module with one bit of its code or data changed.
@@ -41,17 +35,16 @@ pub fn flip(module: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The unsigned module `body` with a `signature` in PKCS#7 form.
-#[must_use]
-pub fn append(body: &[u8], signature: &[u8]) -> Vec<u8> {
-    let mut module = [body, signature].concat();
-    // algo, hash, id_type (PKEY_ID_PKCS7 = 2), signer_len, key_id_len, three bytes of padding, then the length in big endian.
-    module.extend([0, 0, 2, 0, 0, 0, 0, 0]);
-    module.extend(u32::try_from(signature.len()).unwrap_or(u32::MAX).to_be_bytes());
-    module.extend(MAGIC);
-    module
+///
+/// # Errors
+/// A signature that is too long.
+pub fn append(body: &[u8], signature: &[u8]) -> Result<Vec<u8>> {
+    let mut module = body.to_vec();
+    module_signature::append(&mut module, signature)?;
+    Ok(module)
 }
 
-/// `module` signed anew with a key made in `work` that the kernel does not know.
+/// `module` signed with a key made in `work` that the kernel does not know.
 ///
 /// # Errors
 /// openssl failing.
@@ -62,16 +55,17 @@ pub fn foreign(sandbox: &Sandbox, module: &[u8], work: &Path) -> Result<Vec<u8>>
     sandbox.output(&Run::script(SIGN, &[]).write(work, "/build/work"))?;
     let signature = fs::read(work.join("signature.p7s"))?;
     ensure!(!signature.is_empty(), "openssl wrote no signature");
-    Ok(append(body, &signature))
+    append(body, &signature)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use formats::module_signature::MAGIC;
 
     #[test]
     fn strip_undoes_append() {
-        let signed = append(b"ELF and more", &[7; 300]);
+        let signed = append(b"ELF and more", &[7; 300]).unwrap();
         assert_eq!(strip(&signed).unwrap(), b"ELF and more");
         assert!(strip(b"ELF and more").is_err());
         assert!(strip(MAGIC).is_err());
@@ -83,7 +77,7 @@ mod tests {
 
     #[test]
     fn flip_changes_one_bit_of_the_body() {
-        let signed = append(b"ELF and more", &[7; 30]);
+        let signed = append(b"ELF and more", &[7; 30]).unwrap();
         let flipped = flip(&signed).unwrap();
         let changed: Vec<usize> = (0..signed.len()).filter(|&n| signed[n] != flipped[n]).collect();
         assert_eq!(changed, [6]);

@@ -15,7 +15,7 @@ fn openssl_accepts_the_foreign_signature_and_no_other_content() {
     let Some(rootfs) = skip::toolchain(&["openssl"]) else { return };
     let sandbox = Sandbox::new(rootfs);
     let work = tempfile::tempdir().unwrap();
-    let original = signature::append(b"ELF and more", b"signature of the builder");
+    let original = signature::append(b"ELF and more", b"signature of the builder").unwrap();
     let forged = signature::foreign(&sandbox, &original, work.path()).unwrap();
     assert_eq!(signature::strip(&forged).unwrap(), b"ELF and more");
     let verify = Run::script(VERIFY, &[]).write(work.path(), "/build/work");

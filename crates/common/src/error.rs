@@ -90,6 +90,12 @@ impl Error {
         self.0.class
     }
 
+    /// All of it on one line, to quote it in another error.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        self.to_string().lines().map(str::trim).collect::<Vec<_>>().join(", ")
+    }
+
     /// Wraps an I/O error on `path`, with a hint for the kinds that have a known remedy.
     #[must_use]
     pub fn io(what: impl Into<String>, path: impl AsRef<Path>, err: &std::io::Error) -> Self {

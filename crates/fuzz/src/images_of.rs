@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 
 use common::Sha256;
+use formats::squashfs::{Image, Kind};
 use inspect::contents::Contents;
-use inspect::squashfs::{Image, Kind};
 use oci::tarstream::{self, Item, Limits};
 use oci::view::View;
 use oci::{Layer, Layout, Unpacked, types};
@@ -103,14 +103,14 @@ pub fn layout(data: &[u8]) {
 
 /// One cpio archive.
 pub fn cpio(data: &[u8]) {
-    if let Ok((members, read)) = imager::cpio::read(data) {
+    if let Ok((members, read)) = formats::cpio::read(data) {
         assert!(read <= data.len() && members.iter().all(|member| member.content.len() <= data.len()));
     }
 }
 
 /// Archives and compressed streams, one after the other.
 pub fn initramfs(data: &[u8]) {
-    let _ = imager::unpack::list(data);
+    let _ = formats::initramfs::list(data);
     if let Ok(inspected) = imager::initramfs::inspect(data) {
         let _ = imager::initramfs::has_microcode(&inspected);
     }

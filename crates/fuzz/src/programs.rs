@@ -1,9 +1,10 @@
 //! Kernels, modules, programs, and the engine that takes all of them apart.
 
-use imager::pe::Pe;
-use imager::pe_append::{Appender, Kind};
+use formats::pe::Pe;
+use formats::pe_append::{Appender, Kind};
+use formats::{Budget, bzimage, elf, module_signature};
+use inspect::compare;
 use inspect::contents::signer;
-use inspect::{bzimage, compare, elf, signature};
 
 /// PE images, unified kernel images among them, and the stub of one: what a section was added to is an image that holds it.
 pub fn pe(data: &[u8]) {
@@ -29,9 +30,9 @@ fn append(stub: &[u8]) -> common::Result<Vec<u8>> {
 
 /// bzImages, and the configuration in a kernel.
 pub fn kernel(data: &[u8]) {
-    let _ = imager::bzimage::release(data);
-    let _ = bzimage::vmlinux(data);
-    let _ = bzimage::config(data);
+    let _ = bzimage::release(data);
+    let _ = bzimage::vmlinux(data, &mut Budget::default());
+    let _ = bzimage::config(data, &mut Budget::default());
 }
 
 /// Modules: sections and signature.
@@ -39,7 +40,7 @@ pub fn module(data: &[u8]) {
     if let Some(sections) = elf::sections(data) {
         assert!(sections.iter().all(|section| section.range.end <= data.len()));
     }
-    if let Some((_, message)) = signature::split(data) {
+    if let Some((_, message)) = module_signature::split(data) {
         let _ = signer(&data[message]);
     }
     let _ = signer(data);

@@ -54,7 +54,7 @@ fn targets_programs_and_corpora_belong_together() {
 fn seeds_get_past_the_first_check() {
     let read = |target: &str, name: &str| std::fs::read(corpus(target).join(name)).unwrap();
     let text = |target: &str, name: &str| String::from_utf8(read(target, name)).unwrap();
-    imager::pe_append::Appender::new(&read("pe", "stub")).unwrap();
+    formats::pe_append::Appender::new(&read("pe", "stub")).unwrap();
     assert!(imager::initramfs::inspect(&read("initramfs", "layers")).unwrap().layers.is_some());
     kernel_config::devel::Record::parse(&text("record", "record")).unwrap();
     extension::service::Service::parse(&text("service", "hello"), "hello").unwrap();
@@ -86,9 +86,7 @@ fn seeds() -> Vec<Seed> {
     let data = |name: &str| {
         std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../inspect/tests/data").join(name)).unwrap()
     };
-    for sample in ["sample-gzip.sqsh", "sample-xz.sqsh", "sample-zstd.sqsh"] {
-        seeds.push(("squashfs", sample, data(sample)));
-    }
+    seeds.extend(formats::samples::SQUASHFS.map(|(name, bytes)| ("squashfs", name, bytes.to_vec())));
     seeds.push(("module", "signature.p7s", data("signature.p7s")));
     let message = data("signature.p7s");
     let info = [&[0, 0, 2, 0, 0, 0, 0, 0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..]].concat();
@@ -234,7 +232,7 @@ fn xz(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn cpio() -> Vec<u8> {
-    let mut writer = imager::cpio::Writer::default();
+    let mut writer = formats::cpio::Writer::default();
     writer.file("extensions.yaml", 0o644, b"layers: []\n".to_vec()).unwrap();
     writer.symlink("bin", "usr/bin").unwrap();
     writer.finish(7)
@@ -242,7 +240,7 @@ fn cpio() -> Vec<u8> {
 
 /// An initramfs with a list of one layer.
 fn layers() -> Vec<u8> {
-    let mut writer = imager::cpio::Writer::default();
+    let mut writer = formats::cpio::Writer::default();
     writer.file("init", 0o755, b"\x7fELF".to_vec()).unwrap();
     writer.file("0.sqsh", 0o644, b"hsqs".to_vec()).unwrap();
     let list = b"layers:\n- image: 0.sqsh\n  metadata: {name: a, version: v1}\n";

@@ -5,20 +5,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use common::{Class, Error, Result, Sha256};
-use imager::cpio;
-use imager::pe::Pe;
-
-use crate::budget::Budget;
-use crate::squashfs::{self, Kind};
-use crate::unfold::Compression;
-use crate::{FILE_MAX, bzimage, elf, signature};
+use formats::budget::FILE_MAX;
+use formats::initramfs::{self, Body};
+use formats::pe::Pe;
+use formats::squashfs::{self, Kind};
+use formats::{Budget, Compression, bzimage, cpio, elf, module_signature, sniff};
 
 /// Longer targets of links are told by their digest (`PATH_MAX` of Linux).
 const TARGET_MAX: usize = 4096;
-/// File type bits of a member's mode, as in stat(2), and two of the types.
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
-const S_IFLNK: u32 = 0o120_000;
 
 /// The formats that are taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +46,15 @@ pub struct Part {
     time: Option<u32>,
     /// Bytes that the name ends with to be there once.
     added: usize,
-    body: Body,
+    body: Bytes,
 }
 
 #[derive(Clone, Debug)]
-enum Body {
+enum Bytes {
     /// These bytes of the file.
     Here(Range<usize>),
-    /// What the file unfolds to.
-    Unfolded(Vec<u8>),
+    /// What the file decompresses to.
+    Decompressed(Vec<u8>),
     /// Blocks of a squashfs image.
     Blocks(squashfs::File),
     /// No content: a directory, a link, a device.
@@ -69,13 +63,13 @@ enum Body {
 
 impl Part {
     fn here(name: impl Into<String>, range: Range<usize>) -> Self {
-        Self { name: name.into(), attributes: String::new(), time: None, added: 0, body: Body::Here(range) }
+        Self { name: name.into(), attributes: String::new(), time: None, added: 0, body: Bytes::Here(range) }
     }
 
     /// Whether it has content of its own, unlike directories and links.
     #[must_use]
     pub fn is_file(&self) -> bool {
-        !matches!(self.body, Body::None)
+        !matches!(self.body, Bytes::None)
     }
 
     /// Its name as the file has it, where several may share one.
@@ -94,8 +88,8 @@ impl Part {
     #[must_use]
     pub fn range(&self) -> Option<Range<usize>> {
         match &self.body {
-            Body::Here(range) => Some(range.clone()),
-            Body::None => Some(0..0),
+            Bytes::Here(range) => Some(range.clone()),
+            Bytes::None => Some(0..0),
             _ => None,
         }
     }
@@ -126,45 +120,46 @@ impl<'a> Parts<'a> {
     pub fn within(bytes: &'a [u8], budget: &mut Budget) -> Option<Self> {
         let new =
             |format, members| Some(Self { format, members: numbered(members), unread: None, bytes, squashfs: None });
-        if bytes.starts_with(b"\x7fELF") {
-            if let Some((module, message)) = signature::split(bytes) {
-                return new(Format::SignedModule, vec![Part::here("module", module), Part::here("signature", message)]);
+        match sniff(bytes)? {
+            formats::Format::Elf => match module_signature::split(bytes) {
+                Some((module, message)) => {
+                    new(Format::SignedModule, vec![Part::here("module", module), Part::here("signature", message)])
+                }
+                None => {
+                    new(Format::Elf, elf::sections(bytes)?.into_iter().map(|s| Part::here(s.name, s.range)).collect())
+                }
+            },
+            formats::Format::Squashfs => {
+                let image = squashfs::Image::within(bytes, &mut budget.members).ok()?;
+                let members = image.entries().iter().map(inode).collect();
+                Some(Self { format: Format::Squashfs, members, unread: None, bytes, squashfs: Some(image) })
             }
-            return new(Format::Elf, elf::sections(bytes)?.into_iter().map(|s| Part::here(s.name, s.range)).collect());
+            formats::Format::BzImage => new(Format::BzImage, vec![Part::here("payload", bzimage::payload(bytes)?)]),
+            formats::Format::Pe => new(Format::Pe, pe(bytes)?),
+            formats::Format::Archives => {
+                let (format, members, unread) = sequence(bytes, budget)?;
+                Some(Self { format, members: numbered(members), unread, bytes, squashfs: None })
+            }
         }
-        if squashfs::Image::detect(bytes) {
-            let image = squashfs::Image::within(bytes, &mut budget.members).ok()?;
-            let members = image.entries().iter().map(inode).collect();
-            return Some(Self { format: Format::Squashfs, members, unread: None, bytes, squashfs: Some(image) });
-        }
-        // An archive may hold the marks of a kernel where a kernel has them; what it begins with decides.
-        if let Some(payload) = bzimage::payload(bytes).filter(|_| !begins_archive(bytes)) {
-            return new(Format::BzImage, vec![Part::here("payload", payload)]);
-        }
-        if bytes.starts_with(b"MZ") {
-            return new(Format::Pe, pe(bytes)?);
-        }
-        let (format, members, unread) = sequence(bytes, budget)?;
-        Some(Self { format, members: numbered(members), unread, bytes, squashfs: None })
     }
 
-    /// What `part` holds; what has to be unfolded for it is drawn on `budget`.
+    /// What `part` holds; what has to be decompressed for it is drawn on `budget`.
     ///
     /// # Errors
     /// [`Class::BadInput`] when it is damaged, or larger than the limit.
     pub fn content<'b>(&'b self, part: &'b Part, budget: &mut Budget) -> Result<Cow<'b, [u8]>> {
         match (&part.body, &self.squashfs) {
-            (Body::Here(range), _) => Ok(Cow::Borrowed(self.bytes.get(range.clone()).unwrap_or_default())),
-            (Body::Unfolded(bytes), _) => Ok(Cow::Borrowed(bytes)),
-            (Body::None, _) => Ok(Cow::Borrowed(&[])),
-            (Body::Blocks(file), Some(image)) => {
+            (Bytes::Here(range), _) => Ok(Cow::Borrowed(self.bytes.get(range.clone()).unwrap_or_default())),
+            (Bytes::Decompressed(bytes), _) => Ok(Cow::Borrowed(bytes)),
+            (Bytes::None, _) => Ok(Cow::Borrowed(&[])),
+            (Bytes::Blocks(file), Some(image)) => {
                 // What is refused for its own size takes nothing from the others.
                 if file.size <= FILE_MAX {
                     budget.spend(image.cost(file))?;
                 }
                 image.content(file, FILE_MAX).map(Cow::Owned)
             }
-            (Body::Blocks(_), None) => Err(Error::new(Class::BadInput, "a file of another image").file(&part.name)),
+            (Bytes::Blocks(_), None) => Err(Error::new(Class::BadInput, "a file of another image").file(&part.name)),
         }
     }
 
@@ -201,7 +196,7 @@ impl<'a> Parts<'a> {
 
 fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
     let pe = Pe::parse(bytes).ok()?;
-    let part = |section: &imager::pe::Section| {
+    let part = |section: &formats::pe::Section| {
         let start = section.raw_offset as usize;
         // The file's padding is none of the section's content.
         let length = section.raw_size.min(section.virtual_size) as usize;
@@ -215,122 +210,68 @@ fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
 fn inode(entry: &squashfs::Entry) -> Part {
     let squashfs::Entry { path, kind, mode, owner, mtime } = entry;
     let (kind, body) = match kind {
-        Kind::File(file) => (String::new(), Body::Blocks(file.clone())),
-        Kind::Dir => ("directory, ".to_owned(), Body::None),
-        Kind::Symlink(target) => (format!("link to {target}, "), Body::None),
-        Kind::Special => ("device, pipe or socket, ".to_owned(), Body::None),
+        Kind::File(file) => (String::new(), Bytes::Blocks(file.clone())),
+        Kind::Dir => ("directory, ".to_owned(), Bytes::None),
+        Kind::Symlink(target) => (format!("link to {target}, "), Bytes::None),
+        Kind::Special => ("device, pipe or socket, ".to_owned(), Bytes::None),
     };
     let attributes = format!("{kind}mode {mode:04o}, owner {}:{}", owner.0, owner.1);
     Part { name: path.clone(), attributes, time: Some(*mtime), added: 0, body }
 }
 
-/// Whether the first byte that is not zero begins an archive or a compressed stream.
-pub(crate) fn begins_archive(bytes: &[u8]) -> bool {
-    let rest = next(bytes, 0).map_or(&[][..], |start| &bytes[start..]);
-    rest.starts_with(b"07070") || Compression::detect(rest).is_some()
-}
-
-/// The first byte from `at` on that is not zero.
-fn next(bytes: &[u8], at: usize) -> Option<usize> {
-    bytes.get(at..)?.iter().position(|&byte| byte != 0).map(|skip| at + skip)
-}
-
-/// An archive or stream of an initramfs.
-struct Element {
-    range: Range<usize>,
-    /// With what a stream unfolds to.
-    packed: Option<(Compression, Vec<u8>)>,
-}
-
 /// What a sequence is, its members, and where what cannot be read begins.
 type Sequence = (Format, Vec<Part>, Option<(usize, Error)>);
 
-/// Archives and streams, one after the other, with zeros between (kernel `init/initramfs.c`).
+/// Archives and streams, one after the other, with zeros between.
 fn sequence(bytes: &[u8], budget: &mut Budget) -> Option<Sequence> {
-    let (mut found, mut unread) = (Vec::<Element>::new(), None);
-    while let Some(start) = next(bytes, found.last().map_or(0, |element| element.range.end)) {
-        // What the earlier ones unfold to is needed only where there is but one.
-        if let Some(Element { packed: Some((_, content)), .. }) = found.last_mut() {
-            *content = Vec::new();
-        }
-        match element(bytes, start, budget) {
-            Ok(element) => found.push(element),
+    // The content of a stream is needed only where nothing follows it.
+    let (mut found, mut content, mut unread) = (Vec::<(Range<usize>, &str)>::new(), None, None);
+    while let Some(start) = initramfs::next(bytes, found.last().map_or(0, |(range, _)| range.end)) {
+        content = content.filter(|body| matches!(body, Body::Archive(_)));
+        match budget.enter("").and_then(|()| initramfs::part(bytes, start, budget)) {
+            Ok(initramfs::Part { range, body }) => {
+                found.push((range, body.compression().map_or("plain cpio", Compression::name)));
+                content = Some(body);
+            }
             Err(e) => {
                 unread = Some((start, e));
                 break;
             }
         }
     }
-    let (format, members) = parts(bytes, found, unread.is_none(), budget)?;
+    let (format, members) = match (found.as_slice(), content) {
+        ([], _) => return None,
+        ([(range, _)], Some(Body::Archive(list))) if range.start == 0 => (Format::Cpio, members(&list, budget).ok()?),
+        ([(range, _)], Some(Body::Stream(compression, content))) if range.start == 0 && unread.is_none() => {
+            let part = Part { body: Bytes::Decompressed(content), ..Part::here("content", 0..0) };
+            (Format::Stream(compression), vec![part])
+        }
+        _ => (Format::Initramfs, found.into_iter().enumerate().map(piece).collect()),
+    };
     Some((format, members, unread))
 }
 
-/// The archive or stream that begins at `start`.
-fn element(bytes: &[u8], start: usize, budget: &mut Budget) -> Result<Element> {
-    let bad = |why: &str| Error::new(Class::BadInput, "malformed initramfs").why(why);
-    budget.enter("")?;
-    let rest = &bytes[start..];
-    let (packed, read) = match Compression::detect(rest) {
-        Some(compression) => {
-            let (content, read) = budget.unfold(compression, rest)?;
-            (Some((compression, content)), read)
-        }
-        // The kernel takes it for no archive and stops.
-        None if !start.is_multiple_of(4) => return Err(bad("a plain archive that is not aligned to four bytes")),
-        None => (None, cpio::read(rest)?.1),
-    };
-    if read == 0 {
-        return Err(bad("an archive of no length"));
-    }
-    Ok(Element { range: start..start + read, packed })
+fn piece((at, (range, kind)): (usize, (Range<usize>, &str))) -> Part {
+    Part::here(format!("{at} ({kind})"), range)
 }
 
-/// The elements as parts; one that stands alone is opened.
-fn parts(bytes: &[u8], mut found: Vec<Element>, whole: bool, budget: &mut Budget) -> Option<(Format, Vec<Part>)> {
-    let alone = matches!(found.as_slice(), [element] if element.range.start == 0);
-    if alone && let Some(Element { range, packed }) = found.pop() {
-        return match packed {
-            None => Some((Format::Cpio, members(&bytes[range], budget).ok()?)),
-            Some((compression, content)) if whole => {
-                let body = Body::Unfolded(content);
-                Some((Format::Stream(compression), vec![Part { body, ..Part::here("content", 0..0) }]))
-            }
-            Some(packed) => Some((Format::Initramfs, vec![piece((0, &Element { range, packed: Some(packed) }))])),
-        };
-    }
-    (!found.is_empty()).then(|| (Format::Initramfs, found.iter().enumerate().map(piece).collect()))
-}
-
-fn piece((at, element): (usize, &Element)) -> Part {
-    let kind = element.packed.as_ref().map_or("plain cpio", |(compression, _)| compression.name());
-    Part::here(format!("{at} ({kind})"), element.range.clone())
-}
-
-fn members(archive: &[u8], budget: &mut Budget) -> Result<Vec<Part>> {
-    let (members, _) = cpio::read(archive)?;
+fn members(members: &[cpio::Member<'_>], budget: &mut Budget) -> Result<Vec<Part>> {
     let part = |member: &cpio::Member<'_>| {
-        let cpio::Member { path, mode, uid, gid, mtime, content, .. } = member;
+        let cpio::Member { path, mode, uid, gid, mtime, content, at } = member;
         budget.enter(path)?;
-        let attributes = format!("{}mode {mode:06o}, owner {uid}:{gid}", link(*mode, content));
-        let body = if mode & S_IFMT == S_IFREG { Body::Here(place(archive, content)) } else { Body::None };
+        let attributes = format!("{}mode {mode:06o}, owner {uid}:{gid}", link(member));
+        let body = if member.is_file() { Bytes::Here(*at..at + content.len()) } else { Bytes::None };
         Ok(Part { name: (*path).to_owned(), attributes, time: Some(*mtime), added: 0, body })
     };
     members.iter().map(part).collect()
 }
 
-/// Where in `archive` the slice `content` of it lies.
-fn place(archive: &[u8], content: &[u8]) -> Range<usize> {
-    let start = (content.as_ptr() as usize).wrapping_sub(archive.as_ptr() as usize);
-    let end = start.checked_add(content.len()).filter(|end| *end <= archive.len() && !content.is_empty());
-    end.map_or(0..0, |end| start..end)
-}
-
 /// What a symbolic link points at, which is its content.
-fn link(mode: u32, content: &[u8]) -> String {
-    match std::str::from_utf8(content) {
-        _ if mode & S_IFMT != S_IFLNK => String::new(),
+fn link(member: &cpio::Member<'_>) -> String {
+    match std::str::from_utf8(member.content) {
+        _ if !member.is_symlink() => String::new(),
         Ok(target) if target.len() <= TARGET_MAX => format!("link to {target}, "),
-        _ => format!("link to a path with the digest {}, ", Sha256::of(content)),
+        _ => format!("link to a path with the digest {}, ", Sha256::of(member.content)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use inspect::budget::Budget;
+use formats::Budget;
 use inspect::contents::Kind;
 use inspect::parts::Parts;
 use inspect::{diff, report, text};
@@ -147,14 +147,14 @@ fn archives_in_archives_share_one_limit() {
     let zeros = vec![0; 4 << 20];
     let inner = zstd::encode_all(&zeros[..], 3).unwrap();
     assert!(inner.len() < 4096);
-    let budget = |bytes: u64| Budget { bytes, members: 100 };
+    let budget = |bytes: u64| Budget { bytes, members: 100, ..Budget::default() };
     assert!(Parts::within(&inner, &mut budget(4 << 20)).is_some());
     assert!(Parts::within(&inner, &mut budget((4 << 20) - 1)).is_none());
     // Streams one after the other are unfolded to find where they end.
     let many = inner.repeat(3);
     let mut left = budget((12 << 20) + 1);
     assert!(Parts::within(&many, &mut left).unwrap().unread.is_none());
-    assert_eq!(left, Budget { bytes: 1, members: 97 });
+    assert_eq!(left, Budget { members: 97, ..budget(1) });
     let mut left = budget(11 << 20);
     assert_eq!(Parts::within(&many, &mut left).unwrap().unread.unwrap().0, 2 * inner.len());
     assert!(left.is_spent());
@@ -172,7 +172,7 @@ fn members_of_archives_are_counted() {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let files: Vec<_> = names.iter().map(|name| (*name, &b""[..])).collect();
     for archive in [cpio(&files), squashfs(&names)] {
-        let mut left = Budget { bytes: 1 << 20, members: 900 };
+        let mut left = Budget { bytes: 1 << 20, members: 900, ..Budget::default() };
         assert!(Parts::within(&archive, &mut left).is_none() && left.is_spent());
         assert_eq!(Parts::of(&archive).unwrap().members.len(), 1000);
     }
@@ -220,7 +220,7 @@ fn an_archive_does_not_pass_for_a_kernel() {
     archive[0x1f1] = 1;
     archive[0x1fe..0x206].copy_from_slice(b"\x55\xaa\xeb\x66HdrS");
     archive[0x248..0x250].copy_from_slice(&[0, 0, 0, 0, 8, 0, 0, 0]);
-    assert!(inspect::bzimage::payload(&archive).is_some());
+    assert!(formats::bzimage::payload(&archive).is_some());
     let (report, contents) = installer(&archive);
     assert!(contents[0].files.contains_key("a.efi:.initrd:init"), "{:?}", contents[0].files);
     assert_eq!(report.images[0].problems, [""; 0]);
@@ -248,7 +248,7 @@ fn of_one_path_the_last_member_counts() {
         assert_eq!(inner(&contents[0]), inner(&alone_contents[0]), "nothing is left of the first layer");
     }
     // What the kernel would put elsewhere is told.
-    let mut writer = imager::cpio::Writer::default();
+    let mut writer = formats::cpio::Writer::default();
     writer.symlink("x", ".").unwrap();
     let mut behind = [unended(writer.finish(7)), cpio(&[("x_init", b"evil")])].concat();
     let at = behind.windows(6).position(|bytes| bytes == b"x_init").unwrap();
@@ -313,7 +313,7 @@ fn settings_modes_and_links_are_compared() {
 #[test]
 fn modes_and_links_in_archives_are_compared() {
     let archive = |target: &str, mode: u32| {
-        let mut writer = imager::cpio::Writer::default();
+        let mut writer = formats::cpio::Writer::default();
         writer.file("init", mode, b"x".to_vec()).unwrap();
         writer.symlink("bin", target).unwrap();
         installer(&writer.finish(7))

@@ -1,8 +1,8 @@
 //! Two files in memory, down to the innermost member that can be opened.
 
 use super::{Difference, How, pairs, reordered, text};
-use crate::budget::Budget;
 use crate::parts::{Part, Parts};
+use formats::Budget;
 
 /// How deep members are opened: an installer's module lies six deep.
 const DEPTH_MAX: u32 = 16;
@@ -39,12 +39,12 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budg
         let difference = match (first.content(a, &mut budgets.first), second.content(b, &mut budgets.second)) {
             (Ok(x), Ok(y)) => at_depth(&x, &y, depth - 1, budgets),
             (Err(e), Err(f)) if budgets.first.is_spent() || budgets.second.is_spent() => {
-                Some(Difference::new(How::Value { first: said(&e), second: said(&f) }))
+                Some(Difference::new(How::Value { first: e.one_line(), second: f.one_line() }))
             }
             // What neither can give is no content to compare.
             (Err(_), Err(_)) => None,
-            (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: said(&e), second: "content".to_owned() })),
-            (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: said(&e) })),
+            (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: e.one_line(), second: "content".to_owned() })),
+            (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: e.one_line() })),
         };
         Ok::<_, std::convert::Infallible>(difference)
     };
@@ -60,11 +60,6 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budg
         return Some(difference.inside(kind, name));
     }
     reordered(a, b, |part| &part.name).then(|| Difference::new(How::Order))
-}
-
-/// An error on one line.
-fn said(error: &common::Error) -> String {
-    error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(", ")
 }
 
 /// All members are equal: the difference is in what holds them together.

@@ -10,7 +10,7 @@ use oci::unpack::unfolded;
 use oci::{Artifact, Image, Layer, Layout, Limits};
 
 use super::{Difference, How, bytes, files, pairs, reordered};
-use crate::FILE_MAX;
+use formats::budget::FILE_MAX;
 
 /// One entry of a layer's tar.
 struct Entry {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::layout::{meaning, mismatch};
 use super::{Difference, How, Side, bytes};
-use crate::FILE_MAX;
+use formats::budget::FILE_MAX;
 
 /// The record of a build, whose `seconds` differ from build to build, and with them its line in the list of digests.
 const RECORD: &str = "build.json";

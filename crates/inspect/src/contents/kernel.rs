@@ -7,8 +7,8 @@ use der::{Reader as _, SliceReader};
 use serde::Serialize;
 
 use super::module::{fingerprint, hex};
-use crate::budget::Budget;
-use crate::bzimage;
+use formats::Budget;
+use formats::bzimage;
 
 /// Certificates of a kernel are few; a haystack of forged ones is cut off.
 const CERTIFICATES_MAX: usize = 64;
@@ -39,11 +39,11 @@ pub struct Certificate {
     pub key: Sha256,
 }
 
-/// Reads the kernel in `image`; what it unfolds to is drawn on `budget`.
+/// Reads the kernel in `image`; what it decompresses to is drawn on `budget`.
 pub(super) fn read(image: &[u8], budget: &mut Budget) -> Result<Kernel> {
-    let release = imager::bzimage::release(image)?;
-    let vmlinux = bzimage::vmlinux_within(image, budget)?;
-    let config = bzimage::config_within(&vmlinux, budget)?.map(|text| options(&text));
+    let release = bzimage::release(image)?;
+    let vmlinux = bzimage::vmlinux(image, budget)?;
+    let config = bzimage::config(&vmlinux, budget)?.map(|text| options(&text));
     Ok(Kernel { release, config, certificates: certificates(&vmlinux) })
 }
 

@@ -13,8 +13,8 @@ use imager::layers::Layers;
 use oci::{Image, Layout, Limits, Unpacked};
 use serde::Serialize;
 
-use crate::budget::Budget;
 use crate::text::one_line;
+use formats::Budget;
 
 pub use kernel::{Certificate, Kernel};
 pub use module::{Module, Signer, signer};

@@ -8,7 +8,7 @@ use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
 use serde::Serialize;
 
-use crate::{elf, signature};
+use formats::{elf, module_signature};
 
 /// `id-signedData` (RFC 5652, section 5.1).
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
@@ -45,7 +45,7 @@ pub struct Signer {
 /// Reads the module in `bytes`.
 pub(super) fn read(bytes: &[u8]) -> Module {
     let release = vermagic(bytes);
-    let Some((body, message)) = signature::split(bytes) else {
+    let Some((body, message)) = module_signature::split(bytes) else {
         return Module { release, sha256: Sha256::of(bytes), signer: None, problem: None };
     };
     let sha256 = Sha256::of(&bytes[body]);

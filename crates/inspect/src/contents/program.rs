@@ -1,11 +1,11 @@
 //! Programs for UEFI, of which unified kernel images are looked into.
 
 use common::{Class, Error, Result};
-use imager::pe::Pe;
+use formats::pe::Pe;
 
 use super::walk::file_of;
 use super::{Contents, Uki};
-use crate::budget::Budget;
+use formats::Budget;
 
 impl Contents {
     /// A program for UEFI. Those with a command line and a kernel are unified kernel images.

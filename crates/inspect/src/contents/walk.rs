@@ -5,15 +5,14 @@ use std::io::Read;
 use common::digest::Hasher;
 use common::{Class, Error, Result, Sha256};
 use contract::initramfs::LAYERS;
+use formats::budget::FILE_MAX;
+use formats::{Budget, Compression, Format, bzimage, sniff, squashfs};
 use imager::layers::Layers;
 use serde::Deserialize;
 
 use super::{Contents, Extension, File, kernel, module};
-use crate::budget::Budget;
-use crate::parts::{Format, Part, Parts, begins_archive};
+use crate::parts::{self, Part, Parts};
 use crate::text::one_line;
-use crate::unfold::Compression;
-use crate::{FILE_MAX, bzimage};
 
 /// How many bytes tell what a file is.
 const HEAD: usize = 1024;
@@ -22,7 +21,7 @@ const DEPTH_MAX: u32 = 8;
 /// A manifest or list of layers has some kilobytes.
 const TEXT_MAX: usize = 1 << 20;
 /// What is said of the file at which the budget ends.
-const SPENT: &str = "it unfolds to more, or has more members, than one image may";
+const SPENT: &str = "it decompresses to more, or has more members, than one image may";
 
 /// The part of an extension's manifest that is shown.
 #[derive(Deserialize)]
@@ -89,16 +88,17 @@ impl Contents {
 
     fn look(&mut self, path: &str, bytes: &[u8], depth: u32, budget: &mut Budget) -> Result<()> {
         // First of all, for an archive may hold the marks of everything that follows where those have them.
-        if bytes.starts_with(b"hsqs") || path.ends_with(":.initrd") {
+        let format = sniff(bytes);
+        if format == Some(Format::Squashfs) || path.ends_with(":.initrd") {
             self.archive(path, bytes, false, depth, budget);
         } else if let Some(compression) = packed_module(path, bytes) {
-            let (module, _) = budget.unfold(compression, bytes)?;
+            let (module, _) = budget.decompress(compression, bytes)?;
             self.modules.insert(path.to_owned(), module::read(&module));
         } else if path.ends_with(".ko") {
             self.modules.insert(path.to_owned(), module::read(bytes));
-        } else if bzimage::payload(bytes).is_some() && !begins_archive(bytes) {
+        } else if format == Some(Format::BzImage) {
             self.kernels.insert(path.to_owned(), kernel::read(bytes, budget)?);
-        } else if bytes.starts_with(b"MZ") {
+        } else if format == Some(Format::Pe) {
             self.program(path, bytes, depth, budget)?;
         } else if path == "manifest.yaml" && bytes.len() <= TEXT_MAX {
             self.manifest = manifest(bytes);
@@ -111,7 +111,7 @@ impl Contents {
         Ok(())
     }
 
-    /// An initramfs or a squashfs image, or what is in one; `packed` once a stream was unfolded, in which the kernel takes plain archives
+    /// An initramfs or a squashfs image, or what is in one; `packed` once a stream was decompressed, in which the kernel takes plain archives
     /// only. The parts of an initramfs are one file system, so they do not show in paths.
     fn archive(&mut self, path: &str, bytes: &[u8], packed: bool, depth: u32, budget: &mut Budget) {
         let parts = (depth > 0).then(|| Parts::within(bytes, budget)).flatten();
@@ -126,8 +126,8 @@ impl Contents {
             }
             match (parts.format, parts.content(part, budget)) {
                 (_, Err(e)) => self.problem(path, format!("{}: {e}", one_line(&part.name))),
-                (Format::Initramfs, Ok(content)) => self.archive(path, &content, packed, depth - 1, budget),
-                (Format::Stream(_), Ok(content)) => self.archive(path, &content, true, depth - 1, budget),
+                (parts::Format::Initramfs, Ok(content)) => self.archive(path, &content, packed, depth - 1, budget),
+                (parts::Format::Stream(_), Ok(content)) => self.archive(path, &content, true, depth - 1, budget),
                 (_, Ok(content)) => self.member(path, part, &content, depth - 1, budget),
             }
         }
@@ -172,10 +172,10 @@ pub(super) fn is_list(path: &str) -> bool {
     path.strip_suffix(LAYERS).is_some_and(|path| path.ends_with(":.initrd:"))
 }
 
-fn is_opened(format: Format, packed: bool) -> bool {
+fn is_opened(format: parts::Format, packed: bool) -> bool {
     match format {
-        Format::Cpio | Format::Initramfs => true,
-        Format::Stream(_) | Format::Squashfs => !packed,
+        parts::Format::Cpio | parts::Format::Initramfs => true,
+        parts::Format::Stream(_) | parts::Format::Squashfs => !packed,
         _ => false,
     }
 }
@@ -188,8 +188,8 @@ fn plain(path: &str) -> String {
 /// Whether a file is worth the memory of taking it apart.
 fn is_known(path: &str, head: &[u8]) -> bool {
     let compressed = [".ko", ".ko.zst", ".ko.xz", ".ko.gz"].iter().any(|end| path.ends_with(end));
-    let bzimage = head.get(0x202..0x206) == Some(b"HdrS");
-    compressed || bzimage || head.starts_with(b"MZ") || head.starts_with(b"hsqs") || path == "manifest.yaml"
+    let program = bzimage::detect(head) || head.starts_with(b"MZ");
+    compressed || program || squashfs::Image::detect(head) || path == "manifest.yaml"
 }
 
 fn manifest(bytes: &[u8]) -> Option<Extension> {
@@ -220,14 +220,14 @@ mod tests {
 
     #[test]
     fn all_files_of_an_image_draw_on_one_budget() {
-        let bomb = zstd::encode_all(&vec![0; 1 << 20][..], 3).unwrap();
-        let mut budget = Budget { bytes: (1 << 20) + 9, members: 9 };
+        let bomb = formats::samples::zstd(&vec![0; 1 << 20]);
+        let mut budget = Budget { bytes: (1 << 20) + 9, members: 9, ..Budget::default() };
         let mut contents = Contents::default();
         for path in ["a.ko.zst", "b.ko.zst"] {
             contents.take(&[path], bomb.len() as u64, &mut &bomb[..], &mut budget).unwrap();
         }
         assert!(budget.is_spent() && contents.modules.len() == 1);
-        assert!(contents.problems[0].starts_with("b.ko.zst: cannot unfold"), "{:?}", contents.problems);
+        assert!(contents.problems[0].starts_with("b.ko.zst: cannot decompress"), "{:?}", contents.problems);
     }
 
     #[test]

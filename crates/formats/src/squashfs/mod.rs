@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use common::{Class, Error, Result};
 
-use crate::unfold::Compression;
+use crate::compression::Compression;
 use metadata::{Fields, Metadata};
 
 const MAGIC: &[u8] = b"hsqs";
@@ -66,7 +66,7 @@ pub struct File {
     fragment: Option<(u32, u32)>,
 }
 
-/// An opened image: its tree is known, the files are unfolded as they are asked for.
+/// An opened image: its tree is known, the files are decompressed as they are asked for.
 #[derive(Debug)]
 pub struct Image<'a> {
     bytes: &'a [u8],
@@ -75,7 +75,7 @@ pub struct Image<'a> {
     fragments: u32,
     fragment_table: u64,
     entries: Vec<Entry>,
-    /// Number and content of the fragment that was unfolded last: small files share one.
+    /// Number and content of the fragment that was decompressed last: small files share one.
     kept: RefCell<Option<(u32, Rc<[u8]>)>>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Image<'a> {
     }
 
     /// As [`Image::open`]; what the tree lists is taken off `members`, also where an error ends it.
-    pub(crate) fn within(bytes: &'a [u8], members: &mut usize) -> Result<Self> {
+    pub fn within(bytes: &'a [u8], members: &mut usize) -> Result<Self> {
         if !Self::detect(bytes) || bytes.len() < SUPERBLOCK {
             return Err(bad("the superblock is missing"));
         }
@@ -185,7 +185,7 @@ impl<'a> Image<'a> {
         Ok(out)
     }
 
-    /// What unfolding `file` takes, in bytes: its own, and a block for a fragment that is not at hand.
+    /// What decompressing `file` takes, in bytes: its own, and a block for a fragment that is not at hand.
     #[must_use]
     pub fn cost(&self, file: &File) -> u64 {
         let is_kept = |number| self.kept.borrow().as_ref().is_some_and(|(kept, _)| *kept == number);
@@ -211,7 +211,7 @@ impl<'a> Image<'a> {
         Ok(content)
     }
 
-    /// The block of `length` bytes at `at`, which unfolds to at most `max`.
+    /// The block of `length` bytes at `at`, which decompresses to at most `max`.
     fn block(&self, at: u64, length: u32, max: u64) -> Result<Vec<u8>> {
         let stored = length & !STORED;
         if stored > self.block_size {
@@ -222,7 +222,7 @@ impl<'a> Image<'a> {
         if length & STORED != 0 {
             return Ok(bytes.to_vec());
         }
-        self.compression.unfold(bytes, max)
+        self.compression.decompress(bytes, max)
     }
 }
 

@@ -75,13 +75,9 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[path = "../tests/support/elf.rs"]
-pub(crate) mod sample;
-
-#[cfg(test)]
 mod tests {
-    use super::sample::elf;
     use super::*;
+    use crate::samples::elf;
 
     #[test]
     fn names_sections_and_numbers_those_that_share_a_name() {

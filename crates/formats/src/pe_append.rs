@@ -184,8 +184,8 @@ fn align(value: u32, to: u32) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pe::tests::{OPTIONAL, stub};
     use crate::pe::{CERTIFICATES, FILE_ALIGNMENT, OPTIONAL_FIXED, Section};
+    use crate::samples::{OPTIONAL, stub};
 
     #[test]
     fn appends_after_the_last_section() {

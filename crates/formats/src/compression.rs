@@ -1,4 +1,4 @@
-//! Compressed streams, unfolded in memory under a limit.
+//! Compressed streams, decompressed in memory under a limit.
 
 use std::io::Read;
 
@@ -21,7 +21,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Tells the compression by its magic number.
+    /// The compression by its magic number.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -43,35 +43,28 @@ impl Compression {
         }
     }
 
-    /// Unfolds the first stream of `bytes` to at most `max` bytes; what follows it is not looked at.
+    /// Decompresses the first stream of `bytes` to at most `max` bytes; what follows it is not looked at.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a damaged stream, and for one that unfolds to more.
-    pub fn unfold(self, bytes: &[u8], max: u64) -> Result<Vec<u8>> {
-        Ok(self.unfold_first(bytes, max)?.0)
-    }
-
-    /// As [`Compression::unfold`], with the length of the stream.
-    ///
-    /// # Errors
-    /// As [`Compression::unfold`].
-    pub fn unfold_first(self, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
+    /// [`Class::BadInput`] for a damaged stream, and for one that decompresses to more.
+    pub fn decompress(self, bytes: &[u8], max: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let read = self.unfold_into(bytes, max, &mut out)?;
-        Ok((out, read))
+        self.decompress_into(bytes, max, &mut out)?;
+        Ok(out)
     }
 
-    /// As [`Compression::unfold_first`], into the empty `out`: after an error it holds what came before, for that much was unfolded.
-    pub(crate) fn unfold_into(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> Result<usize> {
-        let bad = |why: String| Error::new(Class::BadInput, format!("cannot unfold a {} stream", self.name())).why(why);
+    /// As [`Compression::decompress`], into the empty `out`; gives the length of the stream. After an error `out` holds what came before it.
+    pub(crate) fn decompress_into(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> Result<usize> {
+        let bad =
+            |why: String| Error::new(Class::BadInput, format!("cannot decompress a {} stream", self.name())).why(why);
         let rest = self.take(bytes, max, out).map_err(|e| bad(e.to_string()))?;
         if out.len() as u64 > max {
-            return Err(bad(format!("it unfolds to more than {max} bytes")));
+            return Err(bad(format!("it decompresses to more than {max} bytes")));
         }
         Ok(bytes.len() - rest)
     }
 
-    /// Unfolds the stream until one byte after the limit; gives the number of bytes that are left behind it.
+    /// Decompresses the stream until one byte after the limit; gives the number of bytes that are left behind it.
     fn take(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> std::io::Result<usize> {
         let mut read = |reader: &mut dyn Read| reader.take(max.saturating_add(1)).read_to_end(out);
         Ok(match self {
@@ -106,27 +99,24 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::samples::{gzip, xz, zstd};
 
     #[test]
     fn stops_a_bomb_of_each_kind() {
         let zeros = vec![0; 1 << 20];
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        gzip.write_all(&zeros).unwrap();
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
         zlib.write_all(&zeros).unwrap();
-        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
-        xz.write_all(&zeros).unwrap();
         for (kind, bytes) in [
-            (Compression::Gzip, gzip.finish().unwrap()),
+            (Compression::Gzip, gzip(&zeros)),
             (Compression::Zlib, zlib.finish().unwrap()),
-            (Compression::Xz, xz.finish().unwrap()),
-            (Compression::Zstd, zstd::encode_all(&zeros[..], 1).unwrap()),
+            (Compression::Xz, xz(&zeros)),
+            (Compression::Zstd, zstd(&zeros)),
         ] {
             assert!(bytes.len() < 4096, "{kind:?} is a bomb");
-            assert_eq!(kind.unfold(&bytes, 1 << 20).unwrap(), zeros);
-            let error = kind.unfold(&bytes, (1 << 20) - 1).unwrap_err();
+            assert_eq!(kind.decompress(&bytes, 1 << 20).unwrap(), zeros);
+            let error = kind.decompress(&bytes, (1 << 20) - 1).unwrap_err();
             assert!(error.to_string().contains("more than 1048575 bytes"), "{error}");
-            assert!(kind.unfold(&bytes[..bytes.len() / 2], 1 << 20).is_err(), "{kind:?} cut off");
+            assert!(kind.decompress(&bytes[..bytes.len() / 2], 1 << 20).is_err(), "{kind:?} cut off");
             assert_eq!(Compression::detect(&bytes), (kind != Compression::Zlib).then_some(kind));
         }
     }

@@ -92,7 +92,7 @@ fn header(out: &mut Vec<u8>, [inode, mode, links, mtime]: [u32; 4], size: usize,
 }
 
 /// Pads with zeros to a multiple of four bytes, which the kernel asks for before every header.
-pub(crate) fn pad4(out: &mut Vec<u8>) {
+pub fn pad4(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
@@ -120,6 +120,8 @@ pub struct Member<'a> {
     pub mtime: u32,
     /// Content of a file, target of a symbolic link.
     pub content: &'a [u8],
+    /// Where the content begins in the archive.
+    pub at: usize,
 }
 
 impl Member<'_> {
@@ -129,11 +131,23 @@ impl Member<'_> {
         self.mode & S_IFMT == S_IFREG
     }
 
+    /// Whether the member is a symbolic link.
+    #[must_use]
+    pub fn is_symlink(&self) -> bool {
+        self.mode & S_IFMT == S_IFLNK
+    }
+
     /// Whether the member is a directory.
     #[must_use]
     pub fn is_dir(&self) -> bool {
         self.mode & S_IFMT == S_IFDIR
     }
+}
+
+/// Whether `bytes` begin like an archive.
+#[must_use]
+pub fn detect(bytes: &[u8]) -> bool {
+    [b"070701", b"070702"].iter().any(|magic| bytes.starts_with(*magic))
 }
 
 /// Reads one archive from the start of `bytes` up to its trailer; returns the members and the number of bytes read,
@@ -173,7 +187,7 @@ fn read_member(bytes: &[u8], at: usize) -> Result<(Member<'_>, usize)> {
     let content =
         if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("the content is cut off"))? };
     let path = name.strip_prefix("./").unwrap_or(name).trim_start_matches('/');
-    Ok((Member { path, mode, uid, gid, mtime, content }, end.next_multiple_of(4)))
+    Ok((Member { path, mode, uid, gid, mtime, content, at: body_at }, end.next_multiple_of(4)))
 }
 
 /// The thirteen numbers of a header: magic, then eight hexadecimal digits each.

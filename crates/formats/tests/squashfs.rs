@@ -1,15 +1,20 @@
 //! Squashfs images: those of `mksquashfs`, and those that nobody should believe.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
-mod support;
-
 use common::Class;
 use common::sandbox::{Run, Sandbox};
-use inspect::squashfs::{Image, Kind};
+use formats::squashfs::{Image, Kind};
 use proptest::prelude::*;
-use support::{data, squashfs};
+
+#[path = "../src/samples/squashfs.rs"]
+mod samples;
+use samples::squashfs;
 
 const SAMPLES: [&str; 3] = ["sample-gzip.sqsh", "sample-xz.sqsh", "sample-zstd.sqsh"];
+
+fn data(name: &str) -> Vec<u8> {
+    std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).unwrap()
+}
 
 fn file(image: &Image<'_>, path: &str) -> Vec<u8> {
     let entry = image.entries().iter().find(|entry| entry.path == path).unwrap();

@@ -7,13 +7,13 @@ use std::rc::Rc;
 use common::Result;
 
 use super::bad;
-use crate::unfold::Compression;
+use crate::compression::Compression;
 
-/// Bytes in one block, unfolded.
+/// Bytes in one block, decompressed.
 const BLOCK_MAX: usize = 8192;
 /// The bit of a block's length that says that it is stored as it is.
 const STORED: u16 = 1 << 15;
-/// Blocks kept unfolded: 32 MiB.
+/// Blocks kept decompressed: 32 MiB.
 const KEPT: usize = 4096;
 
 /// Little-endian numbers, one after the other.
@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
 /// What a block holds, and where the next one begins.
 type Block = (Rc<[u8]>, u64);
 
-/// Unfolds blocks as they are asked for, and keeps some.
+/// Decompresses blocks as they are asked for, and keeps some.
 #[derive(Debug)]
 pub(super) struct Metadata<'a> {
     bytes: &'a [u8],
@@ -90,7 +90,7 @@ impl<'a> Metadata<'a> {
         }
         let stored = fields.take(length)?;
         let block: Rc<[u8]> = match header & STORED {
-            0 => self.compression.unfold(stored, BLOCK_MAX as u64)?.into(),
+            0 => self.compression.decompress(stored, BLOCK_MAX as u64)?.into(),
             _ => stored.into(),
         };
         if block.is_empty() {

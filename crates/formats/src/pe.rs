@@ -4,8 +4,8 @@
 
 use common::{Class, Error, Result};
 
-const MACHINE_AMD64: u16 = 0x8664;
-const MAGIC_PE32_PLUS: u16 = 0x20b;
+pub(crate) const MACHINE_AMD64: u16 = 0x8664;
+pub(crate) const MAGIC_PE32_PLUS: u16 = 0x20b;
 const COFF_HEADER: usize = 20;
 pub(crate) const SECTION_HEADER: usize = 40;
 /// Length of the optional header up to the data directories.
@@ -15,13 +15,13 @@ pub(crate) const CERTIFICATES: usize = 4;
 
 // Offsets in the optional header.
 pub(crate) const SIZE_OF_INITIALIZED_DATA: usize = 8;
-const SECTION_ALIGNMENT: usize = 32;
+pub(crate) const SECTION_ALIGNMENT: usize = 32;
 pub(crate) const FILE_ALIGNMENT: usize = 36;
 pub(crate) const SIZE_OF_IMAGE: usize = 56;
 pub(crate) const SIZE_OF_HEADERS: usize = 60;
 pub(crate) const CHECKSUM: usize = 64;
 pub(crate) const DLL_CHARACTERISTICS: usize = 70;
-const DIRECTORIES: usize = 108;
+pub(crate) const DIRECTORIES: usize = 108;
 
 /// `IMAGE_DLLCHARACTERISTICS_NX_COMPAT`.
 pub(crate) const NX_COMPAT: u16 = 0x100;
@@ -177,39 +177,9 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Result<u32> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    pub(crate) const OPTIONAL: usize = 0x58;
-
-    /// A PE32+ image with `.text` and `.sbat`, written field by field; `headers` is SizeOfHeaders.
-    pub(crate) fn stub(headers: u32) -> Vec<u8> {
-        let mut bytes = vec![0; 0x600];
-        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        put(0, b"MZ");
-        put(0x3c, &0x40u32.to_le_bytes());
-        put(0x40, b"PE\0\0");
-        put(0x44, &MACHINE_AMD64.to_le_bytes());
-        put(0x46, &2u16.to_le_bytes());
-        put(0x54, &240u16.to_le_bytes());
-        put(OPTIONAL, &MAGIC_PE32_PLUS.to_le_bytes());
-        put(OPTIONAL + SECTION_ALIGNMENT, &0x1000u32.to_le_bytes());
-        put(OPTIONAL + FILE_ALIGNMENT, &0x200u32.to_le_bytes());
-        put(OPTIONAL + SIZE_OF_HEADERS, &headers.to_le_bytes());
-        put(OPTIONAL + CHECKSUM, &7u32.to_le_bytes());
-        put(OPTIONAL + DLL_CHARACTERISTICS, &NX_COMPAT.to_le_bytes());
-        put(OPTIONAL + DIRECTORIES, &16u32.to_le_bytes());
-        for (at, name, address, offset) in [(0, ".text", 0x1000u32, 0x200u32), (1, ".sbat", 0x2000, 0x400)] {
-            let row = OPTIONAL + 240 + at * SECTION_HEADER;
-            put(row, name.as_bytes());
-            put(row + 8, &5u32.to_le_bytes());
-            put(row + 12, &address.to_le_bytes());
-            put(row + 16, &0x200u32.to_le_bytes());
-            put(row + 20, &offset.to_le_bytes());
-        }
-        put(0x400, b"sbat!");
-        bytes
-    }
+    use crate::samples::stub;
 
     #[test]
     fn reads_its_sections() {

@@ -2,10 +2,11 @@
 
 use common::{Class, Error, Result};
 
-use crate::FILE_MAX;
-use crate::unfold::Compression;
+use crate::Compression;
 
-/// All that is unfolded out of one image, in bytes: several times what an installer of Talos with large extensions comes to.
+/// What one file of an image may come to in memory, decompressed, in bytes.
+pub const FILE_MAX: u64 = 1 << 30;
+/// All that is decompressed out of one image, in bytes: several times what an installer with large extensions comes to.
 const BYTES_MAX: u64 = 4 << 30;
 /// Members of all its archives together, an OCI layer having at most 200 000 entries.
 const MEMBERS_MAX: usize = 500_000;
@@ -15,15 +16,17 @@ const PATH_UNIT: usize = 256;
 /// How much is left. Everything that is in an image draws on one budget, also what fails half-way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes that may still be unfolded.
+    /// Bytes that may still be decompressed.
     pub bytes: u64,
+    /// Bytes that one stream may decompress to.
+    pub stream: u64,
     /// Members that may still be listed.
     pub members: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { bytes: BYTES_MAX, members: MEMBERS_MAX }
+        Self { bytes: BYTES_MAX, stream: FILE_MAX, members: MEMBERS_MAX }
     }
 }
 
@@ -64,21 +67,21 @@ impl Budget {
         self.spend((path.len() * (1 + path.matches('/').count())) as u64)
     }
 
-    /// What the first stream of `bytes` unfolds to, at most [`FILE_MAX`] bytes, and its length.
+    /// The content of the first stream of `bytes`, and the length of that stream.
     ///
     /// # Errors
-    /// As [`Compression::unfold`].
-    pub fn unfold(&mut self, compression: Compression, bytes: &[u8]) -> Result<(Vec<u8>, usize)> {
-        self.unfold_at_most(compression, bytes, FILE_MAX)
+    /// As [`Compression::decompress`].
+    pub fn decompress(&mut self, compression: Compression, bytes: &[u8]) -> Result<(Vec<u8>, usize)> {
+        self.decompress_at_most(compression, bytes, self.stream)
     }
 
-    /// As [`Budget::unfold`], with a limit of `max` bytes for this one.
+    /// As [`Budget::decompress`], with a limit of `max` bytes for this one.
     ///
     /// # Errors
-    /// As [`Compression::unfold`].
-    pub fn unfold_at_most(&mut self, compression: Compression, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
+    /// As [`Compression::decompress`].
+    pub fn decompress_at_most(&mut self, compression: Compression, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
         let mut out = Vec::new();
-        let result = compression.unfold_into(bytes, max.min(self.bytes), &mut out);
+        let result = compression.decompress_into(bytes, max.min(self.bytes), &mut out);
         self.bytes = self.bytes.saturating_sub(out.len() as u64);
         Ok((out, result?))
     }
@@ -94,22 +97,22 @@ mod tests {
 
     #[test]
     fn what_fails_is_charged() {
-        let bomb = zstd::encode_all(&vec![0; 1 << 20][..], 3).unwrap();
-        let mut budget = Budget { bytes: 3 << 20, members: 3 };
-        budget.unfold(Compression::Zstd, &bomb).unwrap();
+        let bomb = crate::samples::zstd(&vec![0; 1 << 20]);
+        let mut budget = Budget { bytes: 3 << 20, members: 3, ..Budget::default() };
+        budget.decompress(Compression::Zstd, &bomb).unwrap();
         assert_eq!(budget.bytes, 2 << 20);
-        assert!(budget.unfold_at_most(Compression::Zstd, &bomb, 1 << 19).is_err());
+        assert!(budget.decompress_at_most(Compression::Zstd, &bomb, 1 << 19).is_err());
         assert_eq!(budget.bytes, (2 << 20) - (1 << 19) - 1);
         assert!(budget.spend(2 << 20).is_err() && budget.is_spent());
     }
 
     #[test]
     fn a_long_path_counts_as_several_members() {
-        let mut budget = Budget { bytes: 1, members: 3 };
+        let mut budget = Budget { bytes: 1, members: 3, ..Budget::default() };
         budget.enter("a").unwrap();
         assert!(budget.enter(&"x".repeat(600)).is_err() && budget.is_spent());
-        let mut budget = Budget { bytes: 1 << 20, members: 8 };
+        let mut budget = Budget { bytes: 1 << 20, members: 8, ..Budget::default() };
         budget.keep(&"a/".repeat(300)).unwrap();
-        assert_eq!(budget, Budget { bytes: (1 << 20) - 600 * 301, members: 6 });
+        assert_eq!(budget, Budget { bytes: (1 << 20) - 600 * 301, members: 6, ..Budget::default() });
     }
 }

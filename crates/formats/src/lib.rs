@@ -1,0 +1,21 @@
+//! File formats of kernels and boot images, as their specifications define them; nothing here knows Talos or this project's images.
+//!
+//! Bytes in, bytes out. Every reader takes untrusted bytes: it checks bounds, works under limits and does not panic.
+
+pub mod budget;
+pub mod bzimage;
+pub mod compression;
+pub mod cpio;
+pub mod elf;
+pub mod initramfs;
+pub mod module_signature;
+pub mod pe;
+pub mod pe_append;
+#[cfg(any(test, feature = "samples"))]
+pub mod samples;
+pub mod sniff;
+pub mod squashfs;
+
+pub use budget::Budget;
+pub use compression::Compression;
+pub use sniff::{Format, sniff};

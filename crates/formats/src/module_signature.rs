@@ -1,0 +1,67 @@
+//! The signature at the end of a kernel module (kernel `include/linux/module_signature.h`, `kernel/module_signature.c`): after the module
+//! come a PKCS#7 message, `struct module_signature`, and a line of text. Whether the signature is good only the kernel can say.
+
+use std::ops::Range;
+
+use common::{Class, Error, Result};
+
+/// The line that ends a signed module (`MODULE_SIG_STRING`).
+pub const MAGIC: &[u8] = b"~Module signature appended~\n";
+/// Length of `struct module_signature`.
+pub const INFO: usize = 12;
+/// `PKEY_ID_PKCS7`: the message names algorithm, digest and signer itself.
+const PKCS7: u8 = 2;
+
+/// Whether `module` ends like a signed one.
+#[must_use]
+pub fn is_signed(module: &[u8]) -> bool {
+    module.ends_with(MAGIC)
+}
+
+/// Where module and message lie in the file; `None` for what is not signed, or cut off.
+#[must_use]
+pub fn split(bytes: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
+    let (rest, info) = bytes.strip_suffix(MAGIC)?.split_last_chunk::<INFO>()?;
+    let length = u32::from_be_bytes(*info.last_chunk()?);
+    let start = rest.len().checked_sub(usize::try_from(length).ok()?)?;
+    Some((0..start, start..rest.len()))
+}
+
+/// Where the message lies, checked as the kernel does before it looks into it.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check(bytes: &[u8]) -> Result<Range<usize>, String> {
+    let rest = bytes.strip_suffix(MAGIC).ok_or("it is not signed")?;
+    let (_, info) = rest.split_last_chunk::<INFO>().ok_or("its signature is cut off")?;
+    let [algorithm, hash, kind, signer, key, ..] = info;
+    if *kind != PKCS7 {
+        return Err(format!("its signature is of the unknown kind {kind}"));
+    }
+    if [algorithm, hash, signer, key] != [&0; 4] {
+        return Err("its signature has fields set that PKCS#7 leaves empty".to_owned());
+    }
+    let (_, message) = split(bytes)
+        .filter(|(_, message)| !message.is_empty())
+        .ok_or("its signature is longer than the file, or empty")?;
+    // Every PKCS#7 message is a DER SEQUENCE.
+    if bytes[message.start] != 0x30 {
+        return Err("its signature is no PKCS#7 message".to_owned());
+    }
+    Ok(message)
+}
+
+/// Appends `message`, a detached PKCS#7 signature, to `module`, in the bytes of the kernel's `scripts/sign-file`.
+///
+/// # Errors
+/// [`Class::BadInput`] for a message of 4 GiB and more.
+pub fn append(module: &mut Vec<u8>, message: &[u8]) -> Result<()> {
+    let length = u32::try_from(message.len())
+        .map_err(|_| Error::new(Class::BadInput, "the signature of a module is too long"))?;
+    module.extend_from_slice(message);
+    // Algorithm, hash, kind, lengths of signer and key identifier, three bytes of padding; then the length, in big endian.
+    module.extend_from_slice(&[0, 0, PKCS7, 0, 0, 0, 0, 0]);
+    module.extend_from_slice(&length.to_be_bytes());
+    module.extend_from_slice(MAGIC);
+    Ok(())
+}
