@@ -36,7 +36,7 @@ impl Range {
         if text.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        let bad = |why: String| format!("{text:?} is no version range: {why}");
+        let bad = |why: String| format!("{text:?} is not a version range: {why}");
         let mut groups = Vec::new();
         for group in words(&without_v(text)).split(|word| word == "||") {
             if group.is_empty() {
@@ -104,7 +104,7 @@ fn wildcard(op: Op, version: &str) -> Result<Vec<(Op, Version)>, String> {
     let (from, to) = match numbers[..] {
         [Ok(major)] => (Version::new(major, 0, 0), Version::new(major.saturating_add(1), 0, 0)),
         [Ok(major), Ok(minor)] => (Version::new(major, minor, 0), Version::new(major, minor.saturating_add(1), 0)),
-        _ => return Err(format!("{version:?} is no version with a wildcard at its end")),
+        _ => return Err(format!("{version:?} is not a version with a wildcard at its end")),
     };
     if version.ends_with(".x.x") {
         return Err(format!("{version:?} has two wildcards, which Talos misreads"));

@@ -119,7 +119,7 @@ fn services(found: &[Found], broken: &mut Vec<Violation>) -> Result<Vec<Service>
             continue;
         }
         if entry.kind != Kind::File {
-            broken.push(Violation::new(&entry.path, "it is no regular file", "put the service's description here"));
+            broken.push(Violation::new(&entry.path, "it is not a regular file", "put the service's description here"));
             continue;
         }
         match text(&entry.host)?.map_err(|why| vec![why]).and_then(|text| Service::parse(&text, stem)) {
@@ -145,7 +145,7 @@ fn text(path: &Path) -> Result<Result<String, String>> {
     if bytes.len() as u64 > TEXT_LIMIT {
         return Ok(Err(format!("it is longer than {TEXT_LIMIT} bytes")));
     }
-    Ok(String::from_utf8(bytes).map_err(|e| format!("it is no UTF-8 from byte {} on", e.utf8_error().valid_up_to())))
+    Ok(String::from_utf8(bytes).map_err(|e| format!("it is not UTF-8 from byte {} on", e.utf8_error().valid_up_to())))
 }
 
 fn modules(found: &[Found], release: &str, broken: &mut Vec<Violation>) -> Result<BTreeMap<String, Module>> {

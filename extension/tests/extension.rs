@@ -117,7 +117,7 @@ fn the_manifest_is_sound_and_fits() {
     broken("manifest.yaml", &["v2"], set("v1alpha1", "v2"));
     broken("manifest.yaml", &["surname"], set("author", "surname"));
     broken("manifest.yaml", &["it is for Talos >= v1.11.0, not 1.10.3"], set("v1.10.0", "v1.11.0"));
-    broken("manifest.yaml", &["no version range"], set(">= v1.10.0", "latest"));
+    broken("manifest.yaml", &["not a version range"], set(">= v1.10.0", "latest"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn services_are_sound() {
     broken(path, &["no root filesystem", "rootfs/usr/local/lib/containers/hello/"], |root| {
         fs::remove_dir_all(root.join("rootfs/usr/local/lib/containers/hello")).unwrap();
     });
-    broken(path, &["no regular file"], |root| {
+    broken(path, &["not a regular file"], |root| {
         fs::remove_file(root.join(path)).unwrap();
         symlink("elsewhere", root.join(path)).unwrap();
     });
@@ -184,7 +184,7 @@ fn modules_are_built_for_this_kernel_and_signed() {
 fn texts_that_cannot_be_read_break_a_rule() {
     let service = "rootfs/usr/local/etc/containers/hello.yaml";
     for path in ["manifest.yaml", service] {
-        broken(path, &["no UTF-8 from byte 6 on"], |root| put(root, path, b"name: \xff"));
+        broken(path, &["not UTF-8 from byte 6 on"], |root| put(root, path, b"name: \xff"));
         broken(path, &["longer than 1048576 bytes"], |root| put(root, path, vec![b'#'; (1 << 20) + 1]));
     }
     let dir = good();

@@ -1,6 +1,6 @@
 //! The images that an installer is built on: Talos's *imager*, which holds boot files, and its *installer-base*.
 //!
-//! Both come in one OCI layout, as a directory or as a tarball of it, and are told apart by what they hold. Names do not matter.
+//! Both come in one OCI layout, as a directory or as a tarball of it, and are recognised by what they hold. Names do not matter.
 
 use std::path::{Path, PathBuf};
 

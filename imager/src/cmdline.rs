@@ -20,7 +20,7 @@ impl Argument {
     /// # Errors
     /// [`Class::BadInput`] for an empty key, white space, quotes or characters that are not printable ASCII.
     pub fn parse(word: &str) -> Result<Self> {
-        let bad = |why: &str| Error::new(Class::BadInput, format!("{word:?} is no kernel argument")).why(why);
+        let bad = |why: &str| Error::new(Class::BadInput, format!("{word:?} is not a kernel argument")).why(why);
         if !word.chars().all(|c| matches!(c, '!'..='~') && c != '"') {
             return Err(bad("wanted one word of printable ASCII without quotes"));
         }
@@ -60,11 +60,11 @@ pub fn verify(talos: &Arguments, line: &str) -> Result<()> {
 pub struct Cmdline(Vec<Argument>);
 
 impl Cmdline {
-    /// Puts the line together. Of the words in `extra`, `-key` and `-key=value` take earlier ones away, `console` and `talos.platform`
+    /// Puts the line together. Of the words in `extra`, `-key` and `-key=value` remove earlier ones, `console` and `talos.platform`
     /// take the place of earlier ones, all others are appended.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed words, for taking away what machined insists on or what is not there, and for huge pages that
+    /// [`Class::BadInput`] for malformed words, for removing what machined insists on or what is not there, and for huge pages that
     /// the kernel would not count.
     pub fn compose(talos: &Arguments, preset: &[Argument], extra: &[String]) -> Result<Self> {
         let fixed = talos.platform.iter().chain(&talos.defaults).map(|word| Argument::parse(word));
@@ -100,7 +100,7 @@ impl Cmdline {
             return Ok(());
         }
         let word = value.map_or(key.to_owned(), |value| format!("{key}={value}"));
-        Err(Error::new(Class::BadInput, format!("there is no kernel argument {word} to take away"))
+        Err(Error::new(Class::BadInput, format!("there is no kernel argument {word} to remove"))
             .why(format!("the line is: {self}")))
     }
 
@@ -115,7 +115,7 @@ impl Cmdline {
         if let Some(word) = required.iter().find(|word| !self.has(word)) {
             return Err(Error::new(Class::BadInput, format!("the kernel argument {word} is missing"))
                 .why("Talos's machined refuses to run without it")
-                .hint("do not take it away"));
+                .hint("do not remove it"));
         }
         self.check_huge_pages()
     }
@@ -146,7 +146,7 @@ impl Cmdline {
             if ignored {
                 return Err(Error::new(Class::BadInput, format!("the kernel would ignore {argument}"))
                     .why(format!("the line is: {self}"))
-                    .hint("take the preset's words away first: -hugepagesz -hugepages, then give your own pairs"));
+                    .hint("remove the preset's arguments first: -hugepagesz -hugepages, then give your own pairs"));
             }
         }
         Ok(())

@@ -49,7 +49,7 @@ pub struct Additions {
 /// Puts microcode, `base` and the additions together. `mtime` is in seconds since the epoch.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `base` is no Talos initramfs, has layers already, or an addition has no usable path.
+/// [`Class::BadInput`] when `base` is not a Talos initramfs, has layers already, or an addition has no usable path.
 pub fn assemble(base: &[u8], additions: Additions, mtime: u32) -> Result<Vec<u8>> {
     check_base(base)?;
     let mut out = microcode(additions.microcode, mtime)?;
@@ -63,7 +63,7 @@ pub fn assemble(base: &[u8], additions: Additions, mtime: u32) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// A base has an init and the root filesystem, and no layers of somebody else: a second list would hide the first.
+/// A base has an init and the root filesystem, and no layers yet: a second list would hide the first.
 fn check_base(base: &[u8]) -> Result<()> {
     let bad = |why: &str| {
         Err(Error::new(Class::BadInput, "the base's initramfs is not Talos's")

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::preset::NAMES;
 
-    /// `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager` writes the files anew.
+    /// `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager` rewrites the files.
     #[test]
     fn is_the_golden_text() {
         for name in NAMES {

@@ -158,12 +158,12 @@ fn parse(name: &str, text: &str) -> Result<Preset> {
     };
     for sysctl in &preset.sysctl {
         if !word(&sysctl.name, "._-/") || !word(&sysctl.value, "._- ") {
-            return Err(malformed(name, format!("{:?} = {:?} is no sysctl", sysctl.name, sysctl.value)));
+            return Err(malformed(name, format!("{:?} = {:?} is not a sysctl", sysctl.name, sysctl.value)));
         }
     }
     for module in &preset.module {
         if !word(&module.name, "_-") || !module.parameters.iter().all(|p| word(p, "_-=,.")) {
-            return Err(malformed(name, format!("{:?} is no module with parameters", module.name)));
+            return Err(malformed(name, format!("{:?} is not a module with parameters", module.name)));
         }
     }
     Ok(preset)

@@ -13,7 +13,7 @@ use crate::preset::{Module, NAMES, Preset};
 pub fn markdown() -> Result<String> {
     let mut out = String::from(
         "# Presets\n\n\
-         Made from the files beside this one; `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager` writes it anew.\n\
+         Generated from the files in this directory by `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager`.\n\
          Boot arguments are part of the image, behind Talos's own. Sysctls and modules go into the machine configuration.\n",
     );
     for name in NAMES {
