@@ -10,7 +10,7 @@ use common::store::Store;
 use common::{Class, Error, Result};
 use toolchain::{Archives, Fetcher};
 
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 
 /// Options of every command.
 #[derive(Args, Debug)]
@@ -60,11 +60,11 @@ pub struct Context {
 }
 
 impl Context {
-    /// Resolves the options against the environment.
+    /// Resolves the options against the environment; `profile` is the kernel that is built, for estimates of how long that takes.
     ///
     /// # Errors
     /// [`Class::BadInput`] outside a project or without a home for the cache.
-    pub fn new(global: Global) -> Result<Self> {
+    pub fn new(global: Global, profile: &str) -> Result<Self> {
         let current = std::env::current_dir()?;
         let project = match global.project {
             Some(dir) => check_project(current.join(dir))?,
@@ -77,6 +77,7 @@ impl Context {
         let mirrors = global.mirrors.into_iter().map(|dir| current.join(dir)).collect();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Ok(Self {
+            sink: progress::sink(global.format, global.verbose, History::new(cache.join("progress"), profile)),
             store: Store::new(cache.join("store"), mirrors),
             offline: global.offline,
             cargo_homes: cargo_homes(&cache),
@@ -86,7 +87,6 @@ impl Context {
             project,
             cache,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
-            sink: progress::sink(global.format, global.verbose),
             format: global.format,
         })
     }

@@ -95,7 +95,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Verify(options) => return commands::verify::run(format, options),
         _ => {}
     }
-    let context = Context::new(cli.global)?;
+    let profile = match &cli.command {
+        Command::Build(options) => &options.profile,
+        Command::Kernel(options) => &options.profile,
+        Command::Module(options) => &options.profile,
+        _ => "",
+    };
+    let context = Context::new(cli.global, profile)?;
     match cli.command {
         Command::Build(options) => commands::build::run(&context, &options),
         Command::Bundle(options) => commands::bundle::run(&context, &options),

@@ -31,6 +31,25 @@ pub enum Event<'a> {
         /// Bytes a second since it began.
         rate: u64,
     },
+    /// How far a stage is. Not sent by stages: what shows the events adds it when there was nothing to show for some seconds.
+    Progress {
+        /// Name of the stage; empty between stages.
+        stage: &'a str,
+        /// What it does at the moment.
+        doing: &'a str,
+        /// Steps that are done.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        done: Option<u64>,
+        /// About how many steps there are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+        /// Seconds since it began.
+        #[serde(serialize_with = "seconds")]
+        elapsed: Duration,
+        /// About how many seconds it goes on.
+        #[serde(serialize_with = "some_seconds", skip_serializing_if = "Option::is_none")]
+        left: Option<Duration>,
+    },
     /// A stage is done.
     StageFinished {
         /// Name of the stage.
@@ -62,6 +81,10 @@ pub enum Event<'a> {
 
 fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+fn some_seconds<S: serde::Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(&time.unwrap_or_default(), serializer)
 }
 
 /// Where events go.

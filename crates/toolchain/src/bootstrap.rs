@@ -1,5 +1,7 @@
 //! Bootstraps the root filesystem once per lock and keeps it as a stage.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -70,8 +72,10 @@ pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Resul
         fetcher.fetch(&wanted(&lock))?;
         let (locked, tar) = (work.dir().join(LOCKED), work.dir().join("rootfs.tar"));
         repository::write(&locked, &lock.package, fetcher.store())?;
-        host("mmdebstrap", &mmdebstrap_arguments(&lock, &locked, &tar), work.lines())?;
+        let (mut installing, lines) = (Installing::new(lock.package.len()), work.lines());
+        host("mmdebstrap", &mmdebstrap_arguments(&lock, &locked, &tar), &mut |line| lines(&installing.line(line)))?;
         atomic::remove_dir(&locked)?;
+        work.lines()("unpacking the root filesystem");
         unpack(work.dir(), &tar, work.lines())?;
         check(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
         atomic::write(&work.dir().join("versions"), Versions::of(&lock, |_| true).to_string())
@@ -142,10 +146,42 @@ fn inputs(lock: &Lock) -> (Input<String>, Input<String>, Input<&Lock>) {
 fn mmdebstrap_arguments(lock: &Lock, locked: &Path, tar: &Path) -> Vec<String> {
     let names: Vec<_> = lock.package.iter().map(|p| p.name.as_str()).collect();
     let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
+    // Shows what apt and dpkg print.
+    arguments.push("--verbose".to_owned());
     arguments.push(format!("--setup-hook=copy-in {} /", quoted(locked)));
     arguments.extend([SOURCES.into(), CLEAN.into(), format!("--include={}", names.join(","))]);
     arguments.extend([SUITE.into(), tar.display().to_string()]);
     arguments
+}
+
+/// Counts packages in the output of dpkg.
+struct Installing {
+    packages: usize,
+    unpacked: BTreeSet<String>,
+    ready: usize,
+}
+
+impl Installing {
+    fn new(packages: usize) -> Self {
+        Self { packages, unpacked: BTreeSet::new(), ready: 0 }
+    }
+
+    /// The line, or what it says about how far the installation is.
+    fn line<'l>(&mut self, line: &'l str) -> Cow<'l, str> {
+        let package = |prefix| Some(line.strip_prefix(prefix)?.split([' ', ':']).next()?.to_owned());
+        let all = self.packages;
+        if let Some(name) = package("Unpacking ") {
+            // The essential ones are unpacked twice.
+            let text = |done| format!("unpacking packages, {done} of {all}: {name}");
+            self.unpacked.insert(name.clone());
+            return Cow::Owned(text(self.unpacked.len()));
+        }
+        if let Some(name) = package("Setting up ") {
+            self.ready += 1;
+            return Cow::Owned(format!("setting up packages, {} of {all}: {name}", self.ready));
+        }
+        Cow::Borrowed(line)
+    }
 }
 
 /// For mmdebstrap, which splits its own hooks as a shell would.
@@ -200,6 +236,17 @@ mod tests {
         assert_eq!(include.split(',').count(), lock.package.len());
         assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
         assert_eq!(&args[args.len() - 2..], ["trixie", "/x.tar"]);
+    }
+
+    #[test]
+    fn packages_are_counted() {
+        let mut installing = Installing::new(305);
+        let mut said = |line| installing.line(line).into_owned();
+        assert_eq!(said("Unpacking libc6:amd64 (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
+        assert_eq!(said("Unpacking libc6:amd64 (2.41-12) over (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
+        assert_eq!(said("Unpacking bash (5.2) ..."), "unpacking packages, 2 of 305: bash");
+        assert_eq!(said("Setting up bash (5.2) ..."), "setting up packages, 1 of 305: bash");
+        assert_eq!(said("Setting up"), "Setting up");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use common::event::Event;
 use common::{Class, Error};
 use keys::detached::count;
 
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 
 #[derive(Args)]
 pub struct Options {
@@ -26,7 +26,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {
         let message = format!("took {}; run the same command again to go on", count(taken));
-        progress::sink(format, false).emit(&Event::Note { message: &message });
+        progress::sink(format, false, History::none()).emit(&Event::Note { message: &message });
         return Ok(());
     }
     let list: Vec<_> = missing.iter().map(|request| format!("{}.sig: {}", request.name, request.what)).collect();

@@ -42,7 +42,7 @@ const TOOLS: [&str; 12] = [
 pub struct Options {
     /// Kernel profile
     #[arg(long, default_value = "vm")]
-    profile: String,
+    pub profile: String,
     /// Boot arguments and settings baked into the installer
     #[arg(long, default_value = "spec")]
     preset: String,

@@ -13,7 +13,7 @@ use oci::types::canonical;
 use oci::{Layout, Limits, Reference};
 use serde::Serialize;
 
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
@@ -119,7 +119,7 @@ fn remote_name(image: &Path) -> Option<Reference> {
 fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
     let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::SYSTEM)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
-    let sink = progress::sink(Format::Text, false);
+    let sink = progress::sink(Format::Text, false, History::none());
     let pulled = work.join("pulled");
     network.pull(Pace::default(), sink.as_ref(), &reference, &pulled)?;
     Ok(Layout::open(&pulled)?)

@@ -22,7 +22,7 @@ pub struct Options {
     action: Action,
     /// Kernel profile
     #[arg(long, default_value = "vm", global = true)]
-    profile: String,
+    pub profile: String,
     #[command(flatten)]
     keys: KeyOptions,
 }

@@ -16,7 +16,7 @@ pub struct Options {
     action: Option<Action>,
     /// Kernel profile
     #[arg(long, default_value = "vm")]
-    profile: String,
+    pub profile: String,
     /// Registry and organisation in the image's names
     #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
     registry: String,

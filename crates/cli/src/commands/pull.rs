@@ -6,7 +6,7 @@ use clap::Args;
 use common::event::Event;
 use oci::Reference;
 
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
@@ -29,7 +29,7 @@ pub struct Options {
 /// When the registry has no such image or gives something else; the layout is then as it was.
 pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
     remote::refuse_offline(offline, &options.reference.to_string())?;
-    let sink = progress::sink(format, false);
+    let sink = progress::sink(format, false, History::none());
     let pulled = options.network.pull(options.pace, sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });

@@ -13,7 +13,7 @@ use oci::Layout;
 
 use crate::pipeline::signing::pin;
 use crate::pipeline::{attest as beside, output};
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 
 #[derive(Args)]
 pub struct Options {
@@ -45,7 +45,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
         None => set,
     };
     let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
-    let sink = progress::sink(format, false);
+    let sink = progress::sink(format, false, History::none());
     let single = options.path.join("oci-layout").is_file();
     let beside = Some(options.path.join(beside::PUBLIC_KEY)).filter(|path| !single && path.is_file());
     let old = Old {

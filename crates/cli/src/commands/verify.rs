@@ -12,7 +12,7 @@ use oci::Layout;
 use oci::types::canonical;
 
 use crate::pipeline::attest as beside;
-use crate::progress::{self, Format};
+use crate::progress::{self, Format, History};
 
 #[derive(Args)]
 pub struct Options {
@@ -51,7 +51,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             .hint("give a layout, or the output directory of a build")
             .into());
     }
-    let sink = progress::sink(format, false);
+    let sink = progress::sink(format, false, History::none());
     let mut names = BTreeSet::new();
     for path in &layouts {
         for image in attest::verify_layout(&Layout::open(path)?, &key, demand)? {

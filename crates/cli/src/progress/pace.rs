@@ -1,0 +1,229 @@
+//! How far a stage is and how long is left, from what it prints: pure, with the time handed in.
+
+use std::time::{Duration, Instant};
+
+use common::event::Event;
+
+/// Silence after which it is said how far the stage is: a line at least every 15 seconds is promised, also under load.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Shares of a stage in which its pace so far tells how long the rest takes.
+const TELLING: std::ops::Range<f64> = 0.05..0.97;
+
+/// What a stage took before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Lines of output.
+    pub lines: u64,
+    /// Seconds.
+    pub seconds: u64,
+}
+
+/// The stage that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Its name.
+    pub stage: String,
+    /// Lines of output so far.
+    pub lines: u64,
+    /// What it took before, where that is known.
+    pub expected: Option<Expected>,
+    start: Instant,
+    /// What it does at the moment: its last line.
+    doing: String,
+    /// Whether it said that it begins, and so will say when it ends.
+    announced: bool,
+}
+
+/// Follows the events.
+#[derive(Debug)]
+pub struct Pace {
+    running: Option<Running>,
+    /// When something was last shown.
+    shown: Instant,
+}
+
+/// How far the work is at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The stage, or nothing between stages.
+    pub stage: String,
+    /// What it does.
+    pub doing: String,
+    /// Steps done, and about how many there are.
+    pub steps: Option<(u64, u64)>,
+    /// Time since it began, or since something was last shown.
+    pub elapsed: Duration,
+    /// About how long it goes on.
+    pub left: Option<Duration>,
+}
+
+impl Pace {
+    /// Nothing runs yet.
+    pub fn new(now: Instant) -> Self {
+        Self { running: None, shown: now }
+    }
+
+    /// The stage that runs.
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// Takes a stage's begin; `expected` is what it took before.
+    pub fn begin(&mut self, now: Instant, stage: &str, expected: Option<Expected>) {
+        self.running = Some(Running {
+            stage: stage.to_owned(),
+            lines: 0,
+            expected,
+            start: now,
+            doing: String::new(),
+            announced: true,
+        });
+    }
+
+    /// Takes a stage's end, and gives what it took if all of it was seen.
+    pub fn end(&mut self, stage: &str) -> Option<Running> {
+        self.running.take().filter(|running| running.announced && running.stage == stage)
+    }
+
+    /// Takes what happens between begin and end.
+    pub fn note(&mut self, now: Instant, event: &Event<'_>) {
+        match event {
+            Event::Output { stage, line } => {
+                let running = self.running.get_or_insert_with(|| Running::unannounced(now, stage));
+                running.lines += u64::from(running.stage == *stage);
+                if !line.trim().is_empty() {
+                    running.doing = line.trim().to_owned();
+                }
+            }
+            // What did not say that it begins does not say that it ends, but gives a result.
+            Event::Note { .. } if self.running.as_ref().is_some_and(|running| !running.announced) => {
+                self.running = None
+            }
+            _ => {}
+        }
+    }
+
+    /// Something was shown.
+    pub fn shown(&mut self, now: Instant) {
+        self.shown = now;
+    }
+
+    /// What is to be said now, after too long a silence.
+    pub fn due(&mut self, now: Instant) -> Option<Report> {
+        if now.duration_since(self.shown) < SILENCE {
+            return None;
+        }
+        let silent = now.duration_since(self.shown);
+        self.shown = now;
+        let nothing = || Report {
+            stage: String::new(),
+            doing: "still at work".to_owned(),
+            steps: None,
+            elapsed: silent,
+            left: None,
+        };
+        Some(self.running.as_ref().map_or_else(nothing, |running| running.report(now)))
+    }
+}
+
+impl Running {
+    fn unannounced(now: Instant, stage: &str) -> Self {
+        let stage = stage.to_owned();
+        Self { stage, lines: 0, expected: None, start: now, doing: String::new(), announced: false }
+    }
+
+    /// Whole seconds since it began.
+    pub fn seconds(&self, now: Instant) -> u64 {
+        now.duration_since(self.start).as_secs()
+    }
+
+    fn report(&self, now: Instant) -> Report {
+        let elapsed = now.duration_since(self.start);
+        // More lines than ever before: how many there will be is not known.
+        let expected = self.expected.filter(|expected| self.lines <= expected.lines);
+        Report {
+            stage: self.stage.clone(),
+            doing: self.doing.clone(),
+            steps: expected.map(|expected| (self.lines, expected.lines)).filter(|(done, _)| *done > 0),
+            elapsed,
+            left: expected.and_then(|expected| left(elapsed, self.lines, expected)),
+        }
+    }
+}
+
+/// About how long a stage goes on: by its pace where that says something, else by what it took before.
+fn left(elapsed: Duration, lines: u64, expected: Expected) -> Option<Duration> {
+    #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+    let share = lines as f64 / expected.lines.max(1) as f64;
+    if TELLING.contains(&share) {
+        return Some(elapsed.mul_f64((1.0 - share) / share));
+    }
+    Duration::from_secs(expected.seconds).checked_sub(elapsed).filter(|left| !left.is_zero())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: Option<Expected> = Some(Expected { lines: 4000, seconds: 800 });
+
+    fn at(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    fn lines(pace: &mut Pace, now: Instant, stage: &str, count: usize) {
+        for _ in 0..count {
+            pace.note(now, &Event::Output { stage, line: "  CC mm/hugetlb.o" });
+        }
+    }
+
+    #[test]
+    fn a_silent_stage_is_reported_every_ten_seconds() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.begin(start, "kernel-source", None);
+        let times: Vec<_> = (0..=45).filter(|second| pace.due(at(start, *second)).is_some()).collect();
+        assert_eq!(times, [10, 20, 30, 40]);
+        pace.shown(at(start, 45));
+        assert_eq!(pace.due(at(start, 54)), None);
+        let report = pace.due(at(start, 55)).unwrap();
+        assert_eq!((report.elapsed.as_secs(), report.steps, report.left), (55, None, None));
+    }
+
+    #[test]
+    fn the_rest_is_estimated_by_the_pace_so_far() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        pace.begin(start, "kernel", KERNEL);
+        let left = |pace: &mut Pace, second| pace.due(at(start, second)).unwrap().left.map(|left| left.as_secs());
+        lines(&mut pace, start, "kernel", 100);
+        assert_eq!(left(&mut pace, 50), Some(750), "too early: what it took before");
+        lines(&mut pace, start, "kernel", 900);
+        lines(&mut pace, start, "fetch", 5);
+        assert_eq!(left(&mut pace, 340), Some(1020));
+        lines(&mut pace, start, "kernel", 2990);
+        assert_eq!(left(&mut pace, 790), Some(10), "the last steps are long");
+        assert_eq!(left(&mut pace, 900), None, "longer than ever: unknown");
+        lines(&mut pace, start, "kernel", 11);
+        let report = pace.due(at(start, 950)).unwrap();
+        assert_eq!((report.steps, report.left), (None, None), "more steps than ever: unknown");
+        assert_eq!(pace.end("kernel").map(|running| running.lines), Some(4001));
+    }
+
+    #[test]
+    fn work_outside_of_stages_is_reported_too() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert_eq!(pace.due(at(start, 10)).unwrap().doing, "still at work");
+        lines(&mut pace, at(start, 10), "fetch", 1);
+        let report = pace.due(at(start, 21)).unwrap();
+        assert_eq!(
+            (report.stage.as_str(), report.doing.as_str(), report.elapsed.as_secs()),
+            ("fetch", "CC mm/hugetlb.o", 11)
+        );
+        pace.note(at(start, 22), &Event::Note { message: "fetched" });
+        assert!(pace.running().is_none());
+        lines(&mut pace, at(start, 23), "fetch", 1);
+        assert!(pace.end("fetch").is_none(), "its begin was not seen");
+    }
+}
