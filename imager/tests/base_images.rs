@@ -9,6 +9,7 @@ use contract::Line;
 use fs_err as fs;
 use imager::base_images::BaseImages;
 use imager::installer::{Installer, write};
+use oci::types::Named as _;
 use oci::{FileMap, Layout, Limits, NewImage, Writer, layer, types};
 
 mod support;
@@ -163,7 +164,7 @@ fn a_damaged_base_is_a_failed_verification() {
     let path = dir.path().join("base");
     base(&line(), &path, 3, 1);
     let layout = Layout::open(&path).unwrap();
-    let layer = layout.image("imager").unwrap().layers[0].descriptor.digest.0.to_string();
+    let layer = layout.image("imager").unwrap().layers[0].descriptor.sha256().unwrap().to_string();
     let blob = path.join("blobs/sha256").join(layer);
     let mut bytes = fs::read(&blob).unwrap();
     bytes[9] ^= 1;
@@ -203,7 +204,7 @@ fn a_layer_goes_on_top_and_the_configuration_stays() {
         assert_eq!(new.config.config.env, old.config.config.env);
         assert_eq!(new.config.config.other["WorkingDir"], "/");
         assert_eq!(new.label("version"), Some("v1.10.3"));
-        assert_eq!(new.manifest.annotations["note"], "y");
+        assert_eq!(new.manifest.annotations().as_ref().unwrap()["note"], "y");
     }
 }
 

@@ -1,11 +1,9 @@
 //! The manifests that signatures and attestations are kept in, as cosign 2.5 and 3 write them.
 
-use std::collections::BTreeMap;
-
 use common::Result;
 use keys::PublicKey;
 use oci::Writer;
-use oci::types::{self, Descriptor, Manifest, canonical};
+use oci::types::{self, Descriptor, Manifest, MediaType, Named as _, canonical};
 use serde_json::{Value, json};
 
 use crate::bundle::{self, Bundle};
@@ -72,14 +70,14 @@ impl Artifacts<'_> {
     /// The bill of materials, unsigned, for tools that look for one by its media type.
     fn sbom(&mut self, document: &Value) -> Result<()> {
         let layer = self.writer.bytes(sbom::MEDIA_TYPE, &canonical(document)?)?;
-        self.referrer(sbom::MEDIA_TYPE, layer, BTreeMap::new())
+        self.referrer(sbom::MEDIA_TYPE, layer, &[])
     }
 
     /// `sha256-<hex>.sig`: one layer a signature.
     fn signatures(&mut self, payloads: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         let layer = |(payload, signature): &(Vec<u8>, Vec<u8>)| {
             let mut layer = self.writer.bytes(simple::MEDIA_TYPE, payload)?;
-            layer.annotations.insert(simple::SIGNATURE.to_owned(), encoding::encode(signature));
+            layer.annotate(simple::SIGNATURE, &encoding::encode(signature));
             Ok(layer)
         };
         let layers = payloads.iter().map(layer).collect::<Result<_>>()?;
@@ -91,8 +89,8 @@ impl Artifacts<'_> {
         let layer = |(statement, envelope): &(Statement, Envelope)| {
             let mut layer = self.writer.bytes(dsse::MEDIA_TYPE, &canonical(envelope)?)?;
             // Empty, since the signature is in the envelope; cosign insists on the annotation.
-            layer.annotations.insert(simple::SIGNATURE.to_owned(), String::new());
-            layer.annotations.insert("predicateType".to_owned(), statement.predicate_type.clone());
+            layer.annotate(simple::SIGNATURE, "");
+            layer.annotate("predicateType", &statement.predicate_type);
             Ok(layer)
         };
         let layers = attestations.iter().map(layer).collect::<Result<_>>()?;
@@ -101,17 +99,17 @@ impl Artifacts<'_> {
 
     /// A manifest that is found by its tag. It pretends to be an image, since registries of that time took nothing else.
     fn tagged(&mut self, tag: &str, kind: &str, layers: Vec<Descriptor>) -> Result<()> {
-        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest).collect();
+        let diff_ids: Vec<_> = layers.iter().map(Descriptor::digest).collect();
         let config = json!({
             "architecture": "", "os": "", "created": self.image.created, "config": {},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
-        let config = self.writer.bytes(types::CONFIG, &canonical(&config)?)?;
-        let manifest = manifest(None, config, layers, None, BTreeMap::new());
-        let mut entry = self.writer.bytes(types::MANIFEST, &canonical(&manifest)?)?;
-        entry.annotations.insert(types::REF_NAME.to_owned(), self.image.tag(tag));
+        let config = self.writer.bytes(MediaType::ImageConfig, &canonical(&config)?)?;
+        let manifest = types::manifest(config, layers)?;
+        let mut entry = self.writer.bytes(MediaType::ImageManifest, &canonical(&manifest)?)?;
+        entry.annotate(types::REF_NAME, &self.image.tag(tag));
         if self.local {
-            entry.annotations.insert(KIND.to_owned(), kind.to_owned());
+            entry.annotate(KIND, kind);
         }
         self.writer.list(entry);
         Ok(())
@@ -124,43 +122,29 @@ impl Artifacts<'_> {
             ("dev.sigstore.bundle.content", "dsse-envelope"),
             ("dev.sigstore.bundle.predicateType", &statement.predicate_type),
         ];
-        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        self.referrer(bundle::MEDIA_TYPE, layer, annotations.into())
+        self.referrer(bundle::MEDIA_TYPE, layer, &annotations)
     }
 
     /// A manifest that is found by its subject (image-spec, manifest.md, "Guidelines for Artifact Usage").
-    fn referrer(&mut self, kind: &str, layer: Descriptor, mut annotations: BTreeMap<String, String>) -> Result<()> {
-        let config = self.writer.bytes(types::EMPTY, b"{}")?;
-        annotations.insert("org.opencontainers.image.created".to_owned(), self.image.created.clone());
-        let manifest = manifest(Some(kind), config, vec![layer], Some(self.image.manifest.clone()), annotations);
+    fn referrer(&mut self, kind: &str, layer: Descriptor, annotations: &[(&str, &str)]) -> Result<()> {
+        let config = self.writer.bytes(MediaType::EmptyJSON, b"{}")?;
+        let created = ("org.opencontainers.image.created", self.image.created.as_str());
+        let annotations = types::annotations(annotations.iter().copied().chain([created]));
+        let mut manifest: Manifest = types::manifest(config, vec![layer])?;
+        manifest.set_artifact_type(Some(kind.into())).set_subject(Some(self.image.manifest.clone()));
+        manifest.set_annotations(annotations);
         self.writer.artifact(&manifest, None).map(|_| ())
     }
 }
 
 /// Marks the index entry of the layout's only image for cosign.
 pub fn mark_image(entry: &mut Descriptor) {
-    entry.annotations.insert(KIND.to_owned(), KIND_IMAGE.to_owned());
+    entry.annotate(KIND, KIND_IMAGE);
 }
 
 /// Takes cosign's mark from an index entry.
 pub fn unmark(entry: &mut Descriptor) {
-    entry.annotations.remove(KIND);
-}
-
-fn manifest(
-    artifact_type: Option<&str>,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-    subject: Option<Descriptor>,
-    annotations: BTreeMap<String, String>,
-) -> Manifest {
-    Manifest {
-        schema_version: 2,
-        media_type: Some(types::MANIFEST.to_owned()),
-        artifact_type: artifact_type.map(str::to_owned),
-        config,
-        layers,
-        subject,
-        annotations,
-    }
+    let others = entry.annotations().iter().flatten().filter(|(key, _)| *key != KIND);
+    let others = types::annotations(others);
+    entry.set_annotations(others);
 }

@@ -2,7 +2,7 @@
 
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey};
-use oci::types::Descriptor;
+use oci::types::{Descriptor, Named as _};
 use serde_json::Value;
 
 use crate::bundle::{self, Bundle};
@@ -81,11 +81,10 @@ impl Evidence {
     pub fn of(source: &dyn Source, image: &Subject) -> Result<Self> {
         let mut evidence = Self::default();
         for artifact in source.artifacts(image)? {
-            let about =
-                artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest == image.manifest.digest);
+            let about = artifact.manifest.subject().as_ref().is_some_and(|subject| subject.is(image.digest()));
             let tag = |kind| artifact.name() == Some(&image.tag(kind));
-            let kind = artifact.manifest.artifact_type.as_deref().unwrap_or_default();
-            for layer in &artifact.manifest.layers {
+            let kind = artifact.manifest.artifact_type().as_ref().map_or("", AsRef::as_ref);
+            for layer in artifact.manifest.layers() {
                 let read = if tag("sig") {
                     signature(source, layer).map(|item| evidence.items.push(item))
                 } else if tag("att") {
@@ -98,7 +97,7 @@ impl Evidence {
                     Ok(())
                 };
                 if let Err(e) = read {
-                    evidence.unreadable.push(format!("{}: {e}", artifact.descriptor.digest.0.oci()));
+                    evidence.unreadable.push(format!("{}: {e}", artifact.descriptor.digest()));
                 }
             }
         }
@@ -152,7 +151,7 @@ fn replayed(why: &str) -> Error {
 
 fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
     expect(layer, simple::MEDIA_TYPE)?;
-    let text = layer.annotations.get(simple::SIGNATURE).map_or("", String::as_str);
+    let text = layer.annotation(simple::SIGNATURE).unwrap_or_default();
     let signature = encoding::decode(text)?;
     let bytes = source.read(layer)?;
     let payload = Payload::parse(&bytes)?;
@@ -181,9 +180,9 @@ fn enveloped(place: Place, envelope: Envelope) -> Result<Item> {
 }
 
 fn expect(layer: &Descriptor, media_type: &str) -> Result<()> {
-    if layer.media_type == media_type {
+    if layer.media_type().as_ref() == media_type {
         return Ok(());
     }
-    let why = format!("a layer is {:?}, {media_type} is expected", layer.media_type);
+    let why = format!("a layer is {:?}, {media_type} is expected", layer.media_type().as_ref());
     Err(Error::new(Class::BadInput, "an artifact cannot be used").why(why))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use common::{Class, Error, Result};
 use keys::PublicKey;
-use oci::types::Descriptor;
+use oci::types::{Descriptor, Named as _};
 use oci::{Artifact, Layout, Writer};
 use serde_json::{Value, json};
 
@@ -138,14 +138,14 @@ fn envelope(asking: &mut Asking<'_>, image: &Subject, statement: &Statement) -> 
 fn copy(layout: &Layout, images: &[Subject], local: bool, writer: &mut Writer) -> Result<()> {
     let artifacts = layout.artifacts()?;
     let mut marked = false;
-    for mut entry in layout.index()?.manifests {
+    for mut entry in layout.index()?.manifests().clone() {
         artifact::unmark(&mut entry);
-        if let Some(artifact) = artifacts.iter().find(|artifact| artifact.descriptor.digest == entry.digest) {
+        if let Some(artifact) = artifacts.iter().find(|artifact| artifact.descriptor.digest() == entry.digest()) {
             if images.iter().any(|image| is_ours(artifact, image)) {
                 continue;
             }
             copy_manifest(layout, &entry, &artifact.manifest, writer)?;
-        } else if let Some(image) = images.iter().find(|image| image.digest() == entry.digest.0) {
+        } else if let Some(image) = images.iter().find(|image| entry.is(image.digest())) {
             copy_manifest(layout, &entry, &crate::source::manifest(layout, image)?, writer)?;
             if local && !marked {
                 artifact::mark_image(&mut entry);
@@ -153,7 +153,7 @@ fn copy(layout: &Layout, images: &[Subject], local: bool, writer: &mut Writer) -
             }
         } else {
             return Err(Error::new(Class::BadInput, "the layout holds something that cannot be signed")
-                .why(format!("{} {}", entry.media_type, entry.digest.0.oci()))
+                .why(format!("{} {}", entry.media_type(), entry.digest()))
                 .hint("sign a layout that holds images for linux/amd64 alone"));
         }
         writer.list(entry);
@@ -168,15 +168,15 @@ fn copy_manifest(
     writer: &mut Writer,
 ) -> Result<()> {
     writer.copy(layout, entry)?;
-    writer.copy(layout, &manifest.config)?;
-    manifest.layers.iter().try_for_each(|layer| writer.copy(layout, layer))
+    writer.copy(layout, manifest.config())?;
+    manifest.layers().iter().try_for_each(|layer| writer.copy(layout, layer))
 }
 
 /// Whether `artifact` is a signature, an attestation or a bill of materials of `image`.
 fn is_ours(artifact: &Artifact, image: &Subject) -> bool {
     let tagged = ["sig", "att"].iter().any(|kind| artifact.name() == Some(&image.tag(kind)));
     let kinds = [bundle::MEDIA_TYPE, sbom::MEDIA_TYPE];
-    let kind = artifact.manifest.artifact_type.as_deref().is_some_and(|kind| kinds.contains(&kind));
-    let about = artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest == image.manifest.digest);
+    let kind = artifact.manifest.artifact_type().as_ref().is_some_and(|kind| kinds.contains(&kind.as_ref()));
+    let about = artifact.manifest.subject().as_ref().is_some_and(|subject| subject.is(image.digest()));
     tagged || (kind && about)
 }

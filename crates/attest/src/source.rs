@@ -1,7 +1,7 @@
 //! Where an image and what is said of it are read from: a layout, whole or without the image's layers.
 
 use common::{Class, Error, Result};
-use oci::types::{Descriptor, MANIFEST};
+use oci::types::{self, Descriptor, Manifest, MediaType, Named as _};
 use oci::{Artifact, Layout};
 
 use crate::subject::Subject;
@@ -66,24 +66,24 @@ impl Source for WithoutLayers<'_> {
 pub fn subjects(layout: &Layout) -> Result<Vec<Subject>> {
     let index = layout.index()?;
     let subject = |image: &oci::Image| {
-        let entry = index.manifests.iter().find(|entry| entry.digest.0 == image.digest).ok_or_else(|| {
+        let entry = index.manifests().iter().find(|entry| entry.is(image.digest)).ok_or_else(|| {
             Error::new(Class::BadInput, "an image stands in an index of its own")
                 .why(format!("{} is not listed in index.json itself", image.digest.oci()))
                 .hint("copy one platform of it into a layout of its own")
         })?;
-        Ok(Subject::new(&entry.media_type, image.digest, entry.size).named(image))
+        Ok(Subject::new(entry.media_type().clone(), image.digest, entry.size()).named(image))
     };
     layout.images()?.iter().map(subject).collect()
 }
 
 /// Reads a manifest.
-pub(crate) fn manifest(source: &dyn Source, image: &Subject) -> Result<oci::types::Manifest> {
-    let bytes = source.read(&image.manifest)?;
-    let manifest: oci::types::Manifest = serde_json::from_slice(&bytes)
-        .map_err(|e| Error::new(Class::BadInput, "the image's manifest cannot be used").why(e))?;
-    match manifest.media_type.as_deref() {
-        None | Some(MANIFEST) => Ok(manifest),
-        Some(other) => Err(Error::new(Class::BadInput, "the image's manifest cannot be used")
-            .why(format!("its media type is {other:?}, {MANIFEST} is known"))),
+pub(crate) fn manifest(source: &dyn Source, image: &Subject) -> Result<Manifest> {
+    let bad = |why: String| Error::new(Class::BadInput, "the image's manifest cannot be used").why(why);
+    let manifest: Manifest = types::read(&source.read(&image.manifest)?).map_err(bad)?;
+    match manifest.media_type() {
+        None | Some(MediaType::ImageManifest) => Ok(manifest),
+        Some(other) => {
+            Err(bad(format!("its media type is {:?}, {} is known", other.as_ref(), MediaType::ImageManifest)))
+        }
     }
 }

@@ -6,7 +6,7 @@ use common::{Class, Error, Result, Sha256};
 use keys::PublicKey;
 use oci::Layout;
 use oci::layout::cosign_subject;
-use oci::types::{REF_NAME, canonical};
+use oci::types::{Named as _, REF_NAME, canonical};
 use serde_json::Value;
 
 use crate::evidence::{Content, Evidence, Place};
@@ -62,20 +62,20 @@ pub fn verify_layout(layout: &Layout, key: &PublicKey, demand: Demand) -> Result
 /// [`Class::Verification`] naming the first that is neither; what reading the artifacts reports.
 pub fn nothing_else(layout: &Layout, images: &[Subject]) -> Result<()> {
     let artifacts = layout.artifacts()?;
-    for entry in layout.index()?.manifests {
-        let name = entry.annotations.get(REF_NAME);
-        let image = images.iter().find(|image| image.digest() == entry.digest.0);
+    for entry in layout.index()?.manifests() {
+        let name = entry.annotation(REF_NAME);
+        let image = images.iter().find(|image| entry.is(image.digest()));
         let fine = match image {
-            Some(image) => name.is_none_or(|name| image.names.contains(name)),
+            Some(image) => name.is_none_or(|name| image.names.iter().any(|known| known == name)),
             None => {
                 name.is_none_or(|name| cosign_subject(name).is_some())
-                    && artifacts.iter().any(|artifact| artifact.descriptor == entry)
+                    && artifacts.iter().any(|artifact| artifact.descriptor == *entry)
             }
         };
         if !fine {
             let named = name.map_or_else(String::new, |name| format!(" by the name {name}"));
             return Err(Error::new(Class::Verification, "the layout holds something that cannot be verified")
-                .why(format!("{} {}{named}", entry.media_type, entry.digest.0.oci()))
+                .why(format!("{} {}{named}", entry.media_type(), entry.digest()))
                 .hint("copy the image for linux/amd64, with its signatures, into a layout of its own"));
         }
     }
@@ -100,8 +100,8 @@ pub fn verify_pushed(layout: &Layout, digest: &Sha256, key: &PublicKey, demand: 
 /// image and its names; [`Class::BadInput`] when a document of the image is malformed.
 pub fn verify(source: &dyn Source, image: &Subject, key: &PublicKey, demand: Demand) -> Result<Verified> {
     let manifest = source::manifest(source, image)?;
-    source.check(&manifest.config)?;
-    manifest.layers.iter().try_for_each(|layer| source.check(layer))?;
+    source.check(manifest.config())?;
+    manifest.layers().iter().try_for_each(|layer| source.check(layer))?;
     let evidence = Evidence::of(source, image)?;
     let mut believed = Believed::of(&evidence, key, image.digest());
     let missing = believed.missing(image, demand);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use attest::subjects;
 use common::sandbox::{Run, Sandbox};
-use oci::types::{self, Digest, Manifest};
+use oci::types::{self, Manifest, Named as _};
 use oci::{Artifact, Layout};
 use support::{TestKey, blob, named_layout, put, signed};
 
@@ -325,9 +325,9 @@ fn changed_manifest(scene: &Scene) {
     let layout = named_layout(&path, "hello\n", &[NAME]);
     let image = layout.images().unwrap()[0].digest;
     let mut manifest: Manifest = serde_json::from_slice(&blob(&path, image)).unwrap();
-    manifest.annotations.insert("changed".to_owned(), "yes".to_owned());
+    manifest.set_annotations(types::annotations([("changed", "yes")]));
     let (digest, size) = put(&path, &types::canonical(&manifest).unwrap());
-    support::edit_index(&path, |index| (index.manifests[0].digest, index.manifests[0].size) = (Digest(digest), size));
+    support::edit_index(&path, |entries| support::point(&mut entries[0], digest, size));
     scene.note_digest("changed");
 }
 
@@ -340,16 +340,17 @@ fn replayed(scene: &Scene) {
     let new = subjects(&to).unwrap().remove(0);
     copy_blobs(&scene.path("a"), &path);
     for Artifact { descriptor, mut manifest } in from.artifacts().unwrap() {
-        if manifest.subject.is_some() {
-            manifest.subject = Some(new.manifest.clone());
+        if manifest.subject().is_some() {
+            manifest.set_subject(Some(new.manifest.clone()));
         }
         let (digest, size) = put(&path, &types::canonical(&manifest).unwrap());
         let mut entry = descriptor;
-        (entry.digest, entry.size) = (Digest(digest), size);
-        if let Some(name) = entry.annotations.get_mut(types::REF_NAME) {
-            *name = name.replace(&old.digest().to_string(), &new.digest().to_string());
+        support::point(&mut entry, digest, size);
+        if let Some(name) = entry.annotation(types::REF_NAME) {
+            let name = name.replace(&old.digest().to_string(), &new.digest().to_string());
+            entry.annotate(types::REF_NAME, &name);
         }
-        support::edit_index(&path, |index| index.manifests.push(entry));
+        support::edit_index(&path, |entries| entries.push(entry));
     }
 }
 

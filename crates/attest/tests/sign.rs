@@ -10,6 +10,7 @@ use attest::{Asking, Demand, Evidence, Predicates, sign, subjects, verify_layout
 use common::{Class, Sha256};
 use keys::Signer as _;
 use oci::Layout;
+use oci::types::Named as _;
 use support::{Detached, NAMES, TestKey, golden, layout, predicates, sample, signed, tree};
 
 #[test]
@@ -36,7 +37,10 @@ fn the_image_is_left_as_it_was() {
     let images = after.images().unwrap();
     assert_eq!((images.len(), images[0].digest, &images[0].names), (1, before.digest, &before.names));
     let artifacts = after.artifacts().unwrap();
-    let kinds: Vec<_> = artifacts.iter().map(|a| a.manifest.artifact_type.as_deref().or(a.name()).unwrap()).collect();
+    let kinds: Vec<_> = artifacts
+        .iter()
+        .map(|a| a.manifest.artifact_type().as_ref().map(AsRef::as_ref).or(a.name()).unwrap())
+        .collect();
     let tag = |kind: &str| format!("sha256-{}.{kind}", before.digest);
     let bundle = "application/vnd.dev.sigstore.bundle.v0.3+json";
     assert_eq!(kinds, ["application/spdx+json", &tag("sig"), &tag("att"), bundle, bundle, bundle]);
@@ -70,7 +74,7 @@ fn the_documents_are_the_golden_ones() {
         let artifact = &layout.artifacts().unwrap()[number];
         golden(name, &pretty(&serde_json::to_value(&artifact.manifest).unwrap()));
     }
-    let bundle = layout.document(&layout.artifacts().unwrap()[3].manifest.layers[0]).unwrap();
+    let bundle = layout.document(&layout.artifacts().unwrap()[3].manifest.layers()[0]).unwrap();
     golden("bundle.json", &pretty(&serde_json::from_slice(&bundle).unwrap()));
 }
 
@@ -138,10 +142,10 @@ fn only_what_is_about_the_image_and_signed_is_signed_again() {
         std::fs::write(path.join("blobs/sha256").join(name), bytes).unwrap();
     }
     for mut artifact in Layout::open(&other).unwrap().artifacts().unwrap().split_off(3) {
-        artifact.manifest.subject = Some(image.manifest.clone());
+        artifact.manifest.set_subject(Some(image.manifest.clone()));
         let (digest, size) = support::put(&path, &oci::types::canonical(&artifact.manifest).unwrap());
-        (artifact.descriptor.digest, artifact.descriptor.size) = (oci::types::Digest(digest), size);
-        support::edit_index(&path, |index| index.manifests.push(artifact.descriptor));
+        support::point(&mut artifact.descriptor, digest, size);
+        support::edit_index(&path, |entries| entries.push(artifact.descriptor));
     }
     let stated = Predicates::stated(&layout, &image).unwrap();
     let signed = Predicates::signed(&layout, &image, &old.public(), Demand::Signature).unwrap();
@@ -160,14 +164,13 @@ fn several_images_of_one_layout_are_signed_apart() {
     for (name, bytes) in tree(&other.join("blobs/sha256")) {
         std::fs::write(path.join("blobs/sha256").join(name), bytes).unwrap();
     }
-    support::edit_index(&path, |index| index.manifests.extend(second.index().unwrap().manifests));
+    support::edit_index(&path, |entries| entries.extend(second.index().unwrap().manifests().iter().cloned()));
     let layout = signed(&path, &key);
     assert_eq!(verify_layout(&layout, &key.public(), Demand::Everything).unwrap().len(), 2);
     for image in subjects(&layout).unwrap() {
         assert_eq!(Evidence::of(&layout, &image).unwrap().items.len(), 6, "{}", image.label());
     }
-    let marked =
-        layout.index().unwrap().manifests.iter().filter(|entry| entry.annotations.contains_key("kind")).count();
+    let marked = layout.index().unwrap().manifests().iter().filter(|entry| entry.annotation("kind").is_some()).count();
     assert_eq!(marked, 0, "cosign would take one image of two for all");
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use attest::{Demand, subjects, verify_layout};
 use common::{Class, Sha256};
 use oci::Layout;
-use oci::types::{self, Descriptor, Digest, Manifest, Platform};
+use oci::types::{self, Descriptor, Manifest, MediaType, Named as _};
 use support::{NAMES, TestKey, blob, edit_index, put, sample, tree};
 
 struct Case {
@@ -62,10 +62,10 @@ fn an_unsigned_image_is_refused() {
 fn a_changed_layer_is_refused() {
     let case = Case::new();
     let layer = Layout::open(&case.path).unwrap().images().unwrap()[0].layers[0].descriptor.clone();
-    let mut bytes = blob(&case.path, layer.digest.0);
+    let mut bytes = blob(&case.path, layer.sha256().unwrap());
     // The byte of the gzip header that names an operating system: only the digest tells.
     bytes[9] ^= 1;
-    std::fs::write(case.path.join("blobs/sha256").join(layer.digest.0.to_string()), bytes).unwrap();
+    std::fs::write(case.path.join("blobs/sha256").join(layer.sha256().unwrap().to_string()), bytes).unwrap();
     case.refused(&ALL);
 }
 
@@ -75,11 +75,11 @@ fn a_changed_manifest_is_refused() {
     let case = Case::new();
     let image = Layout::open(&case.path).unwrap().images().unwrap()[0].clone();
     let mut manifest: Manifest = serde_json::from_slice(&blob(&case.path, image.digest)).unwrap();
-    manifest.annotations.insert("changed".to_owned(), "yes".to_owned());
+    manifest.set_annotations(types::annotations([("changed", "yes")]));
     let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
-    edit_index(&case.path, |index| {
-        for entry in index.manifests.iter_mut().filter(|entry| entry.digest.0 == image.digest) {
-            (entry.digest, entry.size) = (Digest(digest), size);
+    edit_index(&case.path, |entries| {
+        for entry in entries.iter_mut().filter(|entry| entry.is(image.digest)) {
+            support::point(entry, digest, size);
         }
     });
     case.refused(&ALL);
@@ -105,8 +105,8 @@ fn a_removed_artifact_is_missed() {
         [(0, "bill of materials"), (1, "under its tag"), (2, "under its tag"), (3, "sign/v1"), (4, "spdx"), (5, "slsa")]
     {
         let case = Case::new();
-        let gone = Layout::open(&case.path).unwrap().artifacts().unwrap()[number].descriptor.digest;
-        edit_index(&case.path, |index| index.manifests.retain(|entry| entry.digest != gone));
+        let gone = Layout::open(&case.path).unwrap().artifacts().unwrap()[number].descriptor.digest().clone();
+        edit_index(&case.path, |entries| entries.retain(|entry| *entry.digest() != gone));
         let message = case.refused(&[Demand::Everything]);
         assert!(message.contains(missed), "{message}");
         // One signature is left in either case.
@@ -118,8 +118,8 @@ fn a_removed_artifact_is_missed() {
 fn without_both_signatures_nothing_is_left() {
     let case = Case::new();
     let gone: Vec<_> =
-        [1, 3].map(|n| Layout::open(&case.path).unwrap().artifacts().unwrap()[n].descriptor.digest).into();
-    edit_index(&case.path, |index| index.manifests.retain(|entry| !gone.contains(&entry.digest)));
+        [1, 3].map(|n| Layout::open(&case.path).unwrap().artifacts().unwrap()[n].descriptor.digest().clone()).into();
+    edit_index(&case.path, |entries| entries.retain(|entry| !gone.contains(entry.digest())));
     case.refused(&ALL);
 }
 
@@ -136,16 +136,16 @@ fn replayed_signatures_are_refused() {
     }
     for artifact in artifacts {
         let mut manifest = artifact.manifest.clone();
-        if manifest.subject.is_some() {
-            manifest.subject = Some(new.manifest.clone());
+        if manifest.subject().is_some() {
+            manifest.set_subject(Some(new.manifest.clone()));
         }
         let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
         let mut entry = artifact.descriptor.clone();
-        (entry.digest, entry.size) = (Digest(digest), size);
-        if let Some(name) = entry.annotations.get_mut(types::REF_NAME) {
-            *name = name.replace(&old.digest().to_string(), &new.digest().to_string());
+        support::point(&mut entry, digest, size);
+        if let Some(name) = artifact.name() {
+            entry.annotate(types::REF_NAME, &name.replace(&old.digest().to_string(), &new.digest().to_string()));
         }
-        edit_index(&case.path, |index| index.manifests.push(entry));
+        edit_index(&case.path, |entries| entries.push(entry));
     }
     let message = case.refused(&ALL);
     assert_eq!(message.matches("a signature is one of another image").count(), 7, "{message}");
@@ -155,10 +155,10 @@ fn replayed_signatures_are_refused() {
 #[test]
 fn another_name_is_refused() {
     let case = Case::new();
-    edit_index(&case.path, |index| {
-        for entry in &mut index.manifests {
-            if entry.annotations.get(types::REF_NAME).is_some_and(|name| name == NAMES[1]) {
-                entry.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/sample:v2".to_owned());
+    edit_index(&case.path, |entries| {
+        for entry in entries {
+            if entry.annotation(types::REF_NAME) == Some(NAMES[1]) {
+                entry.annotate(types::REF_NAME, "ghcr.io/our-org/sample:v2");
             }
         }
     });
@@ -183,18 +183,20 @@ fn edit_artifact(path: &Path, number: usize, edit: impl FnOnce(&mut Manifest)) {
     let mut manifest = artifact.manifest.clone();
     edit(&mut manifest);
     let (digest, size) = put(path, &types::canonical(&manifest).unwrap());
-    edit_index(path, |index| {
-        let entry = index.manifests.iter_mut().find(|entry| entry.digest == artifact.descriptor.digest).unwrap();
-        (entry.digest, entry.size) = (Digest(digest), size);
+    edit_index(path, |entries| {
+        let entry = entries.iter_mut().find(|entry| entry.digest() == artifact.descriptor.digest()).unwrap();
+        support::point(entry, digest, size);
     });
 }
 
 fn change(path: &Path, number: usize) {
-    edit_artifact(path, number, |manifest| manifest.layers.iter_mut().for_each(|layer| change_layer(path, layer)));
+    edit_artifact(path, number, |manifest| {
+        manifest.layers_mut().iter_mut().for_each(|layer| change_layer(path, layer))
+    });
 }
 
 fn change_layer(path: &Path, layer: &mut Descriptor) {
-    let text = String::from_utf8(blob(path, layer.digest.0)).unwrap();
+    let text = String::from_utf8(blob(path, layer.sha256().unwrap())).unwrap();
     let changed = match serde_json::from_str::<serde_json::Value>(&text).unwrap() {
         // A payload: another name.
         value if value.get("critical").is_some() => text.replacen("our-org", "our-0rg", 1),
@@ -210,18 +212,17 @@ fn change_layer(path: &Path, layer: &mut Descriptor) {
     };
     assert_ne!(changed, text);
     let (digest, size) = put(path, changed.as_bytes());
-    (layer.digest, layer.size) = (Digest(digest), size);
+    support::point(layer, digest, size);
 }
 
 /// An entry that our own look passes over, and that others find by the image's name.
 #[test]
 fn what_another_tool_would_take_for_the_image_is_refused() {
-    let name = |entry: &mut Descriptor| entry.annotations.insert(types::REF_NAME.to_owned(), NAMES[1].to_owned());
-    let arm = Platform { architecture: "arm64".to_owned(), os: "linux".to_owned() };
+    let arm = types::platform("arm64", "linux");
     let disguises: [&dyn Fn(&mut Descriptor); 3] = [
-        &|entry| entry.platform = Some(arm.clone()),
-        &|entry| entry.artifact_type = Some("application/spdx+json".to_owned()),
-        &|entry| entry.media_type = types::INDEX.to_owned(),
+        &|entry| drop(entry.set_platform(Some(arm.clone())).clone()),
+        &|entry| drop(entry.set_artifact_type(Some("application/spdx+json".into())).clone()),
+        &|entry| drop(entry.set_media_type(MediaType::ImageIndex).clone()),
     ];
     for disguise in disguises {
         let case = Case::new();
@@ -229,19 +230,19 @@ fn what_another_tool_would_take_for_the_image_is_refused() {
         let manifest = "{\"schemaVersion\":2,\"manifests\":[],\"config\":{\"mediaType\":\"a/b\",\"size\":2,\
             \"digest\":\"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"layers\":[]}";
         let (digest, size) = put(&case.path, manifest.as_bytes());
-        let mut evil = Descriptor::new(types::MANIFEST, digest, size);
-        name(&mut evil);
+        let mut evil = types::descriptor(MediaType::ImageManifest, digest, size);
+        evil.annotate(types::REF_NAME, NAMES[1]);
         disguise(&mut evil);
-        edit_index(&case.path, |index| index.manifests.insert(0, evil));
+        edit_index(&case.path, |entries| entries.insert(0, evil));
         let message = case.refused(&ALL);
         assert!(message.contains("cannot be verified") && message.contains(&digest.oci()), "{message}");
         // The image itself under a name that nobody looked at.
         let case = Case::new();
-        edit_index(&case.path, |index| {
-            let mut other = index.manifests.iter().find(|entry| entry.digest.0 == good).unwrap().clone();
-            other.platform = Some(arm.clone());
-            other.annotations.insert(types::REF_NAME.to_owned(), "ghcr.io/our-org/other:v1".to_owned());
-            index.manifests.insert(0, other);
+        edit_index(&case.path, |entries| {
+            let mut other = entries.iter().find(|entry| entry.is(good)).unwrap().clone();
+            other.set_platform(Some(arm.clone()));
+            other.annotate(types::REF_NAME, "ghcr.io/our-org/other:v1");
+            entries.insert(0, other);
         });
         assert!(case.refused(&ALL).contains("ghcr.io/our-org/other:v1"));
     }
@@ -253,9 +254,9 @@ fn an_attestation_of_somebody_else_under_our_tag_is_passed_over_and_told() {
     let case = Case::new();
     edit_artifact(&case.path, 2, |manifest| {
         let (digest, size) = put(&case.path, b"{\"payloadType\":\"text/plain\",\"payload\":\"\",\"signatures\":[]}");
-        let mut layer = manifest.layers[0].clone();
-        (layer.digest, layer.size) = (Digest(digest), size);
-        manifest.layers.insert(0, layer);
+        let mut layer = manifest.layers()[0].clone();
+        support::point(&mut layer, digest, size);
+        manifest.layers_mut().insert(0, layer);
     });
     let verified = case.verify(Demand::Everything).unwrap();
     assert!(verified[0].ignored[0].contains("no in-toto statement"), "{:?}", verified[0].ignored);
@@ -266,9 +267,9 @@ fn a_bill_of_materials_of_somebody_else_is_passed_over_and_told() {
     let case = Case::new();
     let (digest, size) = put(&case.path, b"{}");
     edit_artifact(&case.path, 0, |manifest| {
-        let mut layer = manifest.layers[0].clone();
-        (layer.digest, layer.size) = (Digest(digest), size);
-        manifest.layers.insert(0, layer);
+        let mut layer = manifest.layers()[0].clone();
+        support::point(&mut layer, digest, size);
+        manifest.layers_mut().insert(0, layer);
     });
     let verified = case.verify(Demand::Everything).unwrap();
     assert!(verified[0].ignored[0].contains("not signed"), "{:?}", verified[0].ignored);
@@ -282,11 +283,11 @@ fn rubbish_beside_is_passed_over_and_told() {
     let bundle = Layout::open(&case.path).unwrap().artifacts().unwrap()[3].clone();
     let (digest, size) = put(&case.path, b"{}");
     let mut manifest = bundle.manifest.clone();
-    (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+    support::point(&mut manifest.layers_mut()[0], digest, size);
     let (digest, size) = put(&case.path, &types::canonical(&manifest).unwrap());
     let mut entry = bundle.descriptor.clone();
-    (entry.digest, entry.size) = (Digest(digest), size);
-    edit_index(&case.path, |index| index.manifests.push(entry));
+    support::point(&mut entry, digest, size);
+    edit_index(&case.path, |entries| entries.push(entry));
     let verified = case.verify(Demand::Everything).unwrap();
     assert_eq!(verified[0].image, image.digest());
     assert!(verified[0].ignored[0].contains("sigstore bundle"), "{:?}", verified[0].ignored);
@@ -297,7 +298,7 @@ fn another_bill_of_materials_instead_is_refused() {
     let case = Case::new();
     edit_artifact(&case.path, 0, |manifest| {
         let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
-        (manifest.layers[0].digest, manifest.layers[0].size) = (Digest(digest), size);
+        support::point(&mut manifest.layers_mut()[0], digest, size);
     });
     let message = case.refused(&[Demand::Everything]);
     assert!(message.contains("bill of materials"), "{message}");
@@ -311,7 +312,7 @@ fn every_blob_has_to_be_there() {
     for (name, bytes) in tree(&case.path.join("blobs/sha256")) {
         let path = case.path.join("blobs/sha256").join(&name);
         std::fs::remove_file(&path).unwrap();
-        let empty = artifacts.iter().any(|artifact| artifact.manifest.config.digest.0 == Sha256::of(&bytes));
+        let empty = artifacts.iter().any(|artifact| artifact.manifest.config().is(Sha256::of(&bytes)));
         assert_eq!(case.verify(Demand::Everything).is_ok(), empty, "{name}");
         std::fs::write(path, bytes).unwrap();
     }

@@ -1,17 +1,13 @@
 //! The documents of a bundle.
 
-use std::collections::BTreeMap;
-
 use common::{Class, Error, Result, Sha256};
 use lock::{Entry, Kind};
-use oci::types::{self, Descriptor, Index, Manifest, canonical};
+use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Index, Manifest, MediaType, Named as _, canonical};
 
 use crate::{ARTIFACT, LOCK, TITLE, URI};
 
 /// What stands in `oci-layout`.
 pub const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// No document of a bundle is larger; a manifest of 1000 inputs has 400 KB.
-pub const LARGEST_DOCUMENT: u64 = 8 << 20;
 
 /// Path of a blob in a layout.
 pub fn blob_path(digest: &Sha256) -> String {
@@ -26,29 +22,21 @@ pub fn digest_of(path: &str) -> Option<Sha256> {
 /// The manifest: `lock` is the lock's text, `inputs` are entries with their sizes.
 pub fn manifest(lock: &[u8], inputs: &[(Entry, u64)]) -> Result<Vec<u8>> {
     let layer = |(entry, size): &(Entry, u64)| {
-        let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let annotations = BTreeMap::from([text(TITLE, &entry.name), text(URI, &entry.uri)]);
-        Descriptor { annotations, ..Descriptor::new(media_type(entry.kind), entry.sha256, *size) }
+        let mut layer = types::descriptor(media_type(entry.kind), entry.sha256, *size);
+        layer.set_annotations(types::annotations([(TITLE, &entry.name), (URI, &entry.uri)]));
+        layer
     };
-    canonical(&Manifest {
-        schema_version: 2,
-        media_type: Some(types::MANIFEST.to_owned()),
-        artifact_type: Some(ARTIFACT.to_owned()),
-        config: Descriptor::new(LOCK, Sha256::of(lock), lock.len() as u64),
-        layers: inputs.iter().map(layer).collect(),
-        subject: None,
-        annotations: BTreeMap::new(),
-    })
+    let config = types::descriptor(LOCK, Sha256::of(lock), lock.len() as u64);
+    canonical(types::manifest(config, inputs.iter().map(layer).collect())?.set_artifact_type(Some(ARTIFACT.into())))
 }
 
 /// `index.json`.
 pub fn index(manifest: &[u8]) -> Result<Vec<u8>> {
-    let descriptor = Descriptor {
-        artifact_type: Some(ARTIFACT.to_owned()),
-        annotations: BTreeMap::from([(types::REF_NAME.to_owned(), "solana-talos-bundle".to_owned())]),
-        ..Descriptor::new(types::MANIFEST, Sha256::of(manifest), manifest.len() as u64)
-    };
-    canonical(&Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests: vec![descriptor] })
+    let size = manifest.len() as u64;
+    let mut entry = types::descriptor(MediaType::ImageManifest, Sha256::of(manifest), size);
+    entry.set_artifact_type(Some(ARTIFACT.into()));
+    entry.annotate(types::REF_NAME, "solana-talos-bundle");
+    canonical(&types::index(vec![entry]))
 }
 
 fn media_type(kind: Kind) -> &'static str {
@@ -61,11 +49,12 @@ fn media_type(kind: Kind) -> &'static str {
 
 /// The manifest that an index of a bundle names.
 pub fn read_index(bytes: &[u8]) -> Result<Descriptor> {
-    let index: Index = serde_json::from_slice(bytes).map_err(|e| bad(format!("index.json: {e}")))?;
-    let mut bundles = index.manifests.into_iter().filter(|m| m.artifact_type.as_deref() == Some(ARTIFACT));
+    let index: Index = types::read(bytes).map_err(|e| bad(format!("index.json: {e}")))?;
+    let is_bundle = |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == ARTIFACT);
+    let mut bundles = index.manifests().iter().filter(is_bundle).cloned();
     match (bundles.next(), bundles.next()) {
-        (Some(manifest), None) if manifest.size <= LARGEST_DOCUMENT => Ok(manifest),
-        (Some(manifest), None) => Err(bad(format!("its manifest would have {} bytes", manifest.size))),
+        (Some(manifest), None) if manifest.size() <= DOCUMENT_LIMIT => Ok(manifest),
+        (Some(manifest), None) => Err(bad(format!("its manifest would have {} bytes", manifest.size()))),
         (None, _) => Err(bad(format!("index.json names no artifact of the type {ARTIFACT}"))),
         _ => Err(bad("index.json names more than one bundle".to_owned())),
     }
@@ -73,11 +62,11 @@ pub fn read_index(bytes: &[u8]) -> Result<Descriptor> {
 
 /// A manifest whose bytes are those that the index names.
 pub fn read_manifest(bytes: &[u8], named: &Descriptor) -> Result<Manifest> {
-    if Sha256::of(bytes) != named.digest.0 {
-        return Err(bad(format!("its manifest is not {}, which index.json names", named.digest.0)));
+    if !named.is(Sha256::of(bytes)) {
+        return Err(bad(format!("its manifest is not {}, which index.json names", named.digest())));
     }
-    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| bad(format!("its manifest: {e}")))?;
-    if manifest.config.media_type != LOCK || manifest.config.size > LARGEST_DOCUMENT {
+    let manifest: Manifest = types::read(bytes).map_err(|e| bad(format!("its manifest: {e}")))?;
+    if manifest.config().media_type().as_ref() != LOCK || manifest.config().size() > DOCUMENT_LIMIT {
         return Err(bad("its configuration is no lock".to_owned()));
     }
     Ok(manifest)

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use common::digest::Hasher;
 use common::store::Store;
 use common::{Class, Error, Result, Sha256};
-use oci::types::{Descriptor, Manifest};
+use oci::types::{DOCUMENT_LIMIT, Descriptor, Manifest, Named as _};
 
-use crate::layout::{LARGEST_DOCUMENT, bad, blob_path, digest_of, read_index, read_manifest};
+use crate::layout::{bad, blob_path, digest_of, read_index, read_manifest};
 
 /// What a load came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,9 +44,9 @@ struct Expected<'a> {
 }
 
 impl<'a> Expected<'a> {
-    fn new(manifest: Manifest, store: &'a Store, scratch: &'a Path) -> Self {
-        let left = manifest.layers.into_iter().map(|layer| (layer.digest.0, layer)).collect();
-        Self { store, scratch, left, loaded: Loaded::default() }
+    fn new(manifest: &Manifest, store: &'a Store, scratch: &'a Path) -> Result<Self> {
+        let left = manifest.layers().iter().map(|layer| Ok((layer.sha256()?, layer.clone()))).collect::<Result<_>>()?;
+        Ok(Self { store, scratch, left, loaded: Loaded::default() })
     }
 
     /// Takes one blob; `reader` gives its bytes.
@@ -54,8 +54,8 @@ impl<'a> Expected<'a> {
         let Some(layer) = self.left.remove(digest) else {
             return Err(bad(format!("it holds {}, which its manifest does not name, or twice", blob_path(digest))));
         };
-        if layer.size != size {
-            return Err(bad(format!("{} has {size} bytes, its manifest says {}", name(&layer), layer.size)));
+        if layer.size() != size {
+            return Err(bad(format!("{} has {size} bytes, its manifest says {}", name(&layer), layer.size())));
         }
         let part = tempfile::NamedTempFile::new_in(self.scratch);
         let mut part = part.map_err(|e| Error::io("cannot write beside the store", self.scratch, &e))?;
@@ -86,7 +86,7 @@ impl<'a> Expected<'a> {
 
 /// The input's name for a message; what comes from outside is quoted.
 fn name(layer: &Descriptor) -> String {
-    layer.annotations.get(crate::TITLE).map_or_else(|| layer.digest.0.to_string(), |title| format!("{title:?}"))
+    layer.annotation(crate::TITLE).map_or_else(|| layer.digest().to_string(), |title| format!("{title:?}"))
 }
 
 /// Hashes while it copies, through one buffer.
@@ -134,34 +134,34 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     let mut manifest = None;
     rewind(&mut file, path)?;
     each(&file, length, |at, entry, _| {
-        if digest_of(at) == Some(named.digest.0) {
+        if digest_of(at).is_some_and(|digest| named.is(digest)) {
             manifest = Some(document(entry)?);
         }
         Ok(())
     })?;
     let manifest = read_manifest(&manifest.ok_or_else(|| bad("it has no manifest".to_owned()))?, &named)?;
-    let (config, mut lock) = (manifest.config.clone(), None);
-    let mut expected = Expected::new(manifest, store, scratch);
+    let (config, mut lock) = (manifest.config(), None);
+    let mut expected = Expected::new(&manifest, store, scratch)?;
     rewind(&mut file, path)?;
     each(&file, length, |at, entry, size| match digest_of(at) {
-        Some(digest) if digest == config.digest.0 => {
+        Some(digest) if config.is(digest) => {
             lock = Some(document(entry)?);
             Ok(())
         }
-        Some(digest) if digest == named.digest.0 => Ok(()),
+        Some(digest) if named.is(digest) => Ok(()),
         Some(digest) => expected.take(&digest, size, entry),
         None => Ok(()),
     })?;
-    check_lock(&lock.ok_or_else(|| bad("it has no lock".to_owned()))?, &config)?;
+    check_lock(&lock.ok_or_else(|| bad("it has no lock".to_owned()))?, config)?;
     expected.finish()
 }
 
 /// The lock in a bundle is for people: a load goes by the project's own. But it shall be the one that the manifest names.
 fn check_lock(bytes: &[u8], named: &Descriptor) -> Result<()> {
-    if Sha256::of(bytes) == named.digest.0 && bytes.len() as u64 == named.size {
+    if named.is(Sha256::of(bytes)) && bytes.len() as u64 == named.size() {
         return Ok(());
     }
-    Err(bad(format!("its lock is not {}, which its manifest names", named.digest.0)))
+    Err(bad(format!("its lock is not {}, which its manifest names", named.digest())))
 }
 
 fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
@@ -171,9 +171,9 @@ fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
 /// A small document, whole.
 fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    entry.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
-    if bytes.len() as u64 > LARGEST_DOCUMENT {
-        return Err(bad(format!("a document of it has more than {LARGEST_DOCUMENT} bytes")));
+    entry.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    if bytes.len() as u64 > DOCUMENT_LIMIT {
+        return Err(bad(format!("a document of it has more than {DOCUMENT_LIMIT} bytes")));
     }
     Ok(bytes)
 }
@@ -206,11 +206,11 @@ fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn R
 /// Only what the manifest names is opened; links are not followed.
 fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     let named = read_index(&document(&mut open(&path.join("index.json"))?.0)?)?;
-    let manifest = document(&mut open(&path.join(blob_path(&named.digest.0)))?.0)?;
+    let manifest = document(&mut open(&path.join(blob_path(&named.sha256()?)))?.0)?;
     let manifest = read_manifest(&manifest, &named)?;
-    let lock = document(&mut open(&path.join(blob_path(&manifest.config.digest.0)))?.0)?;
-    check_lock(&lock, &manifest.config)?;
-    let mut expected = Expected::new(manifest, store, scratch);
+    let lock = document(&mut open(&path.join(blob_path(&manifest.config().sha256()?)))?.0)?;
+    check_lock(&lock, manifest.config())?;
+    let mut expected = Expected::new(&manifest, store, scratch)?;
     for digest in expected.left.keys().copied().collect::<Vec<_>>() {
         let (file, size) = open(&path.join(blob_path(&digest)))?;
         expected.take(&digest, size, file)?;

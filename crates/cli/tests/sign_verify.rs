@@ -137,10 +137,10 @@ fn put_beside(layout: &Path, kind: &str) {
         "mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"],
     });
     let manifest = serde_json::json!({
-        "schemaVersion": 2, "mediaType": oci::types::MANIFEST, "artifactType": kind, "subject": subject,
+        "schemaVersion": 2, "mediaType": oci::types::MediaType::ImageManifest, "artifactType": kind, "subject": subject,
         "config": blob(b"{}", "application/vnd.oci.empty.v1+json"), "layers": [blob(b"{}", kind)],
     });
-    let mut entry = blob(manifest.to_string().as_bytes(), oci::types::MANIFEST);
+    let mut entry = blob(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
     entry["artifactType"] = kind.into();
     json["manifests"].as_array_mut().unwrap().push(entry);
     std::fs::write(index, json.to_string()).unwrap();

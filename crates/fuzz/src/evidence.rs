@@ -1,14 +1,12 @@
 //! What stands beside an image and is said to be about it.
 
-use std::collections::BTreeMap;
-
 use attest::evidence::Evidence;
 use attest::subject::Subject;
 use attest::{Source, bundle, dsse, simple};
 use common::{Result, Sha256};
 use keys::PublicKey;
 use oci::Artifact;
-use oci::types::{Descriptor, MANIFEST, Manifest, REF_NAME};
+use oci::types::{self, Descriptor, MediaType, Named as _, REF_NAME};
 
 /// A key whose private half nobody has: what it is said to have signed is forged.
 const KEY: &str = include_str!("../corpus/keys/public.pem");
@@ -19,14 +17,15 @@ pub fn evidence(data: &[u8]) {
     let (Ok(signature), document) = (std::str::from_utf8(&data[..end]), data.get(end + 1..).unwrap_or_default()) else {
         return;
     };
-    let image = Subject::new(MANIFEST, Sha256::of(""), 0);
+    let image = Subject::new(MediaType::ImageManifest, Sha256::of(""), 0);
     let tagged = |kind, media_type| {
         let mut layer = layer(media_type, document);
-        layer.annotations.insert(simple::SIGNATURE.to_owned(), signature.to_owned());
+        layer.annotate(simple::SIGNATURE, signature);
         artifact(None, Some(image.tag(kind)), &image, layer)
     };
     let referrer = artifact(Some(bundle::MEDIA_TYPE), None, &image, layer(bundle::MEDIA_TYPE, document));
-    let artifacts = vec![tagged("sig", simple::MEDIA_TYPE), tagged("att", dsse::MEDIA_TYPE), referrer];
+    let artifacts = [tagged("sig", simple::MEDIA_TYPE), tagged("att", dsse::MEDIA_TYPE), referrer];
+    let Ok(artifacts) = artifacts.into_iter().collect() else { return };
     let (Ok(evidence), Ok(key)) =
         (Evidence::of(&Beside { artifacts, document }, &image), PublicKey::from_pem(KEY.as_bytes()))
     else {
@@ -59,20 +58,14 @@ impl Source for Beside<'_> {
 }
 
 fn layer(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor::new(media_type, Sha256::of(bytes), bytes.len() as u64)
+    types::descriptor(media_type, Sha256::of(bytes), bytes.len() as u64)
 }
 
-fn artifact(kind: Option<&str>, name: Option<String>, image: &Subject, layer: Descriptor) -> Artifact {
-    let mut descriptor = self::layer(MANIFEST, b"manifest");
-    descriptor.annotations = name.map(|name| (REF_NAME.to_owned(), name)).into_iter().collect();
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: None,
-        artifact_type: kind.map(str::to_owned),
-        config: self::layer(oci::types::EMPTY, b"{}"),
-        layers: vec![layer],
-        subject: kind.map(|_| image.manifest.clone()),
-        annotations: BTreeMap::new(),
-    };
-    Artifact { descriptor, manifest }
+fn artifact(kind: Option<&str>, name: Option<String>, image: &Subject, layer: Descriptor) -> Result<Artifact> {
+    let mut descriptor = self::layer(MediaType::ImageManifest.as_ref(), b"manifest");
+    descriptor.set_annotations(types::annotations(name.map(|name| (REF_NAME, name))));
+    let config = self::layer(MediaType::EmptyJSON.as_ref(), b"{}");
+    let mut manifest = types::manifest(config, vec![layer])?;
+    manifest.set_artifact_type(kind.map(Into::into)).set_subject(kind.map(|_| image.manifest.clone()));
+    Ok(Artifact { descriptor, manifest })
 }

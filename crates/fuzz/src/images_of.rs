@@ -7,8 +7,9 @@ use common::Sha256;
 use formats::squashfs::{Image, Kind};
 use inspect::contents::Contents;
 use oci::tarstream::{self, Item, Limits};
+use oci::types::{self, MediaType};
 use oci::view::View;
-use oci::{Layer, Layout, Unpacked, types};
+use oci::{Layer, Layout, Unpacked};
 
 /// Small enough that an input beyond them is found at once.
 const LIMITS: Limits = Limits { entries: 500, file: 1 << 20, layer: 8 << 20, image: 16 << 20 };
@@ -27,7 +28,8 @@ pub fn tar(data: &[u8]) {
 /// A packed layer, taken apart for a report, and unpacked into a directory beside which nothing may appear. The first byte chooses the packing.
 pub fn layer(data: &[u8]) {
     let Some((kind, blob)) = data.split_first() else { return };
-    let media_type = [types::LAYER_TAR, types::LAYER_GZIP, types::LAYER_ZSTD][usize::from(kind % 3)];
+    let media_types = [MediaType::ImageLayer, MediaType::ImageLayerGzip, MediaType::ImageLayerZstd];
+    let media_type = media_types[usize::from(kind % 3)].clone();
     let Ok(dir) = tempfile::tempdir() else { return };
     let _ = unpack(dir.path(), media_type, blob);
     for entry in std::fs::read_dir(dir.path()).into_iter().flatten().flatten() {
@@ -39,7 +41,7 @@ pub fn layer(data: &[u8]) {
     }
 }
 
-fn unpack(dir: &Path, media_type: &str, blob: &[u8]) -> common::Result<()> {
+fn unpack(dir: &Path, media_type: MediaType, blob: &[u8]) -> common::Result<()> {
     let root = dir.join("a.oci");
     let blobs = root.join("blobs/sha256");
     fs_err::create_dir_all(&blobs)?;
@@ -47,7 +49,7 @@ fn unpack(dir: &Path, media_type: &str, blob: &[u8]) -> common::Result<()> {
     put(blob)?;
     fs_err::write(root.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let layout = Layout::open(&root)?;
-    let descriptor = types::Descriptor::new(media_type, Sha256::of(blob), blob.len() as u64);
+    let descriptor = types::descriptor(media_type, Sha256::of(blob), blob.len() as u64);
     let mut layer = Layer { descriptor, diff_id: Sha256::of(blob) };
     let mut unfolded = oci::unpack::unfolded(&layout, &layer)?.take(LIMITS.layer);
     layer.diff_id = Sha256::of_reader(&mut unfolded)?.0;
@@ -55,10 +57,10 @@ fn unpack(dir: &Path, media_type: &str, blob: &[u8]) -> common::Result<()> {
     let rootfs = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string();
     put(config.as_bytes())?;
-    let config = types::Descriptor::new(types::CONFIG, Sha256::of(&config), config.len() as u64);
+    let config = types::descriptor(MediaType::ImageConfig, Sha256::of(&config), config.len() as u64);
     let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": [layer.descriptor]}).to_string();
     put(manifest.as_bytes())?;
-    let manifest = types::Descriptor::new(types::MANIFEST, Sha256::of(&manifest), manifest.len() as u64);
+    let manifest = types::descriptor(MediaType::ImageManifest, Sha256::of(&manifest), manifest.len() as u64);
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
     fs_err::write(root.join("index.json"), index)?;
     for image in layout.images()? {

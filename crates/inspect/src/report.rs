@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use common::{Class, Error, Result, Sha256};
+use oci::types::Named as _;
 use oci::{Artifact, Image, Layout, Limits};
 use serde::Serialize;
 use serde_json::Value;
@@ -151,33 +152,36 @@ pub fn report(layout: &Layout, limits: Limits) -> Result<(Report, Vec<Contents>)
     let mut all = Vec::new();
     for image in &images {
         let contents = Contents::read(layout, image, limits)?;
-        reports.push(about(layout, image, &artifacts, &contents));
+        reports.push(about(layout, image, &artifacts, &contents)?);
         all.push(contents);
     }
     let stray = |artifact: &&Artifact| !images.iter().any(|image| is_about(artifact, image));
-    Ok((Report { images: reports, strays: artifacts.iter().filter(stray).map(attached).collect() }, all))
+    let strays = artifacts.iter().filter(stray).map(attached).collect::<Result<_>>()?;
+    Ok((Report { images: reports, strays }, all))
 }
 
-fn about(layout: &Layout, image: &Image, artifacts: &[Artifact], contents: &Contents) -> ImageReport {
+fn about(layout: &Layout, image: &Image, artifacts: &[Artifact], contents: &Contents) -> Result<ImageReport> {
     let ours: Vec<_> = artifacts.iter().filter(|artifact| is_about(artifact, image)).collect();
     let mut problems = contents.problems.clone();
     let sbom = ours
         .iter()
-        .find(|a| a.manifest.artifact_type.as_deref() == Some(SPDX))
+        .find(|a| a.manifest.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == SPDX))
         .and_then(|artifact| sbom(layout, artifact).map_err(|e| problems.push(e.to_string())).ok());
-    let layer = |layer: &oci::Layer| LayerReport {
-        digest: layer.descriptor.digest.0,
-        diff_id: layer.diff_id,
-        size: layer.descriptor.size,
-        media_type: layer.descriptor.media_type.clone(),
+    let layer = |layer: &oci::Layer| {
+        Ok(LayerReport {
+            digest: layer.descriptor.sha256()?,
+            diff_id: layer.diff_id,
+            size: layer.descriptor.size(),
+            media_type: layer.descriptor.media_type().to_string(),
+        })
     };
     let kernel = contents.kernel();
-    ImageReport {
+    Ok(ImageReport {
         names: image.names.clone(),
         digest: image.digest,
         kind: contents.kind(),
         created: image.config.created.clone(),
-        layers: image.layers.iter().map(layer).collect(),
+        layers: image.layers.iter().map(layer).collect::<Result<_>>()?,
         files: contents.files.len(),
         release: contents.release().map(str::to_owned),
         config_options: kernel.and_then(|kernel| Some(kernel.config.as_ref()?.len())),
@@ -186,12 +190,12 @@ fn about(layout: &Layout, image: &Image, artifacts: &[Artifact], contents: &Cont
         modules: modules(contents),
         extensions: contents.extensions.clone(),
         manifest: contents.manifest.clone(),
-        annotations: image.manifest.annotations.clone(),
-        attached: ours.into_iter().map(attached).collect(),
+        annotations: image.manifest.annotations().clone().into_iter().flatten().collect(),
+        attached: ours.into_iter().map(attached).collect::<Result<_>>()?,
         sbom,
         verified: None,
         problems,
-    }
+    })
 }
 
 fn modules(contents: &Contents) -> Modules {
@@ -216,25 +220,25 @@ fn modules(contents: &Contents) -> Modules {
 /// By its subject, or by cosign's tag `sha256-<hex>.sig`.
 fn is_about(artifact: &Artifact, image: &Image) -> bool {
     let tag = format!("sha256-{}.", image.digest);
-    artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest.0 == image.digest)
+    artifact.manifest.subject().as_ref().is_some_and(|subject| subject.is(image.digest))
         || artifact.name().is_some_and(|name| name.starts_with(&tag))
 }
 
-fn attached(artifact: &Artifact) -> Attached {
+fn attached(artifact: &Artifact) -> Result<Attached> {
     let tag = artifact.name().and_then(|name| name.rsplit_once('.')).map(|(_, kind)| format!("cosign tag .{kind}"));
-    let kind = artifact.manifest.artifact_type.clone();
-    Attached {
+    let kind = artifact.manifest.artifact_type().as_ref().map(ToString::to_string);
+    Ok(Attached {
         what: tag.or(kind).unwrap_or_else(|| "artifact".to_owned()),
-        predicate: artifact.manifest.annotations.get(PREDICATE).cloned(),
-        digest: artifact.descriptor.digest.0,
-    }
+        predicate: artifact.manifest.annotations().as_ref().and_then(|all| all.get(PREDICATE)).cloned(),
+        digest: artifact.descriptor.sha256()?,
+    })
 }
 
 fn sbom(layout: &Layout, artifact: &Artifact) -> Result<Sbom> {
     let bad = |why: &dyn std::fmt::Display| Error::new(Class::BadInput, "cannot read the bill of materials").why(why);
-    let blob = artifact.manifest.layers.first().ok_or_else(|| bad(&"its artifact is empty"))?;
-    if blob.size > SBOM_MAX {
-        return Err(bad(&format!("it has {} bytes", blob.size)));
+    let blob = artifact.manifest.layers().first().ok_or_else(|| bad(&"its artifact is empty"))?;
+    if blob.size() > SBOM_MAX {
+        return Err(bad(&format!("it has {} bytes", blob.size())));
     }
     let mut text = Vec::new();
     layout.blob(blob)?.read_to_end(&mut text)?;

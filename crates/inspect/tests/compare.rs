@@ -9,6 +9,7 @@ use std::path::Path;
 use inspect::compare::{self, Row};
 use inspect::parts::Parts;
 use oci::Limits;
+use oci::types::{self, MediaType, Named as _};
 use proptest::prelude::*;
 use support::{NAME, bzimage, cpio, data, elf, gzip, layout, module, pe, uki};
 
@@ -113,7 +114,7 @@ fn a_damaged_copy_of_a_layout_is_not_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let (a, _) = layout(dir.path(), "a", &[("boot/vmlinuz", b"one")]);
     let image = oci::Layout::open(&a).unwrap().images().unwrap().remove(0);
-    let name = image.layers[0].descriptor.digest.0.to_string();
+    let name = image.layers[0].descriptor.sha256().unwrap().to_string();
     let good = fs::read(a.join("blobs/sha256").join(&name)).unwrap();
     let mut altered = good.clone();
     altered[20] ^= 1;
@@ -146,7 +147,7 @@ fn diff_ids_are_not_taken_on_trust() {
     let mut tar = Vec::new();
     std::io::copy(&mut oci::unpack::unfolded(&a, &x).unwrap(), &mut tar).unwrap();
     fs::write(a.blob_path(x.diff_id), &tar).unwrap();
-    let descriptor = oci::types::Descriptor::new(oci::types::LAYER_TAR, x.diff_id, tar.len() as u64);
+    let descriptor = types::descriptor(MediaType::ImageLayer, x.diff_id, tar.len() as u64);
     let plain = oci::Layer { descriptor, ..x.clone() };
     let said = compare::layers((&a, &x), (&a, &plain), Limits::SYSTEM).unwrap().unwrap().to_string();
     assert!(said.starts_with("in the compressed form of equal content: "), "{said}");

@@ -13,7 +13,7 @@ use flate2::{Compression, GzBuilder, write::GzEncoder};
 use tar::{EntryType, Header};
 
 use crate::filemap::{Entry, FileMap, Source};
-use crate::types::{self, Descriptor};
+use crate::types::{self, Descriptor, MediaType};
 
 /// Higher levels gain little here, for the large files are compressed already.
 const LEVEL: u32 = 6;
@@ -48,7 +48,7 @@ fn finish<W: Write>(tar: tar::Builder<Tee<GzEncoder<Tee<W>>>>) -> io::Result<Lay
     let mut compressed = tee.inner.finish()?;
     compressed.flush()?;
     let (digest, size) = compressed.hasher.finish();
-    Ok(Layer { descriptor: Descriptor::new(types::LAYER_GZIP, digest, size), diff_id })
+    Ok(Layer { descriptor: types::descriptor(MediaType::ImageLayerGzip, digest, size), diff_id })
 }
 
 fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, entry: &Entry, mtime: u64) -> io::Result<()> {

@@ -8,23 +8,16 @@ use common::{Class, Error, Result, Sha256};
 use serde::de::DeserializeOwned;
 
 use crate::layer::Layer;
-use crate::types::{self, Descriptor, ImageConfig, Index, Manifest, Platform};
+use crate::types::{
+    self, DOCUMENT_LIMIT as LIMIT, Descriptor, Document, ImageConfig, Index, Manifest, MediaType, Named as _,
+};
 
-/// Longest JSON document that is read; the distribution specification lets registries refuse manifests above 4 MiB.
-const JSON_LIMIT: u64 = 4 << 20;
-/// How deep indexes may stand in each other.
-const INDEX_DEPTH: u32 = 3;
 /// Entries of all indexes of a layout together. An inner index may be named again and again: without this, few documents make billions.
 const ENTRIES: usize = 10_000;
 /// Bytes of documents and names that one walk over a layout may read, however often each is named.
 const WALK_LIMIT: u64 = 64 << 20;
 /// Layers of one image; overlayfs under Docker takes 128 directories (moby, `daemon/graphdriver/overlay2`).
 const LAYERS: usize = 128;
-
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// A layout directory.
 #[derive(Clone, Debug)]
@@ -60,7 +53,7 @@ impl Artifact {
     /// The name the index gives it: cosign's `sha256-<hex>.sig`, where it is not found by its subject.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.descriptor.annotations.get(types::REF_NAME).map(String::as_str)
+        self.descriptor.annotation(types::REF_NAME)
     }
 }
 
@@ -98,7 +91,7 @@ impl Layout {
     pub fn images(&self) -> Result<Vec<Image>> {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
-        self.walk(&path, &parse(&path, &read_small(&path)?)?, &[], INDEX_DEPTH, &mut walk)?;
+        self.walk(&path, &self.index()?, &[], types::INDEX_DEPTH, &mut walk)?;
         for image in &mut walk.images {
             let mut seen = BTreeSet::new();
             image.names.retain(|name| seen.insert(name.clone()));
@@ -112,9 +105,7 @@ impl Layout {
     /// [`Class::BadInput`] when it is malformed or of another schema version.
     pub fn index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
-        let index: Index = parse(&path, &read_small(&path)?)?;
-        check_schema(&path, index.schema_version)?;
-        Ok(index)
+        types::read(&read_small(&path)?).map_err(|e| malformed(&path, &e))
     }
 
     /// Every artifact of the index itself, in its order.
@@ -125,10 +116,10 @@ impl Layout {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
         let mut artifacts = Vec::new();
-        for descriptor in self.index()?.manifests.into_iter().filter(is_artifact) {
+        for descriptor in self.index()?.manifests().iter().filter(|entry| is_artifact(entry)) {
             walk.count(&path)?;
-            walk.spend(&path, descriptor.size)?;
-            artifacts.push(Artifact { manifest: self.json(&descriptor)?, descriptor });
+            walk.spend(&path, descriptor.size())?;
+            artifacts.push(Artifact { manifest: self.read_document(descriptor)?, descriptor: descriptor.clone() });
         }
         Ok(artifacts)
     }
@@ -138,9 +129,9 @@ impl Layout {
     /// # Errors
     /// As [`Layout::blob`]; [`Class::BadInput`] above 4 MiB.
     pub fn document(&self, blob: &Descriptor) -> Result<Vec<u8>> {
-        if blob.size > JSON_LIMIT {
-            let why = format!("{} bytes, {JSON_LIMIT} are the limit", blob.size);
-            return Err(malformed(&self.blob_path(blob.digest.0), &why));
+        if blob.size() > LIMIT {
+            let why = format!("{} bytes, {LIMIT} are the limit", blob.size());
+            return Err(malformed(&self.blob_path(blob.sha256()?), &why));
         }
         let mut bytes = Vec::new();
         self.blob(blob)?.read_to_end(&mut bytes)?;
@@ -162,23 +153,23 @@ impl Layout {
     }
 
     fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, walk: &mut Walk) -> Result<()> {
-        check_schema(file, index.schema_version)?;
-        for entry in &index.manifests {
+        for entry in index.manifests() {
             walk.count(file)?;
             if is_artifact(entry) {
                 continue;
             }
-            let names: Vec<_> = entry.annotations.get(types::REF_NAME).into_iter().chain(outer).cloned().collect();
+            let names: Vec<_> =
+                entry.annotation(types::REF_NAME).map(str::to_owned).into_iter().chain(outer.iter().cloned()).collect();
             walk.spend(file, names.iter().map(|name| name.len() as u64).sum())?;
-            match entry.media_type.as_str() {
-                types::INDEX | DOCKER_LIST if depth > 0 => {
-                    walk.spend(file, entry.size)?;
-                    let inner = self.json(entry)?;
-                    self.walk(&self.blob_path(entry.digest.0), &inner, &names, depth - 1, walk)?;
+            match types::oci_type(entry.media_type()) {
+                MediaType::ImageIndex if depth > 0 => {
+                    walk.spend(file, entry.size())?;
+                    let inner = self.read_document(entry)?;
+                    self.walk(&self.blob_path(entry.sha256()?), &inner, &names, depth - 1, walk)?;
                 }
-                types::INDEX | DOCKER_LIST => return Err(malformed(file, "indexes stand in each other too deeply")),
-                types::MANIFEST | DOCKER_MANIFEST => self.add(entry, names, walk)?,
-                other => return Err(unknown_type(file, other)),
+                MediaType::ImageIndex => return Err(malformed(file, "indexes stand in each other too deeply")),
+                MediaType::ImageManifest => self.add(entry, names, walk)?,
+                other => return Err(unknown_type(file, &other)),
             }
         }
         Ok(())
@@ -186,44 +177,44 @@ impl Layout {
 
     /// Adds the image of one index entry, or its names when the image is known already.
     fn add(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<()> {
-        if entry.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
+        if entry.platform().as_ref().is_some_and(|platform| !types::is_linux_amd64(platform)) {
             return Ok(());
         }
-        if let Some(known) = walk.images.iter_mut().find(|image| image.digest == entry.digest.0) {
+        if let Some(known) = walk.images.iter_mut().find(|image| entry.is(image.digest)) {
             known.names.extend(names);
             return Ok(());
         }
         let image = self.read(entry, names, walk)?;
-        let platform = Platform { architecture: image.config.architecture.clone(), os: image.config.os.clone() };
-        if is_ours(&platform) {
+        if (image.config.architecture.as_str(), image.config.os.as_str()) == ("amd64", "linux") {
             walk.images.push(image);
         }
         Ok(())
     }
 
     fn read(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<Image> {
-        let file = self.blob_path(entry.digest.0);
-        walk.spend(&file, entry.size)?;
-        let manifest: Manifest = self.json(entry)?;
-        check_schema(&file, manifest.schema_version)?;
-        if manifest.layers.len() > LAYERS {
-            return Err(malformed(&file, &format!("it has {} layers, {LAYERS} are the limit", manifest.layers.len())));
+        let digest = entry.sha256()?;
+        let file = self.blob_path(digest);
+        walk.spend(&file, entry.size())?;
+        let manifest: Manifest = self.read_document(entry)?;
+        let count = manifest.layers().len();
+        if count > LAYERS {
+            return Err(malformed(&file, &format!("it has {count} layers, {LAYERS} are the limit")));
         }
-        if ![types::CONFIG, DOCKER_CONFIG].contains(&manifest.config.media_type.as_str()) {
-            return Err(unknown_type(&file, &manifest.config.media_type));
+        if types::oci_type(manifest.config().media_type()) != MediaType::ImageConfig {
+            return Err(unknown_type(&file, manifest.config().media_type()));
         }
-        walk.spend(&file, manifest.config.size)?;
-        let config: ImageConfig = self.json(&manifest.config)?;
+        walk.spend(&file, manifest.config().size())?;
+        let config: ImageConfig =
+            parse(&self.blob_path(manifest.config().sha256()?), &self.document(manifest.config())?)?;
         let diff_ids = &config.rootfs.diff_ids;
-        if diff_ids.len() != manifest.layers.len() {
-            let why = format!("it has {} layers, its configuration {}", manifest.layers.len(), diff_ids.len());
-            return Err(malformed(&file, &why));
+        if diff_ids.len() != count {
+            return Err(malformed(&file, &format!("it has {count} layers, its configuration {}", diff_ids.len())));
         }
         let layer = |(descriptor, diff_id): (&Descriptor, &types::Digest)| {
             Ok(Layer { descriptor: oci_layer(&file, descriptor)?, diff_id: diff_id.0 })
         };
-        let layers = manifest.layers.iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
-        Ok(Image { names, digest: entry.digest.0, manifest, config, layers })
+        let layers = manifest.layers().iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
+        Ok(Image { names, digest, manifest, config, layers })
     }
 
     /// Opens a blob that has been compared with its descriptor, at its beginning.
@@ -231,11 +222,12 @@ impl Layout {
     /// # Errors
     /// [`Class::BadInput`] when it is missing, [`Class::Verification`] when size or digest differ.
     pub fn blob(&self, blob: &Descriptor) -> Result<fs_err::File> {
-        let path = self.blob_path(blob.digest.0);
+        let expected = blob.sha256()?;
+        let path = self.blob_path(expected);
         if !path.is_file() {
             return Err(Error::new(Class::BadInput, "the layout lacks a blob that it names")
                 .file(path)
-                .why(format!("{} of {} bytes", blob.media_type, blob.size))
+                .why(format!("{} of {} bytes", blob.media_type(), blob.size()))
                 .hint("copy the image again, whole"));
         }
         let mut file = fs_err::File::open(&path)?;
@@ -243,19 +235,20 @@ impl Layout {
         let wrong = |why: String| {
             Error::new(Class::Verification, "a blob of the layout is not what its name says").file(&path).why(why)
         };
-        if size != blob.size {
-            return Err(wrong(format!("it has {size} bytes, {} are expected", blob.size)));
+        if size != blob.size() {
+            return Err(wrong(format!("it has {size} bytes, {} are expected", blob.size())));
         }
         let (digest, _) = Sha256::of_reader(&mut file)?;
-        if digest != blob.digest.0 {
+        if digest != expected {
             return Err(wrong(format!("its sha256 is {digest}")));
         }
         file.rewind()?;
         Ok(file)
     }
 
-    fn json<T: DeserializeOwned>(&self, blob: &Descriptor) -> Result<T> {
-        parse(&self.blob_path(blob.digest.0), &self.document(blob)?)
+    fn read_document<T: Document>(&self, blob: &Descriptor) -> Result<T> {
+        let path = self.blob_path(blob.sha256()?);
+        types::read(&self.document(blob)?).map_err(|e| malformed(&path, &e))
     }
 
     /// Where the blob `digest` is, if the layout has it; unlike [`Layout::blob`] this looks at nothing.
@@ -294,8 +287,8 @@ impl Walk {
 
 /// Whether an index entry is for something that is no image. Cosign's first layout looks like an image but for its tag.
 fn is_artifact(entry: &Descriptor) -> bool {
-    let cosign = || entry.annotations.get(types::REF_NAME).is_some_and(|name| cosign_subject(name).is_some());
-    entry.media_type == types::MANIFEST && (entry.artifact_type.is_some() || cosign())
+    let cosign = || entry.annotation(types::REF_NAME).and_then(cosign_subject).is_some();
+    *entry.media_type() == MediaType::ImageManifest && (entry.artifact_type().is_some() || cosign())
 }
 
 /// The digest in a tag of cosign's first layout, `sha256-<hex>.sig` and its like.
@@ -305,25 +298,22 @@ pub fn cosign_subject(tag: &str) -> Option<Sha256> {
     ["sig", "att", "sbom"].contains(&kind).then(|| hex.parse().ok()).flatten()
 }
 
-fn is_ours(platform: &Platform) -> bool {
-    *platform == Platform::linux_amd64()
-}
-
 /// The same layer under its OCI media type; Docker's gzip layers differ in the name only.
 fn oci_layer(file: &Path, layer: &Descriptor) -> Result<Descriptor> {
-    let media_type = match layer.media_type.as_str() {
-        known @ (types::LAYER_TAR | types::LAYER_GZIP | types::LAYER_ZSTD) => known,
-        DOCKER_LAYER => types::LAYER_GZIP,
-        other => return Err(unknown_type(file, other)),
-    };
-    Ok(Descriptor { media_type: media_type.to_owned(), ..layer.clone() })
+    let media_type = types::oci_type(layer.media_type());
+    if !matches!(media_type, MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd) {
+        return Err(unknown_type(file, &media_type));
+    }
+    let mut layer = layer.clone();
+    layer.set_media_type(media_type);
+    Ok(layer)
 }
 
 fn read_small(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs_err::File::open(path)?.take(JSON_LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > JSON_LIMIT {
-        return Err(malformed(path, &format!("it is longer than {JSON_LIMIT} bytes")));
+    fs_err::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(malformed(path, &format!("it is longer than {LIMIT} bytes")));
     }
     Ok(bytes)
 }
@@ -332,12 +322,9 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| malformed(path, &e.to_string()))
 }
 
-fn check_schema(file: &Path, version: u32) -> Result<()> {
-    if version == 2 { Ok(()) } else { Err(malformed(file, &format!("schemaVersion is {version}, 2 is known"))) }
-}
-
-fn unknown_type(file: &Path, media_type: &str) -> Error {
-    malformed(file, &format!("unknown media type {media_type:?}")).hint("convert the image to OCI with `skopeo copy`")
+fn unknown_type(file: &Path, media_type: &MediaType) -> Error {
+    malformed(file, &format!("unknown media type {:?}", media_type.as_ref()))
+        .hint("convert the image to OCI with `skopeo copy`")
 }
 
 fn malformed(file: &Path, why: &str) -> Error {

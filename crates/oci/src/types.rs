@@ -1,29 +1,22 @@
-//! The JSON documents of an image, as far as we read and write them (OCI image-spec 1.1).
+//! The JSON documents of an image (OCI image-spec 1.1): the types of `oci-spec`, and our own for the image configuration.
 //!
-//! Maps are sorted and optional fields left out, so that [`canonical`] gives one text for one value.
-//! Fields that we do not know are ignored in what others wrote, as the specification demands (considerations.md, "Extensibility").
+//! Fields that nobody knows are ignored in what others wrote, as the specification demands (considerations.md, "Extensibility").
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr as _;
 
 use common::{Class, Error, Result, Sha256};
+pub use oci_spec::image::{
+    ANNOTATION_REF_NAME as REF_NAME, Descriptor, ImageIndex as Index, ImageManifest as Manifest, MediaType, Platform,
+};
+use oci_spec::image::{Arch, ImageManifestBuilder, Os, Sha256Digest};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Media type of an image index.
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Media type of an image manifest.
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Media type of an image configuration.
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Media type of an uncompressed layer.
-pub const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-/// Media type of a gzip layer.
-pub const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-/// Media type of a zstd layer.
-pub const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
-/// Media type of the empty JSON object, which stands in for an artifact's configuration.
-pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// Annotation of an index entry that holds the image's name.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Longest index or manifest that is read; the distribution specification lets registries refuse longer ones.
+pub const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// How deep image indexes may be nested.
+pub const INDEX_DEPTH: u32 = 3;
 
 /// A digest as OCI writes it: `sha256:<hex>`. Other algorithms are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -46,97 +39,152 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// Names a blob (descriptor.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// What the blob is.
-    pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-    /// What kind of artifact the manifest it names holds, where that is no image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// Notes; `org.opencontainers.image.ref.name` among them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+/// What `oci-spec` leaves open in a descriptor: it takes digests of any algorithm, and annotations may be missing.
+pub trait Named {
+    /// The digest of the content.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for another algorithm than SHA-256, which [`read`] lets no document have.
+    fn sha256(&self) -> Result<Sha256>;
+
+    /// Whether the content is that of `digest`.
+    fn is(&self, digest: Sha256) -> bool;
+
+    /// The annotation `key`.
+    fn annotation(&self, key: &str) -> Option<&str>;
+
+    /// Sets the annotation `key`.
+    fn annotate(&mut self, key: &str, value: &str);
 }
 
-impl Descriptor {
-    /// A descriptor without platform and annotations.
-    #[must_use]
-    pub fn new(media_type: &str, digest: Sha256, size: u64) -> Self {
-        Self {
-            media_type: media_type.to_owned(),
-            digest: Digest(digest),
-            size,
-            platform: None,
-            artifact_type: None,
-            annotations: BTreeMap::new(),
-        }
+impl Named for Descriptor {
+    fn sha256(&self) -> Result<Sha256> {
+        Digest::try_from(self.digest().to_string()).map(|digest| digest.0)
+    }
+
+    fn is(&self, digest: Sha256) -> bool {
+        self.as_digest_sha256() == Some(digest.to_string().as_str())
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations().as_ref()?.get(key).map(String::as_str)
+    }
+
+    fn annotate(&mut self, key: &str, value: &str) {
+        let mut all = self.annotations().clone().unwrap_or_default();
+        all.insert(key.to_owned(), value.to_owned());
+        self.set_annotations(Some(all));
     }
 }
 
-/// What an image runs on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Go's name of the architecture.
-    pub architecture: String,
-    /// Go's name of the operating system.
-    pub os: String,
+/// A descriptor of `size` bytes, without platform and annotations.
+#[must_use]
+pub fn descriptor(media_type: impl Into<MediaType>, digest: Sha256, size: u64) -> Descriptor {
+    let digest = Sha256Digest::from_str(&digest.to_string()).expect("a SHA-256 prints as 64 hexadecimal digits");
+    Descriptor::new(media_type.into(), size, digest)
 }
 
-impl Platform {
-    /// The only platform that we build for.
-    #[must_use]
-    pub fn linux_amd64() -> Self {
-        Self { architecture: "amd64".to_owned(), os: "linux".to_owned() }
+/// An OCI manifest of these blobs; layers lowest first.
+///
+/// # Errors
+/// None for what is given here.
+pub fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest> {
+    let manifest = ImageManifestBuilder::default().schema_version(2u32).media_type(MediaType::ImageManifest);
+    let manifest = manifest.config(config).layers(layers).build();
+    manifest.map_err(|e| Error::new(Class::BadInput, "cannot make a manifest").why(e))
+}
+
+/// An OCI index of these manifests.
+#[must_use]
+pub fn index(manifests: Vec<Descriptor>) -> Index {
+    let mut index = Index::default();
+    index.set_media_type(Some(MediaType::ImageIndex)).set_manifests(manifests);
+    index
+}
+
+/// Annotations as `oci-spec` has them: an empty map is left out.
+pub fn annotations<K: Into<String>, V: Into<String>>(
+    pairs: impl IntoIterator<Item = (K, V)>,
+) -> Option<HashMap<String, String>> {
+    let all: HashMap<_, _> = pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+    Some(all).filter(|all| !all.is_empty())
+}
+
+/// The only platform that we build for.
+#[must_use]
+pub fn linux_amd64() -> Platform {
+    platform("amd64", "linux")
+}
+
+/// The platform with Go's names of architecture and operating system.
+#[must_use]
+pub fn platform(architecture: &str, os: &str) -> Platform {
+    let mut platform = Platform::default();
+    platform.set_architecture(Arch::from(architecture)).set_os(Os::from(os));
+    platform
+}
+
+/// Whether an image for `platform` runs where ours do, whatever the variant.
+#[must_use]
+pub fn is_linux_amd64(platform: &Platform) -> bool {
+    (platform.architecture(), platform.os()) == (&Arch::Amd64, &Os::Linux)
+}
+
+/// The OCI media type of what Docker names otherwise; any other is kept.
+#[must_use]
+pub fn oci_type(media_type: &MediaType) -> MediaType {
+    match media_type.as_ref() {
+        "application/vnd.docker.distribution.manifest.list.v2+json" => MediaType::ImageIndex,
+        "application/vnd.docker.distribution.manifest.v2+json" => MediaType::ImageManifest,
+        "application/vnd.docker.container.image.v1+json" => MediaType::ImageConfig,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+        _ => media_type.clone(),
     }
 }
 
-/// An image index (image-index.md), `index.json` of a layout among them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Index {
-    /// Always 2.
-    pub schema_version: u32,
-    /// [`INDEX`] where it is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// The images.
-    pub manifests: Vec<Descriptor>,
+/// An index or a manifest.
+pub trait Document: DeserializeOwned {
+    /// Its schema version.
+    fn schema(&self) -> u32;
+    /// Every descriptor in it.
+    fn named(&self) -> Vec<&Descriptor>;
 }
 
-/// An image manifest (manifest.md).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Manifest {
-    /// Always 2.
-    pub schema_version: u32,
-    /// [`MANIFEST`] where it is given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub media_type: Option<String>,
-    /// What kind of artifact this is, where it is no image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact_type: Option<String>,
-    /// The configuration.
-    pub config: Descriptor,
-    /// Layers, lowest first.
-    pub layers: Vec<Descriptor>,
-    /// The manifest that this one is about: an artifact with a subject is a referrer of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subject: Option<Descriptor>,
-    /// Notes.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
+impl Document for Index {
+    fn schema(&self) -> u32 {
+        self.schema_version()
+    }
+
+    fn named(&self) -> Vec<&Descriptor> {
+        self.manifests().iter().chain(self.subject()).collect()
+    }
 }
 
-/// An image configuration (config.md).
+impl Document for Manifest {
+    fn schema(&self) -> u32 {
+        self.schema_version()
+    }
+
+    fn named(&self) -> Vec<&Descriptor> {
+        std::iter::once(self.config()).chain(self.layers()).chain(self.subject()).collect()
+    }
+}
+
+/// Reads an index or a manifest of schema version 2 in which every digest is a SHA-256.
+///
+/// # Errors
+/// What is wrong with it, for the caller's error.
+pub fn read<T: Document>(bytes: &[u8]) -> Result<T, String> {
+    let document: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    if document.schema() != 2 {
+        return Err(format!("schemaVersion is {}, 2 is known", document.schema()));
+    }
+    document.named().into_iter().try_for_each(|entry| entry.sha256().map(drop)).map_err(|e| e.to_string())?;
+    Ok(document)
+}
+
+/// An image configuration (config.md). Our own, since that of `oci-spec` loses the fields of `config` that it does not know (`Healthcheck`,
+/// `Shell`, `OnBuild`, …), which an installer takes over from its base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// When it was made, RFC 3339.

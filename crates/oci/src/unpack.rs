@@ -14,7 +14,7 @@ use common::{Class, Error, Result, Sha256, atomic};
 use crate::layer::Layer;
 use crate::layout::{Image, Layout};
 use crate::tarstream::{self, Each, Item, Limits, Whole};
-use crate::types;
+use crate::types::{MediaType, Named as _};
 use crate::view::{Kind, Node, Origin, View};
 
 /// Takes the paths, the length and the bytes of a file.
@@ -169,8 +169,11 @@ impl<'a> Unpacked<'a> {
 }
 
 fn not_its_diff_id(layer: &Layer, found: Sha256) -> Error {
-    Error::new(Class::Verification, "a layer unfolds to something else than its configuration says")
-        .why(format!("layer {} has the diff ID {found}, {} is expected", layer.descriptor.digest.0, layer.diff_id))
+    Error::new(Class::Verification, "a layer unfolds to something else than its configuration says").why(format!(
+        "layer {} has the diff ID {found}, {} is expected",
+        layer.descriptor.digest(),
+        layer.diff_id
+    ))
 }
 
 /// Where the bytes of one entry go, with which mode; more than one place where files are linked.
@@ -194,16 +197,16 @@ fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
 /// As [`Layout::blob`].
 pub fn unfolded(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
     let blob = layout.blob(&layer.descriptor)?;
-    Ok(match layer.descriptor.media_type.as_str() {
-        types::LAYER_GZIP => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
+    Ok(match layer.descriptor.media_type() {
+        MediaType::ImageLayerGzip => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
         // zstd refuses windows above 128 MiB by itself.
-        types::LAYER_ZSTD => Box::new(zstd::Decoder::new(blob)?),
+        MediaType::ImageLayerZstd => Box::new(zstd::Decoder::new(blob)?),
         _ => Box::new(blob),
     })
 }
 
 /// Streams the verified blob of `layer`, uncompressed, through [`tarstream::read`].
 fn stream(layout: &Layout, layer: &Layer, limits: Limits, each: &mut Each<'_>) -> Result<Whole> {
-    let path = layout.blob_path(layer.descriptor.digest.0);
+    let path = layout.blob_path(layer.descriptor.sha256()?);
     tarstream::read(unfolded(layout, layer)?, limits, each).map_err(|e| e.file(path))
 }

@@ -10,7 +10,9 @@ use crate::filemap::FileMap;
 use crate::layer::{self, Layer};
 use crate::layout::Layout;
 use crate::time::rfc3339;
-use crate::types::{self, Descriptor, Digest, History, ImageConfig, Index, Manifest, Platform, RootFs, RunConfig};
+use crate::types::{
+    self, Descriptor, Digest, History, ImageConfig, Manifest, MediaType, Named as _, RootFs, RunConfig,
+};
 
 /// What a new image is made of.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ impl Writer {
         let mut sink = BufWriter::with_capacity(1 << 16, fs_err::File::create(&part)?);
         let layer = layer::write(files, mtime, &mut sink)?;
         sink.flush()?;
-        fs_err::rename(&part, self.blob(layer.descriptor.digest.0))?;
+        fs_err::rename(&part, self.blob(layer.descriptor.sha256()?))?;
         Ok(layer)
     }
 
@@ -84,7 +86,7 @@ impl Writer {
     /// As [`Layout::blob`], and what the file system reports.
     pub fn copy(&mut self, from: &Layout, blob: &Descriptor) -> Result<()> {
         let mut source = from.blob(blob)?;
-        let mut target = fs_err::File::create(self.blob(blob.digest.0))?;
+        let mut target = fs_err::File::create(self.blob(blob.sha256()?))?;
         std::io::copy(&mut source, &mut target)?;
         Ok(())
     }
@@ -94,39 +96,33 @@ impl Writer {
     /// # Errors
     /// [`Class::BadInput`] when the image has no name or a name that another image has; otherwise what the file system reports.
     pub fn image(&mut self, image: &NewImage<'_>) -> Result<Sha256> {
-        let config = self.json(types::CONFIG, &config(image))?;
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(types::MANIFEST.to_owned()),
-            artifact_type: None,
-            config,
-            layers: image.layers.iter().map(|layer| layer.descriptor.clone()).collect(),
-            subject: None,
-            annotations: image.annotations.clone(),
-        };
-        let manifest = self.json(types::MANIFEST, &manifest)?;
+        let config = self.json(MediaType::ImageConfig, &config(image))?;
+        let layers = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let mut manifest = types::manifest(config, layers)?;
+        manifest.set_annotations(types::annotations(&image.annotations));
+        let mut manifest = self.json(MediaType::ImageManifest, &manifest)?;
+        manifest.set_platform(Some(types::linux_amd64()));
         if image.names.is_empty() {
             return Err(Error::new(Class::BadInput, "an image of a layout needs a name"));
         }
         for name in image.names {
-            if self.manifests.iter().any(|m| m.annotations.get(types::REF_NAME) == Some(name)) {
+            if self.manifests.iter().any(|m| m.annotation(types::REF_NAME) == Some(name.as_str())) {
                 return Err(Error::new(Class::BadInput, format!("two images of one layout are named {name}")));
             }
-            let annotations = BTreeMap::from([(types::REF_NAME.to_owned(), name.clone())]);
-            let platform = Some(Platform::linux_amd64());
-            self.manifests.push(Descriptor { platform, annotations, ..manifest.clone() });
+            manifest.annotate(types::REF_NAME, name);
+            self.manifests.push(manifest.clone());
         }
-        Ok(manifest.digest.0)
+        manifest.sha256()
     }
 
     /// Stores `bytes` as they are.
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn bytes(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+    pub fn bytes(&self, media_type: impl Into<MediaType>, bytes: &[u8]) -> Result<Descriptor> {
         let digest = Sha256::of(bytes);
         fs_err::write(self.blob(digest), bytes)?;
-        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+        Ok(types::descriptor(media_type, digest, bytes.len() as u64))
     }
 
     /// Stores the manifest of an artifact and lists it in the index, under `name` where it has one. Its blobs must be in the layout already.
@@ -134,10 +130,11 @@ impl Writer {
     /// # Errors
     /// What the file system reports.
     pub fn artifact(&mut self, manifest: &Manifest, name: Option<&str>) -> Result<Descriptor> {
-        let written = self.json(types::MANIFEST, manifest)?;
-        let annotations = name.map(|name| (types::REF_NAME.to_owned(), name.to_owned())).into_iter().collect();
-        let artifact_type = manifest.artifact_type.clone();
-        self.manifests.push(Descriptor { artifact_type, annotations, ..written.clone() });
+        let written = self.json(MediaType::ImageManifest, manifest)?;
+        let mut entry = written.clone();
+        entry.set_artifact_type(manifest.artifact_type().clone());
+        entry.set_annotations(types::annotations(name.map(|name| (types::REF_NAME, name))));
+        self.manifests.push(entry);
         Ok(written)
     }
 
@@ -159,14 +156,13 @@ impl Writer {
     /// # Errors
     /// What the file system reports; the destination is then as it was.
     pub fn finish(mut self) -> Result<()> {
-        let manifests = std::mem::take(&mut self.manifests);
-        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
+        let index = types::index(std::mem::take(&mut self.manifests));
         fs_err::write(self.stage.join("index.json"), types::canonical(&index)?)?;
         fs_err::write(self.stage.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         atomic::replace_dir(&self.stage, &self.dest)
     }
 
-    fn json(&self, media_type: &str, value: &impl serde::Serialize) -> Result<Descriptor> {
+    fn json(&self, media_type: MediaType, value: &impl serde::Serialize) -> Result<Descriptor> {
         self.bytes(media_type, &types::canonical(value)?)
     }
 
@@ -183,12 +179,11 @@ impl Drop for Writer {
 }
 
 fn config(image: &NewImage<'_>) -> ImageConfig {
-    let Platform { architecture, os } = Platform::linux_amd64();
     let diff_ids = image.layers.iter().map(|layer| Digest(layer.diff_id)).collect();
     ImageConfig {
         created: Some(rfc3339(image.created)),
-        architecture,
-        os,
+        architecture: "amd64".to_owned(),
+        os: "linux".to_owned(),
         config: image.config.clone(),
         rootfs: RootFs { kind: "layers".to_owned(), diff_ids },
         history: image.history.clone(),

@@ -7,15 +7,16 @@ use std::fs;
 
 use common::Class;
 use oci::tarstream::{Item, ItemKind};
+use oci::types::MediaType;
 use oci::view::View;
-use oci::{Layout, Limits, Unpacked, types};
+use oci::{Layout, Limits, Unpacked};
 use support::{NAME, RawTar, foreign, gzip, plain, tempdir, tree, zstd};
 
 const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20, image: 6 << 20 };
 
 /// The layout `dir`/a.oci with one image of these layers, plain.
 fn layout(dir: &std::path::Path, tars: &[Vec<u8>]) -> Layout {
-    foreign(&dir.join("a.oci"), types::LAYER_TAR, tars, plain)
+    foreign(&dir.join("a.oci"), MediaType::ImageLayer, tars, plain)
 }
 
 /// Opens and applies an image of these layers below a fresh directory that must stay clean; gives the error, or the tree.
@@ -178,7 +179,9 @@ fn sizes_above_the_limits() {
 #[test]
 fn bombs() {
     let tar = RawTar::default().file("ok", "x").entry(b'0', "zeros", "", &vec![0; 8 << 20]).done();
-    for (media_type, pack) in [(types::LAYER_GZIP, gzip as fn(&[u8]) -> Vec<u8>), (types::LAYER_ZSTD, zstd)] {
+    for (media_type, pack) in
+        [(MediaType::ImageLayerGzip, gzip as fn(&[u8]) -> Vec<u8>), (MediaType::ImageLayerZstd, zstd)]
+    {
         let dir = tempdir();
         let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();
@@ -237,7 +240,7 @@ fn a_flood_of_directories() {
     let deep = |n: usize| format!("{n}/{}f", "d/".repeat(2000));
     let flood = (0..100).fold(RawTar::default(), |tar, n| tar.entry(b'L', "l", "", deep(n).as_bytes()).file("x", ""));
     let dir = tempdir();
-    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, &[flood.done()], plain);
+    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayer, &[flood.done()], plain);
     let image = layout.image(NAME).unwrap();
     let error = Unpacked::open(&layout, &image, Limits { entries: 1000, ..SMALL }).unwrap_err();
     assert!(error.to_string().contains("its paths take"), "{error}");
@@ -249,7 +252,7 @@ fn garbage_and_half_a_layer() {
     for bad in [vec![b'x'; 2048], whole[..1500].to_vec(), whole[..100].to_vec()] {
         assert_eq!(apply(&[bad]).unwrap_err().class(), Class::BadInput);
     }
-    for media_type in [types::LAYER_GZIP, types::LAYER_ZSTD] {
+    for media_type in [MediaType::ImageLayerGzip, MediaType::ImageLayerZstd] {
         // No archive of its kind at all.
         let dir = tempdir();
         let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&whole), plain);
@@ -278,7 +281,7 @@ fn a_layer_that_ends_within_a_file() {
 fn a_wrong_diff_id_is_a_failed_verification() {
     let dir = tempdir();
     let tar = RawTar::default().file("a", "x").done();
-    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_TAR, &[tar], plain);
+    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayer, &[tar], plain);
     let mut image = layout.image(NAME).unwrap();
     image.layers[0].diff_id = common::Sha256::of("other");
     let error = Unpacked::open(&layout, &image, SMALL).unwrap_err();
@@ -289,9 +292,11 @@ fn a_wrong_diff_id_is_a_failed_verification() {
 #[test]
 fn honest_layers_of_every_kind_are_read() {
     let tar = RawTar::default().dir("./").file("./a/b", "hello").hardlink("c", "a/b").symlink("d", "a").done();
-    for (media_type, pack) in
-        [(types::LAYER_TAR, plain as fn(&[u8]) -> Vec<u8>), (types::LAYER_GZIP, gzip), (types::LAYER_ZSTD, zstd)]
-    {
+    for (media_type, pack) in [
+        (MediaType::ImageLayer, plain as fn(&[u8]) -> Vec<u8>),
+        (MediaType::ImageLayerGzip, gzip),
+        (MediaType::ImageLayerZstd, zstd),
+    ] {
         let dir = tempdir();
         let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();

@@ -6,7 +6,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 
-use oci::{Limits, Unpacked, types};
+use oci::types::{MediaType, Named as _};
+use oci::{Limits, Unpacked};
 use support::{NAME, RawTar, foreign, gzip, run, sample, tempdir, toolchain, tree};
 
 #[test]
@@ -58,7 +59,7 @@ fn a_flipped_byte_in_the_layer_is_refused_by_all() {
     sample(&dest, "hello\n");
     let layout = oci::Layout::open(&dest).unwrap();
     let layer = layout.image(NAME).unwrap().layers[0].descriptor.clone();
-    let path = dest.join("blobs/sha256").join(layer.digest.0.to_string());
+    let path = dest.join("blobs/sha256").join(layer.sha256().unwrap().to_string());
     let mut bytes = fs::read(&path).unwrap();
     // The byte of the gzip header that names an operating system: only the digest tells.
     bytes[9] ^= 1;
@@ -99,7 +100,7 @@ fn we_unpack_layers_as_umoci_does() {
         .symlink("was-dir", "usr")
         .file(".wh.b", "")
         .done();
-    let layout = foreign(&dir.path().join("a.oci"), types::LAYER_GZIP, &[lower, upper], gzip);
+    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayerGzip, &[lower, upper], gzip);
     let image = layout.image(NAME).unwrap();
     Unpacked::open(&layout, &image, Limits::SYSTEM).unwrap().apply(&dir.path().join("ours")).unwrap();
     run(&sandbox, dir.path(), "umoci unpack --rootless --image a.oci:$1 theirs").unwrap();

@@ -6,6 +6,7 @@ use std::io::Read as _;
 
 use common::{Class, Sha256};
 use flate2::read::GzDecoder;
+use oci::types::Named as _;
 use oci::{Entry, FileMap, Source, layer};
 use proptest::prelude::*;
 
@@ -40,12 +41,12 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn small_inputs_give_the_recorded_digests() {
     let (layer, bytes) = written(&sample());
-    assert_eq!(layer.descriptor.digest.0, Sha256::of(&bytes));
-    assert_eq!(layer.descriptor.size, bytes.len() as u64);
+    assert_eq!(layer.descriptor.sha256().unwrap(), Sha256::of(&bytes));
+    assert_eq!(layer.descriptor.size(), bytes.len() as u64);
     assert_eq!(layer.diff_id, Sha256::of(gunzip(&bytes)));
     assert_eq!(layer.diff_id.to_string(), "9b6ed3b7a0f36ac637519ea6e01e5eb407e02e76fca0710a6b5b380599bf0c30");
     assert_eq!(
-        layer.descriptor.digest.0.to_string(),
+        layer.descriptor.sha256().unwrap().to_string(),
         "a1479d588b28e360776dad8fe272d9db82f1e481ee437300427c022447a9fd60"
     );
 }

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{Class, Sha256};
-use oci::{FileMap, Layout, NewImage, Writer, types};
+use oci::types::{self, MediaType, Named as _};
+use oci::{FileMap, Layout, NewImage, Writer};
 use support::{NAME, sample, tempdir};
 
 #[test]
@@ -66,25 +67,20 @@ fn artifacts_stand_beside_images_and_are_none() {
     let subject = sample(&from, "hello\n");
     let mut writer = Writer::create(&to).unwrap();
     let blob = writer.bytes("text/plain", b"a note").unwrap();
-    let mut note = types::Manifest {
-        schema_version: 2,
-        media_type: Some(types::MANIFEST.to_owned()),
-        artifact_type: Some("application/vnd.example.note".to_owned()),
-        config: writer.bytes(types::EMPTY, b"{}").unwrap(),
-        layers: vec![blob],
-        subject: Some(types::Descriptor::new(types::MANIFEST, subject, 1)),
-        annotations: std::collections::BTreeMap::new(),
-    };
+    let mut config = writer.bytes(MediaType::EmptyJSON, b"{}").unwrap();
+    let mut note = types::manifest(config.clone(), vec![blob]).unwrap();
+    note.set_artifact_type(Some("application/vnd.example.note".into()));
+    note.set_subject(Some(types::descriptor(MediaType::ImageManifest, subject, 1)));
     writer.artifact(&note, None).unwrap();
-    note.artifact_type = None;
-    note.config.media_type = types::CONFIG.to_owned();
+    config.set_media_type(MediaType::ImageConfig);
+    note.set_artifact_type(None).set_config(config);
     let tag = format!("sha256-{subject}.sig");
     writer.artifact(&note, Some(&tag)).unwrap();
     writer.finish().unwrap();
     let layout = Layout::open(&to).unwrap();
     assert!(layout.images().unwrap().is_empty());
     let artifacts = layout.artifacts().unwrap();
-    assert_eq!(artifacts[0].manifest.subject.as_ref().unwrap().digest.0, subject);
+    assert_eq!(artifacts[0].manifest.subject().as_ref().unwrap().sha256().unwrap(), subject);
     assert_eq!(artifacts.iter().map(|a| a.name()).collect::<Vec<_>>(), [None, Some(tag.as_str())]);
     assert!(Layout::open(&from).unwrap().artifacts().unwrap().is_empty());
 }
@@ -172,7 +168,8 @@ fn documents_we_do_not_know_are_refused() {
         ("oci-layout", "1.0.0", "2.0.0", "imageLayoutVersion"),
         ("index.json", "\"schemaVersion\":2", "\"schemaVersion\":1", "schemaVersion"),
         ("index.json", "image.manifest.v1", "image.novelty.v1", "image.novelty.v1"),
-        ("index.json", "sha256:", "sha512:", "sha512:"),
+        ("index.json", "sha256:", "sha512:", "digest"),
+        ("index.json", "sha256:", "blake3:", "blake3:"),
         ("index.json", "\"manifests\"", "\"manifest\"", "manifests"),
         ("index.json", "{", "", "cannot be used"),
     ] {
@@ -203,10 +200,11 @@ fn manifests_we_do_not_know_are_refused() {
         let new = Sha256::of(&text).to_string();
         fs::write(blob(&dest, &new), &text).unwrap();
         let mut index: types::Index = serde_json::from_slice(&fs::read(dest.join("index.json")).unwrap()).unwrap();
-        for entry in &mut index.manifests {
-            entry.digest.0 = new.parse().unwrap();
-            entry.size = text.len() as u64;
+        let mut entries = index.manifests().clone();
+        for entry in &mut entries {
+            entry.set_digest(format!("sha256:{new}").parse().unwrap()).set_size(text.len() as u64);
         }
+        index.set_manifests(entries);
         fs::write(dest.join("index.json"), types::canonical(&index).unwrap()).unwrap();
         let error = Layout::open(&dest).unwrap().images().unwrap_err();
         assert_eq!(error.class(), Class::BadInput, "{error}");
@@ -221,13 +219,12 @@ fn indexed(dest: &Path, entries: &[types::Descriptor]) -> Layout {
 }
 
 fn index(entries: &[types::Descriptor]) -> Vec<u8> {
-    let index = types::Index { schema_version: 2, media_type: None, manifests: entries.to_vec() };
-    types::canonical(&index).unwrap()
+    types::canonical(&types::index(entries.to_vec())).unwrap()
 }
 
-fn put(dest: &Path, media_type: &str, bytes: &[u8]) -> types::Descriptor {
+fn put(dest: &Path, media_type: MediaType, bytes: &[u8]) -> types::Descriptor {
     fs::write(blob(dest, &Sha256::of(bytes).to_string()), bytes).unwrap();
-    types::Descriptor::new(media_type, Sha256::of(bytes), bytes.len() as u64)
+    types::descriptor(media_type, Sha256::of(bytes), bytes.len() as u64)
 }
 
 /// Some kilobytes could name one manifest a million times.
@@ -237,9 +234,9 @@ fn indexes_that_multiply_each_other() {
     let dest = dir.path().join("a.oci");
     let digest = sample(&dest, "hello\n");
     let size = fs::metadata(blob(&dest, &digest.to_string())).unwrap().len();
-    let mut image = types::Descriptor::new(types::MANIFEST, digest, size);
-    image.annotations.insert(types::REF_NAME.to_owned(), NAME.to_owned());
-    let inner = |count| put(&dest, types::INDEX, &index(&vec![image.clone(); count]));
+    let mut image = types::descriptor(MediaType::ImageManifest, digest, size);
+    image.annotate(types::REF_NAME, NAME);
+    let inner = |count| put(&dest, MediaType::ImageIndex, &index(&vec![image.clone(); count]));
     let layout = indexed(&dest, &vec![inner(10); 10]);
     let images = layout.images().unwrap();
     assert_eq!(images.len(), 1);
@@ -258,15 +255,14 @@ fn documents_that_are_named_too_often() {
     sample(&dest, "hello\n");
     let mut long = index(&[]);
     long.resize(4 << 20, b' ');
-    let long = put(&dest, types::INDEX, &long);
+    let long = put(&dest, MediaType::ImageIndex, &long);
     let layout = indexed(&dest, &vec![long.clone(); 16]);
     assert!(layout.images().unwrap().is_empty());
     let error = indexed(&dest, &vec![long; 17]).images().unwrap_err();
     assert_eq!(error.class(), Class::BadInput);
     assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
-    let mut note = put(&dest, types::MANIFEST, &[b' '; 4 << 20]);
-    note.artifact_type = Some("note".to_owned());
-    note.size = 128 << 20;
+    let mut note = put(&dest, MediaType::ImageManifest, &[b' '; 4 << 20]);
+    note.set_artifact_type(Some("note".into())).set_size(128 << 20);
     let error = indexed(&dest, &[note]).artifacts().unwrap_err();
     assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
 }
@@ -276,7 +272,8 @@ fn too_many_layers() {
     let dir = tempdir();
     for (count, taken) in [(128, true), (129, false)] {
         let tars = vec![Vec::new(); count];
-        let layout = support::foreign(&dir.path().join(count.to_string()), types::LAYER_TAR, &tars, support::plain);
+        let layout =
+            support::foreign(&dir.path().join(count.to_string()), MediaType::ImageLayer, &tars, support::plain);
         let images = layout.images();
         assert_eq!(images.is_ok(), taken);
         if let Err(error) = images {

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use common::digest::Hasher;
 use common::{Class, Error, Result};
-use oci::types::Descriptor;
+use oci::types::{Descriptor, Named as _};
 
 use crate::client::{Access, Client, Stop, is_passing};
 use crate::http::{Request, Response};
@@ -40,7 +40,7 @@ pub(crate) fn download(
     target: &mut dyn Target,
     meter: &Meter<'_>,
 ) -> Result<()> {
-    let what = format!("cannot pull the blob {} of {}", blob.digest.0.oci(), access.repository);
+    let what = format!("cannot pull the blob {} of {}", blob.digest(), access.repository);
     meter.add(at);
     let (failures, best, doubted) = (0, at, false);
     Download { client, access, blob, at, hasher, target, meter, what, failures, best, doubted }.run()
@@ -66,11 +66,11 @@ struct Download<'a> {
 impl Download<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
-            while self.at < self.blob.size {
+            while self.at < self.blob.size() {
                 self.stretch()?;
             }
             let (digest, _) = self.hasher.clone().finish();
-            if digest == self.blob.digest.0 {
+            if self.blob.is(digest) {
                 return Ok(());
             }
             let error = self.wrong(format!("its sha256 is {digest}"));
@@ -80,7 +80,7 @@ impl Download<'_> {
             }
             (self.doubted, self.failures, self.best) = (true, 0, 0);
             self.restart()?;
-            if self.blob.size == 0 {
+            if self.blob.size() == 0 {
                 return Err(error);
             }
         }
@@ -88,10 +88,10 @@ impl Download<'_> {
 
     /// One request, as far as it gets.
     fn stretch(&mut self) -> Result<()> {
-        let url = self.client.url(self.access.repository, &format!("blobs/{}", self.blob.digest.0.oci()))?;
+        let url = self.client.url(self.access.repository, &format!("blobs/{}", self.blob.digest()))?;
         let mut request = Request::new("GET", url);
         if self.at > 0 {
-            request.headers.push(("range", format!("bytes={}-{}", self.at, self.blob.size - 1)));
+            request.headers.push(("range", format!("bytes={}-{}", self.at, self.blob.size() - 1)));
         }
         let mut answer = match self.client.attempt(self.access, &request) {
             Ok(answer) => answer,
@@ -126,8 +126,8 @@ impl Download<'_> {
         let declared = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if let Some(end) = declared.map(|length| self.at.saturating_add(length)) {
             // An answer to a range may be shorter than what was asked for, a whole blob may not.
-            if end > self.blob.size || (answer.status == 200 && end < self.blob.size) {
-                return Err(self.wrong(format!("the registry has {end} bytes, {} are expected", self.blob.size)));
+            if end > self.blob.size() || (answer.status == 200 && end < self.blob.size()) {
+                return Err(self.wrong(format!("the registry has {end} bytes, {} are expected", self.blob.size())));
             }
         }
         let mut buffer = vec![0; 1 << 16];
@@ -138,16 +138,16 @@ impl Download<'_> {
                 Ok(read) => read,
                 Err(e) => return self.missed(&e.to_string()),
             };
-            if self.at + read as u64 > self.blob.size {
+            if self.at + read as u64 > self.blob.size() {
                 return Err(
-                    self.wrong(format!("the registry gives more than the {} bytes it should have", self.blob.size))
+                    self.wrong(format!("the registry gives more than the {} bytes it should have", self.blob.size()))
                 );
             }
             self.target.write(&buffer[..read])?;
             self.hasher.update(&buffer[..read]);
             self.count(read as u64);
         }
-        if self.at < self.blob.size { self.missed("the answer ended in the middle") } else { Ok(()) }
+        if self.at < self.blob.size() { self.missed("the answer ended in the middle") } else { Ok(()) }
     }
 
     fn count(&mut self, read: u64) {
@@ -173,8 +173,7 @@ impl Download<'_> {
     }
 
     fn wrong(&self, why: String) -> Error {
-        let what =
-            format!("the blob {} of {} is not what its name says", self.blob.digest.0.oci(), self.access.repository);
+        let what = format!("the blob {} of {} is not what its name says", self.blob.digest(), self.access.repository);
         Error::new(Class::Verification, what)
             .why(why)
             .hint("the registry, or something on the way, has other bytes: push the image again")

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256};
 use oci::layout::cosign_subject;
-use oci::types::{self, Descriptor, ImageConfig, Manifest, Platform};
+use oci::types::{self, Descriptor, INDEX_DEPTH, ImageConfig, Manifest, MediaType, Named as _, Platform};
 use oci::{Layout, Reference};
 
 use crate::client::{Access, Client};
 use crate::download::{Nowhere, download};
-use crate::local::{self, DEPTH, MANIFESTS};
-use crate::manifest::{self, DOCKER_MANIFEST, Document};
+use crate::local::{self, MANIFESTS};
+use crate::manifest::{self, Document};
 use crate::pool;
 use crate::referrers;
 use crate::stage::Stage;
@@ -57,10 +57,11 @@ impl Found {
     fn add(&mut self, digest: Sha256, blobs: &[Descriptor], image: bool) -> Result<()> {
         let mut sizes = BTreeMap::new();
         for blob in blobs {
-            let known = self.small.get(&blob.digest.0).or_else(|| self.layers.get(&blob.digest.0)).unwrap_or(blob);
-            let size = *sizes.entry(blob.digest.0).or_insert(known.size);
-            if size != blob.size {
-                let why = format!("{} is said to have {size} and {} bytes", blob.digest.0.oci(), blob.size);
+            let digest = blob.sha256()?;
+            let known = self.small.get(&digest).or_else(|| self.layers.get(&digest)).unwrap_or(blob);
+            let size = *sizes.entry(digest).or_insert(known.size());
+            if size != blob.size() {
+                let why = format!("{} is said to have {size} and {} bytes", blob.digest(), blob.size());
                 return Err(Error::new(Class::BadInput, "the image contradicts itself").why(why));
             }
         }
@@ -76,7 +77,7 @@ impl Found {
         self.documents.insert(digest);
         for (number, blob) in blobs.iter().enumerate() {
             let list = if image && number > 0 { &mut self.layers } else { &mut self.small };
-            list.entry(blob.digest.0).or_insert_with(|| blob.clone());
+            list.entry(blob.sha256()?).or_insert_with(|| blob.clone());
         }
         Ok(())
     }
@@ -87,12 +88,14 @@ impl Fetch<'_> {
     pub(crate) fn run(&self, reference: &str, names: &[String]) -> Result<Fetched> {
         let root = root(self.client, &self.access, reference)?;
         let mut found = Found::default();
-        self.take(&root, DEPTH, &mut found)?;
-        let subject = root.descriptor.digest.0;
+        self.take(&root, INDEX_DEPTH, &mut found)?;
+        let subject = root.descriptor.sha256()?;
         let artifacts = self.artifacts(subject, &mut found)?;
         self.blobs(found.small.values(), true)?;
-        let root = Descriptor { platform: self.platform(&root), ..root.descriptor };
-        let named = names.iter().map(|name| Descriptor { annotations: ref_name(name), ..root.clone() });
+        let platform = self.platform(&root);
+        let mut root = root.descriptor;
+        root.set_platform(platform);
+        let named = names.iter().map(|name| tagged(root.clone(), name));
         self.stage.index(named.chain(artifacts.iter().cloned()).collect())?;
         // Unknown media types, malformed configurations: told before the layers come.
         Layout::open(self.stage.root())?.images()?;
@@ -106,14 +109,14 @@ impl Fetch<'_> {
     /// Stores a document of the image and everything it names; blobs are only written down.
     fn take(&self, document: &Document, depth: u32, found: &mut Found) -> Result<()> {
         let contents = local::read(&document.descriptor, &document.bytes)?;
-        found.add(document.descriptor.digest.0, &contents.blobs, true)?;
+        found.add(document.descriptor.sha256()?, &contents.blobs, true)?;
         self.stage.put(&document.bytes)?;
         for child in &contents.children {
             if depth == 0 {
                 return Err(Error::new(Class::BadInput, "the image cannot be used")
                     .why("indexes stand in each other too deeply"));
             }
-            if !found.documents.contains(&child.digest.0) {
+            if !found.documents.contains(&child.sha256()?) {
                 self.take(&named(self.client, &self.access, child)?, depth - 1, found)?;
             }
         }
@@ -126,14 +129,14 @@ impl Fetch<'_> {
         let mut artifacts: Vec<Descriptor> = Vec::new();
         for entry in referrers::list(self.client, &self.access, subject)? {
             let taken = self.referrer(&entry, subject, found);
-            artifacts.extend(self.usable(&entry.digest.0.oci(), taken)?);
+            artifacts.extend(self.usable(entry.digest().as_ref(), taken)?);
         }
         for kind in ["sbom", "att", "sig"] {
             let tag = format!("sha256-{subject}.{kind}");
             debug_assert_eq!(cosign_subject(&tag), Some(subject));
             let tagged = self.tagged(&tag, found);
             let Some(artifact) = self.usable(&tag, tagged)?.flatten() else { continue };
-            artifacts.retain(|known| known.digest != artifact.digest);
+            artifacts.retain(|known| known.digest() != artifact.digest());
             artifacts.push(artifact);
         }
         Ok(artifacts)
@@ -150,7 +153,7 @@ impl Fetch<'_> {
         let Some(document) = manifest::get(self.client, &self.access, tag)? else { return Ok(None) };
         refuse_other_types(&document.descriptor)?;
         let artifact = self.artifact(&document, None, found)?;
-        Ok(Some(Descriptor { annotations: ref_name(tag), ..artifact }))
+        Ok(Some(tagged(artifact, tag)))
     }
 
     fn artifact(&self, document: &Document, subject: Option<Sha256>, found: &mut Found) -> Result<Descriptor> {
@@ -159,9 +162,9 @@ impl Fetch<'_> {
         if subject.is_some() && contents.subject != subject {
             return Err(Error::new(Class::BadInput, "it is not about this image"));
         }
-        found.add(document.descriptor.digest.0, &contents.blobs, false)?;
+        found.add(document.descriptor.sha256()?, &contents.blobs, false)?;
         self.stage.put(&document.bytes)?;
-        Ok(Descriptor { artifact_type: contents.artifact_type, ..document.descriptor.clone() })
+        Ok(document.descriptor.clone().set_artifact_type(contents.artifact_type).clone())
     }
 
     /// What was taken; none, and a warning, where it is of no use to us.
@@ -179,7 +182,7 @@ impl Fetch<'_> {
 
     fn blobs<'b>(&self, blobs: impl Iterator<Item = &'b Descriptor>, keep: bool) -> Result<()> {
         let mut blobs: Vec<&Descriptor> = blobs.collect();
-        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size()));
         let total = sum(blobs.iter().copied());
         let meter = Meter::new(self.sink, self.client.options.clock, self.label, total);
         pool::each(&blobs, self.client.options.parallel, |blob| self.blob(blob, keep, &meter))?;
@@ -201,7 +204,7 @@ impl Fetch<'_> {
             );
         }
         if self.stage.has(blob)? {
-            meter.add(blob.size);
+            meter.add(blob.size());
             return Ok(());
         }
         let (mut part, at, hasher) = self.stage.part(blob)?;
@@ -211,16 +214,16 @@ impl Fetch<'_> {
 
     /// What the configuration of an image says that it is for.
     fn platform(&self, root: &Document) -> Option<Platform> {
-        if ![types::MANIFEST, DOCKER_MANIFEST].contains(&root.descriptor.media_type.as_str()) {
+        if types::oci_type(root.descriptor.media_type()) != MediaType::ImageManifest {
             return None;
         }
-        let manifest: Manifest = serde_json::from_slice(&root.bytes).ok()?;
-        let config = Layout::open(self.stage.root()).and_then(|layout| layout.blob(&manifest.config));
+        let manifest: Manifest = types::read(&root.bytes).ok()?;
+        let config = Layout::open(self.stage.root()).and_then(|layout| layout.document(manifest.config()));
         let config: ImageConfig = match config {
-            Ok(file) => serde_json::from_reader(std::io::Read::take(file, manifest::LIMIT)).ok()?,
+            Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
             Err(_) => return None,
         };
-        Some(Platform { architecture: config.architecture, os: config.os })
+        Some(types::platform(&config.architecture, &config.os))
     }
 }
 
@@ -236,10 +239,11 @@ pub(crate) fn wanted(reference: &Reference) -> Result<String> {
 
 /// Artifacts are manifests; the rest of the tool reads no other kind.
 fn refuse_other_types(entry: &Descriptor) -> Result<()> {
-    if entry.media_type == types::MANIFEST {
+    if *entry.media_type() == MediaType::ImageManifest {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "it is no manifest").why(format!("its media type is {:?}", entry.media_type)))
+    let why = format!("its media type is {:?}", entry.media_type().as_ref());
+    Err(Error::new(Class::BadInput, "it is no manifest").why(why))
 }
 
 /// What `reference`, a tag or a digest, names.
@@ -253,22 +257,24 @@ pub(crate) fn root(client: &Client<'_>, access: &Access<'_>, reference: &str) ->
 
 /// The manifest or index that another document names.
 pub(crate) fn named(client: &Client<'_>, access: &Access<'_>, entry: &Descriptor) -> Result<Document> {
-    let digest = entry.digest.0.oci();
-    let document = manifest::get(client, access, &digest)?.ok_or_else(|| {
+    let digest = entry.digest().as_ref();
+    let mut document = manifest::get(client, access, digest)?.ok_or_else(|| {
         Error::new(Class::BadInput, format!("{} lacks a manifest that it names", access.repository))
-            .why(&digest)
+            .why(digest)
             .hint("push the image again, whole")
     })?;
     // A manifest need not say its media type; the list it is in must.
-    let media_type = entry.media_type.clone();
-    Ok(Document { descriptor: Descriptor { media_type, ..document.descriptor }, ..document })
+    document.descriptor.set_media_type(entry.media_type().clone());
+    Ok(document)
 }
 
 /// Sizes are what a stranger wrote.
 fn sum<'b>(blobs: impl Iterator<Item = &'b Descriptor>) -> u64 {
-    blobs.fold(0, |sum, blob| sum.saturating_add(blob.size))
+    blobs.fold(0, |sum, blob| sum.saturating_add(blob.size()))
 }
 
-fn ref_name(name: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([(types::REF_NAME.to_owned(), name.to_owned())])
+/// The entry of an index under that name.
+fn tagged(mut entry: Descriptor, name: &str) -> Descriptor {
+    entry.annotate(types::REF_NAME, name);
+    entry
 }

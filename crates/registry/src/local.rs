@@ -2,20 +2,17 @@
 //! request is made.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result, Sha256};
 use oci::layout::cosign_subject;
-use oci::types::{self, Descriptor, Index, Manifest};
+use oci::types::{self, DOCUMENT_LIMIT, Descriptor, INDEX_DEPTH, Index, Manifest, MediaType, Named as _};
 use oci::{Layout, Reference};
 
 use crate::client::Repository;
-use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, LIMIT};
 
-/// How deep indexes may stand in each other.
-pub(crate) const DEPTH: u32 = 3;
 /// Manifests that are taken of one layout or one image of a registry: an index of a hostile one has no end.
 pub(crate) const MANIFESTS: usize = 1000;
 /// Annotation by which sigstore's bundles are told apart.
@@ -80,12 +77,11 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     let mut artifacts = named.iter().map(|entry| reader.part(entry)).collect::<Result<Vec<_>>>()?;
     artifacts.sort_by_key(rank);
     let mut targets: BTreeMap<(Sha256, Repository), (Descriptor, Vec<String>)> = BTreeMap::new();
-    for entry in layout.index()?.manifests.into_iter().filter(|entry| !named.contains(entry)) {
-        let name =
-            entry.annotations.get(types::REF_NAME).ok_or_else(|| malformed(root, "an image of it has no name"))?;
+    for entry in layout.index()?.manifests().iter().filter(|entry| !named.contains(entry)) {
+        let name = entry.annotation(types::REF_NAME).ok_or_else(|| malformed(root, "an image of it has no name"))?;
         let reference = target(name, registry).map_err(|e| e.file(root))?;
         let tag = reference.tag().ok_or_else(|| malformed(root, &format!("{name} has no tag")))?.to_owned();
-        let key = (entry.digest.0, Repository::of(&reference));
+        let key = (entry.sha256()?, Repository::of(&reference));
         targets.entry(key).or_insert_with(|| (entry.clone(), Vec::new())).1.push(tag);
     }
     if targets.is_empty() {
@@ -101,13 +97,13 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
         let about = artifact.subject;
         let mut found = false;
         for plan in &mut plans {
-            if plan.image.flat().iter().any(|part| Some(part.descriptor.digest.0) == about) {
+            if about.is_some_and(|about| plan.image.flat().iter().any(|part| part.descriptor.is(about))) {
                 plan.artifacts.push(artifact.clone());
                 found = true;
             }
         }
         if !found {
-            let why = format!("{} is about an image that is not in the layout", artifact.descriptor.digest.0.oci());
+            let why = format!("{} is about an image that is not in the layout", artifact.descriptor.digest());
             return Err(malformed(root, &why)
                 .hint("make the signatures and bills of materials anew: they do not belong to this image"));
         }
@@ -132,8 +128,8 @@ fn target(name: &str, registry: Option<&str>) -> Result<Reference> {
 /// Bill of materials, then what is attested, then signatures.
 fn rank(artifact: &Part) -> u8 {
     let kind = artifact.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind);
-    let artifact_type = artifact.descriptor.artifact_type.as_deref().unwrap_or_default();
-    let predicate = artifact.descriptor.annotations.get(PREDICATE).map(String::as_str);
+    let artifact_type = artifact.descriptor.artifact_type().as_ref().map_or("", AsRef::as_ref);
+    let predicate = artifact.descriptor.annotation(PREDICATE);
     let bundle = artifact_type.starts_with("application/vnd.dev.sigstore.bundle");
     match (kind, predicate) {
         (Some("sbom"), _) => 0,
@@ -153,7 +149,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn part(&self, entry: &Descriptor) -> Result<Part> {
-        self.below(entry, DEPTH, &mut BTreeSet::new())
+        self.below(entry, INDEX_DEPTH, &mut BTreeSet::new())
     }
 
     /// `seen` is what the same tree holds already: it goes to the registry once, wherever else it stands.
@@ -162,11 +158,9 @@ impl Reader<'_> {
         if self.read.get() > MANIFESTS {
             return Err(malformed(self.root, &format!("it has more than {MANIFESTS} manifests")));
         }
-        if entry.size > LIMIT {
-            return Err(malformed(
-                self.root,
-                &format!("the manifest {} has {} bytes", entry.digest.0.oci(), entry.size),
-            ));
+        if entry.size() > DOCUMENT_LIMIT {
+            let why = format!("the manifest {} has {} bytes", entry.digest(), entry.size());
+            return Err(malformed(self.root, &why));
         }
         let mut bytes = Vec::new();
         self.layout.blob(entry)?.read_to_end(&mut bytes)?;
@@ -176,16 +170,15 @@ impl Reader<'_> {
         }
         let mut children = Vec::new();
         for child in &read.children {
-            if seen.insert(child.digest.0) {
+            if seen.insert(child.sha256()?) {
                 children.push(self.below(child, depth - 1, seen)?);
             }
         }
-        let name = entry.annotations.get(types::REF_NAME).filter(|name| cosign_subject(name).is_some());
-        let descriptor =
-            Descriptor { artifact_type: read.artifact_type, annotations: read.annotations, ..entry.clone() };
-        let descriptor = Descriptor { platform: None, ..descriptor };
-        let subject = read.subject.or_else(|| name.and_then(|name| cosign_subject(name)));
-        Ok(Part { descriptor, bytes, blobs: read.blobs, children, subject, tag: name.cloned() })
+        let name = entry.annotation(types::REF_NAME).filter(|name| cosign_subject(name).is_some());
+        let mut descriptor = entry.clone();
+        descriptor.set_artifact_type(read.artifact_type).set_annotations(read.annotations).set_platform(None);
+        let subject = read.subject.or_else(|| name.and_then(cosign_subject));
+        Ok(Part { descriptor, bytes, blobs: read.blobs, children, subject, tag: name.map(str::to_owned) })
     }
 }
 
@@ -194,8 +187,8 @@ pub(crate) struct Contents {
     pub blobs: Vec<Descriptor>,
     pub children: Vec<Descriptor>,
     pub subject: Option<Sha256>,
-    pub artifact_type: Option<String>,
-    pub annotations: BTreeMap<String, String>,
+    pub artifact_type: Option<MediaType>,
+    pub annotations: Option<HashMap<String, String>>,
 }
 
 /// Reads the document that `entry` names.
@@ -203,27 +196,27 @@ pub(crate) struct Contents {
 /// # Errors
 /// [`Class::BadInput`] for an unknown media type or a malformed document.
 pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
-    let bad = |e: serde_json::Error| document(&format!("{}: {e}", entry.digest.0.oci()));
-    match entry.media_type.as_str() {
-        types::MANIFEST | DOCKER_MANIFEST => {
-            let manifest: Manifest = serde_json::from_slice(bytes).map_err(bad)?;
+    let bad = |e: String| document(&format!("{}: {e}", entry.digest()));
+    match types::oci_type(entry.media_type()) {
+        MediaType::ImageManifest => {
+            let manifest: Manifest = types::read(bytes).map_err(bad)?;
+            let subject = manifest.subject().as_ref();
             // An artifact without a type of its own has that of its configuration (distribution-spec, "Pushing Manifests with Subject").
-            let by_config = manifest.subject.is_some().then(|| manifest.config.media_type.clone());
-            let blobs = std::iter::once(manifest.config).chain(manifest.layers).collect();
+            let by_config = subject.map(|_| manifest.config().media_type().clone());
             Ok(Contents {
-                blobs,
+                blobs: std::iter::once(manifest.config()).chain(manifest.layers()).cloned().collect(),
                 children: Vec::new(),
-                subject: manifest.subject.map(|subject| subject.digest.0),
-                artifact_type: manifest.artifact_type.or(by_config),
-                annotations: manifest.annotations,
+                subject: subject.map(|subject| subject.sha256()).transpose()?,
+                artifact_type: manifest.artifact_type().clone().or(by_config),
+                annotations: manifest.annotations().clone().filter(|all| !all.is_empty()),
             })
         }
-        types::INDEX | DOCKER_LIST => {
-            let index: Index = serde_json::from_slice(bytes).map_err(bad)?;
-            let (blobs, annotations) = (Vec::new(), BTreeMap::new());
-            Ok(Contents { blobs, children: index.manifests, subject: None, artifact_type: None, annotations })
+        MediaType::ImageIndex => {
+            let index: Index = types::read(bytes).map_err(bad)?;
+            let children = index.manifests().clone();
+            Ok(Contents { blobs: Vec::new(), children, subject: None, artifact_type: None, annotations: None })
         }
-        other => Err(document(&format!("{}: unknown media type {other:?}", entry.digest.0.oci()))),
+        other => Err(bad(format!("unknown media type {:?}", other.as_ref()))),
     }
 }
 
@@ -254,11 +247,10 @@ mod tests {
     #[test]
     fn signatures_come_last() {
         let part = |artifact_type: &str, predicate: Option<&str>, tag: Option<&str>| Part {
-            descriptor: Descriptor {
-                artifact_type: Some(artifact_type.to_owned()),
-                annotations: predicate.map(|p| (PREDICATE.to_owned(), p.to_owned())).into_iter().collect(),
-                ..Descriptor::new(types::MANIFEST, Sha256::of(""), 0)
-            },
+            descriptor: types::descriptor(MediaType::ImageManifest, Sha256::of(""), 0)
+                .set_artifact_type(Some(artifact_type.into()))
+                .set_annotations(types::annotations(predicate.map(|p| (PREDICATE, p))))
+                .clone(),
             bytes: Vec::new(),
             blobs: Vec::new(),
             children: Vec::new(),
@@ -288,10 +280,10 @@ mod tests {
     fn part(children: &[String], before: usize) -> Result<Part> {
         let dir = tempfile::tempdir().unwrap();
         let writer = oci::Writer::create(&dir.path().join("l")).unwrap();
-        let entry = |text: &String| writer.bytes(types::INDEX, text.as_bytes()).unwrap();
+        let entry = |text: &String| writer.bytes(MediaType::ImageIndex, text.as_bytes()).unwrap();
         let manifests: Vec<Descriptor> = children.iter().map(entry).collect();
-        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
-        let entry = writer.bytes(types::INDEX, &types::canonical(&index).unwrap()).unwrap();
+        let index = types::canonical(&types::index(manifests)).unwrap();
+        let entry = writer.bytes(MediaType::ImageIndex, &index).unwrap();
         writer.finish().unwrap();
         let root = dir.path().join("l");
         let layout = Layout::open(&root).unwrap();
@@ -311,7 +303,7 @@ mod tests {
 
     #[test]
     fn unknown_media_types_are_refused() {
-        let entry = Descriptor::new("application/x", Sha256::of("{}"), 2);
+        let entry = types::descriptor("application/x", Sha256::of("{}"), 2);
         let error = read(&entry, b"{}").err().unwrap();
         assert!(error.to_string().contains("unknown media type \"application/x\""), "{error}");
     }

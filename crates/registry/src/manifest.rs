@@ -1,18 +1,14 @@
 //! Manifests and indexes to and from a registry, byte for byte (distribution-spec, "Pulling manifests", "Pushing manifests").
 
 use common::{Class, Error, Result, Sha256};
-use oci::types::{self, Descriptor, Digest};
+use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Digest, MediaType, Named as _};
 
 use crate::client::{Access, Client};
 use crate::http::{Body, Request};
 
-/// Longest manifest that is read; registries may refuse longer ones.
-pub(crate) const LIMIT: u64 = 4 << 20;
-
-/// Docker's name of an image index.
-pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-/// Docker's name of an image manifest.
-pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The manifests and indexes that are asked for, as OCI and as Docker name them.
+const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// A manifest or an index.
 #[derive(Clone, Debug)]
@@ -25,9 +21,8 @@ pub(crate) struct Document {
 pub(crate) fn get(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Option<Document>> {
     let what = format!("cannot pull the manifest {reference} of {}", access.repository);
     let mut request = Request::new("GET", client.url(access.repository, &format!("manifests/{reference}"))?);
-    let accept = [types::MANIFEST, types::INDEX, DOCKER_MANIFEST, DOCKER_LIST].join(", ");
-    request.headers.push(("accept", accept));
-    let (mut answer, bytes) = client.fetch(&what, access, &request, LIMIT)?;
+    request.headers.push(("accept", ACCEPT.to_owned()));
+    let (mut answer, bytes) = client.fetch(&what, access, &request, DOCUMENT_LIMIT)?;
     match answer.status.as_u16() {
         200 => {}
         404 => return Ok(None),
@@ -44,13 +39,13 @@ pub(crate) fn get(client: &Client<'_>, access: &Access<'_>, reference: &str) -> 
     }
     let header = answer.header("content-type").map(|t| t.split(';').next().unwrap_or_default().trim().to_owned());
     let media_type = media_type(&bytes).or(header).unwrap_or_default();
-    Ok(Some(Document { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes }))
+    Ok(Some(Document { descriptor: types::descriptor(media_type.as_str(), digest, bytes.len() as u64), bytes }))
 }
 
 /// Digest that `reference` names; none where it names nothing.
 pub(crate) fn head(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Option<Sha256>> {
     // Some registries give no digest, or another one, to HEAD: a manifest is small enough to be read.
-    Ok(get(client, access, reference)?.map(|document| document.descriptor.digest.0))
+    get(client, access, reference)?.map(|document| document.descriptor.sha256()).transpose()
 }
 
 /// Puts `bytes` under `reference`. True when the registry keeps the list of referrers itself.
@@ -58,12 +53,12 @@ pub(crate) fn put(
     client: &Client<'_>,
     access: &Access<'_>,
     reference: &str,
-    media_type: &str,
+    media_type: &MediaType,
     bytes: &[u8],
 ) -> Result<bool> {
     let what = format!("cannot push the manifest {reference} to {}", access.repository);
     let mut request = Request::new("PUT", client.url(access.repository, &format!("manifests/{reference}"))?);
-    request.headers.push(("content-type", media_type.to_owned()));
+    request.headers.push(("content-type", media_type.to_string()));
     request.body = Body::Bytes(bytes);
     let mut answer = client.send(&what, access, &request)?;
     if !matches!(answer.status.as_u16(), 200..=204) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::event::{Event, Sink};
 use common::{Error, Result, Sha256, atomic};
 use oci::Reference;
+use oci::types::Named as _;
 use oci::writer::refuse_foreign;
 
 use crate::client::{Access, Client, Repository};
@@ -48,7 +49,7 @@ pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &P
     atomic::replace_dir(&beside, out)?;
     let took = client.options.clock.now().saturating_sub(began);
     sink.emit(&Event::StageFinished { stage: &label, cached: false, took });
-    Ok(Pulled { digest: fetched.root.digest.0, artifacts: fetched.artifacts.len(), bytes: fetched.bytes })
+    Ok(Pulled { digest: fetched.root.sha256()?, artifacts: fetched.artifacts.len(), bytes: fetched.bytes })
 }
 
 /// The name with its tag, which is what signatures hold; a digest beside it says only which image is meant.

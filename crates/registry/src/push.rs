@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256};
 use oci::Layout;
-use oci::types::Descriptor;
+use oci::types::{Descriptor, Named as _};
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch::{Fetch, Fetched};
@@ -91,8 +91,8 @@ fn refuse_shared_tags(plans: &[Plan]) -> Result<()> {
         for tag in &plan.tags {
             let name = format!("{}:{tag}", plan.repository);
             let first = *meant.entry(name.clone()).or_insert(plan);
-            if first.image.descriptor.digest != plan.image.descriptor.digest {
-                let line = |of: &Plan| format!("{} in {}", of.image.descriptor.digest.0.oci(), of.root.display());
+            if first.image.descriptor.digest() != plan.image.descriptor.digest() {
+                let line = |of: &Plan| format!("{} in {}", of.image.descriptor.digest(), of.root.display());
                 return Err(Error::new(Class::BadInput, format!("two images are to be {name}"))
                     .why(format!("{}\n{}", line(first), line(plan)))
                     .hint("give the layout of the one that is meant, or remove the other"));
@@ -111,24 +111,24 @@ impl Push<'_> {
         let counts = Counts::default();
         let blobs = |parts: &[&Part]| -> Vec<Descriptor> {
             let all = parts.iter().flat_map(|part| &part.blobs);
-            let mut all: Vec<_> =
-                all.map(|blob| (blob.digest.0, blob.clone())).collect::<BTreeMap<_, _>>().into_values().collect();
-            all.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+            let all: BTreeMap<_, _> = all.map(|blob| (blob.digest().to_string(), blob)).collect();
+            let mut all: Vec<_> = all.into_values().cloned().collect();
+            all.sort_by_key(|blob| std::cmp::Reverse(blob.size()));
             all
         };
         let parts = plan.image.flat();
         let image = blobs(&parts);
         let artifacts: Vec<_> = plan.artifacts.iter().map(|artifact| blobs(&[artifact])).collect();
-        let total = image.iter().chain(artifacts.iter().flatten()).map(|blob| blob.size).sum();
+        let total = image.iter().chain(artifacts.iter().flatten()).map(Descriptor::size).sum();
         let meter = Meter::new(self.sink, self.client.options.clock, &stage, total);
         self.blobs(plan, &access, &image, &meter, &counts)?;
         for part in parts {
-            self.manifest(&access, part, &part.descriptor.digest.0.oci())?;
+            self.manifest(&access, part, part.descriptor.digest().as_ref())?;
         }
         let mut unlisted: BTreeMap<Sha256, Vec<Descriptor>> = BTreeMap::new();
         for (artifact, blobs) in plan.artifacts.iter().zip(&artifacts) {
             self.blobs(plan, &access, blobs, &meter, &counts)?;
-            let listed = self.manifest(&access, artifact, &artifact.descriptor.digest.0.oci())?;
+            let listed = self.manifest(&access, artifact, artifact.descriptor.digest().as_ref())?;
             if let Some(subject) = artifact.subject.filter(|_| !listed && artifact.tag.is_none()) {
                 unlisted.entry(subject).or_default().push(artifact.descriptor.clone());
             }
@@ -158,7 +158,7 @@ impl Push<'_> {
     ) -> Result<()> {
         pool::each(blobs, self.client.options.parallel, |blob| {
             let file = plan.layout.blob(blob)?;
-            let key = (access.repository.registry.clone(), blob.digest.0);
+            let key = (access.repository.registry.clone(), blob.sha256()?);
             let from = self.places().get(&key).filter(|name| **name != access.repository.name).cloned();
             let sent = upload(self.client, access, blob, file.file(), from.as_deref(), meter)?;
             self.places().entry(key).or_insert_with(|| access.repository.name.clone());
@@ -167,18 +167,18 @@ impl Push<'_> {
                 Sent::Mounted => &counts.mounted,
                 Sent::Uploaded => &counts.sent,
             };
-            count.fetch_add(blob.size, Ordering::Relaxed);
+            count.fetch_add(blob.size(), Ordering::Relaxed);
             Ok(())
         })
     }
 
     fn manifest(&self, access: &Access<'_>, part: &Part, reference: &str) -> Result<bool> {
-        manifest::put(self.client, access, reference, &part.descriptor.media_type, &part.bytes)
+        manifest::put(self.client, access, reference, part.descriptor.media_type(), &part.bytes)
     }
 
     /// Cosign's tags hold one manifest: a signature that somebody else left there would be gone, so that is told.
     fn cosign_tag(&self, access: &Access<'_>, artifact: &Part, tag: &str) -> Result<()> {
-        let digest = artifact.descriptor.digest.0;
+        let digest = artifact.descriptor.sha256()?;
         match manifest::head(self.client, access, tag)? {
             Some(there) if there == digest => return Ok(()),
             Some(there) => {
@@ -200,7 +200,7 @@ impl Push<'_> {
         let access = Access { repository: &plan.repository, push: true, from: None };
         let fetch =
             Fetch { client: self.client, access, stage: &stage, sink: self.sink, label: &label, keep_layers: false };
-        let digest = plan.image.descriptor.digest.0;
+        let digest = plan.image.descriptor.sha256()?;
         let names: Vec<_> = plan.tags.iter().map(|tag| format!("{}:{tag}", plan.repository)).collect();
         let fetched = fetch.run(&digest.oci(), &names)?;
         check(plan, &fetched)?;
@@ -212,7 +212,7 @@ impl Push<'_> {
 
     fn tag(&self, plan: &Plan, tag: &str) -> Result<Tagged> {
         let access = Access { repository: &plan.repository, push: true, from: None };
-        let digest = plan.image.descriptor.digest.0;
+        let digest = plan.image.descriptor.sha256()?;
         let name = format!("{}:{tag}", plan.repository);
         let moved = manifest::head(self.client, &access, tag)? != Some(digest);
         if moved {
@@ -247,13 +247,13 @@ fn check(plan: &Plan, fetched: &Fetched) -> Result<()> {
     let missing = plan
         .artifacts
         .iter()
-        .find(|artifact| !fetched.artifacts.iter().any(|a| a.digest == artifact.descriptor.digest));
+        .find(|artifact| !fetched.artifacts.iter().any(|a| a.digest() == artifact.descriptor.digest()));
     missing.map_or(Ok(()), |artifact| Err(lost(&plan.repository, artifact)))
 }
 
 fn lost(repository: &Repository, artifact: &Part) -> Error {
-    let what = artifact.descriptor.artifact_type.as_deref().unwrap_or("a signature");
+    let what = artifact.descriptor.artifact_type().as_ref().map_or("a signature", AsRef::as_ref);
     Error::new(Class::Verification, format!("{repository} does not list what was pushed to it"))
-        .why(format!("{what}, {}", artifact.descriptor.digest.0.oci()))
+        .why(format!("{what}, {}", artifact.descriptor.digest()))
         .hint("somebody else may have pushed at the same time; push again")
 }

@@ -1,7 +1,7 @@
 //! What is about an image: the referrers API, and the tag that stands in for it (distribution-spec, "Listing Referrers").
 
 use common::{Class, Error, Result, Sha256};
-use oci::types::{self, Descriptor, Index};
+use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Index, MediaType};
 
 use crate::client::{Access, Client};
 use crate::http::{Request, Response};
@@ -22,13 +22,14 @@ pub fn fallback_tag(subject: Sha256) -> String {
 /// `index` with `entries` in it, each once, in the place it had; none when all were there.
 #[must_use]
 pub fn merge(mut index: Index, entries: &[Descriptor]) -> Option<Index> {
-    let mut changed = false;
+    let mut all = index.manifests().clone();
     for entry in entries {
-        if !index.manifests.iter().any(|known| known.digest == entry.digest) {
-            index.manifests.push(entry.clone());
-            changed = true;
+        if !all.iter().any(|known| known.digest() == entry.digest()) {
+            all.push(entry.clone());
         }
     }
+    let changed = all.len() > index.manifests().len();
+    index.set_manifests(all);
     changed.then_some(index)
 }
 
@@ -38,12 +39,10 @@ pub fn merge(mut index: Index, entries: &[Descriptor]) -> Option<Index> {
 /// [`Class::BadInput`] when it is no image index.
 pub fn parse(bytes: &[u8]) -> Result<Index> {
     let bad = |why: String| Error::new(Class::BadInput, "a list of referrers is no image index").why(why);
-    let index: Index = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
-    let known = index.schema_version == 2 && index.media_type.as_deref().is_none_or(|t| t == types::INDEX);
-    if known {
-        Ok(index)
-    } else {
-        Err(bad(format!("schemaVersion {}, mediaType {:?}", index.schema_version, index.media_type)))
+    let index: Index = types::read(bytes).map_err(bad)?;
+    match index.media_type() {
+        None | Some(MediaType::ImageIndex) => Ok(index),
+        Some(other) => Err(bad(format!("its media type is {:?}", other.as_ref()))),
     }
 }
 
@@ -54,13 +53,13 @@ pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) ->
     let mut all: Vec<Descriptor> = Vec::new();
     for _ in 0..PAGES {
         let mut request = Request::new("GET", url.clone());
-        request.headers.push(("accept", types::INDEX.to_owned()));
-        let (mut answer, bytes) = client.fetch(&what, access, &request, manifest::LIMIT)?;
+        request.headers.push(("accept", MediaType::ImageIndex.to_string()));
+        let (mut answer, bytes) = client.fetch(&what, access, &request, DOCUMENT_LIMIT)?;
         match answer.status.as_u16() {
             401 | 403 => return Err(client.refused(&what, access, &mut answer)),
-            200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests),
+            200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests().iter().cloned()),
             // No such API: registries say so by 404, others by whatever they say to an address they do not know.
-            _ => return limited(&what, fallback(client, access, subject)?.manifests),
+            _ => return limited(&what, fallback(client, access, subject)?.manifests().clone()),
         }
         all = limited(&what, all)?;
         match answer.header("link").and_then(next) {
@@ -91,7 +90,7 @@ pub(crate) fn update_fallback(
     let tag = fallback_tag(subject);
     for _ in 0..ROUNDS {
         let Some(index) = merge(fallback(client, access, subject)?, entries) else { return Ok(()) };
-        manifest::put(client, access, &tag, types::INDEX, &types::canonical(&index)?)?;
+        manifest::put(client, access, &tag, &MediaType::ImageIndex, &types::canonical(&index)?)?;
     }
     if merge(fallback(client, access, subject)?, entries).is_none() {
         return Ok(());
@@ -104,12 +103,14 @@ pub(crate) fn update_fallback(
 fn fallback(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Index> {
     match manifest::get(client, access, &fallback_tag(subject))? {
         Some(document) => parse(&document.bytes),
-        None => Ok(Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests: Vec::new() }),
+        None => Ok(types::index(Vec::new())),
     }
 }
 
 fn is_index(answer: &Response) -> bool {
-    answer.header("content-type").is_some_and(|t| t.split(';').next().is_some_and(|t| t.trim() == types::INDEX))
+    answer
+        .header("content-type")
+        .is_some_and(|t| t.split(';').next().is_some_and(|t| MediaType::from(t.trim()) == MediaType::ImageIndex))
 }
 
 /// The address with `rel="next"` of a `Link` header (RFC 8288).
@@ -126,15 +127,15 @@ mod tests {
     use super::*;
 
     fn index(entries: &[&str]) -> Index {
-        let manifests = entries.iter().map(|entry| Descriptor::new(types::MANIFEST, Sha256::of(entry), 1)).collect();
-        Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests }
+        let entry = |entry| types::descriptor(MediaType::ImageManifest, Sha256::of(entry), 1);
+        types::index(entries.iter().map(entry).collect())
     }
 
     #[test]
     fn keeps_what_others_listed() {
-        let merged = merge(index(&["theirs", "ours"]), &index(&["ours", "new"]).manifests).unwrap();
+        let merged = merge(index(&["theirs", "ours"]), index(&["ours", "new"]).manifests()).unwrap();
         assert_eq!(merged, index(&["theirs", "ours", "new"]));
-        assert_eq!(merge(merged, &index(&["new", "ours"]).manifests), None);
+        assert_eq!(merge(merged, index(&["new", "ours"]).manifests()), None);
     }
 
     #[test]

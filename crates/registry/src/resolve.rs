@@ -2,11 +2,11 @@
 
 use common::{Class, Error, Result};
 use oci::Reference;
-use oci::types::{Descriptor, Platform};
+use oci::types::{self, Descriptor, INDEX_DEPTH};
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch;
-use crate::local::{self, DEPTH};
+use crate::local;
 
 /// An image for linux/amd64 as a registry has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,13 +25,13 @@ pub fn resolve(client: &Client<'_>, reference: &Reference) -> Result<Resolved> {
     let repository = Repository::of(reference);
     let access = Access { repository: &repository, push: false, from: None };
     let mut document = fetch::root(client, &access, &fetch::wanted(reference)?)?;
-    for _ in 0..=DEPTH {
+    for _ in 0..=INDEX_DEPTH {
         let contents = local::read(&document.descriptor, &document.bytes)?;
         if contents.children.is_empty() {
             return Ok(Resolved { manifest: document.descriptor, blobs: contents.blobs });
         }
-        let ours = Some(Platform::linux_amd64());
-        let ours: Vec<_> = contents.children.iter().filter(|child| child.platform == ours).collect();
+        let is_ours = |child: &&Descriptor| child.platform().as_ref().is_some_and(types::is_linux_amd64);
+        let ours: Vec<_> = contents.children.iter().filter(is_ours).collect();
         let [entry] = ours[..] else {
             let why = format!("its index names {} images for linux/amd64", ours.len());
             return Err(unusable(reference, &why).hint("give the digest of the one that is meant"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::digest::Hasher;
 use common::{Class, Error, Result, Sha256, atomic};
-use oci::types::{self, Descriptor, Index};
+use oci::types::{self, Descriptor, Named as _};
 
 use crate::download::Target;
 
@@ -63,13 +63,13 @@ impl Stage {
 
     /// Whether the blob is there, whole.
     pub(crate) fn has(&self, blob: &Descriptor) -> Result<bool> {
-        let path = self.blob(blob.digest.0);
+        let path = self.blob(blob.sha256()?);
         let size = match path.symlink_metadata() {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => return Err(Error::new(Class::BadInput, "this is no file of ours").file(path)),
             Err(_) => return Ok(false),
         };
-        Ok(size == blob.size && Sha256::of_file(&path)? == blob.digest.0)
+        Ok(size == blob.size() && blob.is(Sha256::of_file(&path)?))
     }
 
     /// Stores a document. It is put on the disk with the whole directory, at the end.
@@ -79,12 +79,12 @@ impl Stage {
 
     /// Opens what is there of a blob, with its length and state of hash.
     pub(crate) fn part(&self, blob: &Descriptor) -> Result<(PartFile, u64, Hasher)> {
-        let path = self.blob(blob.digest.0).with_extension("part");
+        let path = self.blob(blob.sha256()?).with_extension("part");
         let there = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
         let mut file =
             if there { fs_err::OpenOptions::new().read(true).write(true).open(&path)? } else { fresh(&path)? };
         let (mut hasher, mut at) = (Hasher::default(), 0);
-        if file.metadata()?.len() > blob.size {
+        if file.metadata()?.len() > blob.size() {
             file.set_len(0)?;
         }
         let mut buffer = vec![0; 1 << 16];
@@ -101,14 +101,13 @@ impl Stage {
 
     /// Gives a whole part its name.
     pub(crate) fn finish(&self, blob: &Descriptor) -> Result<()> {
-        let path = self.blob(blob.digest.0);
+        let path = self.blob(blob.sha256()?);
         Ok(fs_err::rename(path.with_extension("part"), path)?)
     }
 
     /// Writes index and marker: from now on it is a layout.
     pub(crate) fn index(&self, manifests: Vec<Descriptor>) -> Result<()> {
-        let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
-        write(&self.root.join("index.json"), &types::canonical(&index)?)?;
+        write(&self.root.join("index.json"), &types::canonical(&types::index(manifests))?)?;
         write(&self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 

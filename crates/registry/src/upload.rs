@@ -35,11 +35,11 @@ pub(crate) fn upload(
     from: Option<&str>,
     meter: &Meter<'_>,
 ) -> Result<Sent> {
-    let what = format!("cannot push the blob {} to {}", blob.digest.0.oci(), access.repository);
+    let what = format!("cannot push the blob {} to {}", blob.digest(), access.repository);
     let mut upload = Upload { client, access, blob, file, meter, what, failures: 0, counted: 0, best: 0 };
     let sent = upload.run(from)?;
     if sent != Sent::Uploaded {
-        meter.add(blob.size);
+        meter.add(blob.size());
     }
     Ok(sent)
 }
@@ -80,7 +80,7 @@ impl Upload<'_> {
         if self.exists()? {
             return Ok(Sent::There);
         }
-        let mut whole = self.blob.size <= self.client.options.chunk;
+        let mut whole = self.blob.size() <= self.client.options.chunk;
         let mut from = from;
         loop {
             let Some((session, chunk)) = self.open(from.take())? else { return Ok(Sent::Mounted) };
@@ -93,12 +93,12 @@ impl Upload<'_> {
     }
 
     fn exists(&self) -> Result<bool> {
-        let url = self.client.url(self.access.repository, &format!("blobs/{}", self.blob.digest.0.oci()))?;
+        let url = self.client.url(self.access.repository, &format!("blobs/{}", self.blob.digest()))?;
         let mut answer = self.client.send(&self.what, self.access, &Request::new("HEAD", url))?;
         match answer.status.as_u16() {
             200 => {
                 let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
-                Ok(length.is_none_or(|length| length == self.blob.size))
+                Ok(length.is_none_or(|length| length == self.blob.size()))
             }
             404 => Ok(false),
             _ => Err(self.client.refused(&self.what, self.access, &mut answer)),
@@ -109,7 +109,7 @@ impl Upload<'_> {
     fn open(&mut self, from: Option<&str>) -> Result<Option<(Url, u64)>> {
         let url = self.client.url(self.access.repository, "blobs/uploads/")?;
         if let Some(from) = from {
-            let url = url.clone().with("mount", &self.blob.digest.0.oci()).with("from", from);
+            let url = url.clone().with("mount", self.blob.digest().as_ref()).with("from", from);
             let access = Access { from: Some(from), ..self.access.clone() };
             let answer = self.client.send(&self.what, &access, &Request::new("POST", url));
             // A registry may let us push here and not read there: then the blob is sent.
@@ -141,7 +141,7 @@ impl Upload<'_> {
         let (mut url, mut at) = (session, 0);
         loop {
             let step =
-                if whole || at == self.blob.size { self.commit(&url, whole)? } else { self.patch(&url, at, chunk)? };
+                if whole || at == self.blob.size() { self.commit(&url, whole)? } else { self.patch(&url, at, chunk)? };
             match step {
                 Step::At(next, reached) => {
                     self.count(reached);
@@ -153,7 +153,7 @@ impl Upload<'_> {
     }
 
     fn patch(&mut self, url: &Url, at: u64, chunk: u64) -> Result<Step> {
-        let length = chunk.min(self.blob.size - at);
+        let length = chunk.min(self.blob.size() - at);
         let mut request = Request::new("PATCH", url.clone());
         request.headers.push(("content-type", "application/octet-stream".to_owned()));
         request.headers.push(("content-range", format!("{at}-{}", at + length - 1)));
@@ -183,15 +183,15 @@ impl Upload<'_> {
 
     /// Closes the session; with `whole` it is also what sends the bytes.
     fn commit(&mut self, url: &Url, whole: bool) -> Result<Step> {
-        let mut request = Request::new("PUT", url.clone().with("digest", &self.blob.digest.0.oci()));
+        let mut request = Request::new("PUT", url.clone().with("digest", self.blob.digest().as_ref()));
         request.headers.push(("content-type", "application/octet-stream".to_owned()));
         if whole {
-            request.body = Body::Part { file: self.file, start: 0, length: self.blob.size };
+            request.body = Body::Part { file: self.file, start: 0, length: self.blob.size() };
         }
         let step = match self.client.attempt(self.access, &request) {
             Ok(mut answer) => match answer.status.as_u16() {
                 200 | 201 | 202 | 204 => {
-                    self.count(self.blob.size);
+                    self.count(self.blob.size());
                     return Ok(Step::End(Ended::Done));
                 }
                 status if is_passing(status) => self.passing(&mut answer, url)?,
@@ -205,7 +205,7 @@ impl Upload<'_> {
         };
         // The answer may have been lost, not the request.
         if self.exists()? {
-            self.count(self.blob.size);
+            self.count(self.blob.size());
             return Ok(Step::End(Ended::Done));
         }
         Ok(if whole { Step::End(Ended::Gone) } else { step })
@@ -251,7 +251,7 @@ impl Upload<'_> {
             return Ok(None);
         }
         let next = answer.header("location").map_or(Ok(url.clone()), |location| answer.url.join(location))?;
-        Ok(answer.header("range").and_then(reached).filter(|end| *end <= self.blob.size).map(|end| (next, end)))
+        Ok(answer.header("range").and_then(reached).filter(|end| *end <= self.blob.size()).map(|end| (next, end)))
     }
 
     fn count(&mut self, at: u64) {

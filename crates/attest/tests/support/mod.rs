@@ -12,7 +12,7 @@ use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
 use attest::{Asking, Material, Predicates, Subject, sign};
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey, Signer};
-use oci::types::{self, Index, RunConfig};
+use oci::types::{self, Descriptor, RunConfig};
 use oci::{FileMap, Layout, NewImage, Writer};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{DerSignature, SigningKey};
@@ -201,11 +201,16 @@ pub fn sample(path: &Path, text: &str, key: &dyn Signer) -> Layout {
     signed(path, key)
 }
 
-pub fn edit_index(path: &Path, edit: impl FnOnce(&mut Index)) {
-    let file = path.join("index.json");
-    let mut index: Index = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    edit(&mut index);
-    std::fs::write(file, types::canonical(&index).unwrap()).unwrap();
+/// Lets `edit` change the entries of the index.
+pub fn edit_index(path: &Path, edit: impl FnOnce(&mut Vec<Descriptor>)) {
+    let mut entries = Layout::open(path).unwrap().index().unwrap().manifests().clone();
+    edit(&mut entries);
+    std::fs::write(path.join("index.json"), types::canonical(&types::index(entries)).unwrap()).unwrap();
+}
+
+/// Lets `entry` name other content.
+pub fn point(entry: &mut Descriptor, digest: Sha256, size: u64) {
+    entry.set_digest(digest.oci().parse().unwrap()).set_size(size);
 }
 
 /// Stores `bytes` as a blob.

@@ -8,6 +8,7 @@ use common::event::Event;
 use common::{Class, Error, Result, Sha256};
 use keys::PublicKey;
 use oci::Layout;
+use oci::types::Named as _;
 use registry::Plan;
 use registry::clock::System;
 
@@ -59,7 +60,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         key.as_ref().map_or(Ok(()), |key| attest::verify_pushed(layout, image, key, demand).map(drop))
     };
     // Cosign's tags have to be written before they can be read back: what does not verify here shall not take the place of what does there.
-    plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.digest.0))?;
+    plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
     remote::refuse_offline(context.offline, "push sends to one")?;
     let (keyring, clock) = (remote::keyring(), System::start());
     let client = options.network.client(options.pace, &keyring, &clock)?;

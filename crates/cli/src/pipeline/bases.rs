@@ -4,7 +4,7 @@ use common::stage::{Finished, Input, Stage};
 use common::store::Store;
 use common::{Class, Error, Result, atomic};
 use lock::{BaseImage, Blob};
-use oci::types::{self, Descriptor, Manifest, Platform};
+use oci::types::{self, Descriptor, Manifest, MediaType, Named as _};
 use oci::{Reference, Writer};
 use registry::clock::System;
 
@@ -24,8 +24,9 @@ pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseIm
     let mut bases = Vec::new();
     for reference in references {
         let image = registry::resolve(&client, reference)?;
-        let blob = image.blobs.iter().map(|blob| Blob { sha256: blob.digest.0, size: blob.size }).collect();
-        let (sha256, size) = (image.manifest.digest.0, image.manifest.size);
+        let blob = |blob: &Descriptor| Ok(Blob { sha256: blob.sha256()?, size: blob.size() });
+        let blob = image.blobs.iter().map(blob).collect::<Result<_>>()?;
+        let (sha256, size) = (image.manifest.sha256()?, image.manifest.size());
         bases.push(BaseImage { reference: reference.to_string(), sha256, size, blob });
     }
     bases.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -110,12 +111,11 @@ pub fn layout(context: &Context, bases: &[BaseImage]) -> Result<Finished> {
 /// How an index names `base`.
 fn entry(store: &Store, base: &BaseImage) -> Result<Descriptor> {
     let path = store.path(&base.sha256);
-    let manifest: Manifest = serde_json::from_slice(&fs_err::read(&path)?)
+    let manifest: Manifest = types::read(&fs_err::read(&path)?)
         .map_err(|e| Error::new(Class::BadInput, "the manifest of a base is malformed").file(&path).why(e))?;
-    let media_type = manifest.media_type.as_deref().unwrap_or(types::MANIFEST);
-    Ok(Descriptor {
-        platform: Some(Platform::linux_amd64()),
-        annotations: [(types::REF_NAME.to_owned(), base.reference.clone())].into(),
-        ..Descriptor::new(media_type, base.sha256, base.size)
-    })
+    let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
+    let mut entry = types::descriptor(media_type, base.sha256, base.size);
+    entry.set_platform(Some(types::linux_amd64()));
+    entry.annotate(types::REF_NAME, &base.reference);
+    Ok(entry)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use common::{Class, Error, Result, Sha256};
 use oci::tarstream::{self, Item, ItemKind};
+use oci::types::Named as _;
 use oci::unpack::unfolded;
 use oci::{Artifact, Image, Layer, Layout, Limits};
 
@@ -56,7 +57,7 @@ fn image_name(image: &Image) -> String {
 /// What it is, without digests: those differ wherever the images do.
 fn artifact_name(artifact: &Artifact) -> String {
     let tag = artifact.name().and_then(|name| name.rsplit_once('.')).map(|(_, kind)| format!("tagged .{kind}"));
-    tag.or_else(|| artifact.manifest.artifact_type.clone()).unwrap_or_default()
+    tag.or_else(|| artifact.manifest.artifact_type().as_ref().map(ToString::to_string)).unwrap_or_default()
 }
 
 /// With names that are there once.
@@ -86,18 +87,18 @@ fn images(a: &Layout, x: &Image, b: &Layout, y: &Image, limits: Limits) -> Resul
     let blob = |step, x: Sha256, y: Sha256| -> Result<Option<Difference>> {
         Ok(files(&a.blob_path(x), &b.blob_path(y))?.map(|difference| difference.inside("document", step)))
     };
-    match blob("configuration", x.manifest.config.digest.0, y.manifest.config.digest.0)? {
+    match blob("configuration", x.manifest.config().sha256()?, y.manifest.config().sha256()?)? {
         Some(difference) => Ok(Some(difference)),
         None => blob("manifest", x.digest, y.digest),
     }
 }
 
 fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Option<Difference>> {
-    let blobs = x.manifest.layers.iter().zip(&y.manifest.layers);
+    let blobs = x.manifest.layers().iter().zip(y.manifest.layers());
     let blobs = blobs.chain([(&x.descriptor, &y.descriptor)]);
     for (x, y) in blobs {
-        if x.digest != y.digest {
-            return files(&a.blob_path(x.digest.0), &b.blob_path(y.digest.0));
+        if x.digest() != y.digest() {
+            return files(&a.blob_path(x.sha256()?), &b.blob_path(y.sha256()?));
         }
     }
     Ok(None)
@@ -110,12 +111,12 @@ fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Optio
 /// # Errors
 /// As [`tarstream::read`]; [`Class::Verification`] for a layer that unfolds to something else than its configuration says.
 pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limits) -> Result<Option<Difference>> {
-    if first.1.descriptor.digest == second.1.descriptor.digest {
+    if first.1.descriptor.digest() == second.1.descriptor.digest() {
         return Ok(None);
     }
     let (a, b) = (list(first, limits)?, list(second, limits)?);
     if first.1.diff_id == second.1.diff_id {
-        let form = |layer: &Layer| format!("{} of {} bytes", layer.descriptor.media_type, layer.descriptor.size);
+        let form = |layer: &Layer| format!("{} of {} bytes", layer.descriptor.media_type(), layer.descriptor.size());
         let how = How::Value { first: form(first.1), second: form(second.1) };
         return Ok(Some(Difference::new(how).inside("in", "the compressed form of equal content")));
     }
@@ -147,6 +148,7 @@ pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limit
 
 /// Every entry with the digest of its bytes; the layer is what its digests say.
 fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>> {
+    let path = layout.blob_path(layer.descriptor.sha256()?);
     let read = Cell::new(0);
     let stream = Counted { inner: unfolded(layout, layer)?, read: &read };
     let mut found: Vec<(String, Entry)> = Vec::new();
@@ -157,10 +159,10 @@ fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>
         found.push((name.clone(), Entry { name, facts, size, digest, number, header_end }));
         Ok(())
     })
-    .map_err(|e| e.file(layout.blob_path(layer.descriptor.digest.0)))?;
+    .map_err(|e| e.file(&path))?;
     if whole.digest != layer.diff_id {
         return Err(Error::new(Class::Verification, "a layer unfolds to something else than its configuration says")
-            .file(layout.blob_path(layer.descriptor.digest.0))
+            .file(path)
             .why(format!("its diff ID is {}, {} is expected", whole.digest, layer.diff_id)));
     }
     let unique = named(found, |(name, _)| name.clone());

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use common::Sha256;
 use common::sandbox::{Run, Sandbox};
-use oci::types::{self, Descriptor};
+use oci::types::{self, MediaType, Named as _};
 use oci::{Entry, FileMap, Layout, NewImage, Writer};
 
 pub const NAME: &str = "ghcr.io/our-org/sample:custom-solana-v1.10.3";
@@ -81,21 +81,21 @@ fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, (String, u32)>) {
 }
 
 /// A layout with one image of the given raw tars as layers (`media_type` and how they are packed given), named [`NAME`].
-pub fn foreign(dest: &Path, media_type: &str, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
+pub fn foreign(dest: &Path, media_type: MediaType, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
     let blobs = dest.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
-    let put = |media_type: &str, bytes: &[u8]| {
+    let put = |media_type: MediaType, bytes: &[u8]| {
         fs::write(blobs.join(Sha256::of(bytes).to_string()), bytes).unwrap();
-        Descriptor::new(media_type, Sha256::of(bytes), bytes.len() as u64)
+        types::descriptor(media_type, Sha256::of(bytes), bytes.len() as u64)
     };
-    let layers: Vec<_> = tars.iter().map(|tar| put(media_type, &pack(tar))).collect();
+    let layers: Vec<_> = tars.iter().map(|tar| put(media_type.clone(), &pack(tar))).collect();
     let diff_ids: Vec<_> = tars.iter().map(|tar| Sha256::of(tar).oci()).collect();
     let rootfs = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string();
-    let config = put(types::CONFIG, config.as_bytes());
+    let config = put(MediaType::ImageConfig, config.as_bytes());
     let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
-    let mut manifest = put(types::MANIFEST, manifest.as_bytes());
-    manifest.annotations.insert(types::REF_NAME.into(), NAME.into());
+    let mut manifest = put(MediaType::ImageManifest, manifest.as_bytes());
+    manifest.annotate(types::REF_NAME, NAME);
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
     fs::write(dest.join("index.json"), index).unwrap();
     fs::write(dest.join("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();

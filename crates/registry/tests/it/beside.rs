@@ -1,7 +1,7 @@
 //! What others can put beside an image, and how much of anything is taken.
 
 use common::Sha256;
-use oci::types::{self, Descriptor};
+use oci::types::{self, MediaType};
 
 use crate::layouts;
 use crate::memory::{Manners, Memory};
@@ -22,7 +22,8 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
     let (memory, layout, digest) = pushed(dir.path(), Manners::default());
     let tag = |name: String| ("kernel".to_owned(), name);
     let image = String::from_utf8(std::fs::read(layouts::blob(&layout, digest)).unwrap()).unwrap();
-    let (manifest, index) = (types::MANIFEST, types::INDEX);
+    let types = [MediaType::ImageManifest, MediaType::ImageIndex];
+    let [manifest, index] = [types[0].as_ref(), types[1].as_ref()];
     let subject =
         format!(r#""subject":{{"mediaType":"{manifest}","digest":"{}","size":{}}}"#, digest.oci(), image.len());
     let layer_of_other_size = image.replacen("\"size\":", "\"size\":1", 9).replacen('{', &format!("{{{subject},"), 1);
@@ -41,9 +42,10 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
     ];
     let fallback = tag(format!("sha256-{digest}"));
     let listed = memory.state().manifests[&fallback].1.clone();
-    let mut listed: oci::types::Index = serde_json::from_slice(&listed).unwrap();
-    let ours = listed.manifests.len();
-    listed.manifests.extend(theirs.iter().map(|(media_type, digest)| Descriptor::new(media_type, *digest, 9)));
+    let listed: types::Index = types::read(&listed).unwrap();
+    let ours = listed.manifests().len();
+    let theirs_listed = theirs.iter().map(|(media_type, digest)| types::descriptor(*media_type, *digest, 9));
+    let listed = types::index(listed.manifests().iter().cloned().chain(theirs_listed).collect());
     let listed = (index.to_owned(), types::canonical(&listed).unwrap());
     memory.state().manifests.insert(fallback, listed);
     let att = (index.to_owned(), br#"{"schemaVersion":2,"manifests":[]}"#.to_vec());
@@ -68,10 +70,9 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
 fn more_referrers_than_anybody_has_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (memory, _, digest) = pushed(dir.path(), Manners::default());
-    let entry = |n: u32| Descriptor::new(types::MANIFEST, Sha256::of(n.to_string()), 9);
+    let entry = |n: u32| types::descriptor(MediaType::ImageManifest, Sha256::of(n.to_string()), 9);
     let manifests = (0..1001).map(entry).collect();
-    let index = oci::types::Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
-    let entry = (types::INDEX.to_owned(), types::canonical(&index).unwrap());
+    let entry = (MediaType::ImageIndex.to_string(), types::canonical(&types::index(manifests)).unwrap());
     memory.state().manifests.insert(("kernel".to_owned(), format!("sha256-{digest}")), entry);
     let before = memory.state().log.len();
     let error = Setup::default().pull(&format!("{}/kernel:v1", memory.address), &dir.path().join("o")).unwrap_err();
@@ -86,7 +87,7 @@ fn more_blobs_than_any_image_has_are_refused() {
     let blob = |n: u32| format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, Sha256::of(n.to_string()).oci());
     let layers: Vec<String> = (0..10_001).map(blob).collect();
     let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, blob(99_999), layers.join(","));
-    let digest = put(&memory, types::MANIFEST, &image);
+    let digest = put(&memory, MediaType::ImageManifest.as_ref(), &image);
     let reference = format!("{}/kernel@{}", memory.address, digest.oci());
     let error = Setup::default().pull(&reference, &dir.path().join("o")).unwrap_err();
     assert!(error.to_string().contains("too many blobs"), "{error}");

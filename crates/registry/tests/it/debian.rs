@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::Sha256;
 use common::sandbox::{Run, Sandbox};
+use oci::types::Named as _;
 
 use crate::layouts;
 use crate::proxy::{Fault, Proxy};
@@ -132,13 +133,13 @@ fn skopeo_and_oras_find_what_was_pushed() {
     let run = Run::new(["skopeo", "inspect", "--raw", "--tls-verify=false", &source]).with_network();
     let signature = sandbox.output(&run).unwrap();
     let artifacts = oci::Layout::open(&layout).unwrap().artifacts().unwrap();
-    assert!(artifacts.iter().any(|a| a.name().is_some() && a.descriptor.digest.0 == Sha256::of(&signature)));
+    assert!(artifacts.iter().any(|a| a.name().is_some() && a.descriptor.sha256().unwrap() == Sha256::of(&signature)));
 
     let run = Run::new(["oras", "discover", "--plain-http", "--format", "json", &name("v1")]).with_network();
     let found = String::from_utf8(sandbox.output(&run).unwrap()).unwrap();
     for artifact in artifacts.iter().filter(|artifact| artifact.name().is_none()) {
-        assert!(found.contains(&artifact.descriptor.digest.0.oci()), "{found}");
-        assert!(found.contains(artifact.manifest.artifact_type.as_deref().unwrap()), "{found}");
+        assert!(found.contains(artifact.descriptor.digest().as_ref()), "{found}");
+        assert!(found.contains(artifact.manifest.artifact_type().as_ref().unwrap().as_ref()), "{found}");
     }
 
     let out = dir.path().join("out.oci");

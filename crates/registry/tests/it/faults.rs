@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use common::Sha256;
+use oci::types::Named as _;
 use proptest::prelude::*;
 
 use crate::layouts;
@@ -48,9 +49,12 @@ fn absent_or_complete(memory: &Memory, layout: &Path, digest: Sha256) -> bool {
     for artifact in artifacts {
         match artifact.name() {
             Some(name) => {
-                assert_eq!(Sha256::of(&state.manifests[&key(name.to_owned())].1), artifact.descriptor.digest.0);
+                assert_eq!(
+                    Sha256::of(&state.manifests[&key(name.to_owned())].1),
+                    artifact.descriptor.sha256().unwrap()
+                );
             }
-            None => assert!(listed.contains(&artifact.descriptor.digest.0.oci()), "{listed}"),
+            None => assert!(listed.contains(artifact.descriptor.digest().as_ref()), "{listed}"),
         }
     }
     true
@@ -163,7 +167,7 @@ fn a_cut_chunk_is_continued_where_the_registry_came_to() {
     assert!(log[cut + 1].0.starts_with("GET /v2/kernel/blobs/uploads/"), "{log:?}");
     let layer = std::fs::metadata(layouts::blob(
         &layout,
-        oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0,
+        oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap(),
     ))
     .unwrap()
     .len();

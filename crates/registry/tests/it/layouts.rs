@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::Sha256;
-use oci::types::{self, Descriptor, Manifest, RunConfig};
+use oci::types::{self, MediaType, RunConfig};
 use oci::{FileMap, NewImage, Writer};
 
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -50,7 +50,7 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
         ))
         .unwrap()
         .len();
-        let subject = Descriptor::new(types::MANIFEST, digest, size);
+        let subject = types::descriptor(MediaType::ImageManifest, digest, size);
         // In another order than the one they are to be pushed in.
         for (artifact_type, predicate, name, text) in [
             ("", None, Some(format!("sha256-{digest}.sig")), "old signature"),
@@ -66,23 +66,19 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
                 .unwrap();
             let config = if name.is_some() {
                 writer
-                    .bytes(types::CONFIG, br#"{"architecture":"","os":"","rootfs":{"diff_ids":[],"type":"layers"}}"#)
+                    .bytes(
+                        MediaType::ImageConfig,
+                        br#"{"architecture":"","os":"","rootfs":{"diff_ids":[],"type":"layers"}}"#,
+                    )
                     .unwrap()
             } else {
-                writer.bytes(types::EMPTY, b"{}").unwrap()
+                writer.bytes(MediaType::EmptyJSON, b"{}").unwrap()
             };
-            let manifest = Manifest {
-                schema_version: 2,
-                media_type: Some(types::MANIFEST.to_owned()),
-                artifact_type: Some(artifact_type.to_owned()).filter(|t| !t.is_empty()),
-                config,
-                layers: vec![layer],
-                subject: name.is_none().then(|| subject.clone()),
-                annotations: predicate
-                    .map(|p| ("dev.sigstore.bundle.predicateType".to_owned(), p.to_owned()))
-                    .into_iter()
-                    .collect(),
-            };
+            let mut manifest = types::manifest(config, vec![layer]).unwrap();
+            manifest.set_artifact_type(Some(artifact_type.into()).filter(|_| !artifact_type.is_empty()));
+            manifest.set_subject(name.is_none().then(|| subject.clone()));
+            let predicate = predicate.map(|p| ("dev.sigstore.bundle.predicateType", p));
+            manifest.set_annotations(types::annotations(predicate));
             writer.artifact(&manifest, name.as_deref()).unwrap();
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use common::Sha256;
+use oci::types::Named as _;
 
 use crate::layouts;
 use crate::memory::{Manners, Memory};
@@ -18,7 +19,7 @@ pub fn pushed(dir: &Path, manners: Manners) -> (Memory, std::path::PathBuf, Sha2
 }
 
 fn layer(layout: &Path) -> Sha256 {
-    oci::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0
+    oci::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap()
 }
 
 /// The ranges that the registry was asked for.

@@ -1,5 +1,7 @@
 //! Order, skipping, mounting, and what registries do differently.
 
+use oci::types::Named as _;
+
 use crate::layouts;
 use crate::memory::{Manners, Memory};
 use crate::setup::{Setup, assert_same, waited};
@@ -29,7 +31,7 @@ fn pushes_in_order_and_pulls_the_same() {
         let artifacts = oci::Layout::open(&layout).unwrap().artifacts().unwrap();
         let by = |text: &str| {
             let of = |a: &&oci::Artifact| format!("{:?}", a.manifest).contains(text);
-            put(&artifacts.iter().find(of).unwrap().descriptor.digest.0.oci())
+            put(artifacts.iter().find(of).unwrap().descriptor.digest().as_ref())
         };
         let blobs_done = log.iter().rposition(|line| line.starts_with("PATCH")).unwrap();
         let order = [
@@ -170,7 +172,7 @@ fn what_cannot_be_verified_gets_no_tag() {
     assert_eq!((memory.tag("kernel", "v1"), memory.tag("kernel", &digest.oci())), (None, Some(digest)));
 
     // The registry gives a layer back with one byte changed.
-    let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0;
+    let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap();
     let memory = Memory::start(Manners { corrupt: Some(layer), ..Manners::default() });
     let error = Setup::default().push(&layout, &memory.address).unwrap_err();
     assert_eq!(error.class().exit_code(), 5);
@@ -186,7 +188,7 @@ fn a_broken_layout_is_told_before_the_first_request() {
     let fresh = |name: &str| {
         let layout = dir.path().join(name);
         let digest = layouts::write(&layout, &NAMES, &[1000], true);
-        let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.digest.0;
+        let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap();
         (layout, digest, layer)
     };
     let (layout, _, layer) = fresh("missing.oci");

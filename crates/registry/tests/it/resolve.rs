@@ -1,7 +1,7 @@
 //! What a name stands for, without any of its blobs.
 
 use common::Sha256;
-use oci::types::{self, Descriptor, Index, Platform};
+use oci::types::{self, MediaType, Named as _};
 
 use crate::layouts;
 use crate::memory::{Manners, Memory};
@@ -14,14 +14,14 @@ fn resolve(memory: &Memory, name: &str) -> common::Result<registry::Resolved> {
 /// An index under the tag `v2`, of images for these architectures; each entry names `digest`.
 fn index(memory: &Memory, digest: Sha256, architectures: &[&str]) {
     let entry = |architecture: &&str| {
-        let platform = Platform { architecture: (*architecture).to_owned(), os: "linux".to_owned() };
         let size = memory.state().manifests[&("kernel".to_owned(), digest.oci())].1.len() as u64;
-        Descriptor { platform: Some(platform), ..Descriptor::new(types::MANIFEST, digest, size) }
+        let mut entry = types::descriptor(MediaType::ImageManifest, digest, size);
+        entry.set_platform(Some(types::platform(architecture, "linux")));
+        entry
     };
     let manifests = architectures.iter().map(entry).collect();
-    let index = Index { schema_version: 2, media_type: Some(types::INDEX.to_owned()), manifests };
-    let bytes = types::canonical(&index).unwrap();
-    memory.state().manifests.insert(("kernel".to_owned(), "v2".to_owned()), (types::INDEX.to_owned(), bytes));
+    let bytes = types::canonical(&types::index(manifests)).unwrap();
+    memory.state().manifests.insert(("kernel".to_owned(), "v2".to_owned()), (MediaType::ImageIndex.to_string(), bytes));
 }
 
 #[test]
@@ -33,12 +33,12 @@ fn a_name_leads_to_the_manifest_and_its_blobs() {
     Setup::default().push(&layout, &memory.address).unwrap();
     memory.state().log.clear();
     let resolved = resolve(&memory, "kernel:v1").unwrap();
-    assert_eq!(resolved.manifest.digest.0, digest);
+    assert!(resolved.manifest.is(digest));
     let image = &oci::Layout::open(&layout).unwrap().images().unwrap()[0];
-    let expected: Vec<_> = std::iter::once(image.manifest.config.digest)
-        .chain(image.layers.iter().map(|layer| layer.descriptor.digest))
+    let expected: Vec<_> = std::iter::once(image.manifest.config().digest())
+        .chain(image.layers.iter().map(|layer| layer.descriptor.digest()))
         .collect();
-    assert_eq!(resolved.blobs.iter().map(|blob| blob.digest).collect::<Vec<_>>(), expected);
+    assert_eq!(resolved.blobs.iter().map(|blob| blob.digest()).collect::<Vec<_>>(), expected);
     assert!(memory.state().log.iter().all(|line| !line.contains("/blobs/")), "{:?}", memory.state().log);
     assert_eq!(resolve(&memory, &format!("kernel:gone@{}", digest.oci())).unwrap(), resolved);
 

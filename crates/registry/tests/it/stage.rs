@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use common::Sha256;
+use oci::types::Named as _;
 
 use crate::layouts;
 use crate::memory::{Manners, Memory};
@@ -101,7 +102,7 @@ fn a_link_in_place_of_a_file_is_replaced() {
         mode(dir, 0o755);
     }
     let layers = &oci::Layout::open(&scene.layout).unwrap().images().unwrap()[0].layers;
-    let part = format!("{}.part", layers[0].descriptor.digest.0);
+    let part = format!("{}.part", layers[0].descriptor.sha256().unwrap());
     for name in ["../../index.json", "../../oci-layout", &part, &scene.digest.to_string()] {
         symlink(scene.path("theirs/file"), blobs.join(name)).unwrap();
     }
