@@ -12,7 +12,6 @@ pub mod dsse;
 pub mod encoding;
 pub mod evidence;
 pub mod provenance;
-pub mod purl;
 pub mod sbom;
 pub mod sign;
 pub mod simple;

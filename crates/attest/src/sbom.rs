@@ -1,11 +1,10 @@
 //! Bills of materials of the three images: what is in each, and what it was made with.
 
-use common::{Result, Sha256};
+use common::{Result, Sha256, purl};
 use serde_json::Value;
 
 use crate::crates::Crate;
 use crate::provenance::Material;
-use crate::purl;
 use crate::spdx::{Document, NO_ASSERTION, Package};
 use crate::subject::Subject;
 

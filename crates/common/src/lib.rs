@@ -5,6 +5,7 @@ pub mod digest;
 pub mod error;
 pub mod event;
 pub mod process;
+pub mod purl;
 pub mod sandbox;
 pub mod stage;
 pub mod store;

@@ -1,4 +1,4 @@
-//! Text for a terminal.
+//! Text for a terminal, and bytes as text.
 
 use std::borrow::Cow;
 
@@ -17,9 +17,40 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// `bytes` as two lower-case hexadecimal digits each.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that `text` has two hexadecimal digits each for; `None` for any other text.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+/// `text` with every byte percent-encoded that is neither an ASCII letter or digit nor in `kept` (RFC 3986, section 2.1).
+#[must_use]
+pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || kept.contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_there_and_back() {
+        assert_eq!(hex(&[0, 0x9f, 0xff]), "009fff");
+        assert_eq!(from_hex("009fFF"), Some(vec![0, 0x9f, 0xff]));
+        for bad in ["0", "+1", "0g", "é"] {
+            assert_eq!(from_hex(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_terminal_is_given_no_orders() {

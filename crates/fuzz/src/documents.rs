@@ -99,8 +99,8 @@ pub fn address(data: &[u8]) {
     let Ok(from) = registry::url::Url::parse(from) else { return };
     for location in registry::referrers::next(said).into_iter().chain([said]) {
         let Ok(url) = from.join(location) else { continue };
-        assert!(url.secure || !from.secure, "{from} leads to {url}");
-        assert_eq!(registry::url::Url::parse(&url.full()).ok(), Some(url), "it is not what it is written as");
+        assert!(url.secure() || !from.secure(), "{from} leads to {url}");
+        assert_eq!(registry::url::Url::parse(&url.full().to_string()).ok(), Some(url), "it is not what it is written as");
     }
 }
 

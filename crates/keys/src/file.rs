@@ -134,6 +134,8 @@ impl Signer for FileSigner {
 
 #[cfg(test)]
 pub mod tests {
+    use common::text::hex;
+
     use super::*;
 
     /// The key of RFC 6979 appendix A.2.5, converted to PKCS#8 with openssl.
@@ -148,10 +150,6 @@ pub mod tests {
 
     pub fn rsa(algorithm: Algorithm) -> FileSigner {
         FileSigner::from_der(&pem::decode(RSA_PEM.as_bytes(), "PRIVATE KEY").unwrap(), algorithm).unwrap()
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// RFC 6979 appendix A.2.5, SHA-256, message "sample".

@@ -1,9 +1,9 @@
 //! The crates that a `Cargo.lock` names.
 
-use common::{Class, Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256, purl};
 use serde::Deserialize;
 
-use crate::entry::{Entry, Kind, percent};
+use crate::entry::{Entry, Kind};
 
 /// A crate of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +28,7 @@ impl Crate {
     pub fn entry(&self) -> Entry {
         Entry {
             name: self.directory(),
-            uri: format!("pkg:cargo/{}@{}", percent(&self.name), percent(&self.version)),
+            uri: purl::cargo(&self.name, &self.version),
             sha256: self.sha256,
             size: None,
             kind: Kind::Crate,

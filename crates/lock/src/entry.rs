@@ -1,6 +1,6 @@
 //! The inputs as one list: for downloads, bundles and provenance.
 
-use common::Sha256;
+use common::{Sha256, purl};
 
 use crate::model::{BaseImage, List, Lock, Package};
 
@@ -55,7 +55,7 @@ impl Lock {
         let entry = |name: &str, uri: String, sha256, size, kind| Entry { name: name.into(), uri, sha256, size, kind };
         let source = entry(
             &kernel.package,
-            deb(&kernel.package, &kernel.version, &kernel.architecture),
+            purl::debian(&kernel.package, &kernel.version, &kernel.architecture),
             kernel.sha256,
             None,
             Kind::Kernel,
@@ -67,10 +67,10 @@ impl Lock {
             self.cargo.iter().map(move |c| entry(&c.lock, format!("file:{}", c.lock), c.sha256, None, Kind::CargoLock));
         let files = self.file.iter().filter_map(move |f| {
             let package = self.package.iter().find(|p| p.name == f.package)?;
-            Some(entry(&f.path, format!("{}#{}", purl(package), f.path), f.sha256, None, Kind::File))
+            Some(entry(&f.path, format!("{}#{}", package_url(package), f.path), f.sha256, None, Kind::File))
         });
         let packages =
-            self.package.iter().map(move |p| entry(&p.name, purl(p), p.sha256, Some(p.size), Kind::Package(p.list)));
+            self.package.iter().map(move |p| entry(&p.name, package_url(p), p.sha256, Some(p.size), Kind::Package(p.list)));
         std::iter::once(source)
             .chain(configs)
             .chain(cargo)
@@ -99,19 +99,8 @@ fn blobs(base: &BaseImage) -> impl Iterator<Item = Entry> {
     std::iter::once(manifest).chain(blobs)
 }
 
-fn purl(package: &Package) -> String {
-    deb(&package.name, &package.version, &package.architecture)
-}
-
-/// Package URL of a Debian package (purl-spec, types-doc/deb).
-fn deb(name: &str, version: &str, architecture: &str) -> String {
-    format!("pkg:deb/debian/{}@{}?arch={architecture}", percent(name), percent(version))
-}
-
-/// Percent-encodes what a package URL keeps for itself; a colon stays (purl-spec, "Rules for each purl component").
-pub(crate) fn percent(text: &str) -> String {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~:".contains(&c);
-    text.bytes().map(|c| if plain(c) { char::from(c).to_string() } else { format!("%{c:02X}") }).collect()
+fn package_url(package: &Package) -> String {
+    purl::debian(&package.name, &package.version, &package.architecture)
 }
 
 #[cfg(test)]

@@ -276,7 +276,7 @@ impl<'a> Client<'a> {
                 // A registry may name its repositories otherwise than its addresses do.
                 scopes.extend(scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned));
                 let scopes: Vec<String> = scopes.into_iter().filter(|scope| !scope.is_empty()).collect();
-                self.fetch_token(access, &token::ask(realm, service.as_deref(), &scopes, login.as_ref()))?
+                self.fetch_token(access, &token::ask(realm, service.as_deref(), &scopes, login.as_ref())?)?
             }
         };
         let mut state = self.state();
@@ -311,9 +311,12 @@ impl<'a> Client<'a> {
             return Ok(base.clone());
         }
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-        let mut base = Url::new(true, host, "/v2/");
+        let mut base = Url::parse(&format!("https://{host}/v2/"))?;
         if network::may_be_plain(host, &self.options.plain) {
-            base.secure = self.wants_tls(&Url::new(false, host, "/v2/"));
+            let plain = Url::parse(&format!("http://{host}/v2/"))?;
+            if !self.wants_tls(&plain) {
+                base = plain;
+            }
         }
         self.state().bases.insert(registry.to_owned(), base.clone());
         Ok(base)

@@ -125,7 +125,7 @@ impl Http {
 
     /// Sends `request` with `login` as its `Authorization`.
     pub(crate) fn send(&self, request: &Request<'_>, login: Option<&str>) -> Result<Response, Failure> {
-        let mut builder = http::Request::builder().method(request.method).uri(request.url.full());
+        let mut builder = http::Request::builder().method(request.method).uri(request.url.full().clone());
         for (name, value) in &request.headers {
             builder = builder.header(*name, value);
         }
@@ -158,7 +158,7 @@ impl Http {
         url: &Url,
     ) -> Result<http::Response<ureq::Body>, Failure> {
         let call = call.map_err(|e| Failure::Lasting(e.to_string()))?;
-        let proxy = self.proxies.choose(url.secure, &url.authority);
+        let proxy = self.proxies.choose(url.secure(), url.authority());
         let proxy = proxy.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose();
         let proxy =
             proxy.map_err(|_| Failure::Lasting("the environment names a proxy that is no address".to_owned()))?;

@@ -80,7 +80,7 @@ pub fn check_plain(authority: &str, plain: &[String]) -> Result<()> {
 }
 
 pub(crate) fn check_plain_url(url: &url::Url, plain: &[String]) -> Result<()> {
-    if url.secure { Ok(()) } else { check_plain(&url.authority, plain) }
+    if url.secure() { Ok(()) } else { check_plain(url.authority(), plain) }
 }
 
 pub(crate) fn may_be_plain(authority: &str, plain: &[String]) -> bool {

@@ -2,11 +2,12 @@
 //! (distribution's token authentication; with an identity token, its OAuth2 form).
 
 use base64::Engine as _;
+use common::Result;
 use serde::Deserialize;
 
 use crate::docker_config::Login;
 use crate::secret::Secret;
-use crate::url::Url;
+use crate::url::{Url, pair};
 
 /// Longest answer of a token service that is read.
 pub(crate) const LIMIT: u64 = 1 << 20;
@@ -39,25 +40,24 @@ pub(crate) struct Ask {
 }
 
 /// The request to `realm`: GET, with the login as Basic; POST for an identity token.
-pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: Option<&Login>) -> Ask {
+pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: Option<&Login>) -> Result<Ask> {
     if let Some(Login::Identity(token)) = login {
-        let empty = || Url::new(true, "form", "/");
-        let form = empty()
-            .with("grant_type", "refresh_token")
-            .with("client_id", "solana-talos")
-            .with("service", service.unwrap_or_default())
-            .with("scope", &scopes.join(" "))
-            .with("refresh_token", token.reveal());
-        let form = form.full().split_once('?').map(|(_, form)| Secret::new(form));
-        return Ask { method: "POST", url: realm, login: None, form };
+        let form = [
+            pair("grant_type", "refresh_token"),
+            pair("client_id", "solana-talos"),
+            pair("service", service.unwrap_or_default()),
+            pair("scope", &scopes.join(" ")),
+            pair("refresh_token", token.reveal()),
+        ];
+        return Ok(Ask { method: "POST", url: realm, login: None, form: Some(Secret::new(form.join("&"))) });
     }
-    let url = service.into_iter().fold(realm, |url, service| url.with("service", service));
-    let url = scopes.iter().fold(url, |url, scope| url.with("scope", scope));
+    let url = service.into_iter().try_fold(realm, |url, service| url.with("service", service))?;
+    let url = scopes.iter().try_fold(url, |url, scope| url.with("scope", scope))?;
     let login = match login {
         Some(Login::Password { user, password }) => Some(basic(user, password)),
         _ => None,
     };
-    Ask { method: "GET", url, login, form: None }
+    Ok(Ask { method: "GET", url, login, form: None })
 }
 
 /// The token in a token service's answer, as a header; its words are `token` or `access_token`.
@@ -85,7 +85,7 @@ mod tests {
     fn asks_by_get_with_the_login_as_basic() {
         let login = Login::Password { user: "u".to_owned(), password: Secret::new("p w") };
         let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];
-        let ask = ask(realm(), Some("reg istry"), &scopes, Some(&login));
+        let ask = ask(realm(), Some("reg istry"), &scopes, Some(&login)).unwrap();
         assert_eq!(
             ask.url.full(),
             "https://auth.io/token?account=x&service=reg%20istry&scope=repository:a/b:pull,push&scope=repository:c:pull"
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn an_identity_token_goes_by_post_and_not_into_the_address() {
-        let ask = ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k"))));
-        assert_eq!((ask.method, ask.url.full().contains("t%2Bk")), ("POST", false));
+        let ask = ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k")))).unwrap();
+        assert_eq!((ask.method, ask.url.full().to_string().contains("t%2Bk")), ("POST", false));
         assert_eq!(
             ask.form.unwrap().reveal(),
             "grant_type=refresh_token&client_id=solana-talos&service=r&scope=s:a:pull&refresh_token=t%2Bk"

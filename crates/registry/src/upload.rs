@@ -109,7 +109,7 @@ impl Upload<'_> {
     fn open(&mut self, from: Option<&str>) -> Result<Option<(Url, u64)>> {
         let url = self.client.url(self.access.repository, "blobs/uploads/")?;
         if let Some(from) = from {
-            let url = url.clone().with("mount", self.blob.digest().as_ref()).with("from", from);
+            let url = url.with("mount", self.blob.digest().as_ref())?.with("from", from)?;
             let access = Access { from: Some(from), ..self.access.clone() };
             let answer = self.client.send(&self.what, &access, &Request::new("POST", url));
             // A registry may let us push here and not read there: then the blob is sent.
@@ -183,7 +183,7 @@ impl Upload<'_> {
 
     /// Closes the session; with `whole` it is also what sends the bytes.
     fn commit(&mut self, url: &Url, whole: bool) -> Result<Step> {
-        let mut request = Request::new("PUT", url.clone().with("digest", self.blob.digest().as_ref()));
+        let mut request = Request::new("PUT", url.with("digest", self.blob.digest().as_ref())?);
         request.headers.push(("content-type", "application/octet-stream".to_owned()));
         if whole {
             request.body = Body::Part { file: self.file, start: 0, length: self.blob.size() };

@@ -5,130 +5,108 @@
 use std::fmt;
 
 use common::{Class, Error, Result};
+use ureq::http::Uri;
+use ureq::http::uri::InvalidUri;
 
 /// An absolute address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Url {
-    /// Whether it is https.
-    pub secure: bool,
-    /// Host, with a port where one is given.
-    pub authority: String,
-    path: String,
-    query: Option<String>,
-}
+pub struct Url(Uri);
 
 impl Url {
-    pub(crate) fn new(secure: bool, authority: &str, path: &str) -> Self {
-        Self { secure, authority: authority.to_owned(), path: path.to_owned(), query: None }
-    }
-
-    /// Parses an absolute address.
+    /// Reads an absolute address.
     ///
     /// # Errors
     /// [`Class::Infrastructure`] when it is malformed: addresses come from registries.
     pub fn parse(text: &str) -> Result<Self> {
-        let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-            (Some(rest), _) => (true, rest),
-            (_, Some(rest)) => (false, rest),
-            _ => return Err(bad("it is neither http: nor https:")),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, rest) = rest.split_at(end);
+        if !text.starts_with("https://") && !text.starts_with("http://") {
+            return Err(bad("it is neither http: nor https:"));
+        }
+        // `Uri` takes any UTF-8 in a path.
+        if !text.bytes().all(|c| c.is_ascii_graphic()) {
+            return Err(bad("it holds characters that no address may hold"));
+        }
+        let url = Self(text.parse().map_err(|e: InvalidUri| bad(&e.to_string()))?);
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']' | '_');
-        if authority.is_empty() || !authority.chars().all(allowed) {
+        if !url.authority().chars().all(allowed) {
             return Err(bad("its host is malformed or has a user name"));
         }
-        let mut url = Self::new(secure, authority, "/");
-        url.set_path(rest)?;
+        let port = &url.authority()[url.host().len()..];
+        if port.len() > 1 && url.0.port().is_none() {
+            return Err(bad("its port is out of range"));
+        }
         Ok(url)
     }
 
     /// What `location` means in an answer from this address (RFC 3986, section 5.2, without `..`).
     ///
     /// # Errors
-    /// [`Class::Infrastructure`] when it is malformed, or leads from https to plain http, be it on this machine: whoever began in private
-    /// goes on so.
+    /// [`Class::Infrastructure`] when it is malformed, or leads from https to plain http, even on this machine: what began in private
+    /// stays so.
     pub fn join(&self, location: &str) -> Result<Self> {
-        let url = self.resolve(location)?;
-        if self.secure && !url.secure {
+        let (scheme, authority, path) = (self.scheme(), self.authority(), self.0.path());
+        let url = match location {
+            whole if whole.starts_with("http://") || whole.starts_with("https://") => Self::parse(whole),
+            other if other.starts_with("//") => Self::parse(&format!("{scheme}:{other}")),
+            path if path.starts_with('/') => Self::parse(&format!("{scheme}://{authority}{path}")),
+            query if query.starts_with('?') => Self::parse(&format!("{scheme}://{authority}{path}{query}")),
+            relative => {
+                let dir = path.rfind('/').map_or("/", |end| &path[..=end]);
+                Self::parse(&format!("{scheme}://{authority}{dir}{relative}"))
+            }
+        }?;
+        if self.secure() && !url.secure() {
             let why = format!("{self} leads to {url}");
             return Err(Error::new(Class::Infrastructure, "the registry leads from https to plain http").why(why));
         }
         Ok(url)
     }
 
-    fn resolve(&self, location: &str) -> Result<Self> {
-        if location.starts_with("http://") || location.starts_with("https://") {
-            return Self::parse(location);
-        }
-        if let Some(rest) = location.strip_prefix("//") {
-            return Self::parse(&format!("{}://{rest}", self.scheme()));
-        }
-        let mut url = self.clone();
-        if location.starts_with(['/', '?']) {
-            if location.starts_with('?') {
-                return Self::parse(&format!("{}://{}{}{location}", self.scheme(), self.authority, self.path));
-            }
-            url.set_path(location)?;
-        } else {
-            let dir = self.path.rfind('/').map_or("/", |end| &self.path[..=end]);
-            url.set_path(&format!("{dir}{location}"))?;
-        }
-        Ok(url)
-    }
-
-    fn set_path(&mut self, rest: &str) -> Result<()> {
-        if !rest.bytes().all(|c| c.is_ascii_graphic()) {
-            return Err(bad("it holds characters that no address may hold"));
-        }
-        let rest = rest.split('#').next().unwrap_or_default();
-        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
-        self.path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        self.query = query.map(str::to_owned);
-        Ok(())
-    }
-
     /// The same address with a further `name=value` in its query.
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
-        let pair = format!("{name}={}", encode(value));
-        self.query = Some(match self.query.filter(|query| !query.is_empty()) {
-            Some(query) => format!("{query}&{pair}"),
-            None => pair,
-        });
-        self
+    ///
+    /// # Errors
+    /// [`Class::Infrastructure`] when it becomes too long.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Result<Self> {
+        let begin = match self.0.query() {
+            None => "?",
+            Some("") => "",
+            Some(_) => "&",
+        };
+        Self::parse(&format!("{}{begin}{}", self.0, pair(name, value)))
     }
 
     /// The whole of it, for the request only.
-    pub fn full(&self) -> String {
-        match &self.query {
-            Some(query) => format!("{self}?{query}"),
-            None => self.to_string(),
-        }
+    pub fn full(&self) -> &Uri {
+        &self.0
     }
 
-    /// The host without its port.
-    pub(crate) fn host(&self) -> &str {
-        host(&self.authority)
+    /// Whether it is https.
+    pub fn secure(&self) -> bool {
+        self.scheme() == "https"
+    }
+
+    pub(crate) fn scheme(&self) -> &str {
+        self.0.scheme_str().unwrap_or_default()
+    }
+
+    /// Host, with a port where one is given.
+    pub(crate) fn authority(&self) -> &str {
+        self.0.authority().map_or("", |authority| authority.as_str())
+    }
+
+    fn host(&self) -> &str {
+        self.0.host().unwrap_or_default()
     }
 
     /// Whether requests to both may carry the same login.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
-        let port = |url: &Self| match url.authority.rsplit_once(':') {
-            Some((_, port)) if port.bytes().all(|c| c.is_ascii_digit()) => port.parse().unwrap_or(0),
-            _ if url.secure => 443,
-            _ => 80u16,
-        };
-        self.secure == other.secure && self.host().eq_ignore_ascii_case(other.host()) && port(self) == port(other)
-    }
-
-    pub(crate) fn scheme(&self) -> &'static str {
-        if self.secure { "https" } else { "http" }
+        let port = |url: &Self| url.0.port_u16().unwrap_or(if url.secure() { 443 } else { 80 });
+        self.secure() == other.secure() && self.host().eq_ignore_ascii_case(other.host()) && port(self) == port(other)
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}{}", self.scheme(), self.authority, self.path)
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.0.path())
     }
 }
 
@@ -140,18 +118,9 @@ pub(crate) fn host(authority: &str) -> &str {
     }
 }
 
-/// Percent-encoding of a query value; `:`, `/`, `,` and `@` may stand as they are (RFC 3986, section 3.4).
-fn encode(value: &str) -> String {
-    let mut out = String::new();
-    for byte in value.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b'/' | b',' | b'@' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
+/// `name=value` for a query or a form; `:`, `/`, `,` and `@` may stand as they are (RFC 3986, section 3.4).
+pub(crate) fn pair(name: &str, value: &str) -> String {
+    format!("{name}={}", common::text::percent_encoded(value, b"-._~:/,@"))
 }
 
 fn bad(why: &str) -> Error {
@@ -172,25 +141,25 @@ mod tests {
             ("17?n=1#frag", "https://r.io:5000/v2/a/blobs/uploads/17?n=1"),
             ("?n=2", "https://r.io:5000/v2/a/blobs/uploads/?n=2"),
         ] {
-            assert_eq!(base.join(location).unwrap().full(), full);
+            assert_eq!(base.join(location).unwrap().full().to_string(), full);
         }
         for plain in ["http://s.io/b", "http://127.0.0.1:5000/b", "http://localhost", "http://r.io:5000/v2/"] {
             let error = base.join(plain).unwrap_err().to_string();
             assert!(error.contains("from https to plain http"), "{error}");
         }
         let plain = Url::parse("http://r.io/v2/").unwrap();
-        assert_eq!(plain.join("http://s.io/b").unwrap().full(), "http://s.io/b");
-        assert_eq!(plain.join("https://s.io/b").unwrap().full(), "https://s.io/b");
-        for bad in ["https://u:p@s.io/", "/a b", "/a\r\nb", "https:///x", "https://é/"] {
+        assert_eq!(plain.join("http://s.io/b").unwrap().full().to_string(), "http://s.io/b");
+        assert_eq!(plain.join("https://s.io/b").unwrap().full().to_string(), "https://s.io/b");
+        for bad in ["https://u:p@s.io/", "/a b", "/a\r\nb", "https:///x", "https://é/", "/é", "https://s.io:65536/"] {
             assert!(base.join(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn prints_no_query_and_adds_to_one() {
-        let url = Url::parse("http://h/p?secret=1").unwrap().with("digest", "sha256:ab").with("q", "a b&c");
+        let url = Url::parse("http://h/p?secret=1").unwrap().with("digest", "sha256:ab").unwrap().with("q", "a b&c").unwrap();
         assert_eq!(url.to_string(), "http://h/p");
-        assert_eq!(url.full(), "http://h/p?secret=1&digest=sha256:ab&q=a%20b%26c");
+        assert_eq!(url.full().to_string(), "http://h/p?secret=1&digest=sha256:ab&q=a%20b%26c");
     }
 
     #[test]

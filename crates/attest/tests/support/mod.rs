@@ -153,7 +153,7 @@ pub fn ingredients() -> Ingredients {
         .map(|(name, version)| DebianPackage {
             name: name.to_owned(),
             version: version.to_owned(),
-            purl: attest::purl::debian(name, version, "amd64"),
+            purl: common::purl::debian(name, version, "amd64"),
             sha256: Sha256::of(name),
         })
         .into(),

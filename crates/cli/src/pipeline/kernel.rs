@@ -150,7 +150,7 @@ impl Prepared<'_> {
         let (name, uri) = match self.packing {
             Packing::Deb { .. } => {
                 let debian = &self.pin.kernel.debian;
-                (debian.file_name(), attest::purl::debian(&debian.package, &debian.version, &debian.arch))
+                (debian.file_name(), common::purl::debian(&debian.package, &debian.version, &debian.arch))
             }
             Packing::Tar => (self.pin.kernel.upstream.url.clone(), self.pin.kernel.upstream.url.clone()),
         };

@@ -1,6 +1,7 @@
 //! Package URLs (package-url/purl-spec, PURL-SPECIFICATION.rst and PURL-TYPES.rst).
 
-use common::Sha256;
+use crate::Sha256;
+use crate::text::percent_encoded;
 
 /// A Debian binary package.
 #[must_use]
@@ -29,32 +30,16 @@ pub fn oci(name: &str, digest: Sha256) -> String {
     };
     let last = repository.rsplit('/').next().unwrap_or(repository).to_lowercase();
     // The version's colon is encoded as the type's own examples have it.
-    let mut purl = format!("pkg:oci/{}@sha256%3A{digest}?repository_url={}", encode(&last), encode_value(repository));
+    let mut purl = format!("pkg:oci/{}@sha256%3A{digest}?repository_url={}", encode(&last), percent_encoded(repository, b"-._~:/"));
     if let Some(tag) = tag {
         purl += &format!("&tag={}", encode(tag));
     }
     purl
 }
 
-/// Percent-encodes what is neither unreserved (RFC 3986) nor a colon, which the specification leaves as it is.
+/// A colon stays as it is (purl-spec, "Rules for each purl component").
 fn encode(text: &str) -> String {
-    percent(text, b"-._~:")
-}
-
-fn encode_value(text: &str) -> String {
-    percent(text, b"-._~:/")
-}
-
-fn percent(text: &str, kept: &[u8]) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out += &format!("%{byte:02X}");
-        }
-    }
-    out
+    percent_encoded(text, b"-._~:")
 }
 
 #[cfg(test)]
