@@ -1,6 +1,6 @@
 //! Writes a bundle: the same inputs give the same bytes.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{BufWriter, Read, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use common::digest::Hasher;
 use common::store::Store;
 use common::{Class, Error, Result, Sha256, atomic};
+use fs_err::File;
 use lock::{Entry, Inputs};
 
 use crate::layout::{self, blob_path};
@@ -47,7 +48,7 @@ fn find(inputs: &Inputs, store: &Store) -> Result<Vec<Stored>> {
             missing.push(entry.name);
             continue;
         };
-        let size = std::fs::metadata(&path).map_err(|e| Error::io("cannot look at a stored file", &path, &e))?.len();
+        let size = fs_err::metadata(&path)?.len();
         found.push((entry, size, path));
     }
     if let Some(first) = missing.first() {
@@ -115,10 +116,9 @@ fn fill(dir: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Resul
     }
     for (entry, _, from) in stored {
         let to = dir.join(blob_path(&entry.sha256));
-        let io = |e: &std::io::Error| Error::io("cannot write the bundle", &to, e);
-        let (mut stored, mut file) = (Hashing::open(from)?, File::create(&to).map_err(|e| io(&e))?);
-        std::io::copy(&mut stored, &mut file).map_err(|e| io(&e))?;
-        file.set_permissions(Permissions::from_mode(0o644)).map_err(|e| io(&e))?;
+        let (mut stored, mut file) = (Hashing::open(from)?, File::create(&to)?);
+        std::io::copy(&mut stored, &mut file)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         stored.check(&entry.sha256, from)?;
     }
     Ok(())
@@ -132,8 +132,7 @@ struct Hashing {
 
 impl Hashing {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io("cannot open a stored file", path, &e))?;
-        Ok(Self { file, hasher: Hasher::default() })
+        Ok(Self { file: File::open(path)?, hasher: Hasher::default() })
     }
 
     /// Requires that what was read is `expected`.

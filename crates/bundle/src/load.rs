@@ -30,7 +30,7 @@ pub struct Loaded {
 /// anything that a layout does not, or a blob that the manifest does not name. [`common::Class::Infrastructure`] when it cannot be read or the
 /// store not be written.
 pub fn load(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
-    std::fs::create_dir_all(scratch).map_err(|e| Error::io("cannot make a directory", scratch, &e))?;
+    fs_err::create_dir_all(scratch)?;
     if path.is_dir() { from_directory(path, store, scratch) } else { from_tar(path, store, scratch) }
         .map_err(|e| e.file(path))
 }
@@ -57,8 +57,7 @@ impl<'a> Expected<'a> {
         if layer.size() != size {
             return Err(bad(format!("{} has {size} bytes, its manifest says {}", name(&layer), layer.size())));
         }
-        let part = tempfile::NamedTempFile::new_in(self.scratch);
-        let mut part = part.map_err(|e| Error::io("cannot write beside the store", self.scratch, &e))?;
+        let mut part = tempfile::NamedTempFile::new_in(self.scratch)?;
         let (found, bytes) = copy(reader.take(size), part.as_file_mut(), self.scratch)?;
         if bytes != size {
             return Err(bad(format!("it ends within {}: truncated", name(&layer))));
@@ -121,8 +120,8 @@ fn unreadable(e: &io::Error) -> Error {
 
 /// Three times through the file: for its index, its manifest, and its blobs. The order in it does not matter.
 fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
-    let mut file = std::fs::File::open(path).map_err(|e| Error::io("cannot open the bundle", path, &e))?;
-    let length = file.metadata().map_err(|e| Error::io("cannot look at the bundle", path, &e))?.len();
+    let mut file = fs_err::File::open(path)?;
+    let length = file.metadata()?.len();
     let mut index = None;
     each(&file, length, |at, entry, _| {
         if at == "index.json" {
@@ -132,7 +131,7 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     })?;
     let named = read_index(&index.ok_or_else(|| bad("it has no index.json".to_owned()))?)?;
     let mut manifest = None;
-    rewind(&mut file, path)?;
+    file.rewind()?;
     each(&file, length, |at, entry, _| {
         if digest_of(at).is_some_and(|digest| named.is(digest)) {
             manifest = Some(document(entry)?);
@@ -142,7 +141,7 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     let manifest = read_manifest(&manifest.ok_or_else(|| bad("it has no manifest".to_owned()))?, &named)?;
     let (config, mut lock) = (manifest.config(), None);
     let mut expected = Expected::new(&manifest, store, scratch)?;
-    rewind(&mut file, path)?;
+    file.rewind()?;
     each(&file, length, |at, entry, size| match digest_of(at) {
         Some(digest) if config.is(digest) => {
             lock = Some(document(entry)?);
@@ -164,10 +163,6 @@ fn check_lock(bytes: &[u8], named: &Descriptor) -> Result<()> {
     Err(bad(format!("its lock is not {}, which its manifest names", named.digest())))
 }
 
-fn rewind(file: &mut std::fs::File, path: &Path) -> Result<()> {
-    file.rewind().map_err(|e| Error::io("cannot read the bundle again", path, &e))
-}
-
 /// A small document, whole.
 fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -179,7 +174,7 @@ fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
 }
 
 /// Hands over every file with its path and size; refuses what no layout holds. `length` is that of the whole archive.
-fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
+fn each(file: &fs_err::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
     let mut archive = tar::Archive::new(file);
     // Raw: a long name or a pax record could be of any size, and no layout needs one.
     for entry in archive.entries_with_seek().map_err(|e| unreadable(&e))?.raw(true) {
@@ -218,14 +213,13 @@ fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> 
     expected.finish()
 }
 
-fn open(path: &PathBuf) -> Result<(std::fs::File, u64)> {
-    let meta = path.symlink_metadata().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => bad(format!("it lacks {}", path.display())),
-        _ => Error::io("cannot look into the bundle", path, &e),
+fn open(path: &PathBuf) -> Result<(fs_err::File, u64)> {
+    let meta = fs_err::symlink_metadata(path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => bad(format!("it lacks {}", path.display())),
+        _ => e.into(),
     })?;
     if !meta.is_file() {
         return Err(bad(format!("{} is no file", path.display())));
     }
-    let file = std::fs::File::open(path).map_err(|e| Error::io("cannot look into the bundle", path, &e))?;
-    Ok((file, meta.len()))
+    Ok((fs_err::File::open(path)?, meta.len()))
 }

@@ -42,8 +42,7 @@ impl Sha256 {
     /// # Errors
     /// [`Class::Infrastructure`] when it cannot be read.
     pub fn of_file(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|e| Error::io("cannot open a file to hash it", path, &e))?;
-        Ok(Self::of_reader(file).map_err(|e| Error::io("cannot read a file to hash it", path, &e))?.0)
+        Ok(Self::of_reader(fs_err::File::open(path)?)?.0)
     }
 
     /// Its 32 bytes.

@@ -99,19 +99,19 @@ impl Error {
     /// Wraps an I/O error on `path`, with a hint for the kinds that have a known remedy.
     #[must_use]
     pub fn io(what: impl Into<String>, path: impl AsRef<Path>, err: &std::io::Error) -> Self {
+        Self::of_io(what, err).file(path)
+    }
+
+    fn of_io(what: impl Into<String>, err: &std::io::Error) -> Self {
         use std::io::ErrorKind as K;
-        let hint = match err.kind() {
+        let error = Self::new(Class::Infrastructure, what).why(err);
+        match err.kind() {
             K::StorageFull | K::QuotaExceeded => {
-                Some("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk")
+                error.hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk")
             }
-            K::PermissionDenied => Some("check who owns the path and its mode"),
-            K::NotFound => Some("check the path"),
-            _ => None,
-        };
-        let error = Self::new(Class::Infrastructure, what).file(path).why(err);
-        match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
+            K::PermissionDenied => error.hint("check who owns the path and its mode"),
+            K::NotFound => error.hint("check the path"),
+            _ => error,
         }
     }
 }
@@ -138,13 +138,7 @@ impl std::error::Error for Error {}
 /// `fs_err` names the file and the operation in its message already.
 impl From<std::io::Error> for Error {
     fn from(err: std::io::Error) -> Self {
-        let error = Self::new(Class::Infrastructure, "file operation failed").why(&err);
-        match err.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                error.hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk")
-            }
-            _ => error,
-        }
+        Self::of_io("file operation failed", &err)
     }
 }
 

@@ -58,10 +58,9 @@ impl Store {
         }
         let path = self.path(expected);
         let dir = self.root.join("sha256");
-        std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make the store", &dir, &e))?;
-        let part = tempfile::Builder::new().prefix(".part-").tempfile_in(&dir);
-        let part = part.map_err(|e| Error::io("cannot write to the store", &dir, &e))?;
-        std::fs::copy(file, part.path()).map_err(|e| Error::io("cannot copy into the store", &path, &e))?;
+        fs_err::create_dir_all(&dir)?;
+        let part = tempfile::Builder::new().prefix(".part-").tempfile_in(&dir)?;
+        fs_err::copy(file, part.path())?;
         // Whatever the mode of what was copied: other users' builds may take from this store.
         crate::atomic::set_mode(part.path(), 0o644).map_err(|e| Error::io("cannot copy into the store", &path, &e))?;
         part.as_file().sync_all().map_err(|e| Error::io("cannot sync the store", &path, &e))?;

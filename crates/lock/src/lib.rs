@@ -72,11 +72,11 @@ impl Inputs {
 /// [`Class::BadInput`] when it is missing or malformed.
 pub fn read(project: &Path) -> Result<Lock> {
     let path = project.join(FILE);
-    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+    let text = fs_err::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::new(Class::BadInput, "the project has no lock")
             .file(&path)
             .hint(format!("take {FILE} out of version control, or make it anew with `solana-talos update`")),
-        _ => Error::io("cannot read the lock", &path, &e),
+        _ => e.into(),
     })?;
     Lock::parse(FILE, &text)
 }
@@ -111,7 +111,7 @@ pub fn cargo_locks(project: &Path) -> Result<(Vec<CargoLock>, Vec<Crate>)> {
 
 fn read_cargo_lock(project: &Path, name: &str) -> Result<(String, Sha256)> {
     let path = project.join(name);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read a list of crates", &path, &e))?;
+    let text = fs_err::read_to_string(&path)?;
     let digest = Sha256::of(&text);
     Ok((text, digest))
 }

@@ -40,8 +40,7 @@ pub fn parse_archives(text: &str) -> Result<Vec<String>> {
 /// # Errors
 /// [`Class::BadInput`] for a malformed list, [`Class::MissingTool`] without mmdebstrap.
 pub fn archives(file: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("cannot read the list of archives", file, &e))?;
-    let listed = parse_archives(&text).map_err(|e| e.file(file).hint("correct the file"))?;
+    let listed = parse_archives(&fs_err::read_to_string(file)?).map_err(|e| e.file(file).hint("correct the file"))?;
     let mut archives = Vec::new();
     for archive in listed {
         if archive == "default" {

@@ -117,8 +117,7 @@ fn unpack(file: &Path, wanted: &Crate, vendor: &Path) -> Result<()> {
             .file(file)
             .why(why)
     };
-    let open = std::fs::File::open(file).map_err(|e| Error::io("cannot open a stored crate", file, &e))?;
-    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(open).take(LARGEST));
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(fs_err::File::open(file)?).take(LARGEST));
     archive.set_preserve_mtime(false);
     for entry in archive.entries()? {
         let mut entry = entry.map_err(|e| bad(e.to_string()))?;

@@ -123,7 +123,7 @@ impl<'a> Fetcher<'a> {
         if self.offline {
             return Err(offline(missing.iter().map(|file| file.name.as_str())));
         }
-        std::fs::create_dir_all(self.partial).map_err(|e| Error::io("cannot make a directory", self.partial, &e))?;
+        fs_err::create_dir_all(self.partial)?;
         let mut progress = Progress::new(self.sink, missing.len());
         let (all, mut said) = (missing.len(), String::new());
         for batch in missing.chunks(BATCH) {
@@ -187,7 +187,7 @@ impl<'a> Fetcher<'a> {
             if Sha256::of_file(&part).is_ok_and(|digest| digest == file.sha256) {
                 self.store.insert(&part, &file.sha256)?;
                 progress.add(std::fs::metadata(&part).map_or(0, |meta| meta.len()));
-                std::fs::remove_file(&part).map_err(|e| Error::io("cannot remove a temporary file", &part, &e))?;
+                fs_err::remove_file(&part)?;
             } else {
                 left.push(file);
             }

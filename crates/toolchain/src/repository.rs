@@ -24,9 +24,7 @@ pub fn write(dir: &Path, packages: &[Package], store: &Store) -> Result<()> {
         };
         let name = dir.join(file_name(package));
         // The store may be on another file system.
-        std::fs::hard_link(&file, &name)
-            .or_else(|_| std::fs::copy(&file, &name).map(|_| ()))
-            .map_err(|e| Error::io("cannot lay out a package", &name, &e))?;
+        fs_err::hard_link(&file, &name).or_else(|_| fs_err::copy(&file, &name).map(drop))?;
         index.push_str(&paragraph(package, &control(&file)?)?);
     }
     atomic::write(&dir.join("Packages"), index)

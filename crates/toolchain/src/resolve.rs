@@ -49,9 +49,7 @@ impl Lists {
     pub fn read(dir: &Path) -> Result<Self> {
         let list = |name: &str| {
             let path = dir.join(name);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Error::io("cannot read the toolchain's description", &path, &e))?;
-            parse_list(&text).map_err(|e| e.file(&path).hint("correct the file"))
+            parse_list(&fs_err::read_to_string(&path)?).map_err(|e| e.file(&path).hint("correct the file"))
         };
         Ok(Self { packages: list("packages.list")?, judges: list("judges.list")? })
     }
@@ -96,10 +94,7 @@ pub fn resolve(lists: &Lists, scratch: &Path, line: &mut dyn FnMut(&str)) -> Res
             "`update packages` needs a network and a Debian archive; a build does not: it takes what the lock names",
         )
     })?;
-    let read = |name: &str| {
-        let path = scratch.join("resolved").join(name);
-        std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read what mmdebstrap resolved", &path, &e))
-    };
+    let read = |name: &str| fs_err::read_to_string(scratch.join("resolved").join(name));
     parse(&read("installed")?, &read("shown")?, &read("unneeded")?, &read("files")?)
 }
 
