@@ -98,9 +98,6 @@ pub enum Userland {
 }
 
 /// The SPDX document of `image`.
-///
-/// # Errors
-/// None for sound ingredients.
 pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Result<Value> {
     let mut bill = Bill { document: Document::default(), ingredients };
     let main = bill.image(image);

@@ -21,9 +21,6 @@ pub trait Source {
     fn check(&self, blob: &Descriptor) -> Result<()>;
 
     /// Artifacts that may be about the image: its referrers, and what has cosign's tag names. Others may be among them.
-    ///
-    /// # Errors
-    /// When they cannot be listed.
     fn artifacts(&self, image: &Subject) -> Result<Vec<Artifact>>;
 }
 

@@ -22,9 +22,6 @@ impl Sha256 {
     }
 
     /// Digest of everything `reader` gives, and its length in bytes.
-    ///
-    /// # Errors
-    /// What the reader reports.
     pub fn of_reader(mut reader: impl Read) -> std::io::Result<(Self, u64)> {
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 16];
@@ -38,9 +35,6 @@ impl Sha256 {
     }
 
     /// Digest of the file at `path`.
-    ///
-    /// # Errors
-    /// [`Class::Infrastructure`] when it cannot be read.
     pub fn of_file(path: &Path) -> Result<Self> {
         Ok(Self::of_reader(fs_err::File::open(path)?)?.0)
     }

@@ -82,9 +82,6 @@ pub fn read(project: &Path) -> Result<Lock> {
 }
 
 /// Writes the lock of `project`; says whether that changed it.
-///
-/// # Errors
-/// [`Class::Infrastructure`] when it cannot be written.
 pub fn write(project: &Path, lock: &Lock) -> Result<bool> {
     let (path, text) = (project.join(FILE), lock.to_string());
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {

@@ -85,9 +85,6 @@ pub fn descriptor(media_type: impl Into<MediaType>, digest: Sha256, size: u64) -
 }
 
 /// An OCI manifest of these blobs; layers lowest first.
-///
-/// # Errors
-/// None for what is given here.
 pub fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest> {
     let manifest = ImageManifestBuilder::default().schema_version(2u32).media_type(MediaType::ImageManifest);
     let manifest = manifest.config(config).layers(layers).build();
@@ -247,9 +244,6 @@ pub struct History {
 }
 
 /// The one text of a value: keys sorted, no white space.
-///
-/// # Errors
-/// None for the types of this module; [`Class::BadInput`] for a value that JSON cannot hold.
 pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
     let bad = |e| Error::new(Class::BadInput, "cannot write JSON").why(e);
     // Through `Value`, whose maps are sorted: structs alone would keep the order of their declaration.

@@ -116,9 +116,6 @@ impl Writer {
     }
 
     /// Stores `bytes` as they are.
-    ///
-    /// # Errors
-    /// What the file system reports.
     pub fn bytes(&self, media_type: impl Into<MediaType>, bytes: &[u8]) -> Result<Descriptor> {
         let digest = Sha256::of(bytes);
         fs_err::write(self.blob(digest), bytes)?;
@@ -126,9 +123,6 @@ impl Writer {
     }
 
     /// Stores the manifest of an artifact and lists it in the index, under `name` where it has one. Its blobs must be in the layout already.
-    ///
-    /// # Errors
-    /// What the file system reports.
     pub fn artifact(&mut self, manifest: &Manifest, name: Option<&str>) -> Result<Descriptor> {
         let written = self.json(MediaType::ImageManifest, manifest)?;
         let mut entry = written.clone();
@@ -139,9 +133,6 @@ impl Writer {
     }
 
     /// Copies the blob at `path`, whose digest the caller has seen to be `digest`.
-    ///
-    /// # Errors
-    /// What the file system reports.
     pub fn file(&self, path: &Path, digest: Sha256) -> Result<()> {
         Ok(fs_err::copy(path, self.blob(digest)).map(drop)?)
     }

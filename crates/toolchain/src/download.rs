@@ -1,5 +1,5 @@
-//! Pinned files from the network into the store, fetched by apt's own downloader so that the tool needs no HTTP stack and no host name of an
-//! archive.
+//! Pinned files from the network into the store, fetched by apt's own downloader: what the host's apt is set up with (proxy, its detection,
+//! logins in `auth.conf`, `file:` mirrors) then holds here too, which our HTTP client for registries knows nothing of.
 //!
 //! A file is downloaded beside the store under its digest, and stored when it has it; an interrupted download goes on where it was.
 

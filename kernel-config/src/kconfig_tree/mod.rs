@@ -2,6 +2,7 @@
 //!
 //! This is not a second Kconfig: Kconfig itself resolves, we only look up what a symbol depends on
 //! (`depends on`, the `if`s, menus and choices around it, selects) and evaluate that against the result.
+//! Not `nom-kconfig` (0.13): its entries have no file and line, which every reason here names, and evaluating would stay ours.
 
 mod explain;
 pub mod expr;
