@@ -120,7 +120,8 @@ fn unreadable(e: &io::Error) -> Error {
 
 /// Three times through the file: for its index, its manifest, and its blobs. The order in it does not matter.
 fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
-    let mut file = fs_err::File::open(path)?;
+    // Read without fs-err, which hides from `unreadable` what the system reported.
+    let (mut file, _) = fs_err::File::open(path)?.into_parts();
     let length = file.metadata()?.len();
     let mut index = None;
     each(&file, length, |at, entry, _| {
@@ -174,7 +175,7 @@ fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
 }
 
 /// Hands over every file with its path and size; refuses what no layout holds. `length` is that of the whole archive.
-fn each(file: &fs_err::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
+fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
     let mut archive = tar::Archive::new(file);
     // Raw: a long name or a pax record could be of any size, and no layout needs one.
     for entry in archive.entries_with_seek().map_err(|e| unreadable(&e))?.raw(true) {
@@ -213,7 +214,7 @@ fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> 
     expected.finish()
 }
 
-fn open(path: &PathBuf) -> Result<(fs_err::File, u64)> {
+fn open(path: &PathBuf) -> Result<(std::fs::File, u64)> {
     let meta = fs_err::symlink_metadata(path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => bad(format!("it lacks {}", path.display())),
         _ => e.into(),
@@ -221,5 +222,5 @@ fn open(path: &PathBuf) -> Result<(fs_err::File, u64)> {
     if !meta.is_file() {
         return Err(bad(format!("{} is no file", path.display())));
     }
-    Ok((fs_err::File::open(path)?, meta.len()))
+    Ok((fs_err::File::open(path)?.into_parts().0, meta.len()))
 }
