@@ -30,7 +30,11 @@ pub fn oci(name: &str, digest: Sha256) -> String {
     };
     let last = repository.rsplit('/').next().unwrap_or(repository).to_lowercase();
     // The version's colon is encoded as the type's own examples have it.
-    let mut purl = format!("pkg:oci/{}@sha256%3A{digest}?repository_url={}", encode(&last), percent_encoded(repository, b"-._~:/"));
+    let mut purl = format!(
+        "pkg:oci/{}@sha256%3A{digest}?repository_url={}",
+        encode(&last),
+        percent_encoded(repository, b"-._~:/")
+    );
     if let Some(tag) = tag {
         purl += &format!("&tag={}", encode(tag));
     }

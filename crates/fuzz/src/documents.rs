@@ -100,7 +100,11 @@ pub fn address(data: &[u8]) {
     for location in registry::referrers::next(said).into_iter().chain([said]) {
         let Ok(url) = from.join(location) else { continue };
         assert!(url.secure() || !from.secure(), "{from} leads to {url}");
-        assert_eq!(registry::url::Url::parse(&url.full().to_string()).ok(), Some(url), "it is not what it is written as");
+        assert_eq!(
+            registry::url::Url::parse(&url.full().to_string()).ok(),
+            Some(url),
+            "it is not what it is written as"
+        );
     }
 }
 

@@ -69,8 +69,10 @@ impl Lock {
             let package = self.package.iter().find(|p| p.name == f.package)?;
             Some(entry(&f.path, format!("{}#{}", package_url(package), f.path), f.sha256, None, Kind::File))
         });
-        let packages =
-            self.package.iter().map(move |p| entry(&p.name, package_url(p), p.sha256, Some(p.size), Kind::Package(p.list)));
+        let packages = self
+            .package
+            .iter()
+            .map(move |p| entry(&p.name, package_url(p), p.sha256, Some(p.size), Kind::Package(p.list)));
         std::iter::once(source)
             .chain(configs)
             .chain(cargo)

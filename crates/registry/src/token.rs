@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn an_identity_token_goes_by_post_and_not_into_the_address() {
-        let ask = ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k")))).unwrap();
+        let ask =
+            ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k")))).unwrap();
         assert_eq!((ask.method, ask.url.full().to_string().contains("t%2Bk")), ("POST", false));
         assert_eq!(
             ask.form.unwrap().reveal(),

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn prints_no_query_and_adds_to_one() {
-        let url = Url::parse("http://h/p?secret=1").unwrap().with("digest", "sha256:ab").unwrap().with("q", "a b&c").unwrap();
+        let url =
+            Url::parse("http://h/p?secret=1").unwrap().with("digest", "sha256:ab").unwrap().with("q", "a b&c").unwrap();
         assert_eq!(url.to_string(), "http://h/p");
         assert_eq!(url.full().to_string(), "http://h/p?secret=1&digest=sha256:ab&q=a%20b%26c");
     }
