@@ -3,15 +3,20 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::sandbox::Run;
-use common::stage::{Finished, Input, Stage};
+use common::sandbox::{Run, Sandbox};
+use common::stage::{Finished, Input, Stage, Work};
 use common::{Error, Result};
 
 use crate::environment::{CERTIFICATE, Environment, OBJ, SRC};
+use crate::incremental::{self, Kept};
+use crate::objects::Objects;
 use crate::source::Source;
 
 /// Compiles the kernel; make knows what an interrupted run has done.
 pub const STAGE: Stage = Stage::recipe("kernel").resuming();
+
+/// Names the directory of kept objects in the cache, and groups them by what every source is compiled with.
+const OBJECTS: Stage = Stage::recipe("objects");
 
 /// Takes what later stages need out of the object tree and makes that tree small: it stays to build modules against.
 const COLLECT: &str = r#"
@@ -63,40 +68,52 @@ impl Kernel {
     }
 }
 
-/// Compiles the tree `source` with the resolved `config`, embedding `certificate` as a trusted key. An interrupted compilation goes on.
+/// Compiles the tree `source` with the resolved `config`, embedding `certificate` as a trusted key. An interrupted compile goes on; one of a
+/// source that was compiled before but for a few files does what follows from these.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
 pub fn compile(env: &Environment<'_>, source: &Source, config: &Path, certificate: &Path) -> Result<Kernel> {
-    let inputs = (
-        env.tools(),
-        source.input(),
-        Input::file("config", config)?,
-        Input::file("certificate", certificate)?,
-        env.make().input(&[]),
-        Input::text("collect", COLLECT),
-    );
-    let stage = env.cache.run(STAGE, inputs, |work, (tools, source, config, certificate, make, collect)| {
-        let obj = work.dir().join("obj");
-        let fresh = !obj.exists(); // A compilation that goes on after an interrupt says nothing about its time.
-        install_config(&config, &obj)?;
-        let out = work.dir();
-        let tree =
-            |run: Run| run.read(&source, SRC).write(&obj, OBJ).read(&certificate, CERTIFICATE).write(out, "/build/out");
-        let start = Instant::now();
-        work.run(tools.sandbox, &tree(make.run(&["bzImage", "modules"])))?;
-        if fresh {
-            common::atomic::write(&out.join(MAKE_SECONDS), format!("{:.3}\n", start.elapsed().as_secs_f64()))?;
-        }
-        common::atomic::remove_dir(&out.join("modules"))?;
-        let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
-        work.run(tools.sandbox, &tree(make.run(&install)))?;
-        work.run(tools.sandbox, &tree(Run::script(&collect, &[])))
+    let settings =
+        (env.tools(), Input::file("config", config)?, Input::file("certificate", certificate)?, env.make().input(&[]));
+    let group = env.cache.key(OBJECTS, &settings)?;
+    let objects = Objects::new(&env.cache.root().join(OBJECTS.name()), &group, env.jobs);
+    let kept = Kept { objects, source: source.digest, sink: env.cache.sink() };
+    let why = "objects are compared with their digests, and make compiles again what depends on a changed file";
+    let inputs = (settings, source.input(), Input::unkeyed(why, kept), Input::text("collect", COLLECT));
+    let stage = env.cache.run(STAGE, inputs, |work, ((tools, config, certificate, make), source, kept, collect)| {
+        let dir = work.dir();
+        let inside = |run: Run| {
+            run.read(&source, SRC).write(&dir.join("obj"), OBJ).read(&certificate, CERTIFICATE).write(dir, "/build/out")
+        };
+        incremental::run(&kept, &source, dir, &mut |changed| {
+            let obj = dir.join("obj");
+            let whole = changed.is_none() && !obj.exists();
+            install_config(&config, &obj)?;
+            let changed = changed.unwrap_or_default();
+            let replace = |run: Run, (file, name): &(PathBuf, String)| run.read(file, &format!("{SRC}/{name}"));
+            let run = |targets: &[&str]| changed.iter().fold(inside(make.run(targets)), replace);
+            make_all(work, tools.sandbox, &run, whole)
+        })?;
+        work.run(tools.sandbox, &inside(Run::script(&collect, &[])))
     })?;
     let release = stage.dir.join("release");
     let text =
         std::fs::read_to_string(&release).map_err(|e| Error::io("cannot read the kernel's release", &release, &e))?;
     Ok(Kernel { stage, release: text.trim().to_owned() })
+}
+
+/// Makes the kernel and its modules, and installs the modules in `modules/`. Only a `whole` compile says how long one takes.
+fn make_all(work: &mut Work<'_>, sandbox: &Sandbox, make: &dyn Fn(&[&str]) -> Run, whole: bool) -> Result<()> {
+    let start = Instant::now();
+    work.run(sandbox, &make(&["bzImage", "modules"]))?;
+    if whole {
+        let seconds = format!("{:.3}\n", start.elapsed().as_secs_f64());
+        common::atomic::write(&work.dir().join(MAKE_SECONDS), seconds)?;
+    }
+    common::atomic::remove_dir(&work.dir().join("modules"))?;
+    let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
+    work.run(sandbox, &make(&install))
 }
 
 /// Leaves an equal `.config` alone: make rebuilds what depends on a newer one.

@@ -189,6 +189,12 @@ impl<'a> Cache<'a> {
         Self { root, sink, sources }
     }
 
+    /// The directory that all is in: for what saves time and never reaches an output, such as objects of earlier compiles.
+    #[must_use]
+    pub fn root(&self) -> &'a Path {
+        self.root
+    }
+
     /// Where events go.
     #[must_use]
     pub fn sink(&self) -> &'a dyn Sink {
@@ -201,6 +207,14 @@ impl<'a> Cache<'a> {
     /// When the digest of our sources is not known.
     pub fn find(&self, stage: Stage, inputs: &impl Inputs) -> Result<Option<Finished>> {
         Ok(self.look_up(&self.fingerprint(stage, inputs)?))
+    }
+
+    /// The key that `stage` has with those inputs.
+    ///
+    /// # Errors
+    /// When the digest of our sources is not known.
+    pub fn key(&self, stage: Stage, inputs: &impl Inputs) -> Result<Sha256> {
+        Ok(self.fingerprint(stage, inputs)?.key())
     }
 
     fn fingerprint(&self, stage: Stage, inputs: &impl Inputs) -> Result<Fingerprint> {

@@ -98,6 +98,8 @@ fn build(shell: &Shell, options: &Options, plan: &Plan, site: &Site, first: &Sit
     if !options.resume && site.dir.exists() {
         std::fs::remove_dir_all(&site.dir).with_context(|| format!("cannot empty {}", site.dir.display()))?;
     }
+    // With `--resume` too, the kernel is compiled from scratch or not at all.
+    let _ = std::fs::remove_dir_all(site.cache.join("objects"));
     std::fs::create_dir_all(site.cache.join("stages"))?;
     clone(site, &from, head)?;
     let tool = match &options.tool {
