@@ -139,6 +139,61 @@ fn the_exit_codes_are_those_of_the_error_classes() {
     }
 }
 
+/// Paths in the repository that `page` names in inline code; patterns and placeholders are not paths.
+fn paths(page: &str) -> Vec<String> {
+    let tops = ["crates/", "docs/", "extension/", "imager/", "kernel-config/", "module/", "tests/"];
+    let code = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let path = |code: &&str| tops.iter().any(|top| code.starts_with(top)) && !code.contains(['*', ' ', '…', ':']);
+    code.filter(path).filter(|code| !code.contains("NAME")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_path_in_the_pages_exists() {
+    let missing = |page: &PathBuf| -> Vec<String> {
+        let gone = |path: &String| !Path::new(ROOT).join(path).exists();
+        paths(&read(page)).into_iter().filter(gone).map(|path| format!("{}: {path}", page.display())).collect()
+    };
+    let missing: Vec<_> = all_pages().iter().flat_map(missing).collect();
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert_eq!(
+        paths("`docs/keys.md` and `crates/*/x`, `tests/no-such` `imager/NAME`\n"),
+        ["docs/keys.md", "tests/no-such"]
+    );
+}
+
+/// Our crates by name in the workspace, each with ours that it uses (not counting its tests).
+fn crates() -> Vec<(String, Vec<String>)> {
+    let workspace: toml::Table = read("Cargo.toml").parse().unwrap();
+    let ours = workspace["workspace"]["dependencies"].as_table().unwrap();
+    let paths = ours.iter().filter_map(|(name, at)| Some((name.clone(), at.get("path")?.as_str()?.to_owned())));
+    let unnamed = ["cli", "fuzz", "xtask"].map(|name| (name.to_owned(), format!("crates/{name}")));
+    let tests = ("tests".to_owned(), "tests".to_owned());
+    let used = |path: &str| -> Vec<String> {
+        let manifest: toml::Table = read(format!("{path}/Cargo.toml")).parse().unwrap();
+        let all = manifest.get("dependencies").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        all.keys().filter(|name| ours.get(*name).is_some_and(|at| at.get("path").is_some())).cloned().collect()
+    };
+    paths.chain(unnamed).chain([tests]).map(|(name, path)| (name, used(&path))).collect()
+}
+
+#[test]
+fn the_table_of_crates_has_all_and_each_uses_only_those_above_it() {
+    let page = read("docs/architecture.md");
+    let (_, table) = page.split_once("| crate | job |").unwrap();
+    let rows =
+        table.lines().map_while(|line| if line.is_empty() { None } else { line.strip_prefix("| `").or(Some("")) });
+    let order: Vec<&str> = rows.filter_map(|row| Some(row.split_once('`')?.0)).collect();
+    let place = |name: &str| order.iter().position(|row| *row == name);
+    let crates = crates();
+    assert!(crates.len() > 15, "{crates:?}");
+    for (name, used) in crates.iter().filter(|(name, _)| name != "policy") {
+        let own = place(name).unwrap_or_else(|| panic!("{name} is not in the table of crates"));
+        for other in used {
+            assert!(place(other).is_some_and(|above| above < own), "{name} uses {other}, which is not above it");
+        }
+    }
+}
+
 #[test]
 fn a_link_to_nowhere_is_found() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
