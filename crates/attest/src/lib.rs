@@ -1,8 +1,10 @@
-//! Signatures of images, bills of materials and provenance, in the formats that others verify.
+//! Signatures of images, SBOMs and provenance, in the formats that other tools verify.
 //!
 //! Everything is signed with one ECDSA P-256 key and verified with its public half, offline: no certificate, no transparency log, no clock.
-//! [`sign()`] writes a layout anew with all that belongs to its images; [`verify()`] demands it. `docs/verification.md` does the same with
-//! other people's tools.
+//! [`sign()`] writes a layout again with the signatures attached to its images; [`verify()`] requires them. `docs/verification.md` shows the
+//! same with other tools.
+//!
+//! Uses `common`, `oci` and `keys`.
 
 pub mod artifact;
 pub mod asking;

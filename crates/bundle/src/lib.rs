@@ -1,7 +1,9 @@
-//! The store as one OCI image layout (image-layout.md), as a directory or a tar of it: what a machine without network builds from.
+//! The locked inputs as one OCI image layout (image-layout.md), a directory or a tar of it: what a machine without network builds from.
 //!
-//! One artifact: its configuration is `solana-talos.lock`, each layer is one input, named by annotations. So a registry can carry it as well.
-//! Nothing in a bundle is trusted: a blob is stored only under the digest that it has.
+//! One artifact: its configuration is `solana-talos.lock`, each layer is one input, named by annotations, so a registry can carry it too.
+//! Bundles are untrusted: a blob is stored only under its real digest.
+//!
+//! Uses `common`, `oci` and `lock`.
 
 mod create;
 mod layout;

@@ -1,4 +1,6 @@
-//! Small shared types of the pipeline. Nothing here knows the command line, and nothing prints.
+//! What every crate needs: errors, digests, atomic writes, the store, stages, events, the sandbox. Knows no command line and prints nothing.
+//!
+//! Uses none of our crates.
 
 pub mod atomic;
 pub mod digest;

@@ -1,6 +1,6 @@
-//! One function for each parser of foreign bytes. It may refuse its input; it may not panic, run long, take much memory or write elsewhere.
+//! One function per parser of untrusted data. It may reject its input; it must not panic, run long, use much memory or write elsewhere.
 //!
-//! `libfuzzer/` feeds them with what a coverage-guided engine makes of `corpus/` (`./x fuzz`); `cargo test` replays the corpus.
+//! `libfuzzer/` feeds them inputs derived from `corpus/` by coverage (`./x fuzz`); `cargo test` replays the corpus.
 
 mod documents;
 mod evidence;

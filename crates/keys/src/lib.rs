@@ -2,6 +2,8 @@
 //!
 //! A key set is a directory with one key per [`Role`]. Private keys (file, PKCS#11 token, external signer) are behind [`Signer`]; callers
 //! pass it a digest.
+//!
+//! Uses `common` only.
 
 pub mod certificate;
 mod certify;

@@ -1,7 +1,7 @@
 //! `solana-talos.lock`: every input of a build by digest.
 //!
-//! People write what they want (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`); `solana-talos update` writes here what that
-//! came to. A build takes nothing else: a lock that does not fit what people wrote is an error, never resolved on the way.
+//! People edit what they want (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`); `solana-talos update` resolves it and
+//! writes the lock. A build accepts nothing else: a lock that does not match these sources is an error, never resolved on the fly.
 
 mod changes;
 mod crates;

@@ -1,5 +1,7 @@
-//! The pinned toolchain: one Debian 13 root filesystem, made by mmdebstrap of exactly the packages in `solana-talos.lock`, entered through
-//! namespaces; and the pinned files that come from the network.
+//! The pinned toolchain: one Debian 13 root filesystem, made by mmdebstrap from exactly the packages in `solana-talos.lock` and entered through
+//! namespaces; and downloads of pinned files.
+//!
+//! Uses `common` and `lock`.
 
 mod archives;
 mod bootstrap;

@@ -1,4 +1,4 @@
-//! What `./x lint`, `test`, `bench`, `repro` and `fuzz` do: programs in an order, nothing more.
+//! What `./x lint`, `test`, `bench`, `repro` and `fuzz` run: programs in order, nothing more.
 
 mod bench;
 mod fuzz;
