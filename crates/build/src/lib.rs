@@ -1,5 +1,23 @@
-//! The build: from the pinned inputs to the output directory.
+//! The build: a [`Plan`] holds all that the user chose, read and checked once; [`build`] runs the stages in order; [`outputs`] is the one table of
+//! what comes out. Nothing here knows the command line, and nothing prints.
 
+pub mod context;
+mod graph;
+pub mod names;
+pub mod network;
+pub mod output;
+pub mod outputs;
+mod plan;
+pub mod project;
+pub mod signing;
 mod sources;
+pub mod stages;
 
+pub use context::{Context, Settings};
+pub use graph::{Done, build};
+pub use network::{Network, Pace};
+pub use plan::{Choice, Plan};
+pub use project::Project;
+pub use signing::{KeyChoice, Signing};
 pub use sources::SOURCES;
+pub use stages::kernel::{KernelPlan, Prepared, SourceChoice};

@@ -2,9 +2,8 @@
 
 mod commands;
 mod context;
-mod pipeline;
+mod options;
 mod progress;
-mod remote;
 
 use std::process::ExitCode;
 
@@ -103,7 +102,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     };
     let context = Context::new(cli.global, profile)?;
     match cli.command {
-        Command::Build(options) => commands::build::run(&context, &options),
+        Command::Build(options) => commands::build::run(&context, options),
         Command::Bundle(options) => commands::bundle::run(&context, &options),
         Command::Fetch(options) => commands::fetch::run(&context, &options),
         Command::Attach(_)

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use build::Project;
 use clap::{Args, Subcommand};
 use common::event::Event;
 
 use crate::context::Context;
-use crate::pipeline::{kernel, locked};
 
 #[derive(Args)]
 pub struct Options {
@@ -34,7 +34,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let note = |message: String| context.sink().emit(&Event::Note { message: &message });
     match &options.action {
         Action::Create { path } => {
-            let inputs = locked::open(context, &kernel::pin(context)?)?;
+            let inputs = Project::open(context)?.locked;
             let (files, bytes) = bundle::create(path, &inputs, &context.store)?;
             note(format!("wrote {} inputs, {} MB, to {}", files, bytes / 1_000_000, path.display()));
         }
@@ -50,7 +50,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
 
 /// A bundle may be of another state of the project: says what this one still lacks.
 fn tell_of_missing(context: &Context) -> common::Result<()> {
-    let inputs = locked::open(context, &kernel::pin(context)?)?;
+    let inputs = Project::open(context)?.locked;
     let mut missing = Vec::new();
     for entry in inputs.entries().filter(lock::Entry::is_stored) {
         if context.store.find(&entry.sha256)?.is_none() {

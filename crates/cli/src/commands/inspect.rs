@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attest::{Demand, Evidence, Subject, Verified, statement};
+use build::network::{self, Network, Pace};
 use clap::Args;
 use common::{Class, Error};
 use inspect::contents::Contents;
@@ -13,8 +14,8 @@ use oci::types::canonical;
 use oci::{Layout, Limits, Reference};
 use serde::Serialize;
 
+use crate::options::NetworkOptions;
 use crate::progress::{self, Format, History};
-use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -34,7 +35,7 @@ pub struct Options {
     #[arg(long, requires = "diff")]
     exit_code: bool,
     #[command(flatten)]
-    network: Network,
+    network: NetworkOptions,
 }
 
 /// Looks at images only: neither a project nor a cache is needed.
@@ -44,7 +45,7 @@ pub struct Options {
 pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
     for image in options.diff.iter().chain([&options.image]).filter(|_| offline) {
         if let Some(reference) = remote_name(image) {
-            remote::refuse_offline(offline, &reference.to_string())?;
+            network::refuse_offline(offline, &reference.to_string())?;
         }
     }
     let Some(other) = &options.diff else {
@@ -60,7 +61,7 @@ pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<(
 fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
-    let layout = open(&options.network, &options.image, work.path())?;
+    let layout = open(&options.network.network(), &options.image, work.path())?;
     let (mut report, _) = report::report(&layout, Limits::SYSTEM)?;
     if let Some(key) = &key {
         verify(&layout, key, &mut report)?;
@@ -132,7 +133,7 @@ fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents
 }
 
 fn facts(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
-    let network = &options.network;
+    let network = &options.network.network();
     let diff = diff::diff(&read(network, &options.image)?, &read(network, second)?);
     show(format, &diff, &text::diff(&diff))?;
     Ok(diff.is_equal())

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use build::{KernelPlan, Prepared, Signing, SourceChoice};
 use clap::{Args, Subcommand};
 use common::event::Event;
 use common::sandbox::Run;
@@ -12,9 +13,7 @@ use kernel_config::snapshot;
 use keys::Role;
 
 use crate::context::Context;
-use crate::pipeline;
-use crate::pipeline::kernel::{Prepared, SourceChoice, prepare};
-use crate::pipeline::signing::{KeyOptions, Signing};
+use crate::options::KeyOptions;
 
 #[derive(Args)]
 pub struct Options {
@@ -51,23 +50,24 @@ enum Action {
 /// When a stage fails, or the configuration is not the snapshot (`check`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let profile = options.profile.as_str();
-    pipeline::kernel::profile(context, profile)?; // A wrong name must not wait for the toolchain.
-    let given = Signing::given(&options.keys, &[Role::Module])?;
-    let prepared = prepare(context, SourceChoice::Debian, None)?;
+    let plan = KernelPlan::read(context, profile, SourceChoice::Debian, None)?;
+    let keys = options.keys.choice();
+    let given = Signing::given(&keys, &[Role::Module])?;
+    let prepared = plan.prepare()?;
     match &options.action {
         Action::Check => check(context, &prepared, profile)?,
         Action::Snapshot => {
-            let resolved = prepared.configure(&prepared.source()?, profile)?;
-            atomic::write(&prepared.snapshot_path(profile), snapshot::snapshot(profile, &resolved.config))?;
+            let resolved = prepared.configure(&prepared.source()?)?;
+            atomic::write(&prepared.snapshot_path(), snapshot::snapshot(profile, &resolved.config))?;
         }
         Action::Harden { report } => harden(context, &prepared, profile, report.as_deref())?,
-        Action::Base => match prepared.base_config(profile)? {
+        Action::Base => match prepared.base_config()? {
             BaseConfig::File(path) => context.answer(&path.display().to_string()),
             BaseConfig::Target(target) => context.answer(&target),
         },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
-            let built = prepared.build(profile, &given.map_or_else(|| Signing::development(context), Ok)?)?;
+            let built = prepared.build(&given.map_or_else(|| Signing::development(context, keys.now), Ok)?)?;
             context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
             context.answer(&format!("modules {}", built.modules.dir.display()));
             context.answer(&format!("module {}", built.module.dir.display()));
@@ -77,14 +77,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
 }
 
 fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {
-    let resolved = prepared.configure(&prepared.source()?, profile)?;
-    let changes = prepared.snapshot_changes(profile, &resolved)?;
+    let resolved = prepared.configure(&prepared.source()?)?;
+    let changes = prepared.snapshot_changes(&resolved)?;
     if !changes.is_empty() {
         return Err(Error::new(
             Class::Verification,
             format!("the configuration of profile {profile} is not its snapshot"),
         )
-        .file(prepared.snapshot_path(profile))
+        .file(prepared.snapshot_path())
         .why(changes.join("\n"))
         .hint(format!("if the change is meant: `solana-talos kernel snapshot --profile {profile}`"))
         .into());
@@ -94,7 +94,7 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
 }
 
 fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str, keep: Option<&Path>) -> anyhow::Result<()> {
-    let resolved = prepared.configure(&prepared.source()?, profile)?;
+    let resolved = prepared.configure(&prepared.source()?)?;
     let file = context.path("kernel-config/hardening/ignore.toml");
     let text = std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the ignore list", &file, &e))?;
     let list = IgnoreList::parse("kernel-config/hardening/ignore.toml", &text)?;

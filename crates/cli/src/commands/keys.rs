@@ -7,7 +7,7 @@ use common::time::rfc3339;
 use common::{Class, Error};
 use keys::{KeySet, PublicKey, Role};
 
-use crate::pipeline::signing::{now, pin};
+use crate::options::{now, pin};
 use crate::progress::{Format, answer};
 
 #[derive(Args)]

@@ -1,13 +1,13 @@
 //! `solana-talos module`: the daily loop: compile and sign our module against the built kernel, and print the new extension image.
 
+use build::stages::packages;
+use build::{KernelPlan, Signing, SourceChoice};
 use clap::{Args, Subcommand};
 use keys::Role;
 
 use crate::commands::module_build;
 use crate::context::Context;
-use crate::pipeline::kernel::{SourceChoice, prepare};
-use crate::pipeline::packages;
-use crate::pipeline::signing::{KeyOptions, Signing};
+use crate::options::KeyOptions;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -36,12 +36,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     if let Some(Action::Build(options)) = &options.action {
         return module_build::run(context, options);
     }
-    crate::pipeline::kernel::profile(context, &options.profile)?;
-    let given = Signing::given(&options.keys, &[Role::Module])?;
-    let prepared = prepare(context, SourceChoice::Debian, None)?;
-    let signing = given.map_or_else(|| Signing::development(context), Ok)?;
-    let built = prepared.build(&options.profile, &signing)?;
-    let extension = packages::extension(context, &prepared, &built, &options.registry, &signing)?;
+    let plan = KernelPlan::read(context, &options.profile, SourceChoice::Debian, None)?;
+    let manifest = packages::manifest(context)?;
+    let keys = options.keys.choice();
+    let given = Signing::given(&keys, &[Role::Module])?;
+    let prepared = plan.prepare()?;
+    let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+    let built = prepared.build(&signing)?;
+    let extension = packages::extension(&prepared, &built, &manifest, &options.registry, &signing)?;
     context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string());
     Ok(())
 }

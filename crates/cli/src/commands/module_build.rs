@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use build::stages::{devel_tree, packages};
+use build::{Project, Signing, names, project};
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, atomic};
@@ -13,9 +15,7 @@ use kernel_config::{external, sign};
 use keys::{Certificate, PublicKey, Role, Signer};
 
 use crate::context::Context;
-use crate::pipeline::signing::{KeyOptions, Signing};
-use crate::pipeline::{devel_tree, kernel, locked, names, packages};
-use crate::remote::Network;
+use crate::options::{KeyOptions, NetworkOptions};
 
 #[derive(Args)]
 pub struct Options {
@@ -44,32 +44,35 @@ pub struct Options {
     #[command(flatten)]
     keys: KeyOptions,
     #[command(flatten)]
-    network: Network,
+    network: NetworkOptions,
 }
 
 /// # Errors
 /// When the module, the image, the manifest or the keys are not what they must be, and when the module does not compile.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     external::check_directory(&options.path)?;
-    let pin = kernel::pin(context)?;
-    let release = options.kernel.as_deref().unwrap_or(&pin.kernel.release);
+    let pin = project::pin(context)?;
+    let release = options.kernel.clone().unwrap_or_else(|| pin.kernel.release.clone());
+    let release = release.as_str();
     let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
     let beside = || context.path("_out/kernel-devel.oci").display().to_string();
     let devel = options.kernel_devel.clone().unwrap_or_else(beside);
     devel_tree::check(&devel)?;
     let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
-    let given = Signing::given(&options.keys, &[Role::Module])?;
-    let lock = locked::open(context, &pin)?.lock;
-    let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
-    let image = devel_tree::Given { name: &devel, key: key.as_ref(), network: &options.network };
+    let keys = options.keys.choice();
+    let given = Signing::given(&keys, &[Role::Module])?;
+    let project = Project::with(context, pin)?;
+    let toolchain = project.toolchain()?;
+    let network = options.network.network();
+    let image = devel_tree::Given { name: &devel, key: key.as_ref(), network: &network };
     let tree = devel_tree::open(context, &toolchain, &image, release)?;
-    let signing = given.map_or_else(|| Signing::development(context), Ok)?;
+    let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
     warn_of_key(context, &tree, &signing)?;
     let env = Environment {
         sandbox: &toolchain.sandbox,
         toolchain: toolchain.identity,
         cache: context.stages(),
-        epoch: pin.epoch,
+        epoch: project.pin.epoch,
         clippy: false,
         jobs: context.jobs,
     };
@@ -83,7 +86,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         module.tell(context, &subject, &out);
     }
     if let Some(pack) = pack {
-        let path = pack.write(&modules, release, &out, (pin.epoch, &signing))?;
+        let path = pack.write(&modules, release, &out, (project.pin.epoch, &signing))?;
         context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()));
     }
     Ok(())

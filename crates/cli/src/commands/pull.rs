@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use build::network;
 use clap::Args;
 use common::event::Event;
 use oci::Reference;
 
+use crate::options::{NetworkOptions, PaceOptions};
 use crate::progress::{self, Format, History};
-use crate::remote::{self, Network, Pace};
 
 #[derive(Args)]
 pub struct Options {
@@ -18,9 +19,9 @@ pub struct Options {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
-    network: Network,
+    network: NetworkOptions,
     #[command(flatten)]
-    pace: Pace,
+    pace: PaceOptions,
 }
 
 /// Needs neither a project nor a cache.
@@ -28,9 +29,10 @@ pub struct Options {
 /// # Errors
 /// When the registry has no such image or gives something else; the layout is then as it was.
 pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
-    remote::refuse_offline(offline, &options.reference.to_string())?;
+    network::refuse_offline(offline, &options.reference.to_string())?;
     let sink = progress::sink(format, false, History::none());
-    let pulled = options.network.pull(options.pace, sink.as_ref(), &options.reference, &options.out)?;
+    let pulled =
+        options.network.network().pull(options.pace.into(), sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });
     progress::answer(format, &pulled.digest.oci());

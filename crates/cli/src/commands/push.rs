@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attest::Demand;
+use build::network;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, Sha256};
@@ -13,7 +14,7 @@ use registry::Plan;
 use registry::clock::System;
 
 use crate::context::Context;
-use crate::remote::{self, Network, Pace};
+use crate::options::{NetworkOptions, PaceOptions};
 
 #[derive(Args)]
 pub struct Options {
@@ -33,9 +34,9 @@ pub struct Options {
     #[arg(long)]
     signature_only: bool,
     #[command(flatten)]
-    network: Network,
+    network: NetworkOptions,
     #[command(flatten)]
-    pace: Pace,
+    pace: PaceOptions,
 }
 
 /// # Errors
@@ -61,9 +62,9 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     // Cosign's tags have to be written before they can be read back: what does not verify here shall not take the place of what does there.
     plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
-    remote::refuse_offline(context.offline, "push sends to one")?;
-    let (keyring, clock) = (remote::keyring(), System::start());
-    let client = options.network.client(options.pace, &keyring, &clock)?;
+    network::refuse_offline(context.offline, "push sends to one")?;
+    let (network, clock) = (options.network.network(), System::start());
+    let client = network.client(options.pace.into(), &clock)?;
     let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
     if key.is_none() {
         let message = "only digests were compared, signatures were not verified: give --key for that";

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attest::{Asking, Demand, Predicates, Subject, subjects};
+use build::output;
+use build::stages::attest as beside;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result};
 use keys::{KeySet, PublicKey, Role, Signer};
 use oci::Layout;
 
-use crate::pipeline::signing::pin;
-use crate::pipeline::{attest as beside, output};
+use crate::options::pin;
 use crate::progress::{self, Format, History};
 
 #[derive(Args)]

@@ -1,11 +1,11 @@
 //! `solana-talos toolchain`: make it, show it, look at it again.
 
+use build::Project;
 use clap::{Args, Subcommand};
 use common::event::Event;
 
 use crate::commands::update;
 use crate::context::Context;
-use crate::pipeline::{kernel, locked};
 
 #[derive(Args)]
 pub struct Options {
@@ -31,13 +31,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     if matches!(options.action, Action::Update) {
         return update::packages(context);
     }
-    let lock = locked::open(context, &kernel::pin(context)?)?.lock;
+    let project = Project::open(context)?;
+    let lock = &project.locked.lock;
     if matches!(options.action, Action::Refresh) {
-        toolchain::forget(&lock, &context.stages())?;
+        toolchain::forget(lock, &context.stages())?;
     }
-    let toolchain = toolchain::bootstrap(&lock, &context.fetcher(), &context.stages())?;
+    let toolchain = project.toolchain()?;
     if matches!(options.action, Action::Check) {
-        toolchain::verify(&lock, &toolchain.sandbox)?;
+        toolchain::verify(lock, &toolchain.sandbox)?;
         context
             .sink()
             .emit(&Event::Note { message: &format!("all {} packages are the locked ones", lock.package.len()) });

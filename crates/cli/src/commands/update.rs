@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use build::stages::{base, bases};
+use build::{Network, project};
 use clap::{Args, ValueEnum};
 use common::event::Event;
 use common::{Class, Error, Result, process};
@@ -10,8 +12,7 @@ use oci::Reference;
 use toolchain::Lists;
 
 use crate::context::Context;
-use crate::pipeline::{base, bases, kernel, locked};
-use crate::remote::Network;
+use crate::options::NetworkOptions;
 
 #[derive(Args)]
 pub struct Options {
@@ -22,7 +23,7 @@ pub struct Options {
     #[arg(long, value_name = "BASE", conflicts_with = "what")]
     base: Option<String>,
     #[command(flatten)]
-    network: Network,
+    network: NetworkOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,7 +50,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
             .into());
     }
     let base = options.base.as_deref().map(wanted_bases).transpose()?;
-    update(context, if context.offline { &[] } else { what }, base, &options.network)
+    update(context, if context.offline { &[] } else { what }, base, &options.network.network())
 }
 
 /// The references that `--base` names.
@@ -62,14 +63,14 @@ fn wanted_bases(list: &str) -> Result<Vec<Reference>> {
 /// # Errors
 /// As [`run`].
 pub fn packages(context: &Context) -> anyhow::Result<()> {
-    update(context, &[What::Packages], None, &Network::default())
+    update(context, &[What::Packages], None, &NetworkOptions::default().network())
 }
 
 fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, network: &Network) -> anyhow::Result<()> {
-    let pin = kernel::pin(context)?;
+    let pin = project::pin(context)?;
     let old = old(context, &pin)?;
     let mut new = old.clone();
-    locked::record(&mut new.lock, &pin);
+    project::record(&mut new.lock, &pin);
     if what.contains(&What::Packages) {
         let lists = Lists::read(&context.path("crates/toolchain"))?;
         let scratch = tempfile::tempdir()?;
@@ -97,7 +98,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
 /// The lock as it is, or one without packages where there is none yet.
 fn old(context: &Context, pin: &kernel_config::pin::Pin) -> Result<Inputs> {
     let lock =
-        if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(locked::kernel(pin)) };
+        if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(project::kernel(pin)) };
     // Its `Cargo.lock` files may have changed already: that is what is to be recorded.
     let crates = lock::cargo_locks(&context.project)?.1;
     Ok(Inputs { lock, crates })

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use build::{names, project};
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error};
@@ -10,7 +11,6 @@ use extension::{Extension, Target};
 use oci::{Layout, Limits, Unpacked};
 
 use crate::context::Context;
-use crate::pipeline::kernel;
 
 #[derive(Args)]
 pub struct Options {
@@ -30,7 +30,7 @@ pub struct Options {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let kernel = match &options.kernel {
         Some(release) => release.clone(),
-        None => kernel::pin(context)?.kernel.release,
+        None => project::pin(context)?.kernel.release,
     };
     let target = Target::new(&options.talos, kernel)?;
     let path = &options.path;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attest::{Demand, Verified, talos};
+use build::stages::attest as beside;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, atomic};
@@ -11,7 +12,6 @@ use keys::PublicKey;
 use oci::Layout;
 use oci::types::canonical;
 
-use crate::pipeline::attest as beside;
 use crate::progress::{self, Format, History};
 
 #[derive(Args)]

@@ -96,7 +96,7 @@ impl<T> fmt::Debug for Input<T> {
     }
 }
 
-/// All inputs of a stage: an [`Input`], or tuples and lists of them. Nothing else can be one.
+/// All inputs of a stage: an [`Input`], or references, tuples and lists of them. Nothing else can be one.
 pub trait Inputs: sealed::Enter {}
 
 impl<I: sealed::Enter> Inputs for I {}
@@ -113,6 +113,12 @@ pub(super) mod sealed {
             for (name, text) in &self.entries {
                 add(name, text);
             }
+        }
+    }
+
+    impl<I: Enter> Enter for &I {
+        fn enter(&self, add: &mut dyn FnMut(&str, &str)) {
+            (*self).enter(add);
         }
     }
 

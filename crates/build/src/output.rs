@@ -1,12 +1,14 @@
 //! The output directory: everything a build gives, with the digest of everything it read.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::stage::Finished;
 use common::{Class, Error, Result, Sha256, atomic};
 use keys::PublicKey;
 use serde::Serialize;
+
+use crate::outputs::Content;
 
 /// Name of the record.
 const RECORD: &str = "build.json";
@@ -14,7 +16,7 @@ const RECORD: &str = "build.json";
 const SUMS: &str = "SHA256SUMS";
 
 /// `build.json`.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Record {
     /// The kernel profile.
     pub profile: String,
@@ -46,12 +48,12 @@ pub struct Record {
     pub seconds: BTreeMap<&'static str, f64>,
 }
 
-/// Puts `files` (name in the output, file or directory on this machine) into `out` together with the record and the digests.
+/// Puts `files` (name in the output, content) into `out` together with the record and the digests.
 /// `out` appears whole or stays as it was; one that already is the same build is left alone.
 ///
 /// # Errors
 /// [`Class::BadInput`] when `out` is something else than an output of ours; what the file system reports.
-pub fn write(out: &Path, files: &[(String, PathBuf)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
+pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
     let identity = identity(&record)?;
     let existing = std::fs::read_to_string(out.join(".identity")).ok();
     if existing.as_deref() == Some(identity.as_str()) {
@@ -60,8 +62,11 @@ pub fn write(out: &Path, files: &[(String, PathBuf)], mut record: Record, stages
     refuse_foreign(out)?;
     let part = atomic::beside(out, "part");
     atomic::empty_dir(&part)?;
-    for (name, from) in files {
-        copy(from, &part.join(name))?;
+    for (name, content) in files {
+        match content {
+            Content::Path(from) => copy(from, &part.join(name))?,
+            Content::Text(text) => atomic::write(&part.join(name), text)?,
+        }
     }
     record.outputs = digests(&part, &part)?.into_iter().collect();
     for stage in stages {
@@ -200,7 +205,8 @@ mod tests {
         atomic::empty_dir(&dir).unwrap();
         let (from, out) = (dir.join("from"), dir.join("out"));
         atomic::write(&from.join("tree/a"), "1").unwrap();
-        let files = [("tree".to_owned(), from.join("tree")), ("b".to_owned(), from.join("tree/a"))];
+        let files =
+            [("tree".to_owned(), Content::Path(from.join("tree"))), ("b".to_owned(), Content::Text("1".to_owned()))];
         assert!(write(&out, &files, record("1"), &[]).unwrap());
         let one = Sha256::of("1");
         let sums = std::fs::read_to_string(out.join(SUMS)).unwrap();

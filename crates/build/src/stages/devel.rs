@@ -5,9 +5,10 @@ use common::{Result, Sha256};
 use kernel_config::devel::{self, Record};
 use oci::{Entry, FileMap};
 
-use crate::pipeline::kernel::{Built, Prepared};
-use crate::pipeline::signing::Signing;
-use crate::pipeline::{names, packages};
+use crate::names;
+use crate::signing::Signing;
+use crate::stages::kernel::{Built, Prepared};
+use crate::stages::packages;
 
 /// Packs the tree.
 pub const STAGE: Stage = Stage::ours("kernel-devel-image", env!("CARGO_PKG_NAME"));
@@ -16,6 +17,7 @@ pub const STAGE: Stage = Stage::ours("kernel-devel-image", env!("CARGO_PKG_NAME"
 const COMPILERS: [&str; 7] = ["bindgen", "clang-19", "dwarves", "lld-19", "llvm-19", "make", "rustc"];
 
 /// Where the tree stands in the image, as Debian's linux-headers have it.
+#[must_use]
 pub fn place(release: &str) -> String {
     format!("usr/src/linux-headers-{release}")
 }

@@ -14,11 +14,10 @@ use oci::Layout;
 use oci::types::canonical;
 use serde_json::Value;
 
-use crate::context::Context;
-use crate::pipeline::base::Located;
-use crate::pipeline::kernel::{MODULE, Prepared};
-use crate::pipeline::signing::Signing;
-use crate::pipeline::testbed;
+use crate::signing::Signing;
+use crate::stages::base::TalosBase;
+use crate::stages::kernel::{MODULE, Prepared};
+use crate::stages::testbed;
 
 /// Signs the images.
 pub const STAGE: Stage = Stage::ours("attested-images", env!("CARGO_PKG_NAME"));
@@ -38,53 +37,43 @@ const TREES: [&str; 7] = [
     "crates/toolchain",
 ];
 
-/// An unsigned image: its name in the output, what it is, and the stage that holds `<name>.oci`.
-pub type Unsigned<'a> = (&'static str, Kind, &'a Finished);
-
-/// What was built, and how the user chose it.
-pub struct Subjects<'a> {
-    /// The images.
-    pub images: &'a [Unsigned<'a>],
-    /// What the user chose; `base` is set here.
-    pub parameters: Parameters,
-    /// Release string of the kernel.
-    pub release: &'a str,
-    /// The base.
-    pub base: &'a Located,
+/// An unsigned image.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned<'a> {
+    /// Its name in the output.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The stage that holds `<name>.oci`.
+    pub stage: &'a Finished,
 }
 
-/// Files of the finished stage, as names in the output: the layouts, their documents, the public key and Talos's document.
-pub fn outputs(stage: &Finished, images: &[Unsigned<'_>]) -> Vec<(String, PathBuf)> {
-    let of_image = |(name, _, _): &Unsigned<'_>| {
-        ["oci", "spdx.json", "provenance.json"].map(|extension| format!("{name}.{extension}"))
-    };
-    let names = images.iter().flat_map(of_image).chain([PUBLIC_KEY.to_owned(), VERIFICATION.to_owned()]);
-    names.map(|name| (name.clone(), stage.dir.join(name))).collect()
-}
+/// Extensions of the files that belong to an image, of the layout first.
+pub const EXTENSIONS: [&str; 3] = ["oci", "spdx.json", "provenance.json"];
 
 /// Every image with what belongs beside it, signed with the image key.
 ///
 /// # Errors
 /// [`Class::AwaitsSignatures`] when the signatures have to come from elsewhere; then all of them have been asked for.
 pub fn images(
-    context: &Context,
     prepared: &Prepared<'_>,
     signing: &Signing,
-    mut built: Subjects<'_>,
+    base: &TalosBase,
+    release: &str,
+    parameters: &Parameters,
+    images: &[Unsigned<'_>],
 ) -> Result<Finished> {
-    let ingredients = ingredients(context, prepared, built.release, built.base)?;
-    let materials = materials(context, prepared, signing, built.base)?;
-    built.parameters.base = built.base.public.clone();
+    let ingredients = ingredients(prepared, release, base)?;
+    let materials = materials(prepared, signing, base)?;
     let internal = BTreeMap::from([
-        ("epoch".to_owned(), Value::from(prepared.pin.epoch)),
-        ("kernelRelease".to_owned(), Value::from(built.release)),
+        ("epoch".to_owned(), Value::from(prepared.plan.project.pin.epoch)),
+        ("kernelRelease".to_owned(), Value::from(release)),
     ]);
-    let build =
-        Build { parameters: &built.parameters, internal, materials: &materials, tool: env!("CARGO_PKG_VERSION") };
+    let build = Build { parameters, internal, materials: &materials, tool: env!("CARGO_PKG_VERSION") };
     let provenance = build.predicate()?;
     let mut unsigned = Vec::new();
-    for (name, kind, stage) in built.images {
-        let from = layout(stage, name);
+    for Unsigned { name, kind, stage } in images {
+        let from = stage.dir.join(format!("{name}.oci"));
         let (mut entries, mut documents) = (Vec::new(), BTreeMap::new());
         for image in subjects(&Layout::open(&from)?)? {
             let sbom = sbom::document(&image, *kind, &ingredients)?;
@@ -102,7 +91,7 @@ pub fn images(
         Input::known_by([("provenance", digest)], provenance),
         unsigned,
     );
-    context.stages().run(STAGE, inputs, sign)
+    prepared.context().stages().run(STAGE, inputs, sign)
 }
 
 /// An unsigned image with the SBOM of each platform.
@@ -169,15 +158,11 @@ pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn layout(stage: &Finished, name: &str) -> PathBuf {
-    stage.dir.join(format!("{name}.oci"))
-}
-
 /// Everything that went in, by digest: the lock, and what it does not name because it is of this project or the user gave it.
-fn materials(context: &Context, prepared: &Prepared<'_>, signing: &Signing, base: &Located) -> Result<Vec<Material>> {
+fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Result<Vec<Material>> {
     let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
     // The kernel's source may be the other one.
-    let locked = prepared.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
+    let locked = prepared.plan.project.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
     let mut materials: Vec<_> = locked
         .map(|entry| {
             let uri = if entry.kind == lock::Kind::CargoLock { own(&entry.name) } else { entry.uri };
@@ -191,26 +176,26 @@ fn materials(context: &Context, prepared: &Prepared<'_>, signing: &Signing, base
     let name = "module certificate".to_owned();
     materials.push(Material { uri: own("module.crt.pem"), name, sha256: certificate });
     for tree in TREES {
-        let sha256 = hash_tree(&context.path(tree))?;
+        let sha256 = hash_tree(&prepared.context().path(tree))?;
         materials.push(Material { name: format!("project {tree}"), uri: own(tree), sha256 });
     }
     Ok(materials)
 }
 
-fn ingredients(context: &Context, prepared: &Prepared<'_>, release: &str, base: &Located) -> Result<Ingredients> {
+fn ingredients(prepared: &Prepared<'_>, release: &str, base: &TalosBase) -> Result<Ingredients> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     Ok(Ingredients {
         tool: version.clone(),
         kernel: Kernel {
-            version: prepared.pin.kernel.version.clone(),
+            version: prepared.plan.project.pin.kernel.version.clone(),
             release: release.to_owned(),
             source: prepared.source_material(),
-            overlay: hash_tree(&context.path("module/kernel"))?,
-            patches: patches(&context.path("kernel-config/patches"))?,
+            overlay: hash_tree(&prepared.context().path("module/kernel"))?,
+            patches: patches(&prepared.context().path("kernel-config/patches"))?,
         },
-        module: Module { name: MODULE.to_owned(), version, sources: hash_tree(&context.path("module"))? },
+        module: Module { name: MODULE.to_owned(), version, sources: hash_tree(&prepared.context().path("module"))? },
         toolchain: makers(prepared),
-        base: contents(context, prepared, base)?,
+        base: contents(prepared, base)?,
     })
 }
 
@@ -229,7 +214,8 @@ fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
 
 /// Packages of the toolchain that make outputs: what `crates/toolchain/packages.list` came to.
 fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
-    let entries = prepared.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
+    let entries =
+        prepared.plan.project.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
     let version = |name: &str| prepared.toolchain.versions.get(name).unwrap_or_default().to_owned();
     entries
         .map(|entry| DebianPackage {
@@ -241,13 +227,13 @@ fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
         .collect()
 }
 
-fn contents(context: &Context, prepared: &Prepared<'_>, base: &Located) -> Result<Userland> {
+fn contents(prepared: &Prepared<'_>, base: &TalosBase) -> Result<Userland> {
     if !base.testbed {
         let digest = base.identity.parse()?;
         return Ok(Userland::Images { version: contract::DEFAULT_RELEASE.to_owned(), digest });
     }
-    let metadata = testbed::metadata(context, prepared)?.dir.join("metadata.json");
-    let lock = context.path("tests/guest/Cargo.lock");
+    let metadata = testbed::metadata(prepared)?.dir.join("metadata.json");
+    let lock = prepared.context().path("tests/guest/Cargo.lock");
     let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io("cannot read what the crates are", path, &e));
     let lock_text = String::from_utf8(read(&lock)?)
         .map_err(|e| Error::new(Class::BadInput, "cannot read what the crates are").file(&lock).why(e))?;

@@ -19,56 +19,51 @@ use imager::{os_release, uki};
 use kernel_config::environment::Tools;
 use oci::Limits;
 
-use crate::context::Context;
-use crate::pipeline::base::Located;
-use crate::pipeline::kernel::{Built, KernelInput, Prepared};
-use crate::pipeline::signing::Signing;
-use crate::pipeline::{names, packages};
+use crate::names;
+use crate::signing::Signing;
+use crate::stages::base::TalosBase;
+use crate::stages::kernel::{Built, KernelInput, Prepared};
 
 /// Builds the installer.
 pub const STAGE: Stage = Stage::ours("installer-image", env!("CARGO_PKG_NAME"));
 
-/// What the user chooses about an installer.
-pub struct Choice<'a> {
-    /// The boot arguments and settings.
-    pub preset: &'a Preset,
-    /// Further kernel arguments; `-name` deletes.
-    pub extra: &'a [String],
-    /// Registry and organisation.
-    pub registry: &'a str,
-    /// Who signs.
-    pub signing: &'a Signing,
-}
-
 /// The kernel command line: Talos's own, the preset's, the user's.
 ///
 /// # Errors
-/// [`common::Class::BadInput`] when an argument is none, or takes away what Talos insists on.
+/// [`common::Class::BadInput`] when an argument is none, or removes what Talos insists on.
 pub fn command_line(preset: &Preset, extra: &[String]) -> Result<Cmdline> {
     Cmdline::compose(&Line::default_release()?.arguments, &preset.arguments()?, extra)
+}
+
+/// What goes into an installer besides the kernel.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// What it is built on.
+    pub base: &'a TalosBase,
+    /// The manifest of our extension.
+    pub manifest: &'a Input<Manifest>,
+    /// The kernel command line.
+    pub command_line: &'a Cmdline,
+    /// Name of the image.
+    pub name: &'a str,
+    /// Who signs.
+    pub signing: &'a Signing,
 }
 
 /// `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline` in the stage's directory; the image is verified before the stage is done.
 ///
 /// # Errors
-/// [`common::Class::BadInput`] when the base is no Talos image or an argument is none.
-pub fn build(
-    context: &Context,
-    prepared: &Prepared<'_>,
-    built: &Built,
-    base: &Located,
-    choice: &Choice<'_>,
-) -> Result<Finished> {
-    let line = command_line(choice.preset, choice.extra)?.to_string();
+/// [`common::Class::BadInput`] when the base is no Talos image.
+pub fn build(prepared: &Prepared<'_>, built: &Built, parts: &Parts<'_>) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),
         built.kernel_input(),
         (Input::stage("modules", &built.modules), Input::stage("module", &built.module)),
-        packages::manifest(context)?,
-        base.input("base"),
-        Input::text("cmdline", line),
-        names::input(vec![names::release(choice.registry, "installer")?]),
-        choice.signing.annotations(),
+        parts.manifest,
+        parts.base.input("base"),
+        Input::text("cmdline", parts.command_line.to_string()),
+        names::input(vec![parts.name.to_owned()]),
+        parts.signing.annotations(),
     );
     prepared.environment().cache.run(STAGE, inputs, assemble)
 }
@@ -77,7 +72,7 @@ type Inputs<'a> = (
     Input<Tools<'a>>,
     Input<KernelInput>,
     (Input<PathBuf>, Input<PathBuf>),
-    Input<Manifest>,
+    &'a Input<Manifest>,
     Input<PathBuf>,
     Input<String>,
     Input<Vec<String>>,

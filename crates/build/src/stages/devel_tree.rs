@@ -12,13 +12,14 @@ use oci::{Image, Layout, Limits, Reference, Unpacked};
 use toolchain::Toolchain;
 
 use crate::context::Context;
-use crate::pipeline::devel;
-use crate::remote::{Network, Pace};
+use crate::network::{Network, Pace};
+use crate::stages::devel;
 
 /// Unpacks the image.
 pub const STAGE: Stage = Stage::ours("kernel-devel-tree", env!("CARGO_PKG_NAME"));
 
 /// A kernel-devel image that somebody gives us, and how far it is trusted.
+#[derive(Debug)]
 pub struct Given<'a> {
     /// An OCI layout directory or a reference.
     pub name: &'a str,

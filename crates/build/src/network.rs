@@ -1,8 +1,7 @@
-//! How registries are reached: options of every verb that may ask one, and the environment.
+//! How registries are reached.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use common::event::Sink;
 use common::{Class, Error, Result};
 use oci::Reference;
@@ -16,25 +15,28 @@ use registry::{Client, Pulled, Timeouts};
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-#[derive(Args, Default)]
+/// The way to registries.
+#[derive(Debug)]
 pub struct Network {
-    /// Allow plain HTTP to this registry, written as in the image's name; repeatable. This machine itself needs no such leave
-    #[arg(long, value_name = "HOST[:PORT]")]
-    insecure_http: Vec<String>,
-    /// Trust the certificate authorities in this PEM file, too; repeatable
-    #[arg(long, value_name = "FILE")]
-    ca_file: Vec<PathBuf>,
+    /// Registries that plain HTTP may be used to.
+    pub plain: Vec<String>,
+    /// PEM files of certificate authorities to trust besides.
+    pub ca_files: Vec<PathBuf>,
+    /// The PEM file to trust in place of the machine's.
+    pub roots: Option<PathBuf>,
+    /// The environment's proxies.
+    pub proxies: Proxies,
+    /// The user's logins.
+    pub keyring: Files,
 }
 
 /// How fast blobs move. No image depends on it.
-#[derive(Args, Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// MiB that one request of an upload carries; GHCR takes no more than 4
-    #[arg(long, value_name = "MIB", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=1024))]
-    chunk: u64,
-    /// Blobs that move at the same time
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
-    parallel: u16,
+    /// MiB that one request of an upload carries; GHCR takes no more than 4.
+    pub chunk: u64,
+    /// Blobs that move at the same time.
+    pub parallel: u16,
 }
 
 impl Default for Pace {
@@ -54,30 +56,25 @@ pub fn refuse_offline(offline: bool, why: &str) -> Result<()> {
     Err(Error::new(Class::Infrastructure, "offline: a registry is needed").why(why).hint("leave --offline away"))
 }
 
-/// The files of logins that the environment names.
-pub fn keyring() -> Files {
-    Files::from_environment(|name| std::env::var_os(name))
-}
-
 impl Network {
     /// Pulls `reference` into the layout `out`.
     ///
     /// # Errors
     /// As [`Self::client`] and [`registry::pull`].
     pub fn pull(&self, pace: Pace, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
-        let (keyring, clock) = (keyring(), System::start());
-        registry::pull(&self.client(pace, &keyring, &clock)?, sink, reference, out)
+        registry::pull(&self.client(pace, &System::start())?, sink, reference, out)
     }
 
-    /// A client with these options, the environment's proxies and the machine's certificate authorities.
+    /// A client with these logins, proxies and certificate authorities.
     ///
     /// # Errors
     /// When a file of certificate authorities cannot be read.
-    pub fn client<'a>(&self, pace: Pace, keyring: &'a dyn Keyring, clock: &'a dyn Clock) -> Result<Client<'a>> {
+    pub fn client<'a>(&'a self, pace: Pace, clock: &'a dyn Clock) -> Result<Client<'a>> {
+        let keyring: &dyn Keyring = &self.keyring;
         Client::new(registry::Options {
-            plain: self.insecure_http.clone(),
-            proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
-            roots: self.roots()?,
+            plain: self.plain.clone(),
+            proxies: self.proxies.clone(),
+            roots: self.trusted()?,
             keyring,
             clock,
             // Machines that failed together shall not come back together; no output depends on it.
@@ -88,19 +85,15 @@ impl Network {
         })
     }
 
-    fn roots(&self) -> Result<Vec<u8>> {
-        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    fn trusted(&self) -> Result<Vec<u8>> {
         let known = || BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
-        let files = named.or_else(known).into_iter().chain(self.ca_file.iter().cloned());
+        let files = self.roots.clone().or_else(known).into_iter().chain(self.ca_files.iter().cloned());
         let mut roots = Vec::new();
         for file in files {
-            roots.extend(read(&file)?);
+            let read = std::fs::read(&file);
+            roots.extend(read.map_err(|e| Error::io("cannot read certificate authorities", &file, &e))?);
             roots.push(b'\n');
         }
         Ok(roots)
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::io("cannot read certificate authorities", path, &e))
 }

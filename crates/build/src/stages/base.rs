@@ -10,15 +10,17 @@ use imager::preset::Preset;
 use oci::{Limits, Reference};
 
 use crate::context::Context;
-use crate::pipeline::kernel::Prepared;
-use crate::pipeline::{bases, testbed};
-use crate::remote::Network;
+use crate::network::Network;
+use crate::project::Project;
+use crate::stages::kernel::Prepared;
+use crate::stages::{bases, testbed};
 
 /// Opens a base.
 pub const STAGE: Stage = Stage::ours("base", env!("CARGO_PKG_NAME"));
 
 /// A base that stands on this machine.
-pub struct Located {
+#[derive(Debug)]
+pub struct TalosBase {
     /// Layout directory or tarball.
     pub path: PathBuf,
     /// What it is, for the fingerprint of what is built on it.
@@ -29,13 +31,15 @@ pub struct Located {
     pub testbed: bool,
 }
 
-impl Located {
+impl TalosBase {
     /// As an input.
+    #[must_use]
     pub fn input(&self, name: &str) -> Input<PathBuf> {
         Input::known_by([(name, self.identity.as_str())], self.path.clone())
     }
 
     /// Where it comes from, as far as that holds elsewhere.
+    #[must_use]
     pub fn uri(&self) -> String {
         if self.testbed {
             return format!("pkg:generic/solana-talos-guest@{}", env!("CARGO_PKG_VERSION"));
@@ -45,11 +49,12 @@ impl Located {
 }
 
 /// What the user named as base.
-pub enum Named {
+#[derive(Debug)]
+pub enum BaseChoice {
     /// Our own.
     Testbed,
     /// Talos images, on this machine now.
-    Talos(Located),
+    Talos(TalosBase),
 }
 
 /// Finds `name`: `testbed`, a path, or a comma-separated list of image references, whose images are brought here. They are opened, so that
@@ -57,20 +62,20 @@ pub enum Named {
 ///
 /// # Errors
 /// [`Class::BadInput`] when it is none of them, holds no Talos images, or is a reference that the lock does not name; as [`bases::fetch`].
-pub fn find(context: &Context, network: &Network, name: &str) -> Result<Named> {
+pub fn find(project: &Project<'_>, network: &Network, name: &str) -> Result<BaseChoice> {
     let path = Path::new(name);
     if name == "testbed" {
-        return Ok(Named::Testbed);
+        return Ok(BaseChoice::Testbed);
     }
     if path.exists() {
-        return Ok(Named::Talos(here(context, path)?));
+        return Ok(BaseChoice::Talos(here(project.context, path)?));
     }
     if !name.contains(':') && !name.contains('@') {
         return Err(Error::new(Class::BadInput, format!("there is no base {name:?}"))
             .why("it is neither `testbed` nor a layout directory or tarball here, and has no tag or digest as an image reference must")
             .hint("give --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
-    Ok(Named::Talos(locked(context, network, &references(name)?)?))
+    Ok(BaseChoice::Talos(locked(project, network, &references(name)?)?))
 }
 
 /// A comma-separated list of image references.
@@ -81,26 +86,27 @@ pub fn references(list: &str) -> Result<Vec<Reference>> {
     list.split(',').map(str::parse).collect()
 }
 
-fn here(context: &Context, path: &Path) -> Result<Located> {
+fn here(context: &Context, path: &Path) -> Result<TalosBase> {
     if path.is_dir() && !path.join("oci-layout").is_file() {
         open(path)?; // Says what a base is; hashing a directory that is none could take for ever.
     }
     let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
     let public = format!("images with the digest {identity}");
-    checked(context, Located { path: path.to_owned(), identity, public, testbed: false })
+    checked(context, TalosBase { path: path.to_owned(), identity, public, testbed: false })
 }
 
-fn locked(context: &Context, network: &Network, references: &[Reference]) -> Result<Located> {
-    let bases = bases::locked(context, references)?;
+fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) -> Result<TalosBase> {
+    let context = project.context;
+    let bases = bases::locked(&project.locked.lock, references)?;
     bases::fetch(context, network, &bases)?;
     let layout = bases::layout(context, &bases)?;
     let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
     let (path, identity) = (layout.dir.join("base.oci"), layout.key.to_string());
-    checked(context, Located { path, identity, public, testbed: false })
+    checked(context, TalosBase { path, identity, public, testbed: false })
 }
 
 /// Opens the base; the stage is there so that this is done once a base and not in every build.
-fn checked(context: &Context, located: Located) -> Result<Located> {
+fn checked(context: &Context, located: TalosBase) -> Result<TalosBase> {
     context.stages().run(STAGE, located.input("identity"), |_, path| open(&path))?;
     Ok(located)
 }
@@ -113,11 +119,16 @@ fn open(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// When the testbed does not compile.
-pub fn locate(context: &Context, prepared: &Prepared<'_>, named: Named, preset: &Preset) -> Result<Located> {
-    let Named::Talos(located) = named else {
-        let base = testbed::base(context, prepared, preset)?;
+pub fn locate(prepared: &Prepared<'_>, named: BaseChoice, preset: &Preset) -> Result<TalosBase> {
+    let BaseChoice::Talos(located) = named else {
+        let base = testbed::base(prepared, preset)?;
         let public = "testbed".to_owned();
-        return Ok(Located { path: base.dir.join("base.oci"), identity: base.key.to_string(), public, testbed: true });
+        return Ok(TalosBase {
+            path: base.dir.join("base.oci"),
+            identity: base.key.to_string(),
+            public,
+            testbed: true,
+        });
     };
     Ok(located)
 }

@@ -3,13 +3,13 @@
 use common::stage::{Finished, Input, Stage};
 use common::store::Store;
 use common::{Class, Error, Result, atomic};
-use lock::{BaseImage, Blob};
+use lock::{BaseImage, Blob, Lock};
 use oci::types::{self, Descriptor, Manifest, MediaType, Named as _};
 use oci::{Reference, Writer};
 use registry::clock::System;
 
 use crate::context::Context;
-use crate::remote::{self, Network, Pace};
+use crate::network::{Network, Pace};
 
 /// Makes one layout of the images of a base.
 pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
@@ -19,8 +19,8 @@ pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
 /// # Errors
 /// As [`registry::resolve`].
 pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseImage>> {
-    let (keyring, clock) = (remote::keyring(), System::start());
-    let client = network.client(Pace::default(), &keyring, &clock)?;
+    let clock = System::start();
+    let client = network.client(Pace::default(), &clock)?;
     let mut bases = Vec::new();
     for reference in references {
         let image = registry::resolve(&client, reference)?;
@@ -38,8 +38,7 @@ pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseIm
 ///
 /// # Errors
 /// [`Class::BadInput`] when one is not there.
-pub fn locked(context: &Context, references: &[Reference]) -> Result<Vec<BaseImage>> {
-    let lock = lock::read(&context.project)?;
+pub fn locked(lock: &Lock, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let find = |reference: &Reference| {
         let name = reference.to_string();
         lock.base.iter().find(|base| base.reference == name).cloned().ok_or_else(|| {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Args;
 use common::Result;
 use common::stage::Input;
 use keys::{KeySet, Role};
@@ -15,25 +13,26 @@ use crate::context::Context;
 const ANNOTATION: &str = "io.solana-talos.keys";
 /// Value of the annotation, and `keys` in `build.json`.
 const DEVELOPMENT: &str = "development";
-/// Environment variable with the PIN of tokens whose URI names no file: neither a command line nor a key set holds one.
-const PIN: &str = "SOLANA_TALOS_PIN";
 /// Beginning of the subjects in the development set's certificates, by which its copies are known, too.
 const DEVELOPMENT_NAME: &str = "solana-talos development";
 /// A hundred years: nobody should have to rotate keys that protect nothing.
 const DEVELOPMENT_DAYS: u32 = 36_500;
 
-/// Options of every verb that signs.
-#[derive(Args)]
-pub struct KeyOptions {
-    /// The key set that signs; made by `keys init` [default: a development set in the cache]
-    #[arg(long, value_name = "DIR")]
-    keys: Option<PathBuf>,
-    /// Write the digests to sign into DIR, for keys whose private half is not here, and take the signatures that `attach` put there
-    #[arg(long, value_name = "DIR", requires = "keys")]
-    sign_later: Option<PathBuf>,
+/// How the user chose the keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChoice {
+    /// The directory of a key set; without one, a development set in the cache signs.
+    pub dir: Option<PathBuf>,
+    /// Where digests to sign go, and signatures come from, for keys whose private half is not here.
+    pub sign_later: Option<PathBuf>,
+    /// The PIN of tokens whose URI names no file.
+    pub pin: Option<String>,
+    /// The clock, in seconds since 1970: certificates are checked against it. Nothing that is built holds it.
+    pub now: u64,
 }
 
 /// The keys of a build.
+#[derive(Debug)]
 pub struct Signing {
     /// The set.
     pub set: KeySet,
@@ -46,11 +45,11 @@ impl Signing {
     ///
     /// # Errors
     /// [`common::Class::BadInput`] when a key is missing, malformed, expired or not its certificate's; what a token reports.
-    pub fn given(options: &KeyOptions, roles: &[Role]) -> Result<Option<Self>> {
-        let Some(dir) = &options.keys else { return Ok(None) };
-        let set = KeySet::open(dir)?.with_pin(pin());
-        set.check(now())?;
-        let set = match &options.sign_later {
+    pub fn given(choice: &KeyChoice, roles: &[Role]) -> Result<Option<Self>> {
+        let Some(dir) = &choice.dir else { return Ok(None) };
+        let set = KeySet::open(dir)?.with_pin(choice.pin.clone());
+        set.check(choice.now)?;
+        let set = match &choice.sign_later {
             Some(dir) => set.sign_later(dir)?,
             None => set,
         };
@@ -62,12 +61,12 @@ impl Signing {
     ///
     /// # Errors
     /// As [`Signing::given`].
-    pub fn development(context: &Context) -> Result<Self> {
+    pub fn development(context: &Context, now: u64) -> Result<Self> {
         let dir = context.cache.join("keys/development");
         let name = DEVELOPMENT_NAME.to_owned();
-        keys::init::complete_development(&dir, &keys::Options { name, from: now(), days: DEVELOPMENT_DAYS })?;
+        keys::init::complete_development(&dir, &keys::Options { name, from: now, days: DEVELOPMENT_DAYS })?;
         let set = KeySet::open(&dir)?;
-        set.check(now())?;
+        set.check(now)?;
         Ok(Self::with(set))
     }
 
@@ -78,23 +77,15 @@ impl Signing {
     }
 
     /// `keys` in `build.json`.
+    #[must_use]
     pub fn name(&self) -> &'static str {
         if self.development { DEVELOPMENT } else { "given" }
     }
 
     /// Annotations of every image.
+    #[must_use]
     pub fn annotations(&self) -> Input<BTreeMap<String, String>> {
         let mark = self.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));
         Input::known_by([("keys", self.name())], mark.into_iter().collect())
     }
-}
-
-/// The PIN that the environment holds.
-pub fn pin() -> Option<String> {
-    std::env::var(PIN).ok()
-}
-
-/// The clock, in seconds since 1970: certificates are judged by it. Nothing that is built holds it.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -15,9 +15,10 @@ use kernel_config::environment::Tools;
 use lock::Crate;
 use oci::types::RunConfig;
 use oci::{FileMap, NewImage, Writer};
+use toolchain::Toolchain;
 
 use crate::context::Context;
-use crate::pipeline::kernel::Prepared;
+use crate::stages::kernel::Prepared;
 
 /// Compiles the guest's programs.
 pub const PROGRAMS_STAGE: Stage = Stage::recipe("testbed-programs");
@@ -69,21 +70,27 @@ fn crates(context: &Context) -> Result<Vec<Crate>> {
 ///
 /// # Errors
 /// When the registry cannot be reached, or must not be asked.
-pub fn fetch(context: &Context, prepared: &Prepared<'_>, crates: &[Crate]) -> Result<usize> {
+pub fn fetch(context: &Context, toolchain: &Toolchain, crates: &[Crate]) -> Result<usize> {
     let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
     let workspaces = [context.project.clone(), context.path("tests/guest")];
-    let sandbox = &prepared.toolchain.sandbox;
-    toolchain::fetch_crates(sandbox, &context.fetcher(), crates, &workspaces, &context.cargo_homes, &mut line)
+    toolchain::fetch_crates(
+        &toolchain.sandbox,
+        &context.fetcher(),
+        crates,
+        &workspaces,
+        &context.cargo_homes,
+        &mut line,
+    )
 }
 
 /// What crates the programs of the guest are built with, as `metadata.json` in the stage's directory.
 ///
 /// # Errors
 /// As [`base`].
-pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
-    let inputs = guest_inputs(context, prepared, METADATA)?;
-    let crates = crates_for(context, prepared, CRATES_STAGE, &inputs)?;
-    context.stages().run(CRATES_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
+pub fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
+    let inputs = guest_inputs(prepared, METADATA)?;
+    let crates = crates_for(prepared, CRATES_STAGE, &inputs)?;
+    prepared.context().stages().run(CRATES_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
         let run = cargo(&recipe, &guest, &crates).write(work.dir(), "/build/out");
         work.run(tools.sandbox, &run)
     })
@@ -93,10 +100,10 @@ pub fn metadata(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> 
 ///
 /// # Errors
 /// When a crate cannot be had or the guest does not compile.
-pub fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> {
-    let inputs = guest_inputs(context, prepared, BUILD)?;
-    let crates = crates_for(context, prepared, PROGRAMS_STAGE, &inputs)?;
-    context.stages().run(PROGRAMS_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
+pub fn programs(prepared: &Prepared<'_>) -> Result<Finished> {
+    let inputs = guest_inputs(prepared, BUILD)?;
+    let crates = crates_for(prepared, PROGRAMS_STAGE, &inputs)?;
+    prepared.context().stages().run(PROGRAMS_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
         let target = work.empty_dir("target")?;
         let build = cargo(&recipe, &guest, &crates).env("SOURCE_DATE_EPOCH", tools.epoch.to_string());
         let build = build.write(&target, "/build/target").write(work.dir(), "/build/out");
@@ -108,22 +115,17 @@ pub fn programs(context: &Context, prepared: &Prepared<'_>) -> Result<Finished> 
 /// What the stages that run cargo over the guest read.
 type GuestInputs<'a> = (Input<Tools<'a>>, Input<String>, Input<PathBuf>);
 
-fn guest_inputs<'a>(context: &Context, prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInputs<'a>> {
-    let guest = Input::tree("guest", &context.path("tests/guest"))?;
+fn guest_inputs<'a>(prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInputs<'a>> {
+    let guest = Input::tree("guest", &prepared.context().path("tests/guest"))?;
     Ok((prepared.environment().tools(), Input::text("recipe", recipe), guest))
 }
 
 /// The directory of the guest's crates. A finished stage needs none; otherwise they have to be there before it begins.
-fn crates_for(
-    context: &Context,
-    prepared: &Prepared<'_>,
-    stage: Stage,
-    inputs: &impl Inputs,
-) -> Result<Input<PathBuf>> {
-    let mut dir = PathBuf::new();
+fn crates_for(prepared: &Prepared<'_>, stage: Stage, inputs: &impl Inputs) -> Result<Input<PathBuf>> {
+    let (context, mut dir) = (prepared.context(), PathBuf::new());
     if context.stages().find(stage, inputs)?.is_none() {
         let crates = crates(context)?;
-        fetch(context, prepared, &crates)?;
+        fetch(context, &prepared.toolchain, &crates)?;
         dir = toolchain::vendor(&context.stages(), &context.store, &crates)?.dir.join("vendor");
     }
     Ok(Input::unkeyed("Cargo.lock in the guest's tree names the crates by digest", dir))
@@ -142,18 +144,18 @@ fn cargo(script: &str, guest: &Path, crates: &Path) -> Run {
 ///
 /// # Errors
 /// When the guest does not compile or a part of the toolchain is missing.
-pub fn base(context: &Context, prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
+pub fn base(prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
     let message = "the base is `testbed`, a test userland of ours: this is not Talos (give Talos's images with --base)";
-    context.sink().emit(&Event::Warning { message });
-    let programs = programs(context, prepared)?;
+    prepared.context().sink().emit(&Event::Warning { message });
+    let programs = programs(prepared)?;
     let inputs = (
         prepared.environment().tools(),
         Input::stage("programs", &programs),
         Input::text("recipe", ROOTFS),
         Input::text("config", machine_config::testbed(preset)?),
-        Input::tree("guest", &context.path("tests/guest"))?,
+        Input::tree("guest", &prepared.context().path("tests/guest"))?,
     );
-    context.stages().run(STAGE, inputs, |work, (tools, programs, recipe, config, guest)| {
+    prepared.context().stages().run(STAGE, inputs, |work, (tools, programs, recipe, config, guest)| {
         let out = work.dir();
         common::atomic::write(&out.join("testbed.json"), &*config)?;
         let run = Run::script(&recipe, &[&tools.epoch.to_string()])

@@ -12,9 +12,9 @@ use oci::types::RunConfig;
 use oci::{FileMap, NewImage, Writer};
 
 use crate::context::Context;
-use crate::pipeline::kernel::{Built, Prepared};
-use crate::pipeline::names;
-use crate::pipeline::signing::Signing;
+use crate::names;
+use crate::signing::Signing;
+use crate::stages::kernel::{Built, Prepared};
 
 /// Packs the kernel.
 pub const KERNEL_STAGE: Stage = Stage::ours("kernel-image", env!("CARGO_PKG_NAME"));
@@ -50,9 +50,9 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &
 /// # Errors
 /// [`common::Class::BadInput`] when it breaks a rule.
 pub fn extension(
-    context: &Context,
     prepared: &Prepared<'_>,
     built: &Built,
+    manifest: &Input<Manifest>,
     registry: &str,
     signing: &Signing,
 ) -> Result<Finished> {
@@ -61,7 +61,7 @@ pub fn extension(
         prepared.environment().tools(),
         Input::text("release", &built.kernel.release),
         Input::stage("module", &built.module),
-        manifest(context)?,
+        manifest,
         names::input(image_names.into()),
         signing.annotations(),
     );

@@ -1,0 +1,88 @@
+//! The stages in order, from the pinned inputs to the output directory.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::event::Event;
+use common::{Result, Sha256};
+use imager::machine_config;
+
+use crate::output;
+use crate::outputs::{self, Results};
+use crate::plan::Plan;
+use crate::signing::Signing;
+use crate::stages::kernel::{Built, Prepared};
+use crate::stages::{attest, base, devel, installer, packages};
+
+/// What a build did.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Whether the output directory was written; an equal one is left as it is.
+    pub written: bool,
+    /// Whether the installer holds the testbed and not Talos.
+    pub testbed: bool,
+    /// Whether development keys signed.
+    pub development: bool,
+}
+
+/// Builds `plan` into the directory `out`.
+///
+/// # Errors
+/// When a stage fails; nothing is left under a final name then.
+pub fn build(plan: Plan<'_>, out: &Path) -> Result<Done> {
+    let Plan { choice, kernel, preset, command_line, installer_name, manifest, base, keys } = plan;
+    let registry = choice.registry.as_str();
+    // Toolchain and source; then source, configuration, kernel, its modules, our module.
+    let prepared = kernel.prepare()?;
+    let signing = keys.map_or_else(|| Signing::development(prepared.context(), choice.keys.now), Ok)?;
+    let built = prepared.build(&signing)?;
+    warn_of_snapshot(&prepared, &built)?;
+    // The images.
+    let kernel = packages::kernel(&prepared, &built, registry, &signing)?;
+    let extension = packages::extension(&prepared, &built, &manifest, registry, &signing)?;
+    let devel = devel::image(&prepared, &built, registry, &signing)?;
+    let base = base::locate(&prepared, base, &preset)?;
+    let parts = installer::Parts {
+        base: &base,
+        manifest: &manifest,
+        command_line: &command_line,
+        name: &installer_name,
+        signing: &signing,
+    };
+    let installer = installer::build(&prepared, &built, &parts)?;
+    // What comes out, signed.
+    let machine_config = machine_config::patch(&choice.preset, &preset, &installer_name);
+    let results =
+        Results { built: &built, kernel: &kernel, extension: &extension, devel: &devel, installer: &installer };
+    let images = outputs::images(&results);
+    let parameters = Plan::parameters(&choice, &base.public);
+    let attested = attest::images(&prepared, &signing, &base, &built.kernel.release, &parameters, &images)?;
+    let files = outputs::files(&results, &attested, machine_config);
+    let stages = outputs::stages(&results, &attested);
+    let record = output::Record {
+        profile: choice.profile,
+        preset: choice.preset,
+        base: choice.base,
+        release: built.kernel.release.clone(),
+        keys: signing.name().to_owned(),
+        module_certificate: Sha256::of_file(&built.certificate)?,
+        image_key: signing.set.public_key(keys::Role::Image)?.fingerprint(),
+        inputs: prepared.inputs(&base.identity)?,
+        tools: prepared.tools(),
+        stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
+        images: outputs::digests(&files)?,
+        outputs: BTreeMap::new(),
+        seconds: BTreeMap::new(),
+    };
+    let written = output::write(out, &files, record, &stages)?;
+    Ok(Done { written, testbed: base.testbed, development: signing.development })
+}
+
+fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {
+    let changes = prepared.snapshot_changes(&built.config)?;
+    if !changes.is_empty() {
+        let message = format!("the kernel's configuration is not the committed snapshot: {}", changes.join(", "));
+        prepared.context().sink().emit(&Event::Warning { message: &message });
+    }
+    Ok(())
+}

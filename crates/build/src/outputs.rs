@@ -1,0 +1,113 @@
+//! What comes out of a build: one table, which the files of the output directory, the images, their documents and the record follow.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use attest::sbom::Kind;
+use common::stage::Finished;
+use common::{Result, Sha256};
+use oci::Layout;
+
+use crate::stages::attest::{EXTENSIONS, PUBLIC_KEY, Unsigned, VERIFICATION};
+use crate::stages::kernel::Built;
+
+/// What the stages have made.
+#[derive(Clone, Copy, Debug)]
+pub struct Results<'a> {
+    /// The kernel and our module.
+    pub built: &'a Built,
+    /// The kernel image.
+    pub kernel: &'a Finished,
+    /// The extension image.
+    pub extension: &'a Finished,
+    /// The kernel-devel image.
+    pub devel: &'a Finished,
+    /// The installer image.
+    pub installer: &'a Finished,
+}
+
+/// An output: what it is and where it comes from.
+enum Output<'a> {
+    /// `<name>.oci` of a stage; it is signed, and its documents are outputs too.
+    Image(Kind, &'a Finished),
+    /// A file.
+    File(PathBuf),
+}
+
+/// The table: name and output. A new output is a new line.
+fn table<'a>(of: &Results<'a>) -> Vec<(&'static str, Output<'a>)> {
+    let Results { built, kernel, extension, devel, installer } = *of;
+    vec![
+        ("kernel", Output::Image(Kind::Kernel, kernel)),
+        ("solana-optimizer", Output::Image(Kind::Extension, extension)),
+        ("installer", Output::Image(Kind::Installer, installer)),
+        ("kernel-devel", Output::Image(Kind::Devel, devel)),
+        ("vmlinuz", Output::File(built.kernel.vmlinuz())),
+        ("vmlinuz.efi", Output::File(installer.dir.join("vmlinuz.efi"))),
+        ("initramfs.xz", Output::File(installer.dir.join("initramfs.xz"))),
+        ("cmdline", Output::File(installer.dir.join("cmdline"))),
+        ("kernel.config", Output::File(built.kernel.config())),
+        ("module.crt.pem", Output::File(built.certificate.clone())),
+    ]
+}
+
+/// What goes into the output directory under a name.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file or directory.
+    Path(PathBuf),
+    /// A text.
+    Text(String),
+}
+
+/// The images to sign.
+#[must_use]
+pub fn images<'a>(of: &Results<'a>) -> Vec<Unsigned<'a>> {
+    let image = |(name, output)| match output {
+        Output::Image(kind, stage) => Some(Unsigned { name, kind, stage }),
+        Output::File(_) => None,
+    };
+    table(of).into_iter().filter_map(image).collect()
+}
+
+/// Everything that goes into the output directory, by name; `attested` is the stage with the signed images.
+#[must_use]
+pub fn files(of: &Results<'_>, attested: &Finished, machine_config: String) -> Vec<(String, Content)> {
+    let signed = |name: String| (name.clone(), Content::Path(attested.dir.join(name)));
+    let mut files = Vec::new();
+    for (name, output) in table(of) {
+        match output {
+            Output::Image(..) => files.extend(EXTENSIONS.map(|extension| signed(format!("{name}.{extension}")))),
+            Output::File(path) => files.push((name.to_owned(), Content::Path(path))),
+        }
+    }
+    files.extend([PUBLIC_KEY, VERIFICATION].map(|name| signed(name.to_owned())));
+    files.push(("machine-config.yaml".to_owned(), Content::Text(machine_config)));
+    files
+}
+
+/// The stages that the record names.
+#[must_use]
+pub fn stages<'a>(of: &Results<'a>, attested: &'a Finished) -> Vec<&'a Finished> {
+    let Built { config, kernel, modules, module, .. } = of.built;
+    let images = images(of).into_iter().map(|image| image.stage);
+    [&config.stage, &kernel.stage, modules, module].into_iter().chain(images).chain([attested]).collect()
+}
+
+/// Every image of the layouts among `files`, by name.
+///
+/// # Errors
+/// When a layout cannot be read.
+pub fn digests(files: &[(String, Content)]) -> Result<BTreeMap<String, Sha256>> {
+    let mut all = BTreeMap::new();
+    for (name, content) in files {
+        if let Content::Path(path) = content
+            && name.ends_with(".oci")
+        {
+            for image in Layout::open(path)?.images()? {
+                all.extend(image.names.into_iter().map(|name| (name, image.digest)));
+            }
+        }
+    }
+    Ok(all)
+}

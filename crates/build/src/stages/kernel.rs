@@ -1,0 +1,327 @@
+//! Toolchain, source, configuration, kernel, module.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use attest::Material;
+use common::stage::{Finished, Input, Stage};
+use common::{Class, Error, Result, Sha256};
+use kernel_config::configure::{BaseConfig, Resolved};
+use kernel_config::environment::Environment;
+use kernel_config::fragment::Fragment;
+use kernel_config::pin::Pin;
+use kernel_config::profile::{self, Profile};
+use kernel_config::source::{Packing, Source};
+use kernel_config::{compile, configure, external, sign, snapshot, source};
+use keys::Role;
+use toolchain::{Origin, Toolchain, Wanted};
+
+use crate::context::Context;
+use crate::project::{self, Project};
+use crate::signing::Signing;
+
+/// Name of our module.
+pub const MODULE: &str = "solana_optimizer";
+
+/// Packages of the toolchain whose version shows in the outputs.
+const TOOLS: [&str; 12] = [
+    "bindgen",
+    "binutils",
+    "clang-19",
+    "dwarves",
+    "kmod",
+    "libc6",
+    "lld-19",
+    "make",
+    "openssl",
+    "rustc",
+    "squashfs-tools",
+    "systemd-boot-efi",
+];
+
+/// Where the kernel's source comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceChoice {
+    /// Debian's linux-source package, with Debian's patches.
+    #[default]
+    Debian,
+    /// The tarball of kernel.org.
+    Upstream,
+}
+
+/// The pinned file with the kernel's source.
+#[derive(Clone, Debug)]
+struct Archive {
+    digest: Sha256,
+    origin: Origin,
+    packing: Packing,
+}
+
+impl Archive {
+    fn choose(pin: &Pin, choice: SourceChoice, given: Option<Sha256>) -> Result<Self> {
+        Ok(match choice {
+            SourceChoice::Debian => {
+                let debian = &pin.kernel.debian;
+                let (origin, packing) =
+                    (Origin::DebianPool(debian.pool_path()), Packing::Deb { tarball: debian.member.clone() });
+                Self { digest: debian.sha256, origin, packing }
+            }
+            SourceChoice::Upstream => {
+                let upstream = &pin.kernel.upstream;
+                let origin = Origin::Url(upstream.url.clone());
+                Self { digest: upstream.sha256(given)?, origin, packing: Packing::Tar }
+            }
+        })
+    }
+}
+
+/// Which kernel is built, read and checked before anything is made.
+#[derive(Debug)]
+pub struct KernelPlan<'a> {
+    /// Its inputs.
+    pub project: Project<'a>,
+    /// Name of the profile.
+    pub name: String,
+    profile: Profile,
+    fragments: Vec<Fragment>,
+    archive: Archive,
+}
+
+/// The profile `name`.
+///
+/// # Errors
+/// [`Class::BadInput`] when it is unknown, malformed, or begins with a configuration that is not pinned.
+pub fn profile(context: &Context, pin: &Pin, name: &str) -> Result<Profile> {
+    let profile = Profile::load(&context.path("kernel-config"), name)?;
+    if let profile::ConfigSource::Upstream(config) = &profile.base {
+        pin.config(config)?;
+    }
+    Ok(profile)
+}
+
+impl<'a> KernelPlan<'a> {
+    /// The kernel of the profile `name`; `given` is the digest of kernel.org's tarball, where the pin has none.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when profile, fragments, pin or lock are malformed or do not exist; as [`Project::open`].
+    pub fn read(context: &'a Context, name: &str, choice: SourceChoice, given: Option<Sha256>) -> Result<Self> {
+        let pin = project::pin(context)?;
+        let profile = profile(context, &pin, name)?;
+        let fragments = profile.load_fragments(&context.path("kernel-config"))?;
+        let archive = Archive::choose(&pin, choice, given)?;
+        context.store.find(&archive.digest)?; // A mirror with other bytes is reported before the toolchain is made.
+        Ok(Self { project: Project::with(context, pin)?, name: name.to_owned(), profile, fragments, archive })
+    }
+
+    /// Brings the toolchain and the kernel's source.
+    ///
+    /// # Errors
+    /// When one of them cannot be had.
+    pub fn prepare(self) -> Result<Prepared<'a>> {
+        let toolchain = self.project.toolchain()?;
+        let source =
+            fetch(self.project.context, "the kernel's source", &self.archive.digest, self.archive.origin.clone())?;
+        Ok(Prepared { plan: self, toolchain, source })
+    }
+}
+
+fn fetch(context: &Context, name: &str, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
+    context.fetcher().one(&Wanted { name: name.to_owned(), sha256: *digest, origin })
+}
+
+/// A plan with what its stages run in.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    /// What is built.
+    pub plan: KernelPlan<'a>,
+    /// The toolchain.
+    pub toolchain: Toolchain,
+    /// The file with the kernel's source.
+    source: PathBuf,
+}
+
+/// A profile, compiled, with our module.
+#[derive(Debug)]
+pub struct Built {
+    /// The patched tree.
+    pub source: Source,
+    /// The resolved configuration.
+    pub config: Resolved,
+    /// The compiled kernel.
+    pub kernel: compile::Kernel,
+    /// PEM file of the certificate that its modules verify with.
+    pub certificate: PathBuf,
+    /// Stage with the kernel's own modules, signed: `signed/usr/lib/modules/<release>`.
+    pub modules: Finished,
+    /// Stage with the root filesystem of our extension: `signed/usr/lib/modules/<release>/extras/solana_optimizer.ko`.
+    pub module: Finished,
+}
+
+/// The compiled kernel as an input: its files, its source, and the certificate that it trusts.
+pub(crate) struct KernelInput {
+    /// The patched tree.
+    pub source: PathBuf,
+    /// The compiled kernel.
+    pub kernel: compile::Kernel,
+    /// PEM file of the certificate.
+    pub certificate: PathBuf,
+}
+
+impl Built {
+    /// The key of the kernel is of its source and its certificate, too.
+    pub(crate) fn kernel_input(&self) -> Input<KernelInput> {
+        let (source, certificate) = (self.source.tree.clone(), self.certificate.clone());
+        let input = KernelInput { source, kernel: self.kernel.clone(), certificate };
+        Input::known_by([("kernel", self.kernel.stage.key.to_string())], input)
+    }
+}
+
+impl<'a> Prepared<'a> {
+    /// Where the project is, where the cache is.
+    #[must_use]
+    pub fn context(&self) -> &'a Context {
+        self.plan.project.context
+    }
+
+    /// Where its stages run.
+    #[must_use]
+    pub fn environment(&self) -> Environment<'_> {
+        Environment {
+            sandbox: &self.toolchain.sandbox,
+            toolchain: self.toolchain.identity,
+            cache: self.context().stages(),
+            epoch: self.plan.project.pin.epoch,
+            clippy: false,
+            jobs: self.context().jobs,
+        }
+    }
+
+    /// The kernel's source as an input.
+    #[must_use]
+    pub fn source_material(&self) -> Material {
+        let kernel = &self.plan.project.pin.kernel;
+        let (name, uri) = match self.plan.archive.packing {
+            Packing::Deb { .. } => {
+                let debian = &kernel.debian;
+                (debian.file_name(), attest::purl::debian(&debian.package, &debian.version, &debian.arch))
+            }
+            Packing::Tar => (kernel.upstream.url.clone(), kernel.upstream.url.clone()),
+        };
+        Material { name, uri, sha256: self.plan.archive.digest }
+    }
+
+    /// Digest of each input by name, for the record of the build; `base` is the identity of the base.
+    ///
+    /// # Errors
+    /// When a configuration is not pinned.
+    pub fn inputs(&self, base: &str) -> Result<BTreeMap<String, String>> {
+        let Project { pin, locked, .. } = &self.plan.project;
+        let mut inputs = BTreeMap::from([
+            (self.source_material().name, self.plan.archive.digest.to_string()),
+            ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
+            (lock::FILE.to_owned(), Sha256::of(locked.lock.to_string()).to_string()),
+            ("base".to_owned(), base.to_owned()),
+        ]);
+        if let profile::ConfigSource::Upstream(config) = &self.plan.profile.base {
+            inputs.insert(format!("kernel configuration {config}"), pin.config(config)?.sha256.to_string());
+        }
+        Ok(inputs)
+    }
+
+    /// Versions of the toolchain's packages that show in the outputs.
+    #[must_use]
+    pub fn tools(&self) -> BTreeMap<String, String> {
+        let version = |name: &&str| Some(((*name).to_owned(), self.toolchain.versions.get(name)?.to_owned()));
+        TOOLS.iter().filter_map(version).collect()
+    }
+
+    /// The patched tree.
+    ///
+    /// # Errors
+    /// When it cannot be unpacked or a patch does not apply.
+    pub fn source(&self) -> Result<Source> {
+        let overlay = self.context().path("module/kernel");
+        let patches = self.context().path("kernel-config/patches");
+        let Archive { digest, packing, .. } = &self.plan.archive;
+        source::prepare(&self.environment(), &self.source, digest, packing, &overlay, &patches)
+    }
+
+    /// What the fragments are laid over, fetched if it is upstream's.
+    ///
+    /// # Errors
+    /// When the file cannot be had.
+    pub fn base_config(&self) -> Result<BaseConfig> {
+        match &self.plan.profile.base {
+            profile::ConfigSource::Target(target) => Ok(BaseConfig::Target(target.clone())),
+            profile::ConfigSource::Upstream(name) => {
+                let config = self.plan.project.pin.config(name)?;
+                Ok(BaseConfig::File(fetch(self.context(), name, &config.sha256, Origin::Url(config.url.clone()))?))
+            }
+        }
+    }
+
+    /// The configuration, every option checked.
+    ///
+    /// # Errors
+    /// When Kconfig drops an option.
+    pub fn configure(&self, source: &Source) -> Result<Resolved> {
+        configure::resolve(&self.environment(), source, &self.base_config()?, &self.plan.fragments)
+    }
+
+    /// How a resolved configuration differs from the committed snapshot.
+    ///
+    /// # Errors
+    /// When the snapshot is malformed.
+    pub fn snapshot_changes(&self, resolved: &Resolved) -> Result<Vec<String>> {
+        let Ok(text) = std::fs::read_to_string(self.snapshot_path()) else {
+            return Ok(vec!["there is no snapshot".to_owned()]);
+        };
+        Ok(snapshot::changes(&text, &resolved.config)?.iter().map(ToString::to_string).collect())
+    }
+
+    /// Where the snapshot of the profile is.
+    #[must_use]
+    pub fn snapshot_path(&self) -> PathBuf {
+        self.context().path(&format!("kernel-config/snapshots/{}.config", self.plan.name))
+    }
+
+    /// The kernel and our module, both signed.
+    ///
+    /// # Errors
+    /// When a stage fails, or the signatures have to come from elsewhere; then all of them have been asked for.
+    pub fn build(&self, signing: &Signing) -> Result<Built> {
+        let source = self.source()?;
+        let config = self.configure(&source)?;
+        let env = Environment { clippy: self.plan.profile.clippy, ..self.environment() };
+        let certificate = signing.set.certificate_file(Role::Module)?;
+        let kernel = compile::compile(&env, &source, &config.path(), &certificate)?;
+        self.check_release(&kernel)?;
+        let signer = signing.set.signer(Role::Module)?;
+        let sign = |stage: Stage, unsigned: &Finished, tree: fn(PathBuf) -> PathBuf| {
+            let modules = Input::stage("modules", unsigned).map(tree);
+            sign::sign_tree(&env, stage, &kernel.release, modules, signer.as_ref())
+        };
+        let modules = awaited(sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules")))?;
+        let module = external::build(&env, &source, &kernel, &self.context().path("module"), MODULE)?;
+        let module = sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root"))?;
+        Ok(Built { source, certificate, config, kernel, modules: modules?, module })
+    }
+
+    fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {
+        let pinned = &self.plan.project.pin.kernel.release;
+        if kernel.release == *pinned {
+            return Ok(());
+        }
+        Err(Error::new(Class::Verification, "the compiled kernel has another release than the pinned one")
+            .why(format!("compiled {}\npinned   {pinned}", kernel.release))
+            .hint("change the release in kernel-config/pin.toml together with the source"))
+    }
+}
+
+/// Lets a stage that waits for signatures be, so that the next one asks for its own in the same round.
+fn awaited<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Err(e) if e.class() != Class::AwaitsSignatures => Err(e),
+        result => Ok(result),
+    }
+}

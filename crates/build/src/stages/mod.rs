@@ -1,0 +1,43 @@
+//! The stages of a build: each file runs the engines of one part and hands its result on.
+
+pub mod attest;
+pub mod base;
+pub mod bases;
+pub mod devel;
+pub mod devel_tree;
+pub mod installer;
+pub mod kernel;
+pub mod packages;
+pub mod testbed;
+
+use common::stage::Stage;
+
+/// The stages up to the compiled kernel. Their keys hold nothing of our own code, so no change of it compiles a kernel.
+pub const TO_KERNEL: [Stage; 4] =
+    [toolchain::STAGE, kernel_config::source::STAGE, kernel_config::configure::STAGE, kernel_config::compile::STAGE];
+
+/// The stages that compile the testbed's programs. Only its sources and the toolchain are in their keys.
+pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROGRAMS_STAGE, testbed::CRATES_STAGE];
+
+/// The stages after the compiled kernel, but for those of the testbed's programs.
+pub const AFTER_KERNEL: [Stage; 13] = [
+    kernel_config::sign::KERNEL_STAGE,
+    kernel_config::external::STAGE,
+    kernel_config::external::DEVEL_STAGE,
+    kernel_config::sign::EXTENSION_STAGE,
+    packages::KERNEL_STAGE,
+    packages::EXTENSION_STAGE,
+    devel::STAGE,
+    devel_tree::STAGE,
+    base::STAGE,
+    bases::STAGE,
+    testbed::STAGE,
+    installer::STAGE,
+    attest::STAGE,
+];
+
+/// Whether the cache's directory `name` is one of `stages`.
+#[must_use]
+pub fn owned(stages: &[Stage], name: &str) -> bool {
+    stages.iter().any(|stage| stage.owns(name))
+}
