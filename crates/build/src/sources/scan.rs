@@ -63,17 +63,22 @@ pub fn packages(root: &Path, from: &[&str]) -> Result<BTreeMap<String, Package>,
 
 /// The digest of each package with all that it uses, by the package's name.
 pub fn digests(root: &Path, packages: &BTreeMap<String, Package>) -> Result<BTreeMap<String, String>, String> {
+    let shared = digest(root, &SHARED.iter().map(|file| root.join(file)).collect())?;
+    let own = |(dir, package): (&String, &Package)| Ok((dir.clone(), digest(root, &package.files)?));
+    let own: BTreeMap<_, _> = packages.iter().map(own).collect::<Result<_, String>>()?;
     let mut digests = BTreeMap::new();
     for (dir, package) in packages {
-        let mut files: BTreeSet<PathBuf> = SHARED.iter().map(|file| root.join(file)).collect();
         let (mut seen, mut left) = (BTreeSet::new(), vec![dir]);
         while let Some(dir) = left.pop() {
             if let Some(package) = packages.get(dir).filter(|_| seen.insert(dir)) {
-                files.extend(package.files.iter().cloned());
                 left.extend(&package.uses);
             }
         }
-        digests.insert(name(&read(&package.dir.join("Cargo.toml"))?)?, digest(root, &files)?);
+        let lines: String = seen.iter().filter_map(|dir| Some(format!("{dir} {}\n", own.get(*dir)?))).collect();
+        digests.insert(
+            name(&read(&package.dir.join("Cargo.toml"))?)?,
+            hex(Sha256::digest(shared.clone() + "\n" + &lines)),
+        );
     }
     Ok(digests)
 }
@@ -86,7 +91,11 @@ fn digest(root: &Path, files: &BTreeSet<PathBuf>) -> Result<String, String> {
         hasher.update(format!("{path}\0{}\0", bytes.len()));
         hasher.update(bytes);
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hasher.finalize()))
+}
+
+fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The files that the package in `dir` is compiled from.
