@@ -13,7 +13,7 @@ pub fn main(settings: &Settings) -> Result<PathBuf> {
     Ok(settings.sandbox.rootfs().join("../../..").canonicalize()?)
 }
 
-/// A cache below `dir` with the development keys and the finished stages whose names `keep` wants. Its store is empty: what a build needs
+/// A cache below `dir` with the development keys and the finished stages whose directories `keep` wants by name. Its store is empty: what a build needs
 /// beyond the stages has to come from a mirror.
 ///
 /// # Errors
@@ -25,7 +25,7 @@ pub fn fresh(settings: &Settings, dir: &Path, keep: impl Fn(&str) -> bool) -> Re
     for entry in fs::read_dir(from.join("stages"))? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.rsplit_once('-').is_some_and(|(stage, _)| keep(stage)) {
+        if keep(&name) {
             fs::os::unix::fs::symlink(entry.path(), fresh.join("stages").join(name))?;
         }
     }

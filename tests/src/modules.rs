@@ -4,6 +4,7 @@ use crate::Result;
 use crate::settings::Settings;
 use anyhow::{Context as _, anyhow, ensure};
 use common::sandbox::Run;
+use common::stage::Stage;
 use fs_err as fs;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -74,14 +75,14 @@ impl<'a> Builder<'a> {
         self.command(module, &self.cache, arguments).output().context("cannot start the program")
     }
 
-    /// The finished stage whose name begins with `prefix`, in the cache.
+    /// A finished `stage` in the cache.
     ///
     /// # Errors
     /// There is none.
-    pub fn stage(&self, prefix: &str) -> Result<PathBuf> {
+    pub fn stage(&self, stage: Stage) -> Result<PathBuf> {
         let mut stages = fs::read_dir(self.cache.join("stages"))?.flatten().map(|stage| stage.path());
-        let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-        Ok(stages.find(named).with_context(|| format!("no stage {prefix}"))?.canonicalize()?)
+        let named = |path: &PathBuf| path.file_name().is_some_and(|name| stage.owns(&name.to_string_lossy()));
+        Ok(stages.find(named).with_context(|| format!("no stage {}", stage.name()))?.canonicalize()?)
     }
 
     /// `module build` of the directory `module` with another cache.

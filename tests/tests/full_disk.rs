@@ -3,6 +3,7 @@
 //! The disk is a small tmpfs in a mount namespace, seen by the program alone.
 
 use anyhow::ensure;
+use build::stages;
 use fs_err as fs;
 use harness::Result;
 use harness::caches;
@@ -97,13 +98,13 @@ fn a_full_disk_under_the_cache_leaves_no_stage() -> Result<()> {
     let build = builder.command(&sample("c"), disk.path(), &[]);
     fs::create_dir(first.path().join("stages"))?;
     // First the image does not fit; once that is there, the compiler's output.
-    for (given, size) in [("toolchain-", "20m"), ("kernel-devel-tree-", "64k")] {
+    for (given, size) in [(stages::TOOLCHAIN, "20m"), (stages::devel_tree::STAGE, "64k")] {
         let stage = builder.stage(given)?;
         let link = first.path().join("stages").join(stage.file_name().unwrap_or_default());
         fs::os::unix::fs::symlink(&stage, link)?;
         let held = judged(&on_a_small_disk(disk.path(), size, first.path(), &build)?)?;
         let made = held.iter().filter(|path| path.starts_with("./stages/") && !disk_held_first(path, first.path()));
-        ensure!(made.count() == 0, "after {given}: {held:?}");
+        ensure!(made.count() == 0, "after {}: {held:?}", given.name());
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use build::stages;
+use common::stage::Stage;
 use harness::outputs::comparable;
 use harness::settings::{OUT, PROGRAM};
 use std::collections::BTreeMap;
@@ -57,13 +59,13 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Fingerprints of the finished stages of `cache` by directory; those whose name begins with one of `names`.
-fn stages(cache: &Path, names: &[&str]) -> BTreeMap<String, String> {
+/// Fingerprints of the finished stages of `cache` by directory; those of `wanted`.
+fn finished(cache: &Path, wanted: &[Stage]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(cache.join("stages")).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        if names.iter().any(|wanted| name.strip_prefix(wanted).is_some_and(|key| key.len() == 17)) {
+        if stages::owned(wanted, &name) {
             found.insert(name, std::fs::read_to_string(entry.path().join("fingerprint.json")).unwrap());
         }
     }
@@ -100,8 +102,8 @@ fn a_bundle_is_enough_where_there_is_no_network() {
     online.alone(&fresh, &["bundle", "load", &path]);
     std::fs::remove_file(&bundle).unwrap();
     online.alone(&fresh, &["kernel", "check", "--profile", "vm", "--offline"]);
-    let cold = ["toolchain", "kernel-source", "kernel-config"];
-    let (here, there) = (stages(&fresh, &cold), stages(&online.cache, &cold));
+    let cold = [stages::TOOLCHAIN, stages::KERNEL_SOURCE, stages::KERNEL_CONFIG];
+    let (here, there) = (finished(&fresh, &cold), finished(&online.cache, &cold));
     assert_eq!(here.len(), cold.len(), "{here:?}");
     for (name, fingerprint) in &here {
         assert_eq!(Some(fingerprint), there.get(name), "{name}");
@@ -116,7 +118,7 @@ fn a_bundle_is_enough_where_there_is_no_network() {
     let keys = Command::new("cp").arg("-a").args([online.cache.join("keys"), fresh.join("keys")]).status().unwrap();
     assert!(keys.success(), "the development keys are what both builds sign with");
     if std::env::var_os("SOLANA_TALOS_FULL").is_none() {
-        for name in stages(&online.cache, &["kernel"]).keys() {
+        for name in finished(&online.cache, &[stages::KERNEL]).keys() {
             symlink(online.cache.join("stages").join(name), fresh.join("stages").join(name)).unwrap();
         }
     }

@@ -1,6 +1,7 @@
 //! A build whose private keys are elsewhere gives the bytes of one that has them. OpenSSL is the signer.
 
 use anyhow::{Context as _, ensure};
+use build::stages;
 use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
@@ -14,10 +15,6 @@ use std::process::Command;
 const AWAITS_SIGNATURES: i32 = 7;
 /// Modules, then the images that hold them.
 const ROUNDS: usize = 2;
-/// Stages whose content no key of these has signed.
-const UNSIGNED: [&str; 7] =
-    ["toolchain", "kernel-source", "kernel-config", "kernel", "testbed-programs", "testbed-base", "testbed-crates"];
-
 /// As in docs/keys.md; `nonce-type:1` is RFC 6979.
 const SIGN: &str = r#"
 cd /build/later
@@ -29,6 +26,13 @@ sign() {
 sign module "-pkeyopt digest:sha512"
 sign image "-pkeyopt digest:sha256 -pkeyopt nonce-type:1"
 "#;
+
+/// Whether no key has signed what is in the cache's directory `name`.
+fn unsigned(name: &str) -> bool {
+    stages::owned(&stages::TO_KERNEL, name)
+        || stages::owned(&stages::TESTBED_PROGRAMS, name)
+        || stages::testbed::STAGE.owns(name)
+}
 
 struct Scene {
     settings: Settings,
@@ -87,7 +91,7 @@ fn two_passes_give_the_bytes_of_one() -> Result<()> {
     let (code, said) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
     ensure!(code == Some(0), "{code:?}: {said}");
 
-    let cache = caches::fresh(&scene.settings, scene.work.path(), |stage| UNSIGNED.contains(&stage))?;
+    let cache = caches::fresh(&scene.settings, scene.work.path(), unsigned)?;
     let public = text(&scene.public()?);
     let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
     for round in 1..=ROUNDS {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use common::stage::Stage;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -16,8 +17,8 @@ const BUILD_FAILED: i32 = 4;
 const VERIFICATION: i32 = 5;
 const INFRASTRUCTURE: i32 = 6;
 
-/// A scene whose cache holds the toolchain of `./x test` and finished stages that begin with one of `more`, as links.
-fn scene(toolchain: &Path, more: &[&str]) -> Option<Scene> {
+/// A scene whose cache holds the toolchain of `./x test` and finished stages of `more`, as links.
+fn scene(toolchain: &Path, more: &[Stage]) -> Option<Scene> {
     let scene = Scene::new();
     if !scene.host_programs(&["bwrap"]) {
         return None;
@@ -26,7 +27,7 @@ fn scene(toolchain: &Path, more: &[&str]) -> Option<Scene> {
     fs::create_dir_all(&stages).unwrap();
     for entry in fs::read_dir(toolchain.parent().unwrap()).unwrap() {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name().into_string().unwrap())).unwrap();
-        if path == toolchain || more.iter().any(|stage| name.starts_with(stage)) {
+        if path == toolchain || build::stages::owned(more, &name) {
             symlink(path, stages.join(name)).unwrap();
         }
     }
@@ -61,7 +62,7 @@ fn ask(scene: &Scene, options: [&str; 2]) -> [String; 2] {
 fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
     let Some(toolchain) = toolchain_stage() else { return };
     let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
-    let Some(scene) = scene(&toolchain, &["kernel-source-"]) else { return };
+    let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
     symlink(store, scene.cache().join("store")).unwrap();
     symlink(keys, scene.cache().join("keys")).unwrap();
     let [unmet, unknown] = ask(&scene, ["CONFIG_SND_HDA_INTEL=y", "CONFIG_HUGETLBFZ=y"]);

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use build::context::default_cache;
+use build::stages;
 use xshell::{Shell, cmd};
 
 use crate::Tool;
@@ -21,11 +23,6 @@ const INPUTS: [&str; 8] = [
     "imager",
     "tests/guest",
 ];
-/// Stages up to the compiled kernel, which the measurement of the rest takes from the cache.
-const KEPT: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
-/// Stages after it whose names begin alike.
-const NOT_KEPT: [&str; 4] = ["kernel-devel-image-", "kernel-devel-tree-", "kernel-image-", "kernel-modules-"];
-
 /// One measured claim.
 struct Row {
     claim: String,
@@ -49,11 +46,8 @@ pub fn run(shell: &Shell) -> Result<()> {
 }
 
 fn cache(shell: &Shell) -> Result<std::path::PathBuf> {
-    if let Ok(cache) = shell.var("SOLANA_TALOS_CACHE") {
-        return Ok(cache.into());
-    }
-    let base = shell.var("XDG_CACHE_HOME").or_else(|_| shell.var("HOME").map(|home| format!("{home}/.cache")))?;
-    Ok(Path::new(&base).join("solana-talos"))
+    let given = shell.var("SOLANA_TALOS_CACHE").ok().map(Into::into);
+    Ok(given.map_or_else(|| default_cache(|name| std::env::var_os(name)), Ok)?)
 }
 
 /// The middle of three runs with nothing to do.
@@ -99,7 +93,7 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
     }
     for stage in shell.read_dir(cache.join("stages"))? {
         let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if KEPT.iter().any(|kept| name.starts_with(kept)) && !NOT_KEPT.iter().any(|other| name.starts_with(other)) {
+        if stages::owned(&stages::TO_KERNEL, &name) {
             std::os::unix::fs::symlink(&stage, fresh.join("stages").join(&name))?;
         }
     }

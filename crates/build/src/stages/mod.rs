@@ -12,9 +12,13 @@ pub mod testbed;
 
 use common::stage::Stage;
 
+pub use kernel_config::compile::STAGE as KERNEL;
+pub use kernel_config::configure::STAGE as KERNEL_CONFIG;
+pub use kernel_config::source::STAGE as KERNEL_SOURCE;
+pub use toolchain::STAGE as TOOLCHAIN;
+
 /// The stages up to the compiled kernel. Their keys hold nothing of our own code, so no change of it compiles a kernel.
-pub const TO_KERNEL: [Stage; 4] =
-    [toolchain::STAGE, kernel_config::source::STAGE, kernel_config::configure::STAGE, kernel_config::compile::STAGE];
+pub const TO_KERNEL: [Stage; 4] = [TOOLCHAIN, KERNEL_SOURCE, KERNEL_CONFIG, KERNEL];
 
 /// The stages that compile the testbed's programs. Only its sources and the toolchain are in their keys.
 pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROGRAMS_STAGE, testbed::CRATES_STAGE];

@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use build::stages;
 use xshell::{Shell, cmd};
 
 use super::Which;
 
-/// Stages up to the compiled kernel, and those after it whose names begin alike.
-const KERNEL: [&str; 4] = ["toolchain-", "kernel-source-", "kernel-config-", "kernel-"];
-const AFTER: [&str; 3] = ["kernel-image-", "kernel-modules-", "kernel-devel-"];
 /// What of the caller's environment a download needs.
 const NETWORK: [&str; 8] = [
     "http_proxy",
@@ -147,10 +145,10 @@ pub fn reuse_kernel(shell: &Shell, site: &Site, cache: &Path) -> Result<()> {
     let mut kernels = 0;
     for stage in shell.read_dir(cache.join("stages")).context("the cache to reuse has no stages")? {
         let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !is_reused(&name) {
+        if !stages::owned(&stages::TO_KERNEL, &name) {
             continue;
         }
-        kernels += usize::from(name.starts_with("kernel-source-"));
+        kernels += usize::from(stages::KERNEL.owns(&name));
         let to = site.cache.join("stages").join(&name);
         if to.symlink_metadata().is_ok() {
             continue;
@@ -164,10 +162,6 @@ pub fn reuse_kernel(shell: &Shell, site: &Site, cache: &Path) -> Result<()> {
         bail!("{} holds no kernel", cache.display());
     }
     Ok(())
-}
-
-fn is_reused(stage: &str) -> bool {
-    KERNEL.iter().any(|kept| stage.starts_with(kept)) && !AFTER.iter().any(|other| stage.starts_with(other))
 }
 
 /// What was downloaded may be shared. Another user gets links to the same files in a directory that it can enter.
