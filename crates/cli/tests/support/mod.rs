@@ -223,7 +223,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
 
 fn copy(from: &Path, to: &Path) {
     if !from.is_dir() {
-        fs::create_dir_all(to.join("../..").canonicalize().unwrap()).unwrap();
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::copy(from, to).unwrap();
         return;
     }
