@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use build::{names, project};
+use build::project;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error};
