@@ -203,7 +203,7 @@ impl<'a> Prepared<'a> {
         let (name, uri) = match self.plan.archive.packing {
             Packing::Deb { .. } => {
                 let debian = &kernel.debian;
-                (debian.file_name(), attest::purl::debian(&debian.package, &debian.version, &debian.arch))
+                (debian.file_name(), common::purl::debian(&debian.package, &debian.version, &debian.arch))
             }
             Packing::Tar => (kernel.upstream.url.clone(), kernel.upstream.url.clone()),
         };
