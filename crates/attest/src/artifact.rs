@@ -1,4 +1,4 @@
-//! The manifests that signatures and attestations are kept in, as cosign 2.5 and 3 write them.
+//! Manifests of signatures and attestations, as cosign 2.5 and 3 write them.
 
 use common::Result;
 use keys::PublicKey;
@@ -12,14 +12,14 @@ use crate::statement::Statement;
 use crate::subject::Subject;
 use crate::{encoding, sbom, simple};
 
-/// Annotation of an index entry that says what cosign reads from a layout (`cosign verify --local-image`; cosign v2.5.0, pkg/oci/layout).
+/// Annotation of index entries that cosign reads from a layout (`cosign verify --local-image`; cosign v2.5.0, pkg/oci/layout).
 const KIND: &str = "kind";
-/// The image, as a value of `KIND`.
+/// Value of `KIND` for the image.
 pub const KIND_IMAGE: &str = "dev.cosignproject.cosign/image";
 const KIND_SIGNATURES: &str = "dev.cosignproject.cosign/sigs";
 const KIND_ATTESTATIONS: &str = "dev.cosignproject.cosign/atts";
 
-/// Everything about one image, signed.
+/// All signed documents of one image.
 #[derive(Clone, Debug)]
 pub struct Signed {
     /// Payload and signature for each name.
@@ -30,11 +30,11 @@ pub struct Signed {
     pub signature_envelope: Envelope,
     /// Statements with their envelopes.
     pub attestations: Vec<(Statement, Envelope)>,
-    /// The bill of materials as a document of its own.
+    /// The SBOM, as a separate document.
     pub sbom: Option<Value>,
 }
 
-/// Adds artifacts of `image` to a layout. `local` says whether the layout has this image alone, so that cosign can read it there.
+/// Adds the artifacts of `image` to a layout.
 #[derive(Debug)]
 pub struct Artifacts<'a> {
     /// The layout.
@@ -43,15 +43,12 @@ pub struct Artifacts<'a> {
     pub image: &'a Subject,
     /// The key.
     pub key: &'a PublicKey,
-    /// Whether entries bear `KIND`.
+    /// Whether entries get the annotation `KIND`: only in a layout with one image, where cosign can find it.
     pub local: bool,
 }
 
 impl Artifacts<'_> {
-    /// Adds all of `signed`, always in the same order.
-    ///
-    /// # Errors
-    /// What the file system reports; [`common::Class::BadInput`] for an attestation that is too large.
+    /// Adds all documents of `signed`, always in the same order.
     pub fn add(&mut self, signed: &Signed) -> Result<()> {
         if let Some(sbom) = &signed.sbom {
             self.sbom(sbom)?;
@@ -67,13 +64,13 @@ impl Artifacts<'_> {
         Ok(())
     }
 
-    /// The bill of materials, unsigned, for tools that look for one by its media type.
+    /// Adds the unsigned SBOM as a referrer, for tools that find it by its media type.
     fn sbom(&mut self, document: &Value) -> Result<()> {
         let layer = self.writer.bytes(sbom::MEDIA_TYPE, &canonical(document)?)?;
         self.referrer(sbom::MEDIA_TYPE, layer, &[])
     }
 
-    /// `sha256-<hex>.sig`: one layer a signature.
+    /// Adds `sha256-<hex>.sig` with one layer per signature.
     fn signatures(&mut self, payloads: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         let layer = |(payload, signature): &(Vec<u8>, Vec<u8>)| {
             let mut layer = self.writer.bytes(simple::MEDIA_TYPE, payload)?;
@@ -84,11 +81,11 @@ impl Artifacts<'_> {
         self.tagged("sig", KIND_SIGNATURES, layers)
     }
 
-    /// `sha256-<hex>.att`: one layer an attestation.
+    /// Adds `sha256-<hex>.att` with one layer per attestation.
     fn attestations(&mut self, attestations: &[(Statement, Envelope)]) -> Result<()> {
         let layer = |(statement, envelope): &(Statement, Envelope)| {
             let mut layer = self.writer.bytes(dsse::MEDIA_TYPE, &canonical(envelope)?)?;
-            // Empty, since the signature is in the envelope; cosign insists on the annotation.
+            // Empty, as the signature is in the envelope; cosign requires the annotation.
             layer.annotate(simple::SIGNATURE, "");
             layer.annotate("predicateType", &statement.predicate_type);
             Ok(layer)
@@ -97,7 +94,7 @@ impl Artifacts<'_> {
         self.tagged("att", KIND_ATTESTATIONS, layers)
     }
 
-    /// A manifest that is found by its tag. It pretends to be an image, since registries of that time took nothing else.
+    /// Adds a manifest that is found by its tag. It looks like an image, since old registries accept nothing else.
     fn tagged(&mut self, tag: &str, kind: &str, layers: Vec<Descriptor>) -> Result<()> {
         let diff_ids: Vec<_> = layers.iter().map(Descriptor::digest).collect();
         let config = json!({
@@ -125,7 +122,7 @@ impl Artifacts<'_> {
         self.referrer(bundle::MEDIA_TYPE, layer, &annotations)
     }
 
-    /// A manifest that is found by its subject (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    /// Adds a referrer, which is found by its subject (image-spec, manifest.md, "Guidelines for Artifact Usage").
     fn referrer(&mut self, kind: &str, layer: Descriptor, annotations: &[(&str, &str)]) -> Result<()> {
         let config = self.writer.bytes(MediaType::EmptyJSON, b"{}")?;
         let created = ("org.opencontainers.image.created", self.image.created.as_str());
@@ -137,12 +134,12 @@ impl Artifacts<'_> {
     }
 }
 
-/// Marks the index entry of the layout's only image for cosign.
+/// Adds cosign's annotation to the index entry of the layout's only image.
 pub fn mark_image(entry: &mut Descriptor) {
     entry.annotate(KIND, KIND_IMAGE);
 }
 
-/// Takes cosign's mark from an index entry.
+/// Removes cosign's annotation from an index entry.
 pub fn unmark(entry: &mut Descriptor) {
     let others = entry.annotations().iter().flatten().filter(|(key, _)| *key != KIND);
     let others = types::annotations(others);

@@ -1,22 +1,22 @@
-//! Which crates are in a program: `cargo metadata` for how they depend on each other, `Cargo.lock` for their digests.
+//! The crates of a program: dependencies from `cargo metadata`, digests from `Cargo.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{Class, Error, Result, Sha256};
 use serde::Deserialize;
 
-/// A crate that a program is built with.
+/// A dependency of a program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Crate {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its version.
+    /// Version.
     pub version: String,
-    /// Licence expression that its manifest declares.
+    /// Licence expression declared in its manifest.
     pub licence: Option<String>,
-    /// SHA-256 of its archive; none for a crate of this project.
+    /// SHA-256 of its archive; `None` for crates of this project.
     pub sha256: Option<Sha256>,
-    /// Whether it is in the program, and not only in what builds it: a procedural macro or a build script.
+    /// Whether it is linked into the program, rather than used only by a procedural macro or build script.
     pub linked: bool,
 }
 
@@ -75,17 +75,14 @@ struct Locked {
     checksum: Option<Sha256>,
 }
 
-/// The crates of the root package of `metadata` (`cargo metadata --format-version 1 --filter-platform TARGET`), without the root itself.
-///
-/// # Errors
-/// [`Class::BadInput`] when either is malformed, or the lock does not hold a crate.
+/// Lists the dependencies of the root package of `metadata` (`cargo metadata --format-version 1 --filter-platform TARGET`).
 pub fn of_program(metadata: &[u8], lock: &str) -> Result<Vec<Crate>> {
-    let bad = |why: String| Error::new(Class::BadInput, "cannot tell the crates of a program").why(why);
+    let bad = |why: String| Error::new(Class::BadInput, "cannot determine the crates of a program").why(why);
     let metadata: Metadata = serde_json::from_slice(metadata).map_err(|e| bad(e.to_string()))?;
     let lock: Lock = toml::from_str(lock).map_err(|e| bad(e.to_string()))?;
     let packages: BTreeMap<&str, &Package> = metadata.packages.iter().map(|p| (p.id.as_str(), p)).collect();
     let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|n| (n.id.as_str(), n)).collect();
-    let root = metadata.resolve.root.as_deref().ok_or_else(|| bad("there is no root package".to_owned()))?;
+    let root = metadata.resolve.root.as_deref().ok_or_else(|| bad("cargo metadata has no root package".to_owned()))?;
     let mut reached = BTreeSet::new();
     let mut open = vec![(root, true)];
     while let Some((id, linked)) = open.pop() {
@@ -99,7 +96,7 @@ pub fn of_program(metadata: &[u8], lock: &str) -> Result<Vec<Crate>> {
             }
         }
     }
-    let known = |id: &&str| packages.get(id).copied().ok_or_else(|| bad(format!("{id} is not described")));
+    let known = |id: &&str| packages.get(id).copied().ok_or_else(|| bad(format!("cargo metadata has no package {id}")));
     let ids: BTreeSet<&str> = reached.iter().map(|(id, _)| *id).filter(|id| *id != root).collect();
     let mut crates = Vec::new();
     for id in ids {
@@ -125,7 +122,7 @@ impl Package {
     }
 }
 
-/// `MIT/Apache-2.0`, as old manifests write it, is `MIT OR Apache-2.0` (Cargo book, "The license and license-file fields").
+/// Converts `MIT/Apache-2.0` of old manifests to `MIT OR Apache-2.0` (Cargo book, "The license and license-file fields").
 fn expression(licence: &str) -> String {
     licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
 }
@@ -141,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_what_is_linked_from_what_builds() {
+    fn separates_linked_crates_from_build_dependencies() {
         let package = |name: &str, kind: &str| serde_json::json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0", "targets": [{"kind": [kind]}]});
         let packages: Vec<_> = [
             ("root", "bin"),

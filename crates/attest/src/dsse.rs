@@ -4,8 +4,8 @@ use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::asking::Asking;
 use crate::encoding::as_base64;
+use crate::session::SigningSession;
 
 /// Payload type of in-toto statements (in-toto attestation framework, envelope.md).
 pub const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -16,19 +16,19 @@ pub const MEDIA_TYPE: &str = "application/vnd.dsse.envelope.v1+json";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
-    /// What the payload is.
+    /// Type of the payload.
     pub payload_type: String,
     /// The payload.
     #[serde(with = "as_base64")]
     pub payload: Vec<u8>,
-    /// One a key.
+    /// One per key.
     pub signatures: Vec<Signature>,
 }
 
 /// One signature of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// A hint which key it is of; proves nothing, and is not written.
+    /// A hint at the key; not authenticated, and never written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub keyid: String,
     /// The signature over [`pae`].
@@ -37,12 +37,14 @@ pub struct Signature {
 }
 
 impl Envelope {
-    /// Wraps `payload`; `None` while its signature is awaited.
-    ///
-    /// # Errors
-    /// As [`Asking::sign`].
-    pub fn sign(asking: &mut Asking<'_>, payload_type: &str, payload: Vec<u8>, what: &str) -> Result<Option<Self>> {
-        let signature = asking.sign(&pae(payload_type, &payload), what)?;
+    /// Signs and wraps `payload`; `None` if its signature is pending.
+    pub fn sign(
+        session: &mut SigningSession<'_>,
+        payload_type: &str,
+        payload: Vec<u8>,
+        what: &str,
+    ) -> Result<Option<Self>> {
+        let signature = session.sign(&pae(payload_type, &payload), what)?;
         Ok(signature.map(|sig| Self {
             payload_type: payload_type.to_owned(),
             payload,
@@ -50,21 +52,18 @@ impl Envelope {
         }))
     }
 
-    /// Requires a signature of `key`.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] when none is.
+    /// Verifies that one of the signatures is by `key`; fails with [`Class::Verification`] otherwise.
     pub fn verify(&self, key: &PublicKey) -> Result<()> {
         let digest = Sha256::of(pae(&self.payload_type, &self.payload));
         let of_key = |s: &Signature| key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), &s.sig).is_ok();
         if self.signatures.iter().any(of_key) {
             return Ok(());
         }
-        Err(Error::new(Class::Verification, "an attestation is not signed with the key"))
+        Err(Error::new(Class::Verification, "the attestation is not signed with the key"))
     }
 }
 
-/// The bytes that are signed: `DSSEv1 <length> <type> <length> <payload>` (protocol.md, "Signature Definition").
+/// Returns the bytes to sign: `DSSEv1 <length> <type> <length> <payload>` (protocol.md, "Signature Definition").
 #[must_use]
 pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
@@ -78,13 +77,13 @@ mod tests {
 
     // The example of protocol.md ("Test Vectors").
     #[test]
-    fn encodes_as_the_specification_does() {
+    fn matches_the_test_vector_of_the_specification() {
         let expected = b"DSSEv1 29 http://example.com/HelloWorld 11 hello world";
         assert_eq!(pae("http://example.com/HelloWorld", b"hello world"), expected);
     }
 
     #[test]
-    fn lengths_keep_type_and_payload_apart() {
+    fn lengths_separate_type_and_payload() {
         assert_ne!(pae("a", b"b 1 c"), pae("a 5 b", b"c"));
         assert_eq!(pae("é", b""), "DSSEv1 2 é 0 ".as_bytes());
     }

@@ -1,4 +1,4 @@
-//! What is said of an image, read but not yet believed.
+//! Signed documents and SBOMs attached to an image, parsed but not yet verified.
 
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey};
@@ -13,12 +13,12 @@ use crate::statement::Statement;
 use crate::subject::Subject;
 use crate::{encoding, sbom};
 
-/// How something is kept beside the image.
+/// How a document is attached to the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Under cosign's tag: what cosign before 3, skopeo, podman and CRI-O look for.
+    /// Under cosign's tag: read by cosign before 3, skopeo, podman and CRI-O.
     Tag,
-    /// As a referrer of the image: what cosign 3 and Talos look for.
+    /// As a referrer of the image: read by cosign 3 and Talos.
     Referrer,
 }
 
@@ -31,23 +31,23 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// One signed thing.
+/// One signed document.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// Where it was found.
     pub place: Place,
-    /// What it says.
+    /// Its content.
     pub content: Content,
 }
 
-/// What a signed thing says.
+/// Content of a signed document.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// This digest goes by this name.
+    /// Binds an image digest to a name.
     Payload {
-        /// The bytes that are signed.
+        /// The signed bytes.
         bytes: Vec<u8>,
-        /// The same, parsed.
+        /// The parsed bytes.
         payload: Payload,
         /// The signature.
         signature: Vec<u8>,
@@ -56,28 +56,25 @@ pub enum Content {
     Envelope {
         /// The signed envelope.
         envelope: Envelope,
-        /// What it holds.
+        /// Its parsed payload.
         statement: Statement,
     },
 }
 
-/// Everything beside an image.
+/// Everything attached to an image.
 #[derive(Clone, Debug, Default)]
 pub struct Evidence {
-    /// What is signed, by whomever.
+    /// Signed documents, with any key.
     pub items: Vec<Item>,
-    /// Bills of materials that are kept unsigned, as referrers.
+    /// Unsigned SBOMs, attached as referrers.
     pub sboms: Vec<Vec<u8>>,
-    /// What could not be read, and why.
+    /// Documents that could not be parsed, and why.
     pub unreadable: Vec<String>,
 }
 
 impl Evidence {
-    /// Reads all that `source` has about `image`. What cannot be read is noted: whoever may write beside an image could otherwise
-    /// stop its verification.
-    ///
-    /// # Errors
-    /// When the artifacts cannot be listed.
+    /// Reads all documents about `image`. Malformed ones are noted but not an error: anyone who can write to the repository could
+    /// otherwise block verification.
     pub fn of(source: &dyn Source, image: &Subject) -> Result<Self> {
         let mut evidence = Self::default();
         for artifact in source.artifacts(image)? {
@@ -104,20 +101,20 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// The predicates of that type about `image`, as stated by anybody.
+    /// Returns the unverified predicates of that type about `image`.
     pub fn predicates<'a>(&'a self, predicate_type: &'a str, image: Sha256) -> impl Iterator<Item = &'a Value> {
-        let meant = move |statement: &Statement| {
+        let matches = move |statement: &Statement| {
             statement.predicate_type == predicate_type && statement.names_of(image).is_some()
         };
         self.items.iter().filter_map(move |item| match &item.content {
-            Content::Envelope { statement, .. } if meant(statement) => Some(&statement.predicate),
+            Content::Envelope { statement, .. } if matches(statement) => Some(&statement.predicate),
             _ => None,
         })
     }
 }
 
 impl Item {
-    /// What kind of statement it is: a predicate type, or cosign's for a plain signature.
+    /// The predicate type; cosign's for a plain signature.
     pub fn predicate_type(&self) -> &str {
         match &self.content {
             Content::Payload { .. } => crate::statement::COSIGN_SIGN,
@@ -125,16 +122,13 @@ impl Item {
         }
     }
 
-    /// Names under which it is about `image`, which may be none.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] when `key` has not signed it, or it is about another image.
+    /// Verifies that `key` signed it and it is about `image`, and returns the signed names of the image, possibly none.
     pub fn verify(&self, key: &PublicKey, image: Sha256) -> Result<Vec<String>> {
         match &self.content {
             Content::Payload { bytes, payload, signature } => {
                 let digest = Sha256::of(bytes);
                 key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), signature)?;
-                let about = || format!("it is about {}", payload.image().oci());
+                let about = || format!("the signed image is {}", payload.image().oci());
                 if payload.image() == image { Ok(vec![payload.name().to_owned()]) } else { Err(replayed(&about())) }
             }
             Content::Envelope { envelope, statement } => {
@@ -146,7 +140,7 @@ impl Item {
 }
 
 fn replayed(why: &str) -> Error {
-    Error::new(Class::Verification, "a signature is one of another image").why(why)
+    Error::new(Class::Verification, "the signature belongs to another image").why(why)
 }
 
 fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
@@ -161,7 +155,7 @@ fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
 fn attestation(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
     expect(layer, dsse::MEDIA_TYPE)?;
     let envelope = serde_json::from_slice(&source.read(layer)?)
-        .map_err(|e| Error::new(Class::BadInput, "an attestation cannot be used").why(e))?;
+        .map_err(|e| Error::new(Class::UntrustedData, "malformed attestation").why(e))?;
     enveloped(Place::Tag, envelope)
 }
 
@@ -172,8 +166,8 @@ fn bundled(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
 
 fn enveloped(place: Place, envelope: Envelope) -> Result<Item> {
     if envelope.payload_type != dsse::IN_TOTO {
-        return Err(Error::new(Class::BadInput, "an attestation holds no in-toto statement")
-            .why(format!("its payload is {:?}", envelope.payload_type)));
+        return Err(Error::new(Class::UntrustedData, "the attestation does not contain an in-toto statement")
+            .why(format!("its payload type is {:?}", envelope.payload_type)));
     }
     let statement = Statement::parse(&envelope.payload)?;
     Ok(Item { place, content: Content::Envelope { envelope, statement } })
@@ -183,6 +177,6 @@ fn expect(layer: &Descriptor, media_type: &str) -> Result<()> {
     if layer.media_type().as_ref() == media_type {
         return Ok(());
     }
-    let why = format!("a layer is {:?}, {media_type} is expected", layer.media_type().as_ref());
-    Err(Error::new(Class::BadInput, "an artifact cannot be used").why(why))
+    let why = format!("unsupported layer media type {:?}, expected {media_type}", layer.media_type().as_ref());
+    Err(Error::new(Class::UntrustedData, "malformed artifact").why(why))
 }

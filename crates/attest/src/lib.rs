@@ -1,13 +1,12 @@
-//! Signatures of images, SBOMs and provenance, in the formats that other tools verify.
+//! Signatures, SBOMs and provenance of images, in the formats of cosign, skopeo and Talos.
 //!
-//! Everything is signed with one ECDSA P-256 key and verified with its public half, offline: no certificate, no transparency log, no clock.
-//! [`sign()`] writes a layout again with the signatures attached to its images; [`verify()`] requires them. `docs/verification.md` shows the
-//! same with other tools.
+//! Everything is signed with one ECDSA P-256 key and verified offline with its public key: no certificate, no transparency log, no clock.
+//! [`sign()`] rewrites a layout with the artifacts of its images; [`verify()`] requires them. `docs/verification.md` shows how to verify
+//! with reference tools.
 //!
 //! Uses `common`, `oci` and `keys`.
 
 pub mod artifact;
-pub mod asking;
 pub mod bundle;
 pub mod crates;
 pub mod dsse;
@@ -15,6 +14,7 @@ pub mod encoding;
 pub mod evidence;
 pub mod provenance;
 pub mod sbom;
+pub mod session;
 pub mod sign;
 pub mod simple;
 pub mod source;
@@ -24,10 +24,10 @@ pub mod subject;
 pub mod talos;
 pub mod verify;
 
-pub use asking::Asking;
 pub use evidence::Evidence;
 pub use provenance::Material;
+pub use session::SigningSession;
 pub use sign::{Predicates, sign};
 pub use source::{Source, WithoutLayers, subjects};
 pub use subject::Subject;
-pub use verify::{Demand, Verified, nothing_else, verify, verify_layout, verify_pushed};
+pub use verify::{Demand, Verified, check_index, verify, verify_layout, verify_pushed};

@@ -1,4 +1,4 @@
-//! Bills of materials of the three images: what is in each, and what it was made with.
+//! SBOMs of the images: their contents and build tools.
 
 use common::{Result, Sha256, purl};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::subject::Subject;
 /// Media type of an SPDX document in JSON.
 pub const MEDIA_TYPE: &str = "application/spdx+json";
 
-/// Which of the images.
+/// The image that an SBOM describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The kernel with its modules.
@@ -20,11 +20,11 @@ pub enum Kind {
     Extension,
     /// The installer, which holds both and a base.
     Installer,
-    /// What further modules are built with: headers and configuration of the kernel.
+    /// The kernel headers and configuration for building modules.
     Devel,
 }
 
-/// What images are made of.
+/// Contents of the images.
 #[derive(Clone, Debug)]
 pub struct Ingredients {
     /// Version of this program.
@@ -33,7 +33,7 @@ pub struct Ingredients {
     pub kernel: Kernel,
     /// Our module.
     pub module: Module,
-    /// Debian packages of the toolchain; without those that only look at outputs.
+    /// Debian packages of the toolchain, without the reference tools.
     pub toolchain: Vec<DebianPackage>,
     /// What the installer is built on.
     pub base: Userland,
@@ -57,13 +57,13 @@ pub struct DebianPackage {
 pub struct Kernel {
     /// Version of the source.
     pub version: String,
-    /// What `uname -r` prints.
+    /// Kernel release, as printed by `uname -r`.
     pub release: String,
     /// The pinned source.
     pub source: Material,
-    /// Digest of the files that are laid over it.
+    /// Digest of the overlay files.
     pub overlay: Sha256,
-    /// Patches in the order they are applied: file name and digest.
+    /// Patches in the order of application: file name and digest.
     pub patches: Vec<(String, Sha256)>,
 }
 
@@ -74,7 +74,7 @@ pub struct Module {
     pub name: String,
     /// Version of the project.
     pub version: String,
-    /// Digest of its sources, the policy among them.
+    /// Digest of its sources, including the policy.
     pub sources: Sha256,
 }
 
@@ -88,43 +88,43 @@ pub enum Userland {
         /// Crates of its programs.
         crates: Vec<Crate>,
     },
-    /// Somebody else's images, known by digest; what is in them is theirs to say.
+    /// Third-party images, known by digest, with SBOMs of their own.
     Images {
-        /// The Talos version they say they are of.
+        /// The Talos version that they declare.
         version: String,
         /// Digest of the layout they were taken from.
         digest: Sha256,
     },
 }
 
-/// The SPDX document of `image`.
+/// Returns the SPDX document of `image`.
 pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Result<Value> {
-    let mut bill = Bill { document: Document::default(), ingredients };
-    let main = bill.image(image);
+    let mut sbom = Builder { document: Document::default(), ingredients };
+    let main = sbom.image(image);
     match kind {
-        Kind::Kernel => bill.hold(&main, Bill::kernel),
-        Kind::Extension => bill.hold(&main, Bill::module),
+        Kind::Kernel => sbom.contains(&main, Builder::kernel),
+        Kind::Extension => sbom.contains(&main, Builder::module),
         Kind::Installer => {
-            bill.hold(&main, Bill::kernel);
-            bill.hold(&main, Bill::module);
-            bill.hold(&main, Bill::base);
+            sbom.contains(&main, Builder::kernel);
+            sbom.contains(&main, Builder::module);
+            sbom.contains(&main, Builder::base);
         }
         Kind::Devel => {
-            let kernel = bill.kernel();
-            bill.document.relate(&main, "DEV_TOOL_OF", &kernel);
+            let kernel = sbom.kernel();
+            sbom.document.relate(&main, "DEV_TOOL_OF", &kernel);
         }
     }
-    bill.toolchain(&main);
-    bill.document.finish(&image.label(), &main, &image.created, &ingredients.tool)
+    sbom.toolchain(&main);
+    sbom.document.finish(&image.label(), &main, &image.created, &ingredients.tool)
 }
 
-struct Bill<'a> {
+struct Builder<'a> {
     document: Document,
     ingredients: &'a Ingredients,
 }
 
-impl Bill<'_> {
-    fn hold(&mut self, main: &str, part: impl FnOnce(&mut Self) -> String) {
+impl Builder<'_> {
+    fn contains(&mut self, main: &str, part: impl FnOnce(&mut Self) -> String) {
         let part = part(self);
         self.document.relate(main, "CONTAINS", &part);
     }
@@ -196,9 +196,9 @@ impl Bill<'_> {
     fn base(&mut self) -> String {
         match &self.ingredients.base {
             Userland::Images { version, digest } => {
-                let package = Package::new("base", "base images", version, "OPERATING-SYSTEM").sha256(*digest).comment(
-                    "Talos's imager and installer-base images. What is in them is in their own bills of materials.",
-                );
+                let package = Package::new("base", "base images", version, "OPERATING-SYSTEM")
+                    .sha256(*digest)
+                    .comment("Talos's imager and installer-base images. Their contents are listed in their own SBOMs.");
                 self.add(package)
             }
             Userland::Testbed { version, crates } => {
@@ -206,7 +206,7 @@ impl Bill<'_> {
                     .licence("Apache-2.0 OR MIT")
                     .comment("The testbed: a small userland of this project that stands in for Talos in tests.");
                 let base = self.add(package);
-                // The boot loader and the stub of the unified kernel image are taken from this package as they are.
+                // The boot loader and the stub of the unified kernel image are copied from this package.
                 if let Some(package) = self.ingredients.toolchain.iter().find(|p| p.name == "systemd-boot-efi") {
                     let package = self.debian(package);
                     self.document.relate(&base, "CONTAINS", &package);

@@ -1,4 +1,4 @@
-//! Signs the images of a layout: writes it anew with signatures and attestations beside each image.
+//! Signs the images of a layout: rewrites it with signatures and attestations attached to each image.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use oci::{Artifact, Layout, Writer};
 use serde_json::{Value, json};
 
 use crate::artifact::{self, Artifacts, Signed};
-use crate::asking::Asking;
 use crate::dsse::{self, Envelope};
 use crate::evidence::Evidence;
+use crate::session::SigningSession;
 use crate::simple::Payload;
 use crate::source::{WithoutLayers, subjects};
 use crate::statement::{self, Statement};
@@ -19,7 +19,7 @@ use crate::subject::Subject;
 use crate::verify::{Demand, verify};
 use crate::{bundle, sbom};
 
-/// What is stated of an image beside that it is signed.
+/// Predicates to sign in addition to the plain signature.
 #[derive(Clone, Debug, Default)]
 pub struct Predicates {
     /// SPDX document.
@@ -29,29 +29,26 @@ pub struct Predicates {
 }
 
 impl Predicates {
-    /// What `key` has signed of `image`: to sign the same again with another key.
-    ///
-    /// # Errors
-    /// As [`verify()`].
+    /// Returns the predicates about `image` that `key` signed, to re-sign them with another key.
     pub fn signed(layout: &Layout, image: &Subject, key: &PublicKey, demand: Demand) -> Result<Self> {
-        // Layers are compared with their digests as they are copied.
+        // Layer digests are checked when the layers are copied.
         let verified = verify(&WithoutLayers(layout), image, key, demand)?;
         Ok(Self { sbom: verified.sbom, provenance: verified.provenance })
     }
 
-    /// What anybody has stated of `image`. Whoever signs that again vouches for it.
+    /// Returns the unverified predicates about `image`. Re-signing them vouches for them.
     ///
     /// # Errors
-    /// [`Class::Verification`] when there is more than one document of a kind, so that nobody knows which is meant.
+    /// [`Class::Verification`] if there are several different documents of one kind.
     pub fn stated(layout: &Layout, image: &Subject) -> Result<Self> {
         let evidence = Evidence::of(layout, image)?;
         let one = |predicate_type| {
             let mut found = evidence.predicates(predicate_type, image.digest());
             let first = found.next().cloned();
             if found.any(|other| Some(other) != first.as_ref()) {
-                return Err(Error::new(Class::Verification, "an image has several documents where one is expected")
-                    .why(format!("{} has different attestations {predicate_type}", image.label()))
-                    .hint("name the key that has signed so far, so that nothing else counts: --old-key FILE"));
+                return Err(Error::new(Class::Verification, "ambiguous attestations of an image")
+                    .why(format!("{} has several different attestations {predicate_type}", image.label()))
+                    .hint("use only attestations signed with the previous key: --old-key FILE"));
             }
             Ok(first)
         };
@@ -59,27 +56,24 @@ impl Predicates {
     }
 }
 
-/// Writes `layout` to `dest` (which may be the same directory) with everything of `predicates` about each image, signed. What had been
-/// signed before about these images is not taken along; other artifacts are.
+/// Writes `layout` to `dest` (which may be the same directory) with the signed `predicates` of each image. Earlier signatures of these
+/// images are dropped; other artifacts are copied.
 ///
-/// When a signature is awaited, `dest` stays as it is, and [`Asking::done`] tells.
-///
-/// # Errors
-/// [`Class::BadInput`] when the layout holds no image or an unnamed one; what reading, signing and writing report.
+/// If a signature is pending, `dest` is not changed, and [`SigningSession::finish`] returns the error.
 pub fn sign(
     layout: &Layout,
     dest: &Path,
-    asking: &mut Asking<'_>,
+    session: &mut SigningSession<'_>,
     predicates: &mut dyn FnMut(&Subject) -> Result<Predicates>,
 ) -> Result<()> {
     let images = subjects(layout)?;
     if images.is_empty() {
-        return Err(Error::new(Class::BadInput, "the layout holds no image for linux/amd64 to sign"));
+        return Err(Error::new(Class::BadInput, "the layout contains no image for linux/amd64"));
     }
     let mut signed = Vec::new();
     let mut complete = true;
     for image in &images {
-        match sign_image(asking, image, predicates(image)?)? {
+        match sign_image(session, image, predicates(image)?)? {
             Some(all) => signed.push((image, all)),
             None => complete = false,
         }
@@ -91,32 +85,32 @@ pub fn sign(
     let local = images.len() == 1;
     copy(layout, &images, local, &mut writer)?;
     for (image, all) in &signed {
-        Artifacts { writer: &mut writer, image, key: asking.key(), local }.add(all)?;
+        Artifacts { writer: &mut writer, image, key: session.key(), local }.add(all)?;
     }
     writer.finish()
 }
 
-/// Asks for every signature about one image; `None` when one of them is awaited.
-fn sign_image(asking: &mut Asking<'_>, image: &Subject, predicates: Predicates) -> Result<Option<Signed>> {
+/// Requests all signatures of one image; `None` if one of them is pending.
+fn sign_image(session: &mut SigningSession<'_>, image: &Subject, predicates: Predicates) -> Result<Option<Signed>> {
     if image.names.is_empty() {
-        return Err(Error::new(Class::BadInput, "an image of the layout has no name to sign")
+        return Err(Error::new(Class::UntrustedData, "an image in the layout has no name")
             .why(image.digest().oci())
-            .hint("name it: its entry of index.json needs the annotation org.opencontainers.image.ref.name"));
+            .hint("add the annotation org.opencontainers.image.ref.name to its entry in index.json"));
     }
     let mut payloads = Vec::new();
     for name in &image.names {
         let payload = Payload::new(image.digest(), name).bytes()?;
-        let signature = asking.sign(&payload, &format!("the name {name} of {}", image.digest().oci()))?;
+        let signature = session.sign(&payload, &format!("the name {name} of {}", image.digest().oci()))?;
         payloads.push(signature.map(|signature| (payload, signature)));
     }
     let signature = Statement::about(image, statement::COSIGN_SIGN, json!({}));
-    let signature_envelope = envelope(asking, image, &signature)?;
+    let signature_envelope = envelope(session, image, &signature)?;
     let sbom = predicates.sbom.clone();
     let mut attestations = Vec::new();
     for (kind, predicate) in [(statement::SPDX, predicates.sbom), (statement::SLSA_PROVENANCE, predicates.provenance)] {
         if let Some(predicate) = predicate {
             let statement = Statement::about(image, kind, predicate);
-            let envelope = envelope(asking, image, &statement)?;
+            let envelope = envelope(session, image, &statement)?;
             attestations.push(envelope.map(|envelope| (statement, envelope)));
         }
     }
@@ -129,19 +123,19 @@ fn sign_image(asking: &mut Asking<'_>, image: &Subject, predicates: Predicates) 
     })
 }
 
-fn envelope(asking: &mut Asking<'_>, image: &Subject, statement: &Statement) -> Result<Option<Envelope>> {
+fn envelope(session: &mut SigningSession<'_>, image: &Subject, statement: &Statement) -> Result<Option<Envelope>> {
     let what = format!("{} of {}", statement.predicate_type, image.label());
-    Envelope::sign(asking, dsse::IN_TOTO, statement.bytes()?, &what)
+    Envelope::sign(session, dsse::IN_TOTO, statement.bytes()?, &what)
 }
 
-/// Copies the images, and what of the artifacts is not about to be written anew.
+/// Copies the images, and the artifacts that are not about to be replaced.
 fn copy(layout: &Layout, images: &[Subject], local: bool, writer: &mut Writer) -> Result<()> {
     let artifacts = layout.artifacts()?;
     let mut marked = false;
     for mut entry in layout.index()?.manifests().clone() {
         artifact::unmark(&mut entry);
         if let Some(artifact) = artifacts.iter().find(|artifact| artifact.descriptor.digest() == entry.digest()) {
-            if images.iter().any(|image| is_ours(artifact, image)) {
+            if images.iter().any(|image| is_replaced(artifact, image)) {
                 continue;
             }
             copy_manifest(layout, &entry, &artifact.manifest, writer)?;
@@ -152,9 +146,9 @@ fn copy(layout: &Layout, images: &[Subject], local: bool, writer: &mut Writer) -
                 marked = true;
             }
         } else {
-            return Err(Error::new(Class::BadInput, "the layout holds something that cannot be signed")
+            return Err(Error::new(Class::UntrustedData, "unsupported entry in the layout index")
                 .why(format!("{} {}", entry.media_type(), entry.digest()))
-                .hint("sign a layout that holds images for linux/amd64 alone"));
+                .hint("sign a layout that contains only images for linux/amd64"));
         }
         writer.list(entry);
     }
@@ -172,8 +166,8 @@ fn copy_manifest(
     manifest.layers().iter().try_for_each(|layer| writer.copy(layout, layer))
 }
 
-/// Whether `artifact` is a signature, an attestation or a bill of materials of `image`.
-fn is_ours(artifact: &Artifact, image: &Subject) -> bool {
+/// Whether `artifact` is a signature, an attestation or an SBOM of `image`.
+fn is_replaced(artifact: &Artifact, image: &Subject) -> bool {
     let tagged = ["sig", "att"].iter().any(|kind| artifact.name() == Some(&image.tag(kind)));
     let kinds = [bundle::MEDIA_TYPE, sbom::MEDIA_TYPE];
     let kind = artifact.manifest.artifact_type().as_ref().is_some_and(|kind| kinds.contains(&kind.as_ref()));

@@ -8,19 +8,19 @@ use serde_json::Value;
 
 /// Media type of the payload's layer.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-/// Annotation of that layer with the signature in base64.
+/// Annotation of that layer: the signature in base64.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// `critical.type` of cosign's signatures.
 const TYPE: &str = "cosign container image signature";
 
-/// A payload: this digest goes by this name.
+/// A payload, which binds an image digest to a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     critical: Critical,
     optional: Option<Value>,
 }
 
-/// Unknown members are refused: a verifier has to understand all that is critical.
+/// Unknown members are rejected: a verifier must understand all critical members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Critical {
@@ -45,7 +45,7 @@ struct Image {
 }
 
 impl Payload {
-    /// Binds `image` to `name`, tag included: cosign itself writes the repository alone, which lets an old image be shown under a new tag.
+    /// Binds `image` to `name` with its tag. Cosign signs only the repository, which would allow an old image under a new tag.
     #[must_use]
     pub fn new(image: Sha256, name: &str) -> Self {
         let identity = Identity { docker_reference: name.to_owned() };
@@ -53,33 +53,27 @@ impl Payload {
         Self { critical: Critical { identity, image, kind: TYPE.to_owned() }, optional: None }
     }
 
-    /// The bytes that are signed.
-    ///
-    /// # Errors
-    /// As [`canonical`].
+    /// Returns the bytes to sign.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         canonical(self)
     }
 
-    /// Reads a payload.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is malformed or of another type.
+    /// Parses a payload.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::BadInput, "a signed payload cannot be used").why(why);
+        let bad = |why: String| Error::new(Class::UntrustedData, "malformed signed payload").why(why);
         let payload: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
         if payload.critical.kind != TYPE {
-            return Err(bad(format!("its type is {:?}, {TYPE:?} is known", payload.critical.kind)));
+            return Err(bad(format!("unsupported type {:?}, expected {TYPE:?}", payload.critical.kind)));
         }
         Ok(payload)
     }
 
-    /// Digest of the image that it is about.
+    /// Digest of the signed image.
     pub fn image(&self) -> Sha256 {
         self.critical.image.docker_manifest_digest.0
     }
 
-    /// Name that it binds the image to.
+    /// Signed name of the image.
     pub fn name(&self) -> &str {
         &self.critical.identity.docker_reference
     }
@@ -90,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_as_the_specification_shows_it() {
+    fn matches_the_specification() {
         let payload = Payload::new(Sha256::of(""), "ghcr.io/our-org/kernel:v1").bytes().unwrap();
         let expected = r#"{"critical":{"identity":{"docker-reference":"ghcr.io/our-org/kernel:v1"},"image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"type":"cosign container image signature"},"optional":null}"#;
         assert_eq!(String::from_utf8(payload.clone()).unwrap(), expected);
@@ -98,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_critical_and_unknown_is_refused() {
+    fn rejects_unknown_critical_members() {
         let good = String::from_utf8(Payload::new(Sha256::of(""), "a").bytes().unwrap()).unwrap();
         for (from, to) in [
             ("\"type\":\"cosign", "\"type\":\"atomic"),
@@ -108,7 +102,7 @@ mod tests {
         ] {
             let bad = good.replacen(from, to, 1);
             assert_ne!(bad, good);
-            assert_eq!(Payload::parse(bad.as_bytes()).unwrap_err().class(), Class::BadInput, "{bad}");
+            assert_eq!(Payload::parse(bad.as_bytes()).unwrap_err().class(), Class::UntrustedData, "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where an image and what is said of it are read from: a layout, whole or without the image's layers.
+//! Sources of an image and its artifacts: a layout, complete or without the image's layers.
 
 use common::{Class, Error, Result};
 use oci::types::{self, Descriptor, Manifest, MediaType, Named as _};
@@ -6,21 +6,15 @@ use oci::{Artifact, Layout};
 
 use crate::subject::Subject;
 
-/// Gives blobs that were compared with their descriptors.
+/// Returns blobs whose digest and size match their descriptors.
 pub trait Source {
-    /// The bytes of a document of a few megabytes at most.
-    ///
-    /// # Errors
-    /// [`Class::Verification`] when they are not what the descriptor says; [`Class::BadInput`] when there is no such blob.
+    /// Reads a document of a few megabytes at most.
     fn read(&self, blob: &Descriptor) -> Result<Vec<u8>>;
 
-    /// Requires that a blob of any size is there and is what its descriptor says.
-    ///
-    /// # Errors
-    /// As [`Source::read`].
+    /// Checks that a blob of any size exists and matches its descriptor.
     fn check(&self, blob: &Descriptor) -> Result<()>;
 
-    /// Artifacts that may be about the image: its referrers, and what has cosign's tag names. Others may be among them.
+    /// Lists artifacts: referrers and cosign tags of the image, possibly also those of other images.
     fn artifacts(&self, image: &Subject) -> Result<Vec<Artifact>>;
 }
 
@@ -38,7 +32,7 @@ impl Source for Layout {
     }
 }
 
-/// A layout without the layers of its images, whose digests somebody else has compared: what a registry gave back after a push.
+/// A layout without the layers of its images, whose digests the caller has checked: what a registry returns after a push.
 #[derive(Clone, Copy, Debug)]
 pub struct WithoutLayers<'a>(pub &'a Layout);
 
@@ -56,31 +50,28 @@ impl Source for WithoutLayers<'_> {
     }
 }
 
-/// The images of a layout, each with its names.
-///
-/// # Errors
-/// As [`Layout::images`].
+/// Lists the images of a layout, each with its names.
 pub fn subjects(layout: &Layout) -> Result<Vec<Subject>> {
     let index = layout.index()?;
     let subject = |image: &oci::Image| {
         let entry = index.manifests().iter().find(|entry| entry.is(image.digest)).ok_or_else(|| {
-            Error::new(Class::BadInput, "an image stands in an index of its own")
-                .why(format!("{} is not listed in index.json itself", image.digest.oci()))
-                .hint("copy one platform of it into a layout of its own")
+            Error::new(Class::UntrustedData, "unsupported image index in the layout")
+                .why(format!("{} is in a nested index, not in index.json", image.digest.oci()))
+                .hint("copy one platform of the image into a separate layout")
         })?;
         Ok(Subject::new(entry.media_type().clone(), image.digest, entry.size()).named(image))
     };
     layout.images()?.iter().map(subject).collect()
 }
 
-/// Reads a manifest.
+/// Reads the manifest of `image`.
 pub(crate) fn manifest(source: &dyn Source, image: &Subject) -> Result<Manifest> {
-    let bad = |why: String| Error::new(Class::BadInput, "the image's manifest cannot be used").why(why);
+    let bad = |why: String| Error::new(Class::UntrustedData, "malformed image manifest").why(why);
     let manifest: Manifest = types::read(&source.read(&image.manifest)?).map_err(bad)?;
     match manifest.media_type() {
         None | Some(MediaType::ImageManifest) => Ok(manifest),
         Some(other) => {
-            Err(bad(format!("its media type is {:?}, {} is known", other.as_ref(), MediaType::ImageManifest)))
+            Err(bad(format!("unsupported media type {:?}, expected {}", other.as_ref(), MediaType::ImageManifest)))
         }
     }
 }

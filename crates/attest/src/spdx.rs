@@ -1,4 +1,4 @@
-//! SPDX 2.3 documents in JSON (spdx.github.io/spdx-spec/v2.3; schema `spdx-schema.json`), as far as we write them.
+//! Writes SPDX 2.3 documents in JSON (spdx.github.io/spdx-spec/v2.3; schema `spdx-schema.json`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 /// Identifier of the document itself.
 pub const DOCUMENT: &str = "SPDXRef-DOCUMENT";
-/// What is not known, or not looked into (section 7.13.1).
+/// Unknown, or not analysed (section 7.13.1).
 pub const NO_ASSERTION: &str = "NOASSERTION";
-/// Beginning of every document's namespace: a name that is never looked up.
+/// Prefix of document namespaces: an identifier, not an address.
 const NAMESPACE: &str = "https://github.com/our-org/solana-talos/spdx";
 
 /// A package (section 7).
@@ -53,7 +53,7 @@ struct ExternalRef {
 }
 
 impl Package {
-    /// A package of which no more is known. `purpose` is one of section 7.24.
+    /// Creates a package with unknown properties. `purpose` is one of section 7.24.
     #[must_use]
     pub fn new(id: &str, name: &str, version: &str, purpose: &'static str) -> Self {
         Self {
@@ -73,40 +73,40 @@ impl Package {
         }
     }
 
-    /// Its identifier.
+    /// Identifier.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Who gives it out (section 7.5).
+    /// Sets the supplier (section 7.5).
     #[must_use]
     pub fn supplier(mut self, organization: &str) -> Self {
         self.supplier = format!("Organization: {organization}");
         self
     }
 
-    /// Licence that its makers declare, an expression of annex D.
+    /// Sets the declared licence, an expression of annex D.
     #[must_use]
     pub fn licence(mut self, expression: &str) -> Self {
         expression.clone_into(&mut self.license_declared);
         self
     }
 
-    /// Where it is downloaded from.
+    /// Sets the download location.
     #[must_use]
     pub fn download(mut self, url: &str) -> Self {
         url.clone_into(&mut self.download_location);
         self
     }
 
-    /// SHA-256 of it.
+    /// Sets the SHA-256 checksum.
     #[must_use]
     pub fn sha256(mut self, digest: Sha256) -> Self {
         self.checksums = vec![Checksum { algorithm: "SHA256", checksum_value: digest }];
         self
     }
 
-    /// Its package URL.
+    /// Sets the package URL.
     #[must_use]
     pub fn purl(mut self, purl: String) -> Self {
         self.external_refs = vec![ExternalRef {
@@ -117,7 +117,7 @@ impl Package {
         self
     }
 
-    /// A word about it.
+    /// Sets the comment.
     #[must_use]
     pub fn comment(mut self, text: &str) -> Self {
         self.comment = Some(text.to_owned());
@@ -125,7 +125,7 @@ impl Package {
     }
 }
 
-/// A document that is being put together.
+/// A document under construction.
 #[derive(Clone, Debug, Default)]
 pub struct Document {
     packages: BTreeMap<String, Package>,
@@ -133,28 +133,23 @@ pub struct Document {
 }
 
 impl Document {
-    /// Adds `package` once.
+    /// Adds `package`, if it is not in the document yet.
     pub fn add(&mut self, package: Package) {
         self.packages.insert(package.id.clone(), package);
     }
 
-    /// States that `from` stands in the relationship `kind` (section 11) to `to`.
+    /// Adds the relationship `kind` (section 11) from `from` to `to`.
     pub fn relate(&mut self, from: &str, kind: &'static str, to: &str) {
         self.relationships.insert((from.to_owned(), kind, to.to_owned()));
     }
 
-    /// The document, about the package `main`. The namespace holds the digest of all the rest, so that equal documents have equal names.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when a relationship names no package of the document.
+    /// Returns the document, which describes the package `main`. The namespace contains the digest of the rest: equal documents have equal
+    /// namespaces.
     pub fn finish(mut self, name: &str, main: &str, created: &str, tool: &str) -> Result<Value> {
         self.relate(DOCUMENT, "DESCRIBES", main);
         for id in self.relationships.iter().flat_map(|(from, _, to)| [from, to]) {
             if id != DOCUMENT && !self.packages.contains_key(id) {
-                return Err(Error::new(
-                    Class::BadInput,
-                    format!("the bill of materials names {id}, which it does not hold"),
-                ));
+                return Err(Error::new(Class::BadInput, format!("unknown package {id} in a relationship of the SBOM")));
             }
         }
         let relationship = |(from, kind, to): &(String, &str, String)| json!({"spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to});
@@ -173,7 +168,7 @@ impl Document {
     }
 }
 
-/// Letters, digits, `.` and `-` are what an identifier may hold (section 3.2).
+/// Replaces characters that are not valid in an identifier: letters, digits, `.` and `-` are (section 3.2).
 fn identifier(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -201,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_documents_have_equal_names_and_others_have_others() {
+    fn the_namespace_depends_on_the_content() {
         assert_eq!(document("MIT"), document("MIT"));
         assert_ne!(document("MIT")["documentNamespace"], document("ISC")["documentNamespace"]);
         assert_eq!(document("MIT")["packages"][0]["SPDXID"], "SPDXRef-deb-libstdc-plus-plus6");
     }
 
     #[test]
-    fn a_relationship_to_nothing_is_refused() {
+    fn rejects_a_relationship_to_an_unknown_package() {
         let mut document = Document::default();
         document.add(Package::new("a", "a", "1", "CONTAINER"));
         document.relate("SPDXRef-a", "CONTAINS", "SPDXRef-b");

@@ -11,7 +11,7 @@ use crate::subject::Subject;
 
 /// `_type` of a statement.
 pub const TYPE: &str = "https://in-toto.io/Statement/v1";
-/// Predicate of a plain signature, as cosign 3 writes it: the predicate is empty, the subject says all.
+/// Predicate of a plain signature, as cosign 3 writes it: an empty predicate about the subject.
 pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Predicate that is an SPDX document (`cosign verify-attestation --type spdxjson`).
 pub const SPDX: &str = "https://spdx.dev/Document";
@@ -25,11 +25,11 @@ pub struct Statement {
     /// [`TYPE`].
     #[serde(rename = "_type")]
     pub kind: String,
-    /// What it is about.
+    /// The images.
     pub subject: Vec<Resource>,
-    /// What the predicate is.
+    /// Type of the predicate.
     pub predicate_type: String,
-    /// What is said.
+    /// The predicate.
     #[serde(default)]
     pub predicate: Value,
 }
@@ -46,7 +46,7 @@ pub struct Resource {
 }
 
 impl Statement {
-    /// States `predicate` of the image under each of its names.
+    /// Creates a statement about the image under each of its names.
     #[must_use]
     pub fn about(image: &Subject, predicate_type: &str, predicate: Value) -> Self {
         let digest = BTreeMap::from([("sha256".to_owned(), image.digest().to_string())]);
@@ -59,28 +59,22 @@ impl Statement {
         }
     }
 
-    /// The bytes that are signed.
-    ///
-    /// # Errors
-    /// As [`canonical`].
+    /// Returns the bytes to sign.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         canonical(self)
     }
 
-    /// Reads a statement of the version that we write.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for anything else.
+    /// Parses a statement of type [`TYPE`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::BadInput, "a signed statement cannot be used").why(why);
+        let bad = |why: String| Error::new(Class::UntrustedData, "malformed signed statement").why(why);
         let statement: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
         if statement.kind != TYPE {
-            return Err(bad(format!("its type is {:?}, {TYPE} is known", statement.kind)));
+            return Err(bad(format!("unsupported type {:?}, expected {TYPE}", statement.kind)));
         }
         Ok(statement)
     }
 
-    /// Names under which it is about the image with that digest; `None` when it is about others only.
+    /// Returns the names of the image with that digest; `None` if no subject has that digest.
     pub fn names_of(&self, image: Sha256) -> Option<Vec<String>> {
         let hex = image.to_string();
         let of_image = |resource: &&Resource| resource.digest.get("sha256") == Some(&hex);

@@ -1,6 +1,6 @@
-//! The machine configuration document by which Talos 1.13.8 and later verify images on the node (siderolabs/talos v1.13.9,
-//! pkg/machinery/config/types/security/image_verification.go). 1.13.0 to 1.13.7 want an entry of a public log for each signature, and so
-//! refuse every image that a bare key signed (siderolabs/talos#13886).
+//! The machine configuration document that makes Talos 1.13.8 and later verify images on the node (siderolabs/talos v1.13.9,
+//! pkg/machinery/config/types/security/image_verification.go). 1.13.0 to 1.13.7 require a transparency log entry for each signature, and so
+//! reject every image signed with a plain key (siderolabs/talos#13886).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,12 +9,9 @@ use common::{Class, Error, Result};
 use keys::PublicKey;
 use oci::Reference;
 
-/// An `ImageVerificationConfig` that demands `key`'s signature on the repositories of `names`, one rule each.
+/// Returns an `ImageVerificationConfig` that requires `key`'s signature, with one rule for each repository of `names`.
 ///
-/// Talos calls the field `certificate` and reads a PEM public key from it. Rules match the registry and repository, so tags do not matter.
-///
-/// # Errors
-/// [`Class::BadInput`] when a name is no full reference, or there is none.
+/// Talos calls the field `certificate` and reads a PEM public key from it. Rules match registry and repository; tags do not matter.
 pub fn image_verification(names: &BTreeSet<String>, key: &PublicKey) -> Result<String> {
     let repository = |name: &String| {
         let reference: Reference = name.parse()?;
@@ -22,7 +19,7 @@ pub fn image_verification(names: &BTreeSet<String>, key: &PublicKey) -> Result<S
     };
     let repositories: BTreeSet<String> = names.iter().map(repository).collect::<Result<_>>()?;
     if repositories.is_empty() {
-        return Err(Error::new(Class::BadInput, "there is no image that Talos could be told to verify"));
+        return Err(Error::new(Class::BadInput, "no images for the Talos image verification document"));
     }
     let pem = key.to_pem()?;
     let mut out = "# For Talos 1.13.8 and later: the node pulls these images only with a signature of this key.\n\

@@ -1,12 +1,12 @@
-//! Signing: what is written, in which bytes, and what happens while signatures are awaited.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Signing: artifacts, reproducible bytes, and pending signatures.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use attest::{Asking, Demand, Evidence, Predicates, sign, subjects, verify_layout};
+use attest::{Demand, Evidence, Predicates, SigningSession, sign, subjects, verify_layout};
 use common::{Class, Sha256};
 use keys::Signer as _;
 use oci::Layout;
@@ -14,7 +14,7 @@ use oci::types::Named as _;
 use support::{Detached, NAMES, TestKey, golden, layout, predicates, sample, signed, tree};
 
 #[test]
-fn what_is_signed_verifies() {
+fn signed_images_verify() {
     let dir = tempfile::tempdir().unwrap();
     let key = TestKey::number(1);
     let signed = sample(&dir.path().join("a"), "hello\n", &key);
@@ -27,9 +27,9 @@ fn what_is_signed_verifies() {
     assert!(verified.ignored.is_empty(), "{:?}", verified.ignored);
 }
 
-/// The image itself is what it was, and everything else is an artifact beside it.
+/// The image is unchanged, and everything else is an attached artifact.
 #[test]
-fn the_image_is_left_as_it_was() {
+fn signing_does_not_change_the_image() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let before = layout(&path, "hello\n").images().unwrap()[0].clone();
@@ -46,9 +46,9 @@ fn the_image_is_left_as_it_was() {
     assert_eq!(kinds, ["application/spdx+json", &tag("sig"), &tag("att"), bundle, bundle, bundle]);
 }
 
-/// The same image and key give the same bytes: recorded digests, so that a change of any of them is seen.
+/// The same image and key produce the same bytes, whose digest is recorded.
 #[test]
-fn equal_inputs_give_equal_bytes() {
+fn signing_is_reproducible() {
     let dir = tempfile::tempdir().unwrap();
     let key = TestKey::number(1);
     sample(&dir.path().join("a"), "hello\n", &key);
@@ -61,7 +61,7 @@ fn equal_inputs_give_equal_bytes() {
 }
 
 #[test]
-fn the_documents_are_the_golden_ones() {
+fn documents_match_the_golden_files() {
     let dir = tempfile::tempdir().unwrap();
     let key = TestKey::number(1);
     let layout = sample(&dir.path().join("a"), "hello\n", &key);
@@ -79,59 +79,60 @@ fn the_documents_are_the_golden_ones() {
 }
 
 #[test]
-fn all_that_is_awaited_is_asked_for_and_the_second_pass_gives_the_same_bytes() {
+fn all_signatures_are_requested_at_once_and_the_second_pass_writes_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let unsigned = layout(&path, "hello\n");
     let before = tree(&path);
-    let mut detached = Detached { key: TestKey::number(1), asked: Mutex::default(), given: BTreeMap::new() };
-    let mut asking = Asking::new(&detached).unwrap();
-    sign(&unsigned, &path, &mut asking, &mut predicates).unwrap();
-    assert_eq!(asking.done().unwrap_err().class(), Class::AwaitsSignatures);
-    assert_eq!(tree(&path), before, "something was written");
-    let asked = std::mem::take(&mut *detached.asked.lock().unwrap());
-    assert_eq!(asked.len(), 5, "two names, the signature, two attestations: {asked:?}");
-    assert_eq!(asked.values().collect::<BTreeSet<_>>().len(), 5, "a person cannot tell them apart: {asked:?}");
-    detached.given =
-        asked.into_keys().map(|digest| (digest.clone(), detached.key.sign(&digest, "").unwrap())).collect();
+    let mut detached = Detached { key: TestKey::number(1), requests: Mutex::default(), signatures: BTreeMap::new() };
+    let mut session = SigningSession::new(&detached).unwrap();
+    sign(&unsigned, &path, &mut session, &mut predicates).unwrap();
+    assert_eq!(session.finish().unwrap_err().class(), Class::AwaitsSignatures);
+    assert_eq!(tree(&path), before, "the layout must not change");
+    let requests = std::mem::take(&mut *detached.requests.lock().unwrap());
+    assert_eq!(requests.len(), 5, "two names, the signature, two attestations: {requests:?}");
+    assert_eq!(requests.values().collect::<BTreeSet<_>>().len(), 5, "descriptions must differ: {requests:?}");
+    detached.signatures =
+        requests.into_keys().map(|digest| (digest.clone(), detached.key.sign(&digest, "").unwrap())).collect();
     signed(&path, &detached);
     sample(&dir.path().join("b"), "hello\n", &TestKey::number(1));
     assert_eq!(tree(&path), tree(&dir.path().join("b")));
 }
 
 #[test]
-fn a_signer_that_gives_a_wrong_signature_is_found_out() {
+fn rejects_an_invalid_signature_of_the_signer() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let unsigned = layout(&path, "hello\n");
-    let mut detached = Detached { key: TestKey::number(1), asked: Mutex::default(), given: BTreeMap::new() };
-    sign(&unsigned, &path, &mut Asking::new(&detached).unwrap(), &mut predicates).unwrap();
+    let mut detached = Detached { key: TestKey::number(1), requests: Mutex::default(), signatures: BTreeMap::new() };
+    sign(&unsigned, &path, &mut SigningSession::new(&detached).unwrap(), &mut predicates).unwrap();
     let other = TestKey::number(2);
-    let asked = std::mem::take(&mut *detached.asked.lock().unwrap());
-    detached.given = asked.into_keys().map(|digest| (digest.clone(), other.sign(&digest, "").unwrap())).collect();
-    let error = sign(&unsigned, &path, &mut Asking::new(&detached).unwrap(), &mut predicates).unwrap_err();
+    let requests = std::mem::take(&mut *detached.requests.lock().unwrap());
+    detached.signatures =
+        requests.into_keys().map(|digest| (digest.clone(), other.sign(&digest, "").unwrap())).collect();
+    let error = sign(&unsigned, &path, &mut SigningSession::new(&detached).unwrap(), &mut predicates).unwrap_err();
     assert_eq!(error.class(), Class::Verification, "{error}");
 }
 
 #[test]
-fn another_key_signs_the_same_again() {
+fn another_key_can_re_sign() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let (old, new) = (TestKey::number(1), TestKey::number(2));
     let layout = sample(&path, "hello\n", &old);
-    let mut asking = Asking::new(&new).unwrap();
-    sign(&layout, &path, &mut asking, &mut |image| Predicates::stated(&layout, image)).unwrap();
-    asking.done().unwrap();
+    let mut session = SigningSession::new(&new).unwrap();
+    sign(&layout, &path, &mut session, &mut |image| Predicates::stated(&layout, image)).unwrap();
+    session.finish().unwrap();
     let again = Layout::open(&path).unwrap();
     verify_layout(&again, &new.public(), Demand::Everything).unwrap();
     assert!(verify_layout(&again, &old.public(), Demand::AnyName).is_err());
     sample(&dir.path().join("b"), "hello\n", &new);
-    assert_eq!(tree(&path), tree(&dir.path().join("b")), "it is not what that key alone would have given");
+    assert_eq!(tree(&path), tree(&dir.path().join("b")), "must equal a layout signed only with the new key");
 }
 
-/// Beside the image lies what somebody else states of another one: it is neither signed again nor in the way.
+/// Attached attestations of another image, by another key, are ignored.
 #[test]
-fn only_what_is_about_the_image_and_signed_is_signed_again() {
+fn re_signs_only_signed_predicates_about_the_image() {
     let dir = tempfile::tempdir().unwrap();
     let (path, other) = (dir.path().join("a"), dir.path().join("b"));
     let (old, new) = (TestKey::number(1), TestKey::number(2));
@@ -155,7 +156,7 @@ fn only_what_is_about_the_image_and_signed_is_signed_again() {
 }
 
 #[test]
-fn several_images_of_one_layout_are_signed_apart() {
+fn signs_several_images_of_one_layout_separately() {
     let dir = tempfile::tempdir().unwrap();
     let key = TestKey::number(1);
     let (path, other) = (dir.path().join("a"), dir.path().join("b"));
@@ -171,11 +172,11 @@ fn several_images_of_one_layout_are_signed_apart() {
         assert_eq!(Evidence::of(&layout, &image).unwrap().items.len(), 6, "{}", image.label());
     }
     let marked = layout.index().unwrap().manifests().iter().filter(|entry| entry.annotation("kind").is_some()).count();
-    assert_eq!(marked, 0, "cosign would take one image of two for all");
+    assert_eq!(marked, 0, "cosign would use one image of two");
 }
 
 #[test]
-fn the_documents_of_talos_are_the_golden_ones() {
+fn the_talos_document_matches_the_golden_file() {
     let names = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/installer:v1", "ghcr.io/our-org/installer:latest"];
     let names = names.map(str::to_owned).into();
     golden(
@@ -187,7 +188,7 @@ fn the_documents_of_talos_are_the_golden_ones() {
 }
 
 #[test]
-fn provenance_refuses_what_holds_on_this_machine_only() {
+fn provenance_rejects_local_paths_and_contradicting_digests() {
     let parameters = support::parameters();
     let build = |materials: &[attest::Material]| {
         let internal = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Verification: every way to present something else than what was signed is refused.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Verification: rejects every way of presenting something other than what was signed.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -29,12 +29,12 @@ impl Case {
         verify_layout(&Layout::open(&self.path).unwrap(), &self.key.public(), demand)
     }
 
-    /// Refused under every demand up to `demand`, as a matter of verification; gives the message of the strictest.
+    /// Expects a verification error for each of `demands`; returns the message of the last.
     #[track_caller]
-    fn refused(&self, demands: &[Demand]) -> String {
+    fn rejected(&self, demands: &[Demand]) -> String {
         let mut message = String::new();
         for demand in demands {
-            let error = self.verify(*demand).expect_err("it verified");
+            let error = self.verify(*demand).expect_err("must not verify");
             assert_eq!(error.class(), Class::Verification, "{error}");
             message = error.to_string();
         }
@@ -45,33 +45,33 @@ impl Case {
 const ALL: [Demand; 3] = [Demand::AnyName, Demand::Signature, Demand::Everything];
 
 #[test]
-fn another_key_is_refused() {
+fn rejects_another_key() {
     let case = Case { key: TestKey::number(2), ..Case::new() };
-    let message = case.refused(&ALL);
+    let message = case.rejected(&ALL);
     assert!(message.contains(&TestKey::number(2).public().fingerprint().to_string()), "{message}");
 }
 
 #[test]
-fn an_unsigned_image_is_refused() {
+fn rejects_an_unsigned_image() {
     let case = Case::new();
     support::layout(&case.path, "hello\n");
-    case.refused(&ALL);
+    case.rejected(&ALL);
 }
 
 #[test]
-fn a_changed_layer_is_refused() {
+fn rejects_a_changed_layer() {
     let case = Case::new();
     let layer = Layout::open(&case.path).unwrap().images().unwrap()[0].layers[0].descriptor.clone();
     let mut bytes = blob(&case.path, layer.sha256().unwrap());
-    // The byte of the gzip header that names an operating system: only the digest tells.
+    // The operating system byte of the gzip header: detected only by the digest.
     bytes[9] ^= 1;
     std::fs::write(case.path.join("blobs/sha256").join(layer.sha256().unwrap().to_string()), bytes).unwrap();
-    case.refused(&ALL);
+    case.rejected(&ALL);
 }
 
-/// The manifest is another one, and the index is right about it.
+/// The manifest is changed, and the index has the new digest.
 #[test]
-fn a_changed_manifest_is_refused() {
+fn rejects_a_changed_manifest() {
     let case = Case::new();
     let image = Layout::open(&case.path).unwrap().images().unwrap()[0].clone();
     let mut manifest: Manifest = serde_json::from_slice(&blob(&case.path, image.digest)).unwrap();
@@ -82,50 +82,49 @@ fn a_changed_manifest_is_refused() {
             support::point(entry, digest, size);
         }
     });
-    case.refused(&ALL);
+    case.rejected(&ALL);
 }
 
-/// The blob is another one than the index says.
+/// The blob does not match the digest in the index.
 #[test]
-fn a_manifest_that_is_not_its_digest_is_refused() {
+fn rejects_a_manifest_with_a_digest_mismatch() {
     let case = Case::new();
     let image = Layout::open(&case.path).unwrap().images().unwrap()[0].digest;
     let text =
         String::from_utf8(blob(&case.path, image)).unwrap().replacen("\"schemaVersion\":2", "\"schemaVersion\":3", 1);
     std::fs::write(case.path.join("blobs/sha256").join(image.to_string()), text).unwrap();
-    case.refused(&ALL);
+    case.rejected(&ALL);
 }
 
-/// Each artifact alone: without it, not everything is there.
 #[test]
-fn a_removed_artifact_is_missed() {
+fn rejects_a_missing_artifact() {
     let count = Layout::open(&Case::new().path).unwrap().artifacts().unwrap().len();
     assert_eq!(count, 6);
     for (number, missed) in
-        [(0, "bill of materials"), (1, "under its tag"), (2, "under its tag"), (3, "sign/v1"), (4, "spdx"), (5, "slsa")]
+        [(0, "SBOM"), (1, "under its tag"), (2, "under its tag"), (3, "sign/v1"), (4, "spdx"), (5, "slsa")]
     {
         let case = Case::new();
         let gone = Layout::open(&case.path).unwrap().artifacts().unwrap()[number].descriptor.digest().clone();
         edit_index(&case.path, |entries| entries.retain(|entry| *entry.digest() != gone));
-        let message = case.refused(&[Demand::Everything]);
+        let message = case.rejected(&[Demand::Everything]);
         assert!(message.contains(missed), "{message}");
-        // One signature is left in either case.
+        // One signature remains in each case.
         case.verify(Demand::Signature).unwrap();
     }
 }
 
 #[test]
-fn without_both_signatures_nothing_is_left() {
+fn rejects_an_image_without_either_signature() {
     let case = Case::new();
     let gone: Vec<_> =
         [1, 3].map(|n| Layout::open(&case.path).unwrap().artifacts().unwrap()[n].descriptor.digest().clone()).into();
     edit_index(&case.path, |entries| entries.retain(|entry| !gone.contains(entry.digest())));
-    case.refused(&ALL);
+    case.rejected(&ALL);
 }
 
-/// All that was signed for another image by the same key is put beside this one, as if it were about it.
+/// Attaches everything that the same key signed about another image.
 #[test]
-fn replayed_signatures_are_refused() {
+fn rejects_replayed_signatures() {
     let case = Case::new();
     let old = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
     let artifacts = Layout::open(&case.path).unwrap().artifacts().unwrap();
@@ -147,13 +146,13 @@ fn replayed_signatures_are_refused() {
         }
         edit_index(&case.path, |entries| entries.push(entry));
     }
-    let message = case.refused(&ALL);
-    assert_eq!(message.matches("a signature is one of another image").count(), 7, "{message}");
+    let message = case.rejected(&ALL);
+    assert_eq!(message.matches("the signature belongs to another image").count(), 7, "{message}");
 }
 
-/// An old image is shown under the name of a new one.
+/// An old image under the name of a new one.
 #[test]
-fn another_name_is_refused() {
+fn rejects_another_name() {
     let case = Case::new();
     edit_index(&case.path, |entries| {
         for entry in entries {
@@ -162,22 +161,22 @@ fn another_name_is_refused() {
             }
         }
     });
-    let message = case.refused(&[Demand::Signature, Demand::Everything]);
+    let message = case.rejected(&[Demand::Signature, Demand::Everything]);
     assert!(message.contains("for the name ghcr.io/our-org/sample:v2"), "{message}");
     case.verify(Demand::AnyName).unwrap();
 }
 
-/// One byte of each signed document is changed, digests are made right again.
+/// Changes one byte of each signed document, and updates the digests.
 #[test]
-fn changed_documents_are_refused() {
+fn rejects_changed_documents() {
     for number in 1..6 {
         let case = Case::new();
         change(&case.path, number);
-        case.refused(&[Demand::Everything]);
+        case.rejected(&[Demand::Everything]);
     }
 }
 
-/// Lets `edit` change the manifest of an artifact; the index is right about it again.
+/// Edits the manifest of an artifact, and updates the index.
 fn edit_artifact(path: &Path, number: usize, edit: impl FnOnce(&mut Manifest)) {
     let artifact = Layout::open(path).unwrap().artifacts().unwrap()[number].clone();
     let mut manifest = artifact.manifest.clone();
@@ -215,9 +214,9 @@ fn change_layer(path: &Path, layer: &mut Descriptor) {
     support::point(layer, digest, size);
 }
 
-/// An entry that our own look passes over, and that others find by the image's name.
+/// An entry that is ignored here, but that other tools find by the image name.
 #[test]
-fn what_another_tool_would_take_for_the_image_is_refused() {
+fn rejects_an_entry_that_another_tool_would_use_as_the_image() {
     let arm = types::platform("arm64", "linux");
     let disguises: [&dyn Fn(&mut Descriptor); 3] = [
         &|entry| drop(entry.set_platform(Some(arm.clone())).clone()),
@@ -234,9 +233,9 @@ fn what_another_tool_would_take_for_the_image_is_refused() {
         evil.annotate(types::REF_NAME, NAMES[1]);
         disguise(&mut evil);
         edit_index(&case.path, |entries| entries.insert(0, evil));
-        let message = case.refused(&ALL);
-        assert!(message.contains("cannot be verified") && message.contains(&digest.oci()), "{message}");
-        // The image itself under a name that nobody looked at.
+        let message = case.rejected(&ALL);
+        assert!(message.contains("unverifiable entry") && message.contains(&digest.oci()), "{message}");
+        // The image itself, under a name that is not verified.
         let case = Case::new();
         edit_index(&case.path, |entries| {
             let mut other = entries.iter().find(|entry| entry.is(good)).unwrap().clone();
@@ -244,13 +243,13 @@ fn what_another_tool_would_take_for_the_image_is_refused() {
             other.annotate(types::REF_NAME, "ghcr.io/our-org/other:v1");
             entries.insert(0, other);
         });
-        assert!(case.refused(&ALL).contains("ghcr.io/our-org/other:v1"));
+        assert!(case.rejected(&ALL).contains("ghcr.io/our-org/other:v1"));
     }
 }
 
-/// `cosign attest` by anybody adds a layer beside ours, of a form that is not ours.
+/// `cosign attest` by a third party adds a layer in another format.
 #[test]
-fn an_attestation_of_somebody_else_under_our_tag_is_passed_over_and_told() {
+fn reports_and_ignores_a_third_party_attestation_under_the_tag() {
     let case = Case::new();
     edit_artifact(&case.path, 2, |manifest| {
         let (digest, size) = put(&case.path, b"{\"payloadType\":\"text/plain\",\"payload\":\"\",\"signatures\":[]}");
@@ -259,11 +258,11 @@ fn an_attestation_of_somebody_else_under_our_tag_is_passed_over_and_told() {
         manifest.layers_mut().insert(0, layer);
     });
     let verified = case.verify(Demand::Everything).unwrap();
-    assert!(verified[0].ignored[0].contains("no in-toto statement"), "{:?}", verified[0].ignored);
+    assert!(verified[0].ignored[0].contains("does not contain an in-toto statement"), "{:?}", verified[0].ignored);
 }
 
 #[test]
-fn a_bill_of_materials_of_somebody_else_is_passed_over_and_told() {
+fn reports_and_ignores_a_third_party_sbom() {
     let case = Case::new();
     let (digest, size) = put(&case.path, b"{}");
     edit_artifact(&case.path, 0, |manifest| {
@@ -275,9 +274,9 @@ fn a_bill_of_materials_of_somebody_else_is_passed_over_and_told() {
     assert!(verified[0].ignored[0].contains("not signed"), "{:?}", verified[0].ignored);
 }
 
-/// Whoever may write beside an image cannot stop its verification, and cannot have a say in it.
+/// Anyone with write access to the repository can attach documents, which must not block or influence verification.
 #[test]
-fn rubbish_beside_is_passed_over_and_told() {
+fn reports_and_ignores_malformed_artifacts() {
     let case = Case::new();
     let image = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
     let bundle = Layout::open(&case.path).unwrap().artifacts().unwrap()[3].clone();
@@ -294,19 +293,19 @@ fn rubbish_beside_is_passed_over_and_told() {
 }
 
 #[test]
-fn another_bill_of_materials_instead_is_refused() {
+fn rejects_a_replaced_sbom() {
     let case = Case::new();
     edit_artifact(&case.path, 0, |manifest| {
         let (digest, size) = put(&case.path, b"{\"spdxVersion\":\"SPDX-2.3\"}");
         support::point(&mut manifest.layers_mut()[0], digest, size);
     });
-    let message = case.refused(&[Demand::Everything]);
-    assert!(message.contains("bill of materials"), "{message}");
+    let message = case.rejected(&[Demand::Everything]);
+    assert!(message.contains("the signed SBOM is not attached"), "{message}");
 }
 
-/// Only the configurations of artifacts are needed by nobody; they hold nothing.
+/// Only the empty configs of artifacts may be missing.
 #[test]
-fn every_blob_has_to_be_there() {
+fn rejects_missing_blobs() {
     let case = Case::new();
     let artifacts = Layout::open(&case.path).unwrap().artifacts().unwrap();
     for (name, bytes) in tree(&case.path.join("blobs/sha256")) {

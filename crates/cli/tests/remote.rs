@@ -49,7 +49,7 @@ fn what_does_not_verify_here_is_not_sent() {
 
     let (out, to) = (out.display().to_string(), format!("{registry}/acme"));
     let push = ["push", "--out", &out, "--registry", &to];
-    scene.fails(5, &push, &["is not signed as demanded"]);
+    scene.fails(5, &push, &["signature verification failed"]);
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     // Without a key it is only the registry that refuses.
     fs::remove_file(scene.path("out/image.pub.pem")).unwrap();

@@ -1,6 +1,6 @@
 //! Shared by the tests.
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use attest::crates::Crate;
 use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
-use attest::{Asking, Material, Predicates, Subject, sign};
+use attest::{Material, Predicates, SigningSession, Subject, sign};
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey, Signer};
 use oci::types::{self, Descriptor, RunConfig};
@@ -21,7 +21,7 @@ use p256::pkcs8::EncodePublicKey as _;
 pub const EPOCH: u64 = 1_735_689_600;
 pub const NAMES: [&str; 2] = ["ghcr.io/our-org/sample:latest", "ghcr.io/our-org/sample:v1"];
 
-/// A key whose secret is a small number; nonces are those of RFC 6979.
+/// A key whose secret is a small number, with deterministic nonces (RFC 6979).
 pub struct TestKey {
     key: SigningKey,
     public: Vec<u8>,
@@ -66,12 +66,12 @@ impl Signer for TestKey {
     }
 }
 
-/// Notes what it is asked for; gives what it has got.
+/// An external signer: records requests, and returns the signatures that are available.
 #[derive(Debug)]
 pub struct Detached {
     pub key: TestKey,
-    pub asked: Mutex<BTreeMap<Vec<u8>, String>>,
-    pub given: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub requests: Mutex<BTreeMap<Vec<u8>, String>>,
+    pub signatures: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Signer for Detached {
@@ -88,13 +88,13 @@ impl Signer for Detached {
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
-        self.asked.lock().unwrap().insert(digest.to_vec(), what.to_owned());
-        let awaited = || Error::new(Class::AwaitsSignatures, format!("a signature is awaited: {what}"));
-        self.given.get(digest).cloned().ok_or_else(awaited)
+        self.requests.lock().unwrap().insert(digest.to_vec(), what.to_owned());
+        let pending = || Error::new(Class::AwaitsSignatures, format!("signature pending: {what}"));
+        self.signatures.get(digest).cloned().ok_or_else(pending)
     }
 }
 
-/// Writes a layout with one image that holds `text`, under [`NAMES`].
+/// Writes a layout with one image that contains `text`, with the names [`NAMES`].
 pub fn layout(dest: &Path, text: &str) -> Layout {
     named_layout(dest, text, &NAMES)
 }
@@ -186,29 +186,29 @@ pub fn predicates(image: &Subject) -> Result<Predicates> {
     Ok(Predicates { sbom: Some(sbom), provenance: Some(build.predicate()?) })
 }
 
-/// Signs the layout at `path` in place with everything.
+/// Signs the layout at `path` in place, with all predicates.
 pub fn signed(path: &Path, key: &dyn Signer) -> Layout {
     let layout = Layout::open(path).unwrap();
-    let mut asking = Asking::new(key).unwrap();
-    sign(&layout, path, &mut asking, &mut predicates).unwrap();
-    asking.done().unwrap();
+    let mut session = SigningSession::new(key).unwrap();
+    sign(&layout, path, &mut session, &mut predicates).unwrap();
+    session.finish().unwrap();
     Layout::open(path).unwrap()
 }
 
-/// A layout with one signed image.
+/// Writes a layout with one signed image.
 pub fn sample(path: &Path, text: &str, key: &dyn Signer) -> Layout {
     layout(path, text);
     signed(path, key)
 }
 
-/// Lets `edit` change the entries of the index.
+/// Edits the entries of the index.
 pub fn edit_index(path: &Path, edit: impl FnOnce(&mut Vec<Descriptor>)) {
     let mut entries = Layout::open(path).unwrap().index().unwrap().manifests().clone();
     edit(&mut entries);
     std::fs::write(path.join("index.json"), types::canonical(&types::index(entries)).unwrap()).unwrap();
 }
 
-/// Lets `entry` name other content.
+/// Points `entry` at other content.
 pub fn point(entry: &mut Descriptor, digest: Sha256, size: u64) {
     entry.set_digest(digest.oci().parse().unwrap()).set_size(size);
 }
@@ -224,7 +224,7 @@ pub fn blob(path: &Path, digest: Sha256) -> Vec<u8> {
     std::fs::read(path.join("blobs/sha256").join(digest.to_string())).unwrap()
 }
 
-/// Content of every file below `dir` by name.
+/// Returns the content of all files below `dir` by name.
 pub fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -239,12 +239,12 @@ pub fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Compares with the golden file `name`; `UPDATE_GOLDEN=1` writes it anew.
+/// Compares with the golden file `name`; `UPDATE_GOLDEN=1` rewrites it.
 pub fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, expected, "{name} changed: if it should, UPDATE_GOLDEN=1 writes it anew");
+    assert_eq!(text, expected, "{name} changed: if intended, rewrite it with UPDATE_GOLDEN=1");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Kind, Module, Userland};
-use attest::{Asking, Demand, Material, Predicates, Subject, WithoutLayers, crates, subjects, talos};
+use attest::{Demand, Material, Predicates, SigningSession, Subject, WithoutLayers, crates, subjects, talos};
 use common::stage::{Finished, Input, Stage, Work, hash_tree};
 use common::{Class, Error, Result, Sha256, atomic};
 use kernel_config::environment::Tools;
@@ -105,7 +105,7 @@ type Inputs<'a> = (Input<Tools<'a>>, Input<&'a KeySet>, Input<Value>, Vec<Input<
 
 fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Result<()> {
     let signer = keys.signer(Role::Image)?;
-    let mut asking = Asking::new(signer.as_ref())?;
+    let mut session = SigningSession::new(signer.as_ref())?;
     let mut names = BTreeSet::new();
     for image in &images {
         let mut predicates = |subject: &Subject| {
@@ -114,9 +114,9 @@ fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Resul
             Ok(Predicates { sbom, provenance: Some(provenance.clone()) })
         };
         let dest = work.dir().join(format!("{}.oci", image.name));
-        attest::sign(&Layout::open(&image.from)?, &dest, &mut asking, &mut predicates)?;
+        attest::sign(&Layout::open(&image.from)?, &dest, &mut session, &mut predicates)?;
     }
-    asking.done()?;
+    session.finish()?;
     write_beside(work.dir(), &names, keys.public_key(Role::Image)?)
 }
 

@@ -80,7 +80,7 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
 fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
     let subjects = attest::subjects(layout)?;
     for subject in &subjects {
-        let verified = attest::nothing_else(layout, &subjects)
+        let verified = attest::check_index(layout, &subjects)
             .and_then(|()| attest::verify(layout, subject, key, Demand::Signature));
         let verdict = match verified.and_then(|verified| judge(layout, subject, &verified)) {
             Ok(detail) => Verdict { good: true, detail },

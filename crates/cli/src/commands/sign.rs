@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use attest::{Asking, Demand, Predicates, Subject, subjects};
+use attest::{Demand, Predicates, SigningSession, Subject, subjects};
 use build::output;
 use build::stages::attest as beside;
 use clap::Args;
@@ -55,9 +55,9 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
         vouched: Cell::new(false),
     };
     let signed = if single {
-        let mut asking = Asking::new(signer.as_ref())?;
-        sign(&options.path, &options.path, &old, &mut asking)?;
-        asking.done()?;
+        let mut session = SigningSession::new(signer.as_ref())?;
+        sign(&options.path, &options.path, &old, &mut session)?;
+        session.finish()?;
         1
     } else {
         all(&options.path, &old, signer.as_ref(), key)?
@@ -102,25 +102,25 @@ fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<us
             .hint("give a layout, or the output directory of a build"));
     }
     output::rewrite(dir, key, |part| {
-        let mut asking = Asking::new(signer)?;
+        let mut session = SigningSession::new(signer)?;
         let mut names = BTreeSet::new();
         for layout in &layouts {
             for image in subjects(&Layout::open(layout)?)? {
                 names.extend(image.names);
             }
             let name = layout.file_name().unwrap_or_default();
-            sign(layout, &part.join(name), old, &mut asking)?;
+            sign(layout, &part.join(name), old, &mut session)?;
         }
-        asking.done()?;
+        session.finish()?;
         beside::write_beside(part, &names, key)
     })?;
     Ok(layouts.len())
 }
 
-fn sign(from: &Path, to: &Path, old: &Old, asking: &mut Asking<'_>) -> Result<()> {
+fn sign(from: &Path, to: &Path, old: &Old, session: &mut SigningSession<'_>) -> Result<()> {
     let layout = Layout::open(from)?;
-    attest::sign(&layout, to, asking, &mut |image| old.predicates(&layout, image)).map_err(|e| match e.class() {
-        Class::BadInput | Class::Verification => e.file(from),
+    attest::sign(&layout, to, session, &mut |image| old.predicates(&layout, image)).map_err(|e| match e.class() {
+        Class::BadInput | Class::UntrustedData | Class::Verification => e.file(from),
         _ => e,
     })
 }

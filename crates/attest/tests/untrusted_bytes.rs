@@ -1,5 +1,5 @@
-//! Foreign bytes in signed documents: an error or a document, never a panic, and what is read again is the same.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Untrusted bytes in signed documents: an error or a document that round-trips, never a panic.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -11,8 +11,8 @@ use attest::statement::Statement;
 use common::Sha256;
 use proptest::prelude::*;
 
-/// Reads `bytes` as everything that is read from beside an image.
-fn read_all(bytes: &[u8]) {
+/// Parses `bytes` as every kind of document attached to an image.
+fn parse_all(bytes: &[u8]) {
     if let Ok(bundle) = Bundle::parse(bytes) {
         assert_eq!(Bundle::parse(&bundle.bytes().unwrap()).unwrap(), bundle);
     }
@@ -43,24 +43,24 @@ fn documents() -> Vec<Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        read_all(&bytes);
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        parse_all(&bytes);
     }
 
     #[test]
-    fn sound_documents_with_changed_bytes(which in 0_usize..4, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn valid_documents_with_changed_bytes(which in 0_usize..4, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
         let mut bytes = documents().swap_remove(which);
         for (index, byte) in changes {
             let at = index.index(bytes.len());
             bytes[at] = byte;
         }
-        read_all(&bytes);
+        parse_all(&bytes);
     }
 
     #[test]
-    fn sound_documents_cut_short(which in 0_usize..4, end in any::<prop::sample::Index>()) {
+    fn truncated_documents(which in 0_usize..4, end in any::<prop::sample::Index>()) {
         let mut bytes = documents().swap_remove(which);
         bytes.truncate(end.index(bytes.len() + 1));
-        read_all(&bytes);
+        parse_all(&bytes);
     }
 }

@@ -1,6 +1,6 @@
-//! What cosign, skopeo, oras and a validator of SPDX say about what we sign. They come from the toolchain's root filesystem
-//! (`SOLANA_TALOS_ROOTFS`); the registry is Debian's, on loopback in a network of its own.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Verifies signed images with cosign, skopeo, oras and an SPDX validator from the toolchain's root filesystem (`SOLANA_TALOS_ROOTFS`).
+//! The registry is Debian's, on loopback in a network namespace.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
@@ -14,8 +14,8 @@ use support::{TestKey, blob, named_layout, put, signed};
 
 const NAME: &str = "ghcr.io/our-org/sample:v1";
 
-/// Starts a registry and gives `push LAYOUT REPOSITORY TAG`, which pushes an image with its referrers and cosign's tags; `policy KEY` writes
-/// a policy for skopeo that demands the key for what stands for ghcr.io.
+/// Starts a registry and defines functions: `push LAYOUT REPOSITORY TAG` pushes an image with its referrers and cosign tags; `policy KEY`
+/// writes a policy for skopeo that requires the key for images of ghcr.io, which the loopback registry replaces.
 const PRELUDE: &str = r#"
 mkdir /tmp/registry /tmp/registries.d
 cat >/tmp/registry.yml <<END
@@ -51,7 +51,7 @@ END
 copy() { rm -rf /tmp/out; skopeo --policy /tmp/policy.json --registries.d /tmp/registries.d copy --src-tls-verify=false docker://$1 dir:/tmp/out; }
 verify() { cosign verify --key $1 --insecure-ignore-tlog --allow-http-registry $2 2>&1; }
 attested() { cosign verify-attestation ${BUNDLE-} --key $1 --insecure-ignore-tlog --allow-http-registry --type $2 $3; }
-# Runs a command that has to fail with a message.
+# Expects a command to fail with a message.
 refused() {
     wanted=$1; shift
     if "$@" >/tmp/refused 2>&1; then echo "NOT REFUSED: $*" >&2; cat /tmp/refused >&2; exit 1; fi
@@ -66,7 +66,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// A signed layout `a`, the key `key.pem` and another `other.pem`; `None` skips the test.
+    /// Creates a signed layout `a`, its key `key.pem` and another key `other.pem`; `None` skips the test.
     fn new() -> Option<Self> {
         let sandbox = toolchain(&["cosign", "skopeo", "oras", "docker-registry"])?;
         let scene = Self { sandbox, dir: tempfile::tempdir().unwrap(), key: TestKey::number(1) };
@@ -81,14 +81,14 @@ impl Scene {
         self.dir.path().join(name)
     }
 
-    /// A signed layout.
+    /// Writes a signed layout.
     fn layout(&self, name: &str, text: &str) -> Layout {
         named_layout(&self.path(name), text, &[NAME]);
         self.note_digest(name);
         signed(&self.path(name), &self.key)
     }
 
-    /// The shell has no reader of JSON.
+    /// Saves the image digest for the scripts, which cannot parse JSON.
     fn note_digest(&self, name: &str) {
         let digest = Layout::open(&self.path(name)).unwrap().images().unwrap()[0].digest;
         std::fs::write(self.path(&format!("{name}.digest")), digest.to_string()).unwrap();
@@ -137,7 +137,7 @@ refused "none of the attestations matched" cosign verify-attestation --local-ima
 }
 
 #[test]
-fn cosign_verifies_in_a_registry_with_the_key_and_no_other() {
+fn cosign_verifies_in_a_registry_with_the_right_key_only() {
     let Some(scene) = Scene::new() else { return };
     let out = scene.run(
         r#"
@@ -159,9 +159,9 @@ refused "no matching attestations" attested other.pem spdxjson $REPO:v1
     assert_eq!(predicate("slsa.json")["buildDefinition"]["externalParameters"]["profile"], "vm");
 }
 
-/// An empty trusted root keeps cosign from asking the network for sigstore's own.
+/// An empty trusted root prevents cosign from downloading sigstore's.
 #[test]
-fn cosign_verifies_the_bundles_that_refer_to_the_image() {
+fn cosign_verifies_the_bundles_attached_to_the_image() {
     let Some(scene) = Scene::new() else { return };
     let out = scene.run(
         r#"
@@ -181,7 +181,7 @@ refused "accepted signatures do not match threshold" attested other.pem spdxjson
 }
 
 #[test]
-fn cosign_refuses_what_was_not_signed() {
+fn cosign_rejects_unsigned_and_replayed_images() {
     let Some(scene) = Scene::new() else { return };
     changed_manifest(&scene);
     replayed(&scene);
@@ -192,7 +192,7 @@ verify key.pem $REPO:v1 >/dev/null
 # Another manifest under the tag.
 oras cp --from-oci-layout changed@sha256:$(hex changed) $REPO:v1 --to-plain-http >/dev/null
 refused "no signatures found" verify key.pem $REPO:v1
-# The signature taken away.
+# The signature removed.
 push a $REPO v1
 oras manifest delete --plain-http --force $REPO@$(oras resolve --plain-http $REPO:sha256-$(hex a).sig) >/dev/null 2>&1 || {
     rm -r /tmp/registry/docker/registry/v2/repositories/our-org/sample/_manifests/tags/sha256-$(hex a).sig
@@ -207,7 +207,7 @@ refused "no matching attestations" attested key.pem spdxjson $REPO:v2
 }
 
 #[test]
-fn skopeo_copies_under_a_policy_only_what_the_key_has_signed() {
+fn skopeo_copies_only_signed_images_under_a_policy() {
     let Some(scene) = Scene::new() else { return };
     changed_manifest(&scene);
     replayed(&scene);
@@ -218,11 +218,11 @@ policy key.pem; copy $REPO:v1
 test "$(sha256sum </tmp/out/manifest.json)" = "$(hex a)  -"
 copy $REPO@sha256:$(hex a)
 policy other.pem; refused "cryptographic signature verification failed" copy $REPO:v1
-# While a key is rotated: either is enough (docs/keys.md).
+# During key rotation, either key is enough (docs/keys.md).
 sed -i 's|"keyPath": "\([^"]*\)"|"keyPaths": ["\1", "/build/w/key.pem"]|' /tmp/policy.json
 grep -q other.pem.*key.pem /tmp/policy.json; copy $REPO:v1
 policy key.pem
-# The name is signed with its tag: the same image under another one is refused, by digest it is not.
+# The tag is part of the signed name: another tag is rejected, a digest is accepted.
 oras cp --from-plain-http --to-plain-http $REPO:v1 $REPO:v9 >/dev/null
 refused 'sample:v1.* is not accepted' copy $REPO:v9
 # A signature of another image.
@@ -231,7 +231,7 @@ refused "Source image rejected" copy $REPO:v1
 # No signature.
 oras cp --from-oci-layout changed@sha256:$(hex changed) $REPO:v1 --to-plain-http >/dev/null
 refused "A signature was required, but no signature exists" copy $REPO:v1
-# A registry that gives out another layer.
+# A registry that serves another layer.
 push a $REPO v1
 layer=$(oras manifest fetch --plain-http $REPO:v1 | sed 's/.*"layers":\[{"digest":"sha256:\([0-9a-f]*\)".*/\1/')
 data=/tmp/registry/docker/registry/v2/blobs/sha256/$(echo $layer | cut -c1-2)/$layer/data
@@ -242,7 +242,7 @@ refused "igest did not match" copy $REPO:v1
 }
 
 #[test]
-fn oras_finds_everything_that_refers_to_the_image() {
+fn oras_discovers_all_referrers() {
     let Some(scene) = Scene::new() else { return };
     let out = scene.run("push a $REPO v1; oras discover --plain-http --format json $REPO:v1");
     let found: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -253,13 +253,13 @@ fn oras_finds_everything_that_refers_to_the_image() {
     assert_eq!(kinds, ["application/spdx+json", bundle, bundle, bundle]);
 }
 
-/// Cosign 3 verifies bundles where there are some, in a registry as in a layout.
+/// Cosign 3 prefers bundles, in a registry and in a layout.
 #[test]
-fn a_newer_cosign_verifies_by_itself() {
+fn cosign_3_verifies() {
     let Some(scene) = Scene::new() else { return };
     if cosign3().is_none() {
         return skip::skipped(
-            "COSIGN3 names no cosign 3; `go install github.com/sigstore/cosign/v3/cmd/cosign@latest` makes one",
+            "COSIGN3 names no cosign 3; build one with `go install github.com/sigstore/cosign/v3/cmd/cosign@latest`",
         );
     }
     replayed(&scene);
@@ -282,9 +282,9 @@ refused "." verify key.pem $REPO:v2
     assert!(out.contains("verified against"), "{out}");
 }
 
-/// The validator is `spdx-tools` of PyPI, installed into the scratch directory.
+/// The validator is `spdx-tools` from PyPI, installed into a temporary directory.
 #[test]
-fn a_foreign_validator_takes_the_bill_of_materials() {
+fn an_spdx_validator_accepts_the_sboms() {
     let Some(sandbox) = toolchain(&["python3", "pip3"]) else { return };
     let scene = Scene { sandbox, dir: tempfile::tempdir().unwrap(), key: TestKey::number(1) };
     let install = "python3 -m pip install --quiet --no-input --disable-pip-version-check --root-user-action ignore --target py spdx-tools==0.8.5";
@@ -311,15 +311,15 @@ for name in kernel extension installer devel; do
     echo $name is valid
 done
 sed 's/GENERATED_FROM/GENERATED_BY_HAND/' kernel.spdx.json >wrong.spdx.json
-if python3 -m spdx_tools.spdx.clitools.pyspdxtools -i wrong.spdx.json >/dev/null 2>&1; then echo it takes anything; fi
+if python3 -m spdx_tools.spdx.clitools.pyspdxtools -i wrong.spdx.json >/dev/null 2>&1; then echo invalid SBOM accepted; fi
 sed 's/SPDXRef-linux\"/SPDXRef-windows\"/' kernel.spdx.json >wrong.spdx.json
-if python3 -m spdx_tools.spdx.clitools.pyspdxtools -i wrong.spdx.json >/dev/null 2>&1; then echo it takes anything; fi
+if python3 -m spdx_tools.spdx.clitools.pyspdxtools -i wrong.spdx.json >/dev/null 2>&1; then echo invalid SBOM accepted; fi
 ";
     let out = scene.script(&Run::script(validate, &[]));
     assert_eq!(out, "kernel is valid\nextension is valid\ninstaller is valid\ndevel is valid\n");
 }
 
-/// `changed`: the image of `a` with one more annotation, unsigned.
+/// Writes the layout `changed`: the image of `a` with an added annotation, unsigned.
 fn changed_manifest(scene: &Scene) {
     let path = scene.path("changed");
     let layout = named_layout(&path, "hello\n", &[NAME]);
@@ -331,7 +331,7 @@ fn changed_manifest(scene: &Scene) {
     scene.note_digest("changed");
 }
 
-/// `replayed`: another image with the signatures and attestations of `a`, as if they were about it.
+/// Writes the layout `replayed`: another image with the signatures and attestations of `a` attached.
 fn replayed(scene: &Scene) {
     let path = scene.path("replayed");
     let (from, to) = (Layout::open(&scene.path("a")).unwrap(), named_layout(&path, "evil\n", &[NAME]));
