@@ -190,7 +190,7 @@ fn edit_artifact(path: &Path, number: usize, edit: impl FnOnce(&mut Manifest)) {
 
 fn change(path: &Path, number: usize) {
     edit_artifact(path, number, |manifest| {
-        manifest.layers_mut().iter_mut().for_each(|layer| change_layer(path, layer))
+        manifest.layers_mut().iter_mut().for_each(|layer| change_layer(path, layer));
     });
 }
 

@@ -16,7 +16,7 @@ const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20, imag
 
 /// The layout `dir`/a.oci with one image of these layers, plain.
 fn layout(dir: &std::path::Path, tars: &[Vec<u8>]) -> Layout {
-    foreign(&dir.join("a.oci"), MediaType::ImageLayer, tars, plain)
+    foreign(&dir.join("a.oci"), &MediaType::ImageLayer, tars, plain)
 }
 
 /// Opens and applies an image of these layers below a fresh directory that must stay clean; gives the error, or the tree.
@@ -183,7 +183,7 @@ fn bombs() {
         [(MediaType::ImageLayerGzip, gzip as fn(&[u8]) -> Vec<u8>), (MediaType::ImageLayerZstd, zstd)]
     {
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
+        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();
         let limits = Limits { file: 1 << 30, ..SMALL };
         let error = Unpacked::open(&layout, &image, limits).unwrap_err();
@@ -240,7 +240,7 @@ fn a_flood_of_directories() {
     let deep = |n: usize| format!("{n}/{}f", "d/".repeat(2000));
     let flood = (0..100).fold(RawTar::default(), |tar, n| tar.entry(b'L', "l", "", deep(n).as_bytes()).file("x", ""));
     let dir = tempdir();
-    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayer, &[flood.done()], plain);
+    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[flood.done()], plain);
     let image = layout.image(NAME).unwrap();
     let error = Unpacked::open(&layout, &image, Limits { entries: 1000, ..SMALL }).unwrap_err();
     assert!(error.to_string().contains("its paths take"), "{error}");
@@ -255,7 +255,7 @@ fn garbage_and_half_a_layer() {
     for media_type in [MediaType::ImageLayerGzip, MediaType::ImageLayerZstd] {
         // No archive of its kind at all.
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&whole), plain);
+        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&whole), plain);
         let image = layout.image(NAME).unwrap();
         assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::BadInput);
     }
@@ -281,7 +281,7 @@ fn a_layer_that_ends_within_a_file() {
 fn a_wrong_diff_id_is_a_failed_verification() {
     let dir = tempdir();
     let tar = RawTar::default().file("a", "x").done();
-    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayer, &[tar], plain);
+    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[tar], plain);
     let mut image = layout.image(NAME).unwrap();
     image.layers[0].diff_id = common::Sha256::of("other");
     let error = Unpacked::open(&layout, &image, SMALL).unwrap_err();
@@ -298,7 +298,7 @@ fn honest_layers_of_every_kind_are_read() {
         (MediaType::ImageLayerZstd, zstd),
     ] {
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), media_type, std::slice::from_ref(&tar), pack);
+        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();
         let unpacked = Unpacked::open(&layout, &image, SMALL).unwrap();
         let out = dir.path().join("b");

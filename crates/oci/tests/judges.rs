@@ -100,7 +100,7 @@ fn we_unpack_layers_as_umoci_does() {
         .symlink("was-dir", "usr")
         .file(".wh.b", "")
         .done();
-    let layout = foreign(&dir.path().join("a.oci"), MediaType::ImageLayerGzip, &[lower, upper], gzip);
+    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayerGzip, &[lower, upper], gzip);
     let image = layout.image(NAME).unwrap();
     Unpacked::open(&layout, &image, Limits::SYSTEM).unwrap().apply(&dir.path().join("ours")).unwrap();
     run(&sandbox, dir.path(), "umoci unpack --rootless --image a.oci:$1 theirs").unwrap();

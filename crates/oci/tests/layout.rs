@@ -273,7 +273,7 @@ fn too_many_layers() {
     for (count, taken) in [(128, true), (129, false)] {
         let tars = vec![Vec::new(); count];
         let layout =
-            support::foreign(&dir.path().join(count.to_string()), MediaType::ImageLayer, &tars, support::plain);
+            support::foreign(&dir.path().join(count.to_string()), &MediaType::ImageLayer, &tars, support::plain);
         let images = layout.images();
         assert_eq!(images.is_ok(), taken);
         if let Err(error) = images {

@@ -81,7 +81,7 @@ fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, (String, u32)>) {
 }
 
 /// A layout with one image of the given raw tars as layers (`media_type` and how they are packed given), named [`NAME`].
-pub fn foreign(dest: &Path, media_type: MediaType, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
+pub fn foreign(dest: &Path, media_type: &MediaType, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
     let blobs = dest.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |media_type: MediaType, bytes: &[u8]| {
