@@ -155,7 +155,7 @@ fn a_base_of_many_images_is_read_no_further_than_one() {
         BaseImages::open(&line(), &path, &dir.path().join("work"), limits).unwrap_err()
     };
     assert!(open(8 << 20).to_string().contains("imager image"));
-    assert!(open(2 << 20).to_string().contains("unfolds to more"));
+    assert!(open(2 << 20).to_string().contains("decompresses to more"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use common::path::is_plain;
 use common::{Class, Error, Result, Sha256};
 use serde::Deserialize;
 
@@ -147,9 +148,8 @@ impl Pin {
         if !release.strip_prefix(version.as_str()).is_some_and(|rest| rest.starts_with('-')) {
             return Err(format!("release `{release}` is not `{version}-…`"));
         }
-        let plain = |path: &str| !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         for path in [&debian.pool, &debian.member] {
-            if !plain(path) {
+            if !is_plain(path) {
                 return Err(format!("`{path}` is no plain relative path"));
             }
         }

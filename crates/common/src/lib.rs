@@ -6,6 +6,7 @@ pub mod atomic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod path;
 pub mod process;
 pub mod purl;
 pub mod sandbox;

@@ -39,6 +39,15 @@ pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
+/// `text` on one line: [`printable`], and a line feed in it begins no other line.
+#[must_use]
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    match printable(text) {
+        Cow::Borrowed(text) if !text.contains('\n') => Cow::Borrowed(text),
+        text => Cow::Owned(text.replace('\n', "\\n")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

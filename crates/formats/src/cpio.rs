@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use common::path::is_plain;
 use common::{Class, Error, Result};
 
 const HEADER: usize = 110;
@@ -97,8 +98,7 @@ pub fn pad4(out: &mut Vec<u8>) {
 }
 
 fn check_path(path: &str) -> Result<()> {
-    let plain = path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-    if plain && path.len() < NAME_MAX && path != TRAILER && !path.contains('\0') {
+    if is_plain(path) && path.len() < NAME_MAX && path != TRAILER {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, format!("{path:?} is no path for a cpio archive"))

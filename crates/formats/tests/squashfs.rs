@@ -106,7 +106,7 @@ fn refuses_a_name_that_is_there_twice() {
 }
 
 #[test]
-fn files_of_one_fragment_unfold_it_once() {
+fn files_of_one_fragment_decompress_it_once() {
     let bytes = data("sample-zstd.sqsh");
     let image = Image::open(&bytes).unwrap();
     let Kind::File(motd) = &image.entries().iter().find(|e| e.path == "etc/motd").unwrap().kind else { panic!() };

@@ -51,8 +51,8 @@ fn unpack(dir: &Path, media_type: MediaType, blob: &[u8]) -> common::Result<()> 
     let layout = Layout::open(&root)?;
     let descriptor = types::descriptor(media_type, Sha256::of(blob), blob.len() as u64);
     let mut layer = Layer { descriptor, diff_id: Sha256::of(blob) };
-    let mut unfolded = oci::unpack::unfolded(&layout, &layer)?.take(LIMITS.layer);
-    layer.diff_id = Sha256::of_reader(&mut unfolded)?.0;
+    let mut tar = oci::unpack::decompressed(&layout, &layer)?.take(LIMITS.layer);
+    layer.diff_id = Sha256::of_reader(&mut tar)?.0;
     let diff_ids = [layer.diff_id.oci()];
     let rootfs = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
     let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string();

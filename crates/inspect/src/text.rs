@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
-use common::text::printable;
+use common::text::{one_line, printable};
 
 use crate::diff::{Change, Diff, Pair};
 use crate::report::{Attached, ImageReport, Report};
@@ -15,15 +15,6 @@ const UNSEEN: &str =
     "layers, times, history, annotations, signatures, extended attributes, device numbers, and owners in layers";
 /// Where the values of a report begin.
 const INDENT: &str = "\n               ";
-
-/// Foreign text for one line of a report: [`printable`], and a line feed in it begins no other line.
-#[must_use]
-pub fn one_line(text: &str) -> Cow<'_, str> {
-    match printable(text) {
-        Cow::Borrowed(text) if !text.contains('\n') => Cow::Borrowed(text),
-        text => Cow::Owned(text.replace('\n', "\\n")),
-    }
-}
 
 /// As [`one_line`], for what stands at the beginning of a line: it cannot be indented as the lines of a report are.
 fn heading(text: &str) -> Cow<'_, str> {

@@ -145,7 +145,7 @@ fn diff_ids_are_not_taken_on_trust() {
     assert_eq!(said, "file a: line 1: \"one\" and \"two\"");
     // The same tar, stored as it is.
     let mut tar = Vec::new();
-    std::io::copy(&mut oci::unpack::unfolded(&a, &x).unwrap(), &mut tar).unwrap();
+    std::io::copy(&mut oci::unpack::decompressed(&a, &x).unwrap(), &mut tar).unwrap();
     fs::write(a.blob_path(x.diff_id), &tar).unwrap();
     let descriptor = types::descriptor(MediaType::ImageLayer, x.diff_id, tar.len() as u64);
     let plain = oci::Layer { descriptor, ..x.clone() };

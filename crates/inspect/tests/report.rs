@@ -141,7 +141,7 @@ fn a_signer_is_named_as_openssl_names_it() {
     assert!(signer(&other).unwrap_err().to_string().contains("of the type"));
 }
 
-/// Bombs in bombs: each is small, and all of them together are held to what one may unfold to.
+/// Bombs in bombs: each is small, and all of them together are held to what one may decompress to.
 #[test]
 fn archives_in_archives_share_one_limit() {
     let zeros = vec![0; 4 << 20];
@@ -150,7 +150,7 @@ fn archives_in_archives_share_one_limit() {
     let budget = |bytes: u64| Budget { bytes, members: 100, ..Budget::default() };
     assert!(Parts::within(&inner, &mut budget(4 << 20)).is_some());
     assert!(Parts::within(&inner, &mut budget((4 << 20) - 1)).is_none());
-    // Streams one after the other are unfolded to find where they end.
+    // Streams one after the other are decompressed to find where they end.
     let many = inner.repeat(3);
     let mut left = budget((12 << 20) + 1);
     assert!(Parts::within(&many, &mut left).unwrap().unread.is_none());

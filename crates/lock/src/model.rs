@@ -219,8 +219,7 @@ fn in_order<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Result<(
 }
 
 fn plain(path: &str) -> Result<(), String> {
-    let fine = path.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        && path.bytes().all(|c| c.is_ascii_graphic() && !br#""'\$`"#.contains(&c));
+    let fine = common::path::is_plain(path) && path.bytes().all(|c| c.is_ascii_graphic() && !br#""'\$`"#.contains(&c));
     if fine { Ok(()) } else { Err(format!("{path:?} is no plain relative path")) }
 }
 

@@ -162,8 +162,7 @@ fn special(path: &Path, kind: FileType) -> Error {
 
 /// Refuses what is not a plain relative path.
 fn check_path(path: &str) -> Result<()> {
-    let plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    if plain && !path.contains('\0') {
+    if common::path::is_plain(path) {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, format!("{path:?} is no path inside an image"))

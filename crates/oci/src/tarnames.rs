@@ -6,7 +6,7 @@ use std::io::Read;
 use common::Result;
 use tar::{EntryType, PaxExtensions};
 
-use crate::tarstream::{Item, ItemKind, broken, refused};
+use crate::tarentry::{Item, ItemKind, broken, refused};
 
 /// Long names and PAX records above this are an attack.
 const EXTENSION_LIMIT: u64 = 1 << 20;

@@ -8,9 +8,11 @@
 use std::io::{self, Read};
 
 use common::digest::Hasher;
-use common::{Class, Error, Result, Sha256};
+use common::{Result, Sha256};
 use tar::Archive;
 
+pub use crate::tarentry::{Item, ItemKind};
+use crate::tarentry::{broken, refused};
 use crate::tarnames::Names;
 
 /// How much a foreign image may cost; checked while it is read, before anything is allocated or written.
@@ -29,32 +31,6 @@ pub struct Limits {
 impl Limits {
     /// For images of a whole operating system: several times what the largest known one holds.
     pub const SYSTEM: Self = Self { entries: 200_000, file: 2 << 30, layer: 8 << 30, image: 16 << 30 };
-}
-
-/// One entry of a layer; the path is relative and plain, empty for the root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
-    /// Where it goes.
-    pub path: String,
-    /// What it is.
-    pub kind: ItemKind,
-    /// Permission bits.
-    pub mode: u32,
-}
-
-/// Kind of an [`Item`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ItemKind {
-    /// A regular file of so many bytes.
-    File(u64),
-    /// A directory.
-    Dir,
-    /// A symbolic link to this target, as written.
-    Symlink(String),
-    /// A hard link to this path, relative and plain.
-    Hardlink(String),
-    /// A device or named pipe.
-    Special,
 }
 
 /// What a tar stream was, read to its end.
@@ -114,7 +90,7 @@ fn entries<R: Read>(metered: &mut Metered<R>, limits: Limits, each: &mut Each<'_
     io::copy(metered, &mut io::sink()).map(drop).map_err(|e| broken(&e))
 }
 
-/// Hashes and counts what is read, and fails once it is more than allowed: a bomb is stopped while it unfolds.
+/// Hashes and counts what is read, and fails once it is more than allowed: a bomb is stopped while it is decompressed.
 struct Metered<R> {
     inner: R,
     hasher: Hasher,
@@ -126,10 +102,9 @@ struct Metered<R> {
 impl<R: Read> Metered<R> {
     fn fetch(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(read as u64)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "it unfolds to more than the limit of bytes"))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, "it decompresses to more than the limit of bytes")
+        })?;
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }
@@ -144,13 +119,4 @@ impl<R: Read> Read for Metered<R> {
             }
         })
     }
-}
-
-pub(crate) fn broken(e: &io::Error) -> Error {
-    refused(e.to_string())
-}
-
-/// The layer is unsound or hostile.
-pub(crate) fn refused(why: String) -> Error {
-    Error::new(Class::BadInput, "a layer cannot be used").why(why)
 }

@@ -13,7 +13,8 @@ use common::{Class, Error, Result, Sha256, atomic};
 
 use crate::layer::Layer;
 use crate::layout::{Image, Layout};
-use crate::tarstream::{self, Each, Item, Limits, Whole};
+use crate::tarentry::{Item, refused};
+use crate::tarstream::{self, Each, Limits, Whole};
 use crate::types::{MediaType, Named as _};
 use crate::view::{Kind, Node, Origin, View};
 
@@ -122,7 +123,7 @@ impl<'a> Unpacked<'a> {
         let sizes = self.view.iter().map(|(_, node)| if let Kind::File { size, .. } = node.kind { size } else { 0 });
         if sizes.fold(0, u64::saturating_add) > self.limits.image {
             let why = format!("its files and links come to more than {} bytes when written out", self.limits.image);
-            return Err(tarstream::refused(why));
+            return Err(refused(why));
         }
         Ok(())
     }
@@ -135,7 +136,7 @@ impl<'a> Unpacked<'a> {
                 Kind::Dir => fs_err::create_dir(host)?,
                 Kind::File { origin, .. } => targets.entry(*origin).or_default().push((host, node.mode & 0o777)),
                 Kind::Symlink(_) => {}
-                Kind::Special => return Err(tarstream::refused(format!("{path} is a device or named pipe"))),
+                Kind::Special => return Err(refused(format!("{path} is a device or named pipe"))),
             }
         }
         self.copy(&targets)?;
@@ -169,7 +170,7 @@ impl<'a> Unpacked<'a> {
 }
 
 fn not_its_diff_id(layer: &Layer, found: Sha256) -> Error {
-    Error::new(Class::Verification, "a layer unfolds to something else than its configuration says").why(format!(
+    Error::new(Class::Verification, "layer diff ID does not match the image config").why(format!(
         "layer {} has the diff ID {found}, {} is expected",
         layer.descriptor.digest(),
         layer.diff_id
@@ -191,11 +192,11 @@ fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
     Ok(())
 }
 
-/// The verified blob of `layer`, unfolded as it is read. It may come to any length: whoever reads it counts.
+/// The verified blob of `layer`, decompressed as it is read. It may come to any length: whoever reads it counts.
 ///
 /// # Errors
 /// As [`Layout::blob`].
-pub fn unfolded(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
+pub fn decompressed(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
     let blob = layout.blob(&layer.descriptor)?;
     Ok(match layer.descriptor.media_type() {
         MediaType::ImageLayerGzip => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
@@ -208,5 +209,5 @@ pub fn unfolded(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
 /// Streams the verified blob of `layer`, uncompressed, through [`tarstream::read`].
 fn stream(layout: &Layout, layer: &Layer, limits: Limits, each: &mut Each<'_>) -> Result<Whole> {
     let path = layout.blob_path(layer.descriptor.sha256()?);
-    tarstream::read(unfolded(layout, layer)?, limits, each).map_err(|e| e.file(path))
+    tarstream::read(decompressed(layout, layer)?, limits, each).map_err(|e| e.file(path))
 }

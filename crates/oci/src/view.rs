@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use common::Result;
 
-use crate::tarstream::{Item, ItemKind, refused};
+use crate::tarentry::{Item, ItemKind, refused};
 
 /// As many links as Linux follows in one path (`MAXSYMLINKS`).
 const LINK_LIMIT: u32 = 40;

@@ -188,7 +188,7 @@ fn bombs() {
         let limits = Limits { file: 1 << 30, ..SMALL };
         let error = Unpacked::open(&layout, &image, limits).unwrap_err();
         assert_eq!(error.class(), Class::BadInput);
-        assert!(error.to_string().contains("unfolds to more"), "{error}");
+        assert!(error.to_string().contains("decompresses to more"), "{error}");
     }
 }
 
@@ -200,7 +200,7 @@ fn many_layers() {
     apply(&[one.clone(), two.clone()]).unwrap();
     let error = apply(&[one, two, three]).unwrap_err();
     assert_eq!(error.class(), Class::BadInput);
-    assert!(error.to_string().contains("unfolds to more"), "{error}");
+    assert!(error.to_string().contains("decompresses to more"), "{error}");
 }
 
 /// Each link would be a copy of a megabyte.
@@ -276,7 +276,7 @@ fn a_layer_that_ends_within_a_file() {
     assert_eq!(error.class(), Class::BadInput, "{error}");
 }
 
-/// The blob is what its digest says, but unfolds to something else than the configuration's diff ID.
+/// The blob is what its digest says, but decompresses to something else than the configuration's diff ID.
 #[test]
 fn a_wrong_diff_id_is_a_failed_verification() {
     let dir = tempdir();

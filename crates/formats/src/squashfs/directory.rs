@@ -103,7 +103,7 @@ impl Tables<'_> {
             for _ in 0..=count {
                 let (offset, _delta, _kind, length) = (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
                 let name = text(fields.take(usize::from(length) + 1)?)?;
-                if name.contains('/') || matches!(name.as_str(), "." | "..") {
+                if name.contains('/') || !common::path::is_plain(&name) {
                     return Err(bad(format!("the name {name:?}")));
                 }
                 if names.len() >= ENTRIES_MAX {

@@ -7,7 +7,7 @@ use std::path::Path;
 use common::{Class, Error, Result, Sha256};
 use oci::tarstream::{self, Item, ItemKind};
 use oci::types::Named as _;
-use oci::unpack::unfolded;
+use oci::unpack::decompressed;
 use oci::{Artifact, Image, Layer, Layout, Limits};
 
 use super::{Difference, How, bytes, files, pairs, reordered};
@@ -109,7 +109,7 @@ fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Optio
 /// Memory grows with the number of entries, and with the size of the one that differs, which is taken apart up to [`FILE_MAX`].
 ///
 /// # Errors
-/// As [`tarstream::read`]; [`Class::Verification`] for a layer that unfolds to something else than its configuration says.
+/// As [`tarstream::read`]; [`Class::Verification`] for a layer whose diff ID is not that in the configuration.
 pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limits) -> Result<Option<Difference>> {
     if first.1.descriptor.digest() == second.1.descriptor.digest() {
         return Ok(None);
@@ -150,7 +150,7 @@ pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limit
 fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>> {
     let path = layout.blob_path(layer.descriptor.sha256()?);
     let read = Cell::new(0);
-    let stream = Counted { inner: unfolded(layout, layer)?, read: &read };
+    let stream = Counted { inner: decompressed(layout, layer)?, read: &read };
     let mut found: Vec<(String, Entry)> = Vec::new();
     let whole = tarstream::read(stream, limits, &mut |number, item: &Item, data: &mut dyn Read| {
         let header_end = read.get();
@@ -161,7 +161,7 @@ fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>
     })
     .map_err(|e| e.file(&path))?;
     if whole.digest != layer.diff_id {
-        return Err(Error::new(Class::Verification, "a layer unfolds to something else than its configuration says")
+        return Err(Error::new(Class::Verification, "layer diff ID does not match the image config")
             .file(path)
             .why(format!("its diff ID is {}, {} is expected", whole.digest, layer.diff_id)));
     }
@@ -182,7 +182,7 @@ fn facts(item: &Item) -> String {
 
 fn content((layout, layer): (&Layout, &Layer), wanted: u64, limits: Limits) -> Result<Vec<u8>> {
     let mut content = Vec::new();
-    tarstream::read(unfolded(layout, layer)?, limits, &mut |number, _, data: &mut dyn Read| {
+    tarstream::read(decompressed(layout, layer)?, limits, &mut |number, _, data: &mut dyn Read| {
         if number == wanted {
             data.take(FILE_MAX).read_to_end(&mut content)?;
         }
@@ -193,7 +193,7 @@ fn content((layout, layer): (&Layout, &Layer), wanted: u64, limits: Limits) -> R
 
 /// Files are equal, the tars are not: names the entry in whose header they part.
 fn outside(first: (&Layout, &Layer), second: (&Layout, &Layer), entries: &[Entry]) -> Result<Option<Difference>> {
-    let (mut a, mut b) = (unfolded(first.0, first.1)?, unfolded(second.0, second.1)?);
+    let (mut a, mut b) = (decompressed(first.0, first.1)?, decompressed(second.0, second.1)?);
     let Some(at) = mismatch(&mut a, &mut b)? else { return Ok(None) };
     let entry = entries.iter().find(|entry| at < entry.header_end);
     let place = entry.map_or("the end of the tar".to_owned(), |entry| format!("header of {}", entry.name));

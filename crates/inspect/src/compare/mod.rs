@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::text::one_line;
+use common::text::one_line;
 
 pub use bytes::bytes;
 pub use layout::layers;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use common::text::hex;
 use common::{Result, Sha256};
 use der::{Reader as _, SliceReader};
 use serde::Serialize;
 
-use super::module::{fingerprint, hex};
+use super::module::fingerprint;
 use formats::Budget;
 use formats::bzimage;
 

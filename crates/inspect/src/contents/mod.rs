@@ -13,7 +13,7 @@ use imager::layers::Layers;
 use oci::{Image, Layout, Limits, Unpacked};
 use serde::Serialize;
 
-use crate::text::one_line;
+use common::text::one_line;
 use formats::Budget;
 
 pub use kernel::{Certificate, Kernel};

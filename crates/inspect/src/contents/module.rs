@@ -3,6 +3,7 @@
 use cms::cert::IssuerAndSerialNumber;
 use cms::content_info::ContentInfo;
 use cms::signed_data::{SignedData, SignerIdentifier};
+use common::text::hex;
 use common::{Class, Error, Result, Sha256};
 use der::asn1::ObjectIdentifier;
 use der::{Decode as _, Encode as _};
@@ -95,11 +96,6 @@ pub(super) fn name(oid: ObjectIdentifier) -> String {
     ];
     let text = oid.to_string();
     known.iter().find(|(oid, _)| *oid == text).map_or(text, |(_, name)| (*name).to_owned())
-}
-
-/// In two-digit groups, as openssl prints them.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Digest of a public key's DER, the fingerprint that `keys show` prints.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Contents, Extension, File, kernel, module};
 use crate::parts::{self, Part, Parts};
-use crate::text::one_line;
+use common::text::one_line;
 
 /// How many bytes tell what a file is.
 const HEAD: usize = 1024;
