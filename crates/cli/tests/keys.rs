@@ -49,11 +49,7 @@ fn a_set_is_made_once_and_shown() {
     let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("set"), mode("set/db.key.pem"), mode("set/db.crt.pem")), (0o700, 0o600, 0o644));
     let before: Vec<_> = files(&scene.path("set")).iter().map(|path| fs::read(path).unwrap()).collect();
-    scene.fails(
-        BAD_INPUT,
-        &["keys", "init", "--dir", "set"],
-        &["empty directory", "module.key.pem", "nothing was added"],
-    );
+    scene.fails(BAD_INPUT, &["keys", "init", "--dir", "set"], &["is not empty", "module.key.pem", "nothing was added"]);
     let after: Vec<_> = files(&scene.path("set")).iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(before == after && before.len() == 12);
     let shown = scene.run(&["keys", "show", "--dir", "set"]);
