@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use common::event::Silent;
 use common::sandbox::{Run, Sandbox};
+use common::stage::{Cache, Input, Sources, Stage};
 use common::{Class, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -81,4 +83,34 @@ fn a_program_that_is_not_there_is_a_missing_tool() {
     assert_eq!(error.class(), Class::MissingTool, "{error}");
     let error = sandbox.output(&Run::new(["false"])).unwrap_err();
     assert_eq!(error.class(), Class::BuildFailed, "{error}");
+}
+
+/// The other half, that the function of a stage cannot name what is not among its inputs, is a doc test of [`Cache::run`].
+#[test]
+fn a_program_of_a_stage_sees_the_inputs_that_it_was_given_and_no_other_file() {
+    let Some(sandbox) = toolchain() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (keyed, beside) = (dir.path().join("keyed"), dir.path().join("beside"));
+    std::fs::write(&keyed, "keyed").unwrap();
+    std::fs::write(&beside, "beside").unwrap();
+    let (root, sources) = (dir.path().join("cache"), Sources::new(""));
+    let cache = Cache::new(&root, &Silent, sources);
+    let inputs = |path: &Path| {
+        let sandbox = Input::known_by([("toolchain", "one")], sandbox.clone());
+        (sandbox, Input::file("file", &keyed).unwrap(), Input::text("path", path.display().to_string()))
+    };
+    let read = |path: &Path| {
+        cache.run(Stage::recipe("reads"), inputs(path), |work, (sandbox, file, path)| {
+            let run = Run::new(["cp", path.as_str(), "/build/out/read"]);
+            work.run(&sandbox, &run.read(&file, "/build/in").write(work.dir(), "/build/out"))
+        })
+    };
+    let finished = read(Path::new("/build/in")).unwrap();
+    assert_eq!(std::fs::read_to_string(finished.dir.join("read")).unwrap(), "keyed");
+    for outside in [&beside, &keyed] {
+        let error = read(outside).unwrap_err();
+        assert_eq!(error.class(), Class::BuildFailed);
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(root.join("stages")).unwrap().count(), 1);
 }

@@ -142,7 +142,7 @@ fn a_lock_that_is_malformed_or_of_another_project_is_told() {
 fn a_directory_that_is_no_project_is_told() {
     let scene = Scene::new();
     fs::remove_file(scene.project().join("kernel-config/pin.toml")).unwrap();
-    let words = ["this is no solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "hint: "];
+    let words = ["not a solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "hint: "];
     scene.fails(BAD_INPUT, &["toolchain", "path"], &words);
 }
 

@@ -116,7 +116,7 @@ fn a_full_disk_under_the_store_is_told() {
     pin(&scene, &archive, &archive);
     on_a_small_disk(&scene, &unshare, &flags, &["build", "--mirror", "mirror"]).failed(
         INFRASTRUCTURE,
-        &["cannot copy into the store", "file: ", "No space left on device", "hint: free some space"],
+        &["failed to copy file", "/store/sha256/", "No space left on device", "hint: free some space"],
     );
 }
 
