@@ -107,10 +107,11 @@ fn json_is_one_object_a_line() {
     let events: Vec<_> = ran.stdout.lines().map(parse).collect();
     let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
     assert!(names.iter().all(|name| EVENTS.contains(name)), "{names:?}");
-    assert_eq!(names, ["stage-started", "output", "stage-finished", "note"], "{events:#?}");
+    assert_eq!(names, ["stage-started", "output", "output", "stage-finished", "note"], "{events:#?}");
     assert_eq!(events[0]["stage"], "toolchain");
     assert_eq!(events[1]["line"], "I: fake");
-    assert_eq!(events[2]["cached"], false);
-    assert!(events[2]["took"].is_f64(), "{events:#?}");
-    assert!(events[3]["message"].as_str().unwrap().ends_with("/rootfs"), "{events:#?}");
+    assert_eq!(events[2]["line"], "unpacking the root filesystem");
+    assert_eq!(events[3]["cached"], false);
+    assert!(events[3]["took"].is_f64(), "{events:#?}");
+    assert!(events[4]["message"].as_str().unwrap().ends_with("/rootfs"), "{events:#?}");
 }

@@ -150,7 +150,7 @@ fn resolved(path: &Path) -> PathBuf {
 }
 
 /// The lines of the sections of a manifest that `wanted` accepts.
-fn lines<'m>(manifest: &'m str, wanted: impl Fn(&str) -> bool) -> Vec<&'m str> {
+fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
     let mut inside = false;
     let mut lines = Vec::new();
     for line in manifest.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

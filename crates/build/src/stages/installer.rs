@@ -87,7 +87,7 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     let layers = Layers {
         release: &kernel.kernel.release,
         kernel: &modules.join("signed"),
-        extensions: &[(metadata(&manifest), &module.join("signed"))],
+        extensions: &[(metadata(manifest), &module.join("signed"))],
     };
     let mtime = u32::try_from(tools.epoch).unwrap_or(u32::MAX);
     let scratch = work.empty_dir("layers")?;

@@ -68,7 +68,7 @@ pub fn extension(
     let stages = prepared.environment().cache;
     stages.run(EXTENSION_STAGE, inputs, |work, (tools, release, module, manifest, names, annotations)| {
         let target = Target::new(DEFAULT_RELEASE, release.clone())?;
-        let files = extension::assemble::assemble(&module.join("signed"), &manifest, &target)?;
+        let files = extension::assemble::assemble(&module.join("signed"), manifest, &target)?;
         image(&work.dir().join("solana-optimizer.oci"), &names, &files, tools.epoch, &annotations)
     })
 }

@@ -97,7 +97,7 @@ impl Pace {
             }
             // What did not say that it begins does not say that it ends, but gives a result.
             Event::Note { .. } if self.running.as_ref().is_some_and(|running| !running.announced) => {
-                self.running = None
+                self.running = None;
             }
             _ => {}
         }

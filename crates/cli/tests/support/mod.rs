@@ -151,7 +151,7 @@ impl Scene {
         let libraries = Ran::of(Command::new("ldd").arg("/bin/sh")).stdout;
         for file in libraries.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
             let target = tree.join(file.trim_start_matches('/'));
-            fs::create_dir_all(target.join("../..").canonicalize().unwrap()).unwrap();
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
             fs::copy(file, target).unwrap();
         }
         let query = tree.join("bin/dpkg-query");
