@@ -1,52 +1,48 @@
-//! Did the kernel take what the fragments asked for? Kconfig drops what it cannot satisfy and says nothing; we say it.
+//! Checks that the resolved configuration has what the fragments request: Kconfig silently drops options with unmet dependencies.
 
 use std::fmt;
 
 use common::{Class, Error, Result};
 
 use crate::dotconfig::{DotConfig, Value};
-use crate::fragment::Asked;
+use crate::fragment::Request;
 
-/// An option that did not become what a fragment asked for.
+/// An option whose resolved value differs from the one a fragment requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
     /// Name without `CONFIG_`.
     pub symbol: String,
-    /// The value asked for.
-    pub asked: Value,
-    /// The value it has after `olddefconfig`.
+    /// The requested value.
+    pub requested: Value,
+    /// The value after `olddefconfig`.
     pub got: Value,
-    /// Fragment and line that asked.
+    /// Fragment and line of the request.
     pub at: String,
 }
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: CONFIG_{} was asked to be {} and is {}", self.at, self.symbol, self.asked, self.got)
+        write!(f, "{}: CONFIG_{}: requested {}, got {}", self.at, self.symbol, self.requested, self.got)
     }
 }
 
-/// Every option of `asked` that is something else in `resolved`, in the order asked.
+/// Returns each of `requests` that has another value in `resolved`, in order.
 #[must_use]
-pub fn dropped(asked: &[Asked], resolved: &DotConfig) -> Vec<Dropped> {
-    let differs = |asked: &Asked| {
-        let got = resolved.get(&asked.symbol);
-        (*got != asked.value).then(|| Dropped {
-            symbol: asked.symbol.clone(),
-            asked: asked.value.clone(),
-            got: got.clone(),
-            at: asked.at.clone(),
-        })
+pub fn dropped(requests: &[Request], resolved: &DotConfig) -> Vec<Dropped> {
+    let differs = |request: &Request| {
+        let Request { symbol, value, at } = request.clone();
+        let got = resolved.get(&symbol).clone();
+        (got != value).then_some(Dropped { symbol, requested: value, got, at })
     };
-    asked.iter().filter_map(differs).collect()
+    requests.iter().filter_map(differs).collect()
 }
 
-/// Fails when an option was dropped; `explain` says why, one reason a line (see [`crate::kconfig_tree::Tree::explain`]).
+/// Fails when an option was dropped; `explain` returns the reasons, one per line (see [`crate::kconfig_tree::Tree::explain`]).
 ///
 /// # Errors
-/// [`Class::BuildFailed`] naming each option, where it was asked for, and what it depends on.
-pub fn gate(asked: &[Asked], resolved: &DotConfig, explain: impl Fn(&Dropped) -> Vec<String>) -> Result<()> {
-    let dropped = dropped(asked, resolved);
+/// [`Class::BuildFailed`] naming each option, where it is requested, and what it depends on.
+pub fn gate(requests: &[Request], resolved: &DotConfig, explain: impl Fn(&Dropped) -> Vec<String>) -> Result<()> {
+    let dropped = dropped(requests, resolved);
     let (Some(first), count) = (dropped.first(), dropped.len()) else {
         return Ok(());
     };
@@ -56,36 +52,33 @@ pub fn gate(asked: &[Asked], resolved: &DotConfig, explain: impl Fn(&Dropped) ->
     };
     let lines: Vec<String> = dropped.iter().flat_map(describe).collect();
     let options = if count == 1 { "1 option".to_owned() } else { format!("{count} options") };
-    Err(Error::new(
-        Class::BuildFailed,
-        format!("the kernel's configuration dropped {options} that a fragment asks for"),
-    )
-    .file(&first.at)
-    .why(lines.join("\n"))
-    .hint("ask for what it depends on as well, or take the option out of the fragment"))
+    Err(Error::new(Class::BuildFailed, format!("the kernel configuration dropped {options} that a fragment requests"))
+        .file(&first.at)
+        .why(lines.join("\n"))
+        .hint("request its dependencies as well, or remove the option from the fragment"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn asked(symbol: &str, value: Value) -> Asked {
-        Asked { symbol: symbol.into(), value, at: format!("f.config:{}", symbol.len()) }
+    fn request(symbol: &str, value: Value) -> Request {
+        Request { symbol: symbol.into(), value, at: format!("f.config:{}", symbol.len()) }
     }
 
     #[test]
-    fn only_a_difference_is_dropped() -> Result<()> {
+    fn only_options_with_another_value_count_as_dropped() -> Result<()> {
         let resolved = DotConfig::parse(
             ".config",
             "CONFIG_Y=y\nCONFIG_M=m\n# CONFIG_OFF is not set\nCONFIG_N=5\nCONFIG_S=\"s\"\nCONFIG_MY=y\n",
         )?;
         let kept = [
-            asked("Y", Value::Yes),
-            asked("M", Value::Module),
-            asked("OFF", Value::No),
-            asked("GONE", Value::No),
-            asked("N", Value::Number("5".into())),
-            asked("S", Value::Text("s".into())),
+            request("Y", Value::Yes),
+            request("M", Value::Module),
+            request("OFF", Value::No),
+            request("GONE", Value::No),
+            request("N", Value::Number("5".into())),
+            request("S", Value::Text("s".into())),
         ];
         assert_eq!(dropped(&kept, &resolved), []);
         gate(&kept, &resolved, |_| Vec::new())?;
@@ -97,23 +90,23 @@ mod tests {
             ("N", Value::Number("6".into()), "5"),
             ("S", Value::Text(String::new()), "\"s\""),
         ] {
-            let found = dropped(&[asked(symbol, value)], &resolved);
+            let found = dropped(&[request(symbol, value)], &resolved);
             assert_eq!(found.iter().map(|d| d.got.to_string()).collect::<Vec<_>>(), [got], "{symbol}");
         }
         Ok(())
     }
 
     #[test]
-    fn the_error_names_option_place_and_reason() {
+    fn the_error_names_option_fragment_line_and_reason() {
         let error =
-            gate(&[asked("RUST", Value::Yes)], &DotConfig::default(), |_| vec!["depends on !X, and X=y".into()])
+            gate(&[request("RUST", Value::Yes)], &DotConfig::default(), |_| vec!["depends on !X, and X=y".into()])
                 .expect_err("dropped");
         assert_eq!(error.class(), Class::BuildFailed);
         assert_eq!(
             error.to_string(),
-            "the kernel's configuration dropped 1 option that a fragment asks for\n  file: f.config:4\n  \
-             why: f.config:4: CONFIG_RUST was asked to be y and is n\n         depends on !X, and X=y\n  \
-             hint: ask for what it depends on as well, or take the option out of the fragment"
+            "the kernel configuration dropped 1 option that a fragment requests\n  file: f.config:4\n  \
+             why: f.config:4: CONFIG_RUST: requested y, got n\n         depends on !X, and X=y\n  \
+             hint: request its dependencies as well, or remove the option from the fragment"
         );
     }
 }

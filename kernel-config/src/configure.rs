@@ -1,4 +1,4 @@
-//! Resolves a profile: base, fragments in order, `olddefconfig`. What Kconfig drops stops the build.
+//! Resolves a profile: base, fragments in order, `olddefconfig`. An option that Kconfig drops fails the build.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,15 @@ use crate::fragment::{Fragment, Merged, merge};
 use crate::kconfig_tree::{Dir, Tree};
 use crate::source::Source;
 
-/// Resolves the configuration.
+/// Stage that resolves the configuration.
 pub const STAGE: Stage = Stage::recipe("kernel-config");
 
-/// What the fragments are laid over.
+/// The configuration that fragments are merged into.
 #[derive(Clone, Debug)]
 pub enum BaseConfig {
-    /// A target of the kernel's makefile, such as `allnoconfig`.
+    /// A make target of the kernel, such as `allnoconfig`.
     Target(String),
-    /// A whole configuration.
+    /// A complete configuration file.
     File(PathBuf),
 }
 
@@ -51,12 +51,12 @@ impl Resolved {
     }
 }
 
-/// Lays `fragments` over `base` in the tree of `source` and lets Kconfig resolve them.
+/// Merges `fragments` into `base` and lets Kconfig in the tree of `source` resolve the result.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] when Kconfig fails or drops an option.
 pub fn resolve(env: &Environment<'_>, source: &Source, base: &BaseConfig, fragments: &[Fragment]) -> Result<Resolved> {
-    // Values alone: a changed comment must not resolve everything again.
+    // Only values are in the key: a changed comment must not run this stage again.
     let asked = merge(&DotConfig::of([]), fragments).config.to_string();
     let inputs = (
         env.tools(),
@@ -87,16 +87,15 @@ pub fn resolve(env: &Environment<'_>, source: &Source, base: &BaseConfig, fragme
 }
 
 fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result<()> {
-    if check::dropped(&merged.asked, resolved).is_empty() {
-        return Ok(()); // Reading the tree's 1500 Kconfig files is only worth it for an explanation.
+    if check::dropped(&merged.requests, resolved).is_empty() {
+        return Ok(()); // Do not read the tree's 1500 Kconfig files when there is nothing to explain.
     }
     let kconfig = Tree::read(&Dir(tree.to_owned()), "x86")?;
-    check::gate(&merged.asked, resolved, |dropped| kconfig.explain(dropped, resolved))
+    check::gate(&merged.requests, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| {
-        Error::io("cannot read a kernel configuration", path, &e)
-            .hint("`./x fetch` brings pinned inputs; check the path")
+        Error::io("cannot read a kernel configuration", path, &e).hint("check the path; `./x fetch` gets pinned inputs")
     })
 }

@@ -1,4 +1,4 @@
-//! The kernel's configuration syntax: `CONFIG_X=value` and `# CONFIG_X is not set`
+//! Syntax of kernel configuration files: `CONFIG_X=value` and `# CONFIG_X is not set`
 //! (`Documentation/kbuild/kconfig.rst`, `scripts/kconfig/confdata.c`).
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fmt;
 
 use common::{Class, Error, Result};
 
-/// A symbol's value. `No` is both "is not set" and absent: Kconfig reads them alike.
+/// A symbol's value. `No` is both "is not set" and absent: Kconfig treats them alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     /// `# CONFIG_X is not set`
@@ -33,14 +33,14 @@ impl fmt::Display for Value {
     }
 }
 
-/// One option: a symbol without `CONFIG_`, its value, and the line it stands on (from 1; 0 for one that was computed).
+/// One option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Name without `CONFIG_`.
     pub symbol: String,
-    /// What it is set to.
+    /// Its value.
     pub value: Value,
-    /// Line in the file it was read from.
+    /// Line in its file, from 1; 0 for a computed option.
     pub line: usize,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A configuration in file order, each symbol once.
+/// A configuration in file order, without duplicate symbols.
 #[derive(Clone, Debug, Default)]
 pub struct DotConfig {
     entries: Vec<Entry>,
@@ -61,10 +61,10 @@ pub struct DotConfig {
 }
 
 impl DotConfig {
-    /// Reads a configuration; comments and empty lines are passed over. `file` is named in errors.
+    /// Parses a configuration, without comments and empty lines; errors name `file`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a line that is neither option nor comment, and for a symbol that stands twice.
+    /// [`Class::BadInput`] for a line that is neither option nor comment, and for a duplicate symbol.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let mut config = Self::default();
         for (number, line) in text.lines().enumerate() {
@@ -77,7 +77,7 @@ impl DotConfig {
 
     fn add(&mut self, file: &str, entry: Entry) -> Result<()> {
         if let Some(&first) = self.index.get(&entry.symbol) {
-            let why = format!("CONFIG_{} stands on line {} already", entry.symbol, self.entries[first].line);
+            let why = format!("CONFIG_{} is already set on line {}", entry.symbol, self.entries[first].line);
             return Err(bad_line(file, entry.line, &why));
         }
         self.index.insert(entry.symbol.clone(), self.entries.len());
@@ -85,8 +85,8 @@ impl DotConfig {
         Ok(())
     }
 
-    /// A configuration of `entries`; of two for one symbol the later wins and stands at the later place, because
-    /// of two members of a choice Kconfig keeps the one it reads last.
+    /// A configuration of `entries`. Of duplicates the last stays, at its place: Kconfig keeps the last member of a choice
+    /// that it reads.
     #[must_use]
     pub fn of(entries: impl IntoIterator<Item = Entry>) -> Self {
         let mut config = Self::default();
@@ -108,7 +108,7 @@ impl DotConfig {
         &self.entries
     }
 
-    /// What `symbol` is set to; `No` when it is absent.
+    /// Returns the value of `symbol`; `No` when it is absent.
     #[must_use]
     pub fn get(&self, symbol: &str) -> &Value {
         self.index.get(symbol).map_or(&Value::No, |&i| &self.entries[i].value)
@@ -116,14 +116,14 @@ impl DotConfig {
 }
 
 impl fmt::Display for DotConfig {
-    /// The configuration as Kconfig reads it, one option a line.
+    /// In the syntax of Kconfig, one option per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries.iter().try_for_each(|entry| writeln!(f, "{entry}"))
     }
 }
 
-/// Reads one line. `None` for an empty line or a comment. A comment that only looks like an option (`# CONFIG_X is off`) is an
-/// error: it would be passed over in silence.
+/// Parses one line. Returns `None` for an empty line or a comment. A comment that looks like an option (`# CONFIG_X is off`)
+/// is an error: Kconfig would silently ignore it.
 ///
 /// # Errors
 /// [`Class::BadInput`] with file and line.
@@ -131,7 +131,7 @@ pub fn parse_line(file: &str, line: usize, text: &str) -> Result<Option<Entry>> 
     let text = text.trim_end();
     if let Some(rest) = text.strip_prefix("# CONFIG_") {
         let Some(symbol) = rest.strip_suffix(" is not set").filter(|s| is_symbol(s)) else {
-            return Err(bad_line(file, line, "a comment that begins like an option; write `# CONFIG_X is not set`"));
+            return Err(bad_line(file, line, "a comment looks like an option; write `# CONFIG_X is not set`"));
         };
         return Ok(Some(Entry { symbol: symbol.to_owned(), value: Value::No, line }));
     }
@@ -157,7 +157,7 @@ fn parse_value(text: &str) -> Result<Value, String> {
         "n" => Err("write `# CONFIG_X is not set` instead of `=n`".to_owned()),
         _ if text.starts_with('"') => unquote(text).map(Value::Text),
         _ if is_number(text) => Ok(Value::Number(text.to_owned())),
-        _ => Err(format!("`{text}` is no value: y, m, a number or \"text\"")),
+        _ => Err(format!("invalid value `{text}`: expected y, m, a number or \"text\"")),
     }
 }
 
@@ -170,13 +170,13 @@ fn is_number(text: &str) -> bool {
 }
 
 fn unquote(text: &str) -> Result<String, String> {
-    let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).ok_or("the text has no closing quote")?;
+    let inner = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).ok_or("missing closing quote")?;
     let mut out = String::new();
     let mut chars = inner.chars();
     while let Some(c) = chars.next() {
         match c {
-            '"' => return Err("a quote inside the text needs a backslash".to_owned()),
-            '\\' => out.push(chars.next().ok_or("the text has no closing quote")?),
+            '"' => return Err("a quote inside a string needs a backslash".to_owned()),
+            '\\' => out.push(chars.next().ok_or("missing closing quote")?),
             c => out.push(c),
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_kind_of_value() -> Result<()> {
+    fn parses_every_kind_of_value() -> Result<()> {
         let config = read(concat!(
             "#\n# Automatically generated\n#\n\nCONFIG_A=y\nCONFIG_B_2=m\n# CONFIG_C is not set\nCONFIG_N=-1\nCONFIG_H=0x1f\n",
             "CONFIG_S=\"a \\\"b\\\" \\\\\"\nCONFIG_E=\"\"\n"
@@ -216,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_kconfig_would_pass_over() {
+    fn refuses_what_kconfig_would_ignore() {
         for (text, why) in [
-            ("CONFIG_A=y\nCONFIG_A=m\n", "CONFIG_A stands on line 1 already"),
-            ("CONFIG_A=y\n# CONFIG_A is not set\n", "stands on line 1"),
-            ("# CONFIG_A is off\n", "begins like an option"),
-            ("# CONFIG_A=y\n", "begins like an option"),
+            ("CONFIG_A=y\nCONFIG_A=m\n", "CONFIG_A is already set on line 1"),
+            ("CONFIG_A=y\n# CONFIG_A is not set\n", "already set on line 1"),
+            ("# CONFIG_A is off\n", "looks like an option"),
+            ("# CONFIG_A=y\n", "looks like an option"),
             ("CONFIG_A=n\n", "is not set"),
             ("CONFIG_A\n", "neither"),
             ("A=y\n", "neither"),
             (" CONFIG_A=y\n", "neither"),
             ("CONFIG_=y\n", "neither"),
-            ("CONFIG_A=yes\n", "is no value"),
-            ("CONFIG_A=\n", "is no value"),
-            ("CONFIG_A=0x\n", "is no value"),
+            ("CONFIG_A=yes\n", "invalid value"),
+            ("CONFIG_A=\n", "invalid value"),
+            ("CONFIG_A=0x\n", "invalid value"),
             ("CONFIG_A=\"a\n", "closing quote"),
             ("CONFIG_A=\"\n", "closing quote"),
             ("CONFIG_A=\"a\\\"\n", "closing quote"),
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_of_two_wins_and_stands_later() {
+    fn the_last_duplicate_wins_and_keeps_its_place() {
         let entry = |symbol: &str, value| Entry { symbol: symbol.into(), value, line: 0 };
         let merged = DotConfig::of([entry("A", Value::No), entry("B", Value::Yes), entry("A", Value::Yes)]);
         assert_eq!(merged.to_string(), "CONFIG_B=y\nCONFIG_A=y\n");
@@ -263,7 +263,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(options in proptest::collection::btree_map("[A-Za-z0-9_]{1,12}", value(), 0..20)) {
+        fn printing_and_parsing_round_trips(options in proptest::collection::btree_map("[A-Za-z0-9_]{1,12}", value(), 0..20)) {
             let entries = options.into_iter().enumerate().map(|(i, (symbol, value))| Entry { symbol, value, line: i + 1 });
             let config = DotConfig::of(entries);
             let again = read(&config.to_string()).expect("what was printed is well-formed");

@@ -1,4 +1,4 @@
-//! The gate on `kernel-hardening-checker`: nothing it finds is passed over without a written reason.
+//! The gate on `kernel-hardening-checker`: each finding is fixed or accepted with a written reason.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use common::{Class, Error, Result};
 use serde::Deserialize;
 
-/// Arguments of `kernel-hardening-checker` that make it report on the resolved configuration `config` as JSON.
+/// Returns the arguments of `kernel-hardening-checker` for a JSON report on the resolved configuration `config`.
 #[must_use]
 pub fn arguments(config: &str) -> Vec<String> {
     ["-c", config, "-m", "json"].map(str::to_owned).into()
@@ -16,27 +16,27 @@ pub fn arguments(config: &str) -> Vec<String> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IgnoreList {
-    /// Its entries.
+    /// The entries.
     pub ignore: Vec<Ignore>,
 }
 
-/// A finding that is kept, and why.
+/// An accepted finding.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ignore {
     /// The option as the checker prints it, with `CONFIG_`.
     pub option: String,
-    /// Why it stays.
+    /// Why it is accepted.
     pub reason: String,
-    /// Profiles the entry is for; all when it is left out.
+    /// Profiles the entry applies to; all when absent.
     pub profiles: Option<Vec<String>>,
 }
 
 impl IgnoreList {
-    /// Reads the list; `file` is named in errors.
+    /// Parses the list; errors name `file`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed TOML, an entry without a reason, and an option that stands twice.
+    /// [`Class::BadInput`] for malformed TOML, an entry without a reason, and a duplicate option.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let bad =
             |why: String| Error::new(Class::BadInput, "the hardening ignore list is malformed").file(file).why(why);
@@ -47,20 +47,19 @@ impl IgnoreList {
                 return Err(bad(format!("{} has no reason", entry.option)));
             }
             if !seen.insert(&entry.option) {
-                return Err(bad(format!("{} stands twice", entry.option)));
+                return Err(bad(format!("duplicate entry for {}", entry.option)));
             }
         }
         Ok(list)
     }
 
-    fn of_profile<'a>(&'a self, profile: &str) -> impl Iterator<Item = &'a str> {
-        let applies =
-            move |entry: &&Ignore| entry.profiles.as_ref().is_none_or(|names| names.iter().any(|n| n == profile));
-        self.ignore.iter().filter(applies).map(|entry| entry.option.as_str()).collect::<Vec<_>>().into_iter()
+    fn of_profile(&self, profile: &str) -> BTreeSet<&str> {
+        let applies = |entry: &&Ignore| entry.profiles.as_ref().is_none_or(|names| names.iter().any(|n| n == profile));
+        self.ignore.iter().filter(applies).map(|entry| entry.option.as_str()).collect()
     }
 }
 
-/// One check of the checker's JSON report. It has more fields; these are the ones we need.
+/// One check in the checker's JSON report, with the fields that we use.
 #[derive(Clone, Debug, Deserialize)]
 struct Finding {
     option_name: String,
@@ -75,42 +74,40 @@ impl fmt::Display for Finding {
     }
 }
 
-/// How a configuration that passed did.
+/// Result of a configuration that passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Checks that are fulfilled.
+    /// Checks that passed.
     pub passed: usize,
     /// Findings with a reason in the ignore list.
     pub ignored: usize,
 }
 
-/// Judges the checker's `report` (JSON) of `profile` by the ignore `list`.
+/// Checks the `report` (JSON) on `profile` against the ignore `list`.
 ///
 /// # Errors
-/// [`Class::BuildFailed`] when the report cannot be read or is empty, for each finding that is not in the list, and for each entry
-/// of the list that is no longer found.
+/// [`Class::BuildFailed`] for a malformed or empty report, for findings that are not in the list, and for entries of the list that
+/// are no longer found.
 pub fn gate(report: &str, list: &IgnoreList, profile: &str) -> Result<Summary> {
     let fail = |what: &str, why: String| Error::new(Class::BuildFailed, what).why(why);
     let findings: Vec<Finding> = serde_json::from_str(report)
-        .map_err(|e| fail("cannot read the report of kernel-hardening-checker", e.to_string()))?;
+        .map_err(|e| fail("cannot parse the report of kernel-hardening-checker", e.to_string()))?;
     if findings.is_empty() {
         return Err(fail("the report of kernel-hardening-checker is empty", String::new()));
     }
     let failed: Vec<&Finding> = findings.iter().filter(|finding| !finding.check_result_bool).collect();
     let found: BTreeSet<&str> = failed.iter().map(|finding| finding.option_name.as_str()).collect();
-    let ignored: BTreeSet<&str> = list.of_profile(profile).collect();
+    let ignored = list.of_profile(profile);
 
     let new = failed.iter().filter(|finding| !ignored.contains(finding.option_name.as_str())).map(ToString::to_string);
-    let stale = ignored.difference(&found).map(|option| format!("{option} is ignored, but is no finding any more"));
+    let stale = ignored.difference(&found).map(|option| format!("{option} is in the ignore list, but is no longer found"));
     let problems: Vec<String> = new.chain(stale).collect();
     if problems.is_empty() {
         return Ok(Summary { passed: findings.len() - failed.len(), ignored: failed.len() });
     }
     Err(fail(&format!("kernel profile `{profile}` does not pass the hardening gate"), problems.join("\n"))
         .file("hardening/ignore.toml")
-        .hint(
-            "set the option in fragments/hardening.config, or give a reason in the ignore list; take stale entries out",
-        ))
+        .hint("set the option in fragments/hardening.config, or add a reason to the ignore list; remove stale entries"))
 }
 
 #[cfg(test)]
@@ -118,7 +115,7 @@ mod tests {
     use super::*;
 
     const LIST: &str = "[[ignore]]\noption = \"CONFIG_A\"\nreason = \"needed\"\n\
-        [[ignore]]\noption = \"CONFIG_B\"\nreason = \"there only\"\nprofiles = [\"metal\"]\n";
+        [[ignore]]\noption = \"CONFIG_B\"\nreason = \"metal only\"\nprofiles = [\"metal\"]\n";
 
     fn report(failed: &[&str]) -> String {
         let check = |name: &&str| {
@@ -140,29 +137,29 @@ mod tests {
     }
 
     #[test]
-    fn fails_for_a_new_finding_and_for_a_stale_reason() -> Result<()> {
+    fn fails_on_a_new_finding_and_on_a_stale_entry() -> Result<()> {
         let list = IgnoreList::parse("i.toml", LIST)?;
         for (failed, profile, why) in [
             (&["CONFIG_A", "CONFIG_C"][..], "vm", "CONFIG_C should be y: FAIL: is not found"),
             (&["CONFIG_A", "CONFIG_B"], "vm", "CONFIG_B should be y"),
-            (&["CONFIG_A"], "metal", "CONFIG_B is ignored, but is no finding any more"),
-            (&[], "vm", "CONFIG_A is ignored"),
+            (&["CONFIG_A"], "metal", "CONFIG_B is in the ignore list, but is no longer found"),
+            (&[], "vm", "CONFIG_A is in the ignore list"),
         ] {
             let error = gate(&report(failed), &list, profile).expect_err(why);
             assert_eq!(error.class(), Class::BuildFailed);
             assert!(error.to_string().contains(why), "{error}");
         }
-        assert!(gate("[]", &list, "vm").is_err(), "a report without checks proves nothing");
+        assert!(gate("[]", &list, "vm").is_err(), "a report without checks");
         assert!(gate("not json", &list, "vm").is_err());
         Ok(())
     }
 
     #[test]
-    fn an_entry_needs_a_reason() {
+    fn malformed_lists_are_refused() {
         for (text, why) in [
             ("[[ignore]]\noption = \"CONFIG_A\"\nreason = \" \"\n", "no reason"),
             ("[[ignore]]\noption = \"CONFIG_A\"\n", "missing field `reason`"),
-            ("[[ignore]]\noption = \"A\"\nreason = \"r\"\n[[ignore]]\noption = \"A\"\nreason = \"r\"\n", "twice"),
+            ("[[ignore]]\noption = \"A\"\nreason = \"r\"\n[[ignore]]\noption = \"A\"\nreason = \"r\"\n", "duplicate"),
             ("[[ignore]]\noption = \"A\"\nreason = \"r\"\nprofile = \"vm\"\n", "unknown field"),
         ] {
             let error = IgnoreList::parse("i.toml", text).expect_err(text);
@@ -171,13 +168,13 @@ mod tests {
     }
 
     #[test]
-    fn our_list_reads() -> Result<()> {
+    fn our_list_parses() -> Result<()> {
         let list = IgnoreList::parse("hardening/ignore.toml", include_str!("../hardening/ignore.toml"))?;
         assert!(list.ignore.iter().all(|entry| entry.option.starts_with("CONFIG_")));
         Ok(())
     }
 
-    /// Real reports, made by the checker: `kernel harden --report DIR` gives them, `SOLANA_TALOS_HARDENING_REPORTS` names the directory.
+    /// Reports of the checker, written by `kernel harden --report DIR`; `SOLANA_TALOS_HARDENING_REPORTS` names the directory.
     #[test]
     fn our_profiles_pass_the_real_checker() -> Result<()> {
         let Some(dir) = skip::path("SOLANA_TALOS_HARDENING_REPORTS") else { return Ok(()) };

@@ -6,25 +6,25 @@ use common::path::is_plain;
 use common::{Class, Error, Result, Sha256};
 use serde::Deserialize;
 
-/// The whole pin file.
+/// The pin file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// Seconds since 1970 that stand in every output instead of the clock (SOURCE_DATE_EPOCH).
+    /// Time stamp of every output, in seconds since 1970 (SOURCE_DATE_EPOCH).
     pub epoch: u64,
     /// The kernel source.
     pub kernel: Kernel,
-    /// Upstream configurations by name; a profile starts from one as `upstream:<name>`.
+    /// Upstream configurations by name; a profile's base names one as `upstream:<name>`.
     pub config: BTreeMap<String, UpstreamConfig>,
 }
 
-/// A kernel version and the two places its source comes from.
+/// A kernel version and its two sources.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
-    /// `6.12.117`: what the source's Makefile must state.
+    /// Version in the source's Makefile, `6.12.117`.
     pub version: String,
-    /// `6.12.117-talos`: what `uname -r` prints, and the name of the module directory.
+    /// `6.12.117-talos`: output of `uname -r`, and the name of the module directory.
     pub release: String,
     /// First source.
     pub debian: DebianSource,
@@ -64,11 +64,11 @@ impl DebianSource {
     }
 }
 
-/// The tarball of kernel.org.
+/// The tarball from kernel.org.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawUpstream")]
 pub struct UpstreamSource {
-    /// Where it is.
+    /// Its address.
     pub url: String,
     digest: Result<Sha256, String>,
 }
@@ -88,28 +88,28 @@ impl TryFrom<RawUpstream> for UpstreamSource {
         let digest = match (raw.sha256, raw.unpinned) {
             (Some(digest), None) => Ok(digest),
             (None, Some(reason)) => Err(reason),
-            _ => return Err("a source has either `sha256`, or `unpinned` with the reason".to_owned()),
+            _ => return Err("set either `sha256`, or `unpinned` with the reason".to_owned()),
         };
         Ok(Self { url: raw.url, digest })
     }
 }
 
 impl UpstreamSource {
-    /// The digest the tarball must have: the pinned one, or the one `given` by the user (`--kernel-sha256`).
+    /// Returns the expected digest of the tarball: the pinned one, or the one `given` by the user (`--kernel-sha256`).
     ///
     /// # Errors
-    /// [`Class::BadInput`] when neither is known; [`Class::Verification`] when they differ.
+    /// [`Class::BadInput`] when there is neither; [`Class::Verification`] when they differ.
     pub fn sha256(&self, given: Option<Sha256>) -> Result<Sha256> {
         match (&self.digest, given) {
             (Err(_), Some(given)) => Ok(given),
             (Ok(pinned), None) => Ok(*pinned),
             (Ok(pinned), Some(given)) if *pinned == given => Ok(given),
             (Ok(pinned), Some(given)) => {
-                Err(Error::new(Class::Verification, "the digest given for the kernel source is not the pinned one")
+                Err(Error::new(Class::Verification, "digest mismatch for the kernel source")
                     .file("pin.toml")
                     .why(format!("pinned {pinned}\ngiven  {given}")))
             }
-            (Err(reason), None) => Err(Error::new(Class::BadInput, "the second kernel source has no pinned digest")
+            (Err(reason), None) => Err(Error::new(Class::BadInput, "the kernel.org source has no pinned digest")
                 .file("pin.toml")
                 .why(reason)
                 .hint(format!("give `--kernel-sha256 <digest of {}>`", self.url))),
@@ -117,13 +117,13 @@ impl UpstreamSource {
     }
 }
 
-/// A configuration file of someone else.
+/// A third-party configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// Where it is, at exactly that commit.
+    /// Its address at that commit.
     pub url: String,
-    /// Commit of the repository it comes from.
+    /// Commit of its repository.
     pub commit: String,
     /// Digest of the file.
     pub sha256: Sha256,
@@ -132,10 +132,10 @@ pub struct UpstreamConfig {
 }
 
 impl Pin {
-    /// Reads the pin file; `file` is named in errors.
+    /// Parses the pin file; errors name `file`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed TOML, an unknown key, a path that leaves its place, or a release that is not of the version.
+    /// [`Class::BadInput`] for malformed TOML, an unknown key, a path that is not relative and plain, and values that do not match.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let bad = |why: String| Error::new(Class::BadInput, "the kernel pin is malformed").file(file).why(why);
         let pin: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
@@ -146,30 +146,30 @@ impl Pin {
     fn validate(&self) -> Result<(), String> {
         let Kernel { version, release, debian, upstream } = &self.kernel;
         if !release.strip_prefix(version.as_str()).is_some_and(|rest| rest.starts_with('-')) {
-            return Err(format!("release `{release}` is not `{version}-…`"));
+            return Err(format!("invalid release `{release}`: expected `{version}-…`"));
         }
         for path in [&debian.pool, &debian.member] {
             if !is_plain(path) {
-                return Err(format!("`{path}` is no plain relative path"));
+                return Err(format!("invalid path `{path}`: must be relative, without `.` and `..`"));
             }
         }
         if !upstream.url.contains(&format!("-{version}.")) {
-            return Err(format!("`{}` is not of version {version}", upstream.url));
+            return Err(format!("`{}` does not contain version {version}", upstream.url));
         }
         match self.config.iter().find(|(_, config)| !config.url.contains(&config.commit)) {
-            Some((name, _)) => Err(format!("the URL of config `{name}` does not name its commit")),
+            Some((name, _)) => Err(format!("the URL of config `{name}` does not contain its commit")),
             None => Ok(()),
         }
     }
 
-    /// The upstream configuration called `name`.
+    /// Returns the upstream configuration `name`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when there is none, with the known ones listed.
+    /// [`Class::BadInput`] for an unknown name, listing the known ones.
     pub fn config(&self, name: &str) -> Result<&UpstreamConfig> {
         self.config.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.config.keys().map(String::as_str).collect();
-            Error::new(Class::BadInput, format!("no upstream configuration `{name}` is pinned"))
+            Error::new(Class::BadInput, format!("upstream configuration `{name}` is not pinned"))
                 .file("pin.toml")
                 .hint(format!("use one of: {}", known.join(", ")))
         })
@@ -183,7 +183,7 @@ mod tests {
     const OURS: &str = include_str!("../pin.toml");
 
     #[test]
-    fn our_pin_reads() -> Result<()> {
+    fn our_pin_parses() -> Result<()> {
         let pin = Pin::parse("pin.toml", OURS)?;
         assert_eq!(pin.kernel.debian.pool_path(), "pool/updates/main/l/linux/linux-source-6.12_6.12.117-1_all.deb");
         assert_eq!(
@@ -197,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unpinned_source_is_used_only_with_a_digest_of_the_user() -> Result<()> {
+    fn an_unpinned_source_needs_a_digest_from_the_user() -> Result<()> {
         let (one, two) = (Sha256::of("1"), Sha256::of("2"));
         let unpinned = Pin::parse("pin.toml", OURS)?.kernel.upstream;
-        let error = unpinned.sha256(None).expect_err("nobody knows it");
+        let error = unpinned.sha256(None).expect_err("no digest");
         assert_eq!(error.class(), Class::BadInput);
         assert!(
             error.to_string().contains("--kernel-sha256") && error.to_string().contains("sha256sums.asc"),
@@ -211,19 +211,19 @@ mod tests {
         let pinned = UpstreamSource { url: unpinned.url, digest: Ok(one) };
         assert_eq!(pinned.sha256(None)?, one);
         assert_eq!(pinned.sha256(Some(one))?, one);
-        assert_eq!(pinned.sha256(Some(two)).expect_err("another one").class(), Class::Verification);
+        assert_eq!(pinned.sha256(Some(two)).expect_err("mismatch").class(), Class::Verification);
         Ok(())
     }
 
     #[test]
-    fn refuses_a_pin_that_does_not_fit_together() {
+    fn inconsistent_pins_are_refused() {
         for (from, to, why) in [
-            ("release = \"6.12.117-talos\"", "release = \"6.12.118-talos\"", "is not `6.12.117-"),
-            ("release = \"6.12.117-talos\"", "release = \"6.12.117\"", "is not `6.12.117-"),
-            ("member = \"usr/", "member = \"../usr/", "plain relative path"),
-            ("pool = \"pool/", "pool = \"/pool/", "plain relative path"),
-            ("linux-6.12.117.tar.xz\"", "linux-6.12.116.tar.xz\"", "is not of version"),
-            ("commit = \"39b9", "commit = \"49b9", "does not name its commit"),
+            ("release = \"6.12.117-talos\"", "release = \"6.12.118-talos\"", "expected `6.12.117-"),
+            ("release = \"6.12.117-talos\"", "release = \"6.12.117\"", "expected `6.12.117-"),
+            ("member = \"usr/", "member = \"../usr/", "must be relative"),
+            ("pool = \"pool/", "pool = \"/pool/", "must be relative"),
+            ("linux-6.12.117.tar.xz\"", "linux-6.12.116.tar.xz\"", "does not contain version"),
+            ("commit = \"39b9", "commit = \"49b9", "does not contain its commit"),
             ("unpinned = ", "why = ", "unknown field"),
             ("arch = \"all\"", "", "missing field `arch`"),
             ("sha256 = \"9141", "sha256 = \"141", "pin.toml"),

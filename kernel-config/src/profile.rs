@@ -1,4 +1,4 @@
-//! Kernel profiles: `profiles/<name>.toml`, a base configuration and the fragments laid over it in order.
+//! Kernel profiles: `profiles/<name>.toml`, a base configuration and the fragments merged into it in order.
 
 use std::path::Path;
 
@@ -7,20 +7,20 @@ use serde::Deserialize;
 
 use crate::fragment::Fragment;
 
-/// A profile as its file states it.
+/// A profile file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// What the fragments are laid over.
+    /// The configuration the fragments are merged into.
     pub base: ConfigSource,
-    /// Names of fragments (`fragments/<name>.config`), the later over the earlier.
+    /// Names of fragments (`fragments/<name>.config`); later ones win.
     pub fragments: Vec<String>,
-    /// Whether clippy compiles the Rust in it and a warning of it stops the build. Its code differs from rustc's, so not for production.
+    /// Whether clippy compiles the kernel's Rust and its warnings fail the build. Its code differs from rustc's: not for production.
     #[serde(default)]
     pub clippy: bool,
 }
 
-/// The configuration a profile starts from.
+/// The base configuration of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum ConfigSource {
@@ -38,53 +38,48 @@ impl TryFrom<String> for ConfigSource {
             ("allnoconfig", _) => Ok(Self::Target(text)),
             ("tinyconfig", _) => Ok(Self::Target(text)),
             (_, Some(name)) if !name.is_empty() => Ok(Self::Upstream(name.to_owned())),
-            _ => Err(format!(
-                "`{text}` is no base; there are allnoconfig, tinyconfig and upstream:<name of a pinned config>"
-            )),
+            _ => Err(format!("unknown base `{text}`: expected allnoconfig, tinyconfig or upstream:<name of a pinned config>")),
         }
     }
 }
 
 impl Profile {
-    /// Reads a profile; `file` is named in errors.
+    /// Parses a profile; errors name `file`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed TOML, an unknown key or base, no fragments, or a fragment that stands twice.
+    /// [`Class::BadInput`] for malformed TOML, an unknown key or base, no fragments, or a duplicate fragment.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let bad = |why: String| Error::new(Class::BadInput, "a kernel profile is malformed").file(file).why(why);
         let profile: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         if profile.fragments.is_empty() {
-            return Err(bad("it names no fragment".to_owned()));
+            return Err(bad("`fragments` is empty".to_owned()));
         }
         for (i, name) in profile.fragments.iter().enumerate() {
             if profile.fragments[..i].contains(name) {
-                return Err(bad(format!("fragment `{name}` stands twice")));
+                return Err(bad(format!("duplicate fragment `{name}`")));
             }
             if !is_name(name) {
-                return Err(bad(format!("`{name}` is no fragment name: lower-case letters, digits and `-`")));
+                return Err(bad(format!("invalid fragment name `{name}`: use lower-case letters, digits and `-`")));
             }
         }
         Ok(profile)
     }
 
-    /// Reads profile `name` of the directory `kernel-config/`.
+    /// Reads profile `name` in the directory `kernel-config/`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for an unknown profile, with the known ones listed, and as [`Profile::parse`].
+    /// [`Class::BadInput`] for an unknown profile, listing the known ones.
     pub fn load(kernel_config: &Path, name: &str) -> Result<Self> {
         let known = Self::names(kernel_config)?;
         if !known.iter().any(|known| known == name) {
-            return Err(Error::new(Class::BadInput, format!("there is no kernel profile `{name}`"))
+            return Err(Error::new(Class::BadInput, format!("unknown kernel profile `{name}`"))
                 .hint(format!("use one of: {}", known.join(", "))));
         }
         let file = format!("profiles/{name}.toml");
         Self::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
     }
 
-    /// Names of all profiles, sorted.
-    ///
-    /// # Errors
-    /// [`Class::Infrastructure`] when the directory cannot be read.
+    /// Returns the names of all profiles, sorted.
     pub fn names(kernel_config: &Path) -> Result<Vec<String>> {
         names_with(&kernel_config.join("profiles"), ".toml")
     }
@@ -92,13 +87,13 @@ impl Profile {
     /// Reads the profile's fragments, in order.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a fragment that does not exist, with the known ones listed, and as [`Fragment::parse`].
+    /// [`Class::BadInput`] for an unknown fragment, listing the known ones.
     pub fn load_fragments(&self, kernel_config: &Path) -> Result<Vec<Fragment>> {
         let known = names_with(&kernel_config.join("fragments"), ".config")?;
         let load = |name: &String| {
             if !known.contains(name) {
-                return Err(Error::new(Class::BadInput, format!("there is no config fragment `{name}`"))
-                    .hint(format!("the fragments are: {}", known.join(", "))));
+                return Err(Error::new(Class::BadInput, format!("unknown config fragment `{name}`"))
+                    .hint(format!("use one of: {}", known.join(", "))));
             }
             let file = format!("fragments/{name}.config");
             Fragment::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
@@ -131,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn every_profile_and_fragment_of_ours_reads() -> Result<()> {
+    fn our_profiles_and_fragments_parse() -> Result<()> {
         assert_eq!(Profile::names(ours())?, ["debug", "metal", "vm"]);
         for name in Profile::names(ours())? {
             let fragments = Profile::load(ours(), &name)?.load_fragments(ours())?;
@@ -158,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_know() {
+    fn malformed_profiles_are_refused() {
         for (text, why) in [
-            ("base = \"defconfig\"\nfragments = [\"a\"]", "is no base"),
-            ("base = \"upstream:\"\nfragments = [\"a\"]", "is no base"),
-            ("base = \"tinyconfig\"\nfragments = []", "no fragment"),
-            ("base = \"tinyconfig\"\nfragments = [\"a\", \"a\"]", "twice"),
-            ("base = \"tinyconfig\"\nfragments = [\"../a\"]", "no fragment name"),
+            ("base = \"defconfig\"\nfragments = [\"a\"]", "unknown base"),
+            ("base = \"upstream:\"\nfragments = [\"a\"]", "unknown base"),
+            ("base = \"tinyconfig\"\nfragments = []", "is empty"),
+            ("base = \"tinyconfig\"\nfragments = [\"a\", \"a\"]", "duplicate"),
+            ("base = \"tinyconfig\"\nfragments = [\"../a\"]", "invalid fragment name"),
             ("base = \"tinyconfig\"\nfragment = [\"a\"]", "unknown field"),
             ("base = \"tinyconfig\"", "missing field"),
             ("base", "expected"),

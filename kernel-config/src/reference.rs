@@ -1,4 +1,4 @@
-//! `docs/kernel-options.md`, made from what the fragments, profiles and the hardening list say about themselves.
+//! Generates `docs/kernel-options.md` from fragments, profiles and the list of accepted hardening findings.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,26 +12,26 @@ use crate::profile::{ConfigSource, Profile};
 const HEAD: &str = "\
 # Kernel options
 
-Every kernel option that we set, with its reason, price and source. Generated from `kernel-config/`; do not edit, run
+Every kernel option that we set, with its reason, cost and source. Generated from `kernel-config/`; do not edit, run
 
 ```sh
 UPDATE_DOCS=1 cargo test -p solana-talos-kernel-config reference
 ```
 
-Options that Kconfig derives from these are in `kernel-config/snapshots/`. An option the kernel drops stops the build.
+Options that Kconfig derives from these are in `kernel-config/snapshots/`. An option that Kconfig drops fails the build.
 ";
 
-/// The whole page, from the directory `kernel-config/`.
+/// Returns the page for the directory `kernel-config/`.
 ///
 /// # Errors
-/// When a profile, a fragment or the ignore list cannot be read.
+/// [`common::Class::BadInput`] for a malformed profile, fragment or ignore list.
 pub fn page(kernel_config: &Path) -> Result<String> {
     let mut profiles = Vec::new();
     for name in Profile::names(kernel_config)? {
         profiles.push((name.clone(), Profile::load(kernel_config, &name)?));
     }
     let mut page = HEAD.to_owned();
-    page += "\n## Profiles\n\n| profile | starts from | fragments, the later over the earlier |\n|---|---|---|\n";
+    page += "\n## Profiles\n\n| profile | starts from | fragments, later ones win |\n|---|---|---|\n";
     for (name, profile) in &profiles {
         let base = match &profile.base {
             ConfigSource::Target(target) => format!("`make {target}`"),
@@ -62,19 +62,19 @@ fn users(profiles: &[(String, Profile)], file: &str) -> String {
 fn section(page: &mut String, fragment: &Fragment, users: &str) {
     let _ = writeln!(
         page,
-        "\n## {} (in {users})\n\n| options | reason | price | source |\n|---|---|---|---|",
+        "\n## {} (in {users})\n\n| options | reason | cost | source |\n|---|---|---|---|",
         fragment.file
     );
     for block in &fragment.blocks {
         let options: Vec<String> = block.options.iter().map(|o| format!("`{}={}`", o.symbol, o.value)).collect();
-        let Block { title, why, price, source, .. } = block;
-        row(page, &[format!("**{title}** {}", options.join(" ")), why.clone(), price.clone(), source.clone()]);
+        let Block { title, why, cost, source, .. } = block;
+        row(page, &[format!("**{title}** {}", options.join(" ")), why.clone(), cost.clone(), source.clone()]);
     }
 }
 
 fn ignored(page: &mut String, list: &IgnoreList) {
     page.push_str(
-        "\n## Findings of kernel-hardening-checker that stay\n\n| option | profiles | reason |\n|---|---|---|\n",
+        "\n## Accepted findings of kernel-hardening-checker\n\n| option | profiles | reason |\n|---|---|---|\n",
     );
     for entry in &list.ignore {
         let profiles = entry.profiles.as_ref().map_or("all".to_owned(), |names| names.join(", "));
@@ -108,21 +108,21 @@ mod tests {
     }
 
     #[test]
-    fn what_production_gets_names_price_and_source() -> Result<()> {
+    fn production_fragments_state_cost_and_source() -> Result<()> {
         let ours = Path::new(env!("CARGO_MANIFEST_DIR"));
         for fragment in Profile::load(ours, "vm")?.load_fragments(ours)? {
             if fragment.file == "fragments/vm-base.config" {
                 continue;
             }
             for block in fragment.blocks {
-                assert!(!block.price.is_empty() && !block.source.is_empty(), "{}: {}", fragment.file, block.title);
+                assert!(!block.cost.is_empty() && !block.source.is_empty(), "{}: {}", fragment.file, block.title);
             }
         }
         Ok(())
     }
 
     #[test]
-    fn a_bar_does_not_end_a_cell() {
+    fn a_pipe_in_a_cell_is_escaped() {
         let mut page = String::new();
         row(&mut page, &["a|b".to_owned(), "c".to_owned()]);
         assert_eq!(page, "| a\\|b | c |\n");

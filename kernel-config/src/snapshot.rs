@@ -1,5 +1,5 @@
-//! Resolved configurations kept in git (`snapshots/<profile>.config`), so that a change of kernel, toolchain or fragment
-//! shows up as a change of named options.
+//! Resolved configurations in git (`snapshots/<profile>.config`): a change of kernel, toolchain or fragment shows up as a
+//! diff of named options.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,8 +8,8 @@ use common::Result;
 
 use crate::dotconfig::{DotConfig, Value};
 
-/// The snapshot of a resolved configuration: its options in Kconfig's order, without the comments Kconfig writes
-/// (menus and the version). The compiler's version stays: the toolchain is pinned.
+/// Returns the snapshot of a resolved configuration: its options in Kconfig's order, without Kconfig's comments (menus and
+/// version). The compiler version stays: the toolchain is pinned.
 #[must_use]
 pub fn snapshot(profile: &str, resolved: &DotConfig) -> String {
     format!(
@@ -17,7 +17,7 @@ pub fn snapshot(profile: &str, resolved: &DotConfig) -> String {
     )
 }
 
-/// One option that differs.
+/// An option that differs from the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// Name without `CONFIG_`.
@@ -34,7 +34,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Options whose value in `resolved` is not the one in `snapshot`, by name. Absent counts as "is not set".
+/// Returns the options whose values in `snapshot` and `resolved` differ, by name. Absent counts as "is not set".
 ///
 /// # Errors
 /// [`common::Class::BadInput`] when the snapshot is malformed.
@@ -57,7 +57,7 @@ mod tests {
         "#\n# Linux/x86 6.12.117 Kernel Configuration\n#\nCONFIG_B=y\n\n#\n# Menu\n#\n# CONFIG_A is not set\n";
 
     #[test]
-    fn a_snapshot_keeps_options_and_order_and_has_no_change() -> Result<()> {
+    fn a_snapshot_keeps_options_in_order_and_equals_its_configuration() -> Result<()> {
         let resolved = DotConfig::parse(".config", RESOLVED)?;
         let text = snapshot("vm", &resolved);
         assert!(text.ends_with("\nCONFIG_B=y\n# CONFIG_A is not set\n"), "{text}");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_came_went_and_changed() -> Result<()> {
+    fn names_added_removed_and_changed_options() -> Result<()> {
         let resolved = DotConfig::parse(".config", RESOLVED)?;
         let found = changes("CONFIG_A=m\nCONFIG_GONE=\"x\"\n# CONFIG_STILL_OFF is not set\n", &resolved)?;
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();

@@ -19,7 +19,7 @@ const VERIFICATION: i32 = 5;
 #[test]
 fn an_unknown_name_is_told_with_the_known_ones() {
     let scene = Scene::new();
-    let profile = ["there is no kernel profile `nope`", "hint: use one of: debug, metal, vm"];
+    let profile = ["unknown kernel profile `nope`", "hint: use one of: debug, metal, vm"];
     scene.fails(BAD_INPUT, &["build", "--profile", "nope"], &profile);
     scene.fails(BAD_INPUT, &["kernel", "build", "--profile", "nope"], &profile);
     scene.fails(
@@ -78,7 +78,7 @@ fn an_unknown_key_of_a_data_file_is_told() {
             "kernel-config/profiles/vm.toml",
             "\"solana\"",
             "\"solano\"",
-            ["no config fragment `solano`", "hint: the fragments are:"],
+            ["unknown config fragment `solano`", "hint: use one of:"],
         ),
         ("kernel-config/fragments/solana.config", "CONFIG_", "KONFIG_", ["file: fragments/solana.config", "KONFIG_"]),
         ("kernel-config/fragments/solana.config", "# Why:", "# Way:", ["file: fragments/solana.config", "hint: "]),
@@ -94,7 +94,7 @@ fn an_unknown_key_of_a_data_file_is_told() {
 fn a_profile_on_an_unpinned_configuration_is_told() {
     let scene = Scene::new();
     scene.edit("kernel-config/profiles/metal.toml", "talos-1.10.3", "talos-9");
-    let words = ["no upstream configuration `talos-9` is pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
+    let words = ["upstream configuration `talos-9` is not pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
     scene.fails(BAD_INPUT, &["build", "--profile", "metal"], &words);
 }
 

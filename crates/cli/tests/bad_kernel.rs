@@ -68,11 +68,11 @@ fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
     let [unmet, unknown] = ask(&scene, ["CONFIG_SND_HDA_INTEL=y", "CONFIG_HUGETLBFZ=y"]);
     let ran = scene.run(&["kernel", "check", "--profile", "vm"]);
     let words = [
-        "dropped 2 options that a fragment asks for",
+        "dropped 2 options that a fragment requests",
         &format!("file: {unmet}"),
-        &format!("{unmet}: CONFIG_SND_HDA_INTEL was asked to be y and is n"),
+        &format!("{unmet}: CONFIG_SND_HDA_INTEL: requested y, got n"),
         "SOUND",
-        &format!("{unknown}: CONFIG_HUGETLBFZ was asked to be y and is n"),
+        &format!("{unknown}: CONFIG_HUGETLBFZ: requested y, got n"),
         "no such symbol in this kernel; close to it: ",
         "hint: ask for what it depends on as well",
     ];

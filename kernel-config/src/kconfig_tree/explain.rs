@@ -1,27 +1,27 @@
-//! From a dropped option to the reason.
+//! Explains why Kconfig dropped an option.
 
-use super::expr::{Tri, number};
-use super::{Condition, Def, Kind, Tree};
+use super::expr::{Expr, Tri, number};
+use super::{Condition, Def, Kind, Select, Tree};
 use crate::check::Dropped;
 use crate::dotconfig::{DotConfig, Value};
 
-/// How far an unmet dependency is followed to what it depends on itself.
+/// How deep unmet dependencies are followed.
 const MAX_DEPTH: usize = 3;
-/// How many selecting symbols are named.
+/// How many symbols a list names.
 const MAX_NAMES: usize = 6;
 
 impl Tree {
-    /// Why `dropped` did not become what was asked, under the `resolved` configuration. At least one line.
+    /// Returns why `dropped` does not have the requested value in the `resolved` configuration, in at least one line.
     #[must_use]
     pub fn explain(&self, dropped: &Dropped, resolved: &DotConfig) -> Vec<String> {
         let symbol = dropped.symbol.as_str();
         let Some(defs) = self.symbols.get(symbol) else {
             return vec![self.unknown(symbol)];
         };
-        let need = match dropped.asked {
+        let need = match dropped.requested {
             Value::No => return self.why_on(symbol, defs, resolved),
             Value::Module if defs.iter().any(|def| def.kind == Kind::Bool) => {
-                return vec!["it is a bool: y or n, never m".to_owned()];
+                return vec!["it is a bool: y or n, not m".to_owned()];
             }
             Value::Module => Tri::M,
             _ => Tri::Y,
@@ -31,9 +31,9 @@ impl Tree {
             return unmet;
         }
         let mut reasons = self.not_taken(symbol, defs, resolved);
-        reasons.extend(out_of_range(defs, &dropped.asked, resolved));
+        reasons.extend(out_of_range(defs, &dropped.requested, resolved));
         if reasons.is_empty() {
-            reasons.push("its dependencies hold; Kconfig resolved it otherwise".to_owned());
+            reasons.push("its dependencies are met; the reason is unknown".to_owned());
         }
         reasons
     }
@@ -49,7 +49,7 @@ impl Tree {
         }
     }
 
-    /// Conditions that keep every definition below `need`; empty when one definition could have it.
+    /// Returns the conditions that keep every definition below `need`; empty when one definition allows it.
     fn unmet(&self, defs: &[Def], need: Tri, config: &DotConfig, depth: usize) -> Vec<String> {
         let mut lines = Vec::new();
         for def in defs {
@@ -72,21 +72,18 @@ impl Tree {
     fn push_unmet(
         &self,
         lines: &mut Vec<String>,
-        part: &super::Expr,
+        part: &Expr,
         at: &str,
         need: Tri,
         config: &DotConfig,
         depth: usize,
     ) {
-        let mut values: Vec<String> =
-            part.symbols().iter().map(|name| format!("{name}={}", config.get(name))).collect();
-        values.dedup();
-        let line = format!("{}depends on {part} ({at}), and {}", "  ".repeat(depth), values.join(", "));
+        let line = format!("{}depends on {part} ({at}), and {}", "  ".repeat(depth), values(part, config));
         if lines.iter().any(|known| known.trim_start() == line.trim_start()) {
             return;
         }
         lines.push(line);
-        let super::Expr::Symbol(name) = part else { return };
+        let Expr::Symbol(name) = part else { return };
         match self.symbols.get(name) {
             Some(defs) if depth < MAX_DEPTH => {
                 let deeper = self.unmet(defs, need, config, depth + 1);
@@ -101,7 +98,7 @@ impl Tree {
         }
     }
 
-    /// Why a symbol whose dependencies hold was still not taken: no prompt, a hidden prompt, another member of its choice.
+    /// Returns why a symbol with met dependencies is not set: no prompt, a hidden prompt, another member of its choice.
     fn not_taken(&self, symbol: &str, defs: &[Def], config: &DotConfig) -> Vec<String> {
         let mut lines = Vec::new();
         if defs.iter().all(|def| def.prompts.is_empty()) {
@@ -126,16 +123,14 @@ impl Tree {
         }
     }
 
-    fn selectors(&self, symbol: &str) -> impl Iterator<Item = &super::Select> {
+    fn selectors(&self, symbol: &str) -> impl Iterator<Item = &Select> {
         self.selects.get(symbol).into_iter().flatten()
     }
 
     fn hidden(&self, defs: &[Def], config: &DotConfig) -> Vec<String> {
         let unmet = |condition: &&Condition| condition.expr.eval(config) == Tri::N;
-        let say = |c: &Condition| {
-            let values: Vec<String> =
-                c.expr.symbols().iter().map(|name| format!("{name}={}", config.get(name))).collect();
-            format!("its prompt is hidden unless {} ({}), and {}", c.expr, c.at, values.join(", "))
+        let say = |Condition { expr, at }: &Condition| {
+            format!("its prompt is hidden unless {expr} ({at}), and {}", values(expr, config))
         };
         let hiding = |def: &Def| {
             let prompts = def.prompts.iter().chain(self.scopes_of(def).flat_map(|(_, scope)| &scope.visible));
@@ -149,12 +144,12 @@ impl Tree {
         let choices = defs.iter().flat_map(|def| self.scopes_of(def)).filter(|(_, scope)| scope.is_choice);
         let members = choices.filter_map(|(id, _)| self.choices.get(&id)).flatten();
         let taken = members.filter(|name| *name != symbol).find(|name| *config.get(name) == Value::Yes)?;
-        Some(format!("it is one of a choice, in which {taken}=y; ask for `# CONFIG_{taken} is not set` as well"))
+        Some(format!("it is in a choice where {taken}=y; request `# CONFIG_{taken} is not set` as well"))
     }
 
-    /// Why a symbol is on although it was asked to be off.
+    /// Returns why a symbol is on although a fragment turns it off.
     fn why_on(&self, symbol: &str, defs: &[Def], config: &DotConfig) -> Vec<String> {
-        let selecting = |s: &&super::Select| {
+        let selecting = |s: &&Select| {
             s.when.expr.eval(config) > Tri::N && matches!(config.get(&s.by), Value::Yes | Value::Module)
         };
         let by: Vec<String> = self
@@ -166,28 +161,35 @@ impl Tree {
             return by;
         }
         let mut lines = self.not_taken(symbol, defs, config);
-        lines.retain(|line| !line.starts_with("it is one of a choice"));
+        lines.retain(|line| !line.starts_with("it is in a choice"));
         if defs.iter().flat_map(|def| self.scopes_of(def)).any(|(_, scope)| scope.is_choice) {
-            lines.push("it is the default of a choice in which nothing else was asked for".to_owned());
+            lines.push("it is the default of a choice where no other member is requested".to_owned());
         }
         if lines.is_empty() {
-            lines.push("it can be off; Kconfig resolved it otherwise".to_owned());
+            lines.push("it can be off; the reason is unknown".to_owned());
         }
         lines
     }
 }
 
-fn out_of_range(defs: &[Def], asked: &Value, config: &DotConfig) -> Option<String> {
-    let Value::Number(text) = asked else { return None };
+/// Returns the values of the symbols in `expr`, `A=y, B=n`.
+fn values(expr: &Expr, config: &DotConfig) -> String {
+    let mut values: Vec<String> = expr.symbols().iter().map(|name| format!("{name}={}", config.get(name))).collect();
+    values.dedup();
+    values.join(", ")
+}
+
+fn out_of_range(defs: &[Def], requested: &Value, config: &DotConfig) -> Option<String> {
+    let Value::Number(text) = requested else { return None };
     let value = number(text)?;
-    let bound = |expr: &super::Expr| match expr.symbols().first() {
+    let bound = |expr: &Expr| match expr.symbols().first() {
         Some(name) => number(&config.get(name).to_string()),
         None => number(&expr.to_string()),
     };
     let mut ranges = defs.iter().flat_map(|def| &def.ranges).filter(|(.., when)| when.expr.eval(config) > Tri::N);
     let (low, high, when) = ranges.next()?;
     let (low, high) = (bound(low)?, bound(high)?);
-    (!(low..=high).contains(&value)).then(|| format!("{text} is outside of its range {low} to {high} ({})", when.at))
+    (!(low..=high).contains(&value)).then(|| format!("{text} is outside the range {low} to {high} ({})", when.at))
 }
 
 /// Levenshtein distance, for suggestions.

@@ -15,14 +15,14 @@ pub enum Tri {
     Y,
 }
 
-/// An expression as it stands after `depends on`, `if` and the like.
+/// An expression, as after `depends on` and `if`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expr {
     /// A symbol, or the constants `y`, `m`, `n`.
     Symbol(String),
     /// A quoted constant.
     Quoted(String),
-    /// `$(…)`: decided by a run of the compiler or the shell; counts as `y` here.
+    /// `$(…)`: a test of the compiler or shell; counts as `y` here.
     Macro(String),
     /// `A = B`, with the operator as written.
     Compare(Box<Expr>, &'static str, Box<Expr>),
@@ -35,7 +35,7 @@ pub enum Expr {
 }
 
 impl Expr {
-    /// Its value under `config`: the lesser for "and", the greater for "or" (kconfig-language.rst).
+    /// Returns its value under `config`: the minimum for "and", the maximum for "or" (kconfig-language.rst).
     #[must_use]
     pub fn eval(&self, config: &DotConfig) -> Tri {
         match self {
@@ -53,7 +53,7 @@ impl Expr {
         }
     }
 
-    /// The parts that must all hold: `A && (B && C)` gives A, B, C.
+    /// Returns the parts that must all hold: A, B, C for `A && (B && C)`.
     #[must_use]
     pub fn conjuncts(&self) -> Vec<&Self> {
         match self {
@@ -62,7 +62,7 @@ impl Expr {
         }
     }
 
-    /// Symbols in it, in order, without constants.
+    /// Returns its symbols in order, without constants.
     #[must_use]
     pub fn symbols(&self) -> Vec<&str> {
         match self {
@@ -110,7 +110,7 @@ fn tri(name: &str, config: &DotConfig) -> Tri {
     }
 }
 
-/// A number as Kconfig writes it, decimal or `0x…`.
+/// Parses a Kconfig number, decimal or `0x…`.
 #[must_use]
 pub fn number(text: &str) -> Option<i128> {
     match text.strip_prefix("0x") {
@@ -154,14 +154,14 @@ impl fmt::Display for Expr {
     }
 }
 
-/// Bounds of an expression, far above what any Kconfig file has; they keep the recursion shallow.
+/// Limits, far above any real Kconfig file, that bound the recursion.
 const MAX_NESTED: usize = 200;
 const MAX_LEN: usize = 4000;
 
-/// Reads a whole expression.
+/// Parses a complete expression.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason, without a place.
 pub fn parse(text: &str) -> Result<Expr, String> {
     let nested = text.bytes().filter(|b| matches!(b, b'(' | b'!')).count();
     if nested > MAX_NESTED || text.len() > MAX_LEN {
@@ -171,7 +171,7 @@ pub fn parse(text: &str) -> Result<Expr, String> {
     let expr = parser.or()?;
     match parser.rest {
         "" => Ok(expr),
-        rest => Err(format!("`{rest}` is left over in expression `{text}`")),
+        rest => Err(format!("unexpected `{rest}` in expression `{text}`")),
     }
 }
 
@@ -218,7 +218,7 @@ impl<'a> Parser<'a> {
         }
         if self.take("(") {
             let inner = self.or()?;
-            return if self.take(")") { Ok(inner) } else { Err("a closing parenthesis is missing".to_owned()) };
+            return if self.take(")") { Ok(inner) } else { Err("missing closing parenthesis".to_owned()) };
         }
         let left = self.operand()?;
         match COMPARISONS.into_iter().find(|operator| self.take(operator)) {
@@ -229,11 +229,11 @@ impl<'a> Parser<'a> {
 
     fn operand(&mut self) -> Result<Expr, String> {
         if self.rest.starts_with("$(") {
-            let len = macro_len(self.rest).ok_or("a macro has no closing parenthesis")?;
+            let len = macro_len(self.rest).ok_or("missing closing parenthesis of a macro")?;
             return Ok(Expr::Macro(self.take_len(len).to_owned()));
         }
         if let Some(quote) = self.rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
-            let len = self.rest[1..].find(quote).ok_or("a quote is not closed")?;
+            let len = self.rest[1..].find(quote).ok_or("missing closing quote")?;
             let token = self.take_len(len + 2);
             return Ok(Expr::Quoted(token[1..=len].to_owned()));
         }
@@ -242,13 +242,13 @@ impl<'a> Parser<'a> {
             .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')))
             .unwrap_or(self.rest.len());
         match self.take_len(len) {
-            "" => Err(format!("an operand is missing before `{}`", self.rest)),
+            "" => Err(format!("missing operand before `{}`", self.rest)),
             name => Ok(Expr::Symbol(name.to_owned())),
         }
     }
 }
 
-/// Length of the `$(…)` that `text` begins with, with the parentheses inside it.
+/// Returns the length of the `$(…)` at the start of `text`, which may contain parentheses.
 fn macro_len(text: &str) -> Option<usize> {
     let mut depth = 0;
     for (at, c) in text.char_indices() {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_what_was_written_and_names_its_symbols() -> Result<(), String> {
+    fn prints_as_written_and_lists_symbols() -> Result<(), String> {
         for text in ["!A", "A && (B || C)", "!(A && B) || V >= 108300", "$(success,a (b)) && A = \"x y\""] {
             assert_eq!(parse(text)?.to_string(), text);
         }
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_half_an_expression() {
+    fn malformed_expressions_are_refused() {
         for text in ["", "A &&", "(A", "A)", "A B", "$(x", "\"a", "A =", "&"] {
             assert!(parse(text).is_err(), "{text}");
         }

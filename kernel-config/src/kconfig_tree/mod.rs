@@ -1,8 +1,8 @@
-//! The kernel's Kconfig files, read to say *why* an option was dropped.
+//! Parses the kernel's Kconfig files to explain *why* an option was dropped.
 //!
-//! This is not a second Kconfig: Kconfig itself resolves, we only look up what a symbol depends on
-//! (`depends on`, the `if`s, menus and choices around it, selects) and evaluate that against the result.
-//! Not `nom-kconfig` (0.13): its entries have no file and line, which every reason here names, and evaluating would stay ours.
+//! This does not replace Kconfig, which resolves the configuration: it looks up what a symbol depends on (`depends on`,
+//! selects, and the enclosing `if`s, menus and choices) and evaluates that against the result.
+//! `nom-kconfig` (0.13) does not fit: its entries have no file and line, which every reason names, and it does not evaluate.
 
 mod explain;
 pub mod expr;
@@ -14,12 +14,12 @@ use std::path::PathBuf;
 use common::Result;
 pub use expr::{Expr, Tri};
 
-/// Where Kconfig files come from: a kernel tree, or a map in a test.
+/// Source of Kconfig files: a kernel tree, or a map in a test.
 pub trait Files {
-    /// Text of the file at `path`, relative to the root of the tree.
+    /// Returns the text of the file at `path`, relative to the root of the tree.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// That of the file system.
     fn read(&self, path: &str) -> std::io::Result<String>;
 }
 
@@ -39,21 +39,21 @@ impl Files for BTreeMap<&str, &str> {
     }
 }
 
-/// A condition and where it stands (`init/Kconfig:1978`).
+/// A condition and its place (`init/Kconfig:1978`).
 #[derive(Clone, Debug)]
 struct Condition {
     expr: Expr,
     at: String,
 }
 
-/// Something that puts conditions on all it encloses: an `if`, a menu, a choice.
+/// An `if`, menu or choice, whose conditions apply to all that it encloses.
 #[derive(Clone, Debug, Default)]
 struct Scope {
     parent: Option<usize>,
     is_choice: bool,
     /// `if`, `depends on`
     depends: Vec<Condition>,
-    /// `visible if`, and a choice's prompt condition: hide the prompts inside
+    /// `visible if`, and a choice's prompt condition; both hide prompts
     visible: Vec<Condition>,
 }
 
@@ -72,11 +72,11 @@ struct Def {
     kind: Kind,
     scope: Option<usize>,
     depends: Vec<Condition>,
-    /// Conditions of its prompts; empty when it has none.
+    /// Conditions of its prompts; empty without a prompt.
     prompts: Vec<Condition>,
-    /// Values it takes without a prompt, as written.
+    /// Default values, as written.
     defaults: Vec<String>,
-    /// Lower and upper bound, and when they hold.
+    /// Lower and upper bound, and the condition for both.
     ranges: Vec<(Expr, Expr, Condition)>,
 }
 
@@ -97,33 +97,33 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Reads `Kconfig` and all it sources, for `srcarch` (`x86`).
+    /// Parses `Kconfig` and all files that it sources, for `srcarch` (`x86`).
     ///
     /// # Errors
-    /// [`common::Class::BuildFailed`] for a file that is missing or that this reader does not understand.
+    /// [`common::Class::BuildFailed`] for a file that is missing or cannot be parsed.
     pub fn read(files: &dyn Files, srcarch: &str) -> Result<Self> {
         parse::read(files, srcarch)
     }
 
-    /// Whether any Kconfig file defines `symbol` (without `CONFIG_`).
+    /// Returns whether any Kconfig file defines `symbol` (without `CONFIG_`).
     #[must_use]
     pub fn knows(&self, symbol: &str) -> bool {
         self.symbols.contains_key(symbol)
     }
 
-    /// Number of symbols.
+    /// Returns the number of symbols.
     #[must_use]
     pub fn len(&self) -> usize {
         self.symbols.len()
     }
 
-    /// Whether no symbol was found.
+    /// Returns whether there is no symbol.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.symbols.is_empty()
     }
 
-    /// Scopes around `def`, innermost first.
+    /// Returns the scopes that enclose `def`, innermost first.
     fn scopes_of<'a>(&'a self, def: &Def) -> impl Iterator<Item = (usize, &'a Scope)> {
         std::iter::successors(def.scope, |&id| self.scopes[id].parent).map(|id| (id, &self.scopes[id]))
     }

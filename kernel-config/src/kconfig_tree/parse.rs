@@ -1,11 +1,11 @@
-//! Reads Kconfig files line by line (`Documentation/kbuild/kconfig-language.rst`).
+//! Parses Kconfig files line by line (`Documentation/kbuild/kconfig-language.rst`).
 
 use common::{Class, Error, Result};
 
 use super::expr::{self, Expr};
 use super::{Condition, Def, Files, Kind, Scope, Select, Tree};
 
-/// Reads the tree from its root file.
+/// Parses the tree from its root file.
 pub(super) fn read(files: &dyn Files, srcarch: &str) -> Result<Tree> {
     let mut reader = Reader { files, srcarch, tree: Tree::default() };
     reader.file("Kconfig", None, 0)?;
@@ -18,29 +18,29 @@ struct Reader<'a> {
     tree: Tree,
 }
 
-/// What the properties that follow belong to.
+/// The entry that the following properties belong to.
 enum Current {
     Config(String, usize),
     Scope(usize),
-    /// A `comment`, or nothing yet.
+    /// A `comment`, or none yet.
     Other,
 }
 
-/// A logical line: its number, indentation in columns, and text without comment.
+/// A logical line.
 struct Line {
     number: usize,
     indent: usize,
     text: String,
 }
 
-/// Deepest nesting of `source`; a cycle must not end in a stack overflow.
+/// Maximum nesting of `source`: a loop must not overflow the stack.
 const MAX_DEPTH: usize = 32;
 
 impl Reader<'_> {
     fn file(&mut self, path: &str, outer: Option<usize>, depth: usize) -> Result<()> {
         let fail = |what: &str, why: String| Error::new(Class::BuildFailed, what).file(path).why(why);
         if depth > MAX_DEPTH {
-            return Err(fail("the kernel's Kconfig files source each other in a circle", String::new()));
+            return Err(fail("the kernel's Kconfig files source each other in a loop", String::new()));
         }
         let text =
             self.files.read(path).map_err(|e| fail("cannot read a Kconfig file of the kernel", e.to_string()))?;
@@ -54,7 +54,7 @@ impl Reader<'_> {
                 self.file(&target, scope, depth + 1)?;
             } else {
                 self.line(word, rest, at, &mut scope, &mut current).map_err(|why| {
-                    fail("cannot understand a Kconfig file of the kernel", format!("line {}: {why}", line.number))
+                    fail("cannot parse a Kconfig file of the kernel", format!("line {}: {why}", line.number))
                 })?;
             }
         }
@@ -81,7 +81,7 @@ impl Reader<'_> {
                 (*scope, *current) = (Some(id), Current::Scope(id));
             }
             "endif" | "endmenu" | "endchoice" => {
-                *scope = self.tree.scopes[scope.ok_or(format!("`{word}` closes nothing"))?].parent;
+                *scope = self.tree.scopes[scope.ok_or(format!("`{word}` without its start"))?].parent;
                 *current = Current::Other;
             }
             "comment" | "mainmenu" => *current = Current::Other,
@@ -141,7 +141,7 @@ impl Reader<'_> {
                 let (low, high) = split_word(bounds);
                 def.ranges.push((expr::parse(low)?, expr::parse(high)?, Condition { expr: when, at }));
             }
-            // `modules`, `transitional`, `option …` say nothing about dependencies.
+            // `modules`, `transitional` and `option …` do not affect dependencies.
             _ => {}
         }
         Ok(())
@@ -193,7 +193,7 @@ fn unquote(text: &str) -> &str {
     text.trim_matches(['"', '\''])
 }
 
-/// Logical lines: continued ones joined, comments cut, tabs counted to the next eighth column. Empty ones stay, for `help`.
+/// Returns the logical lines: continued lines joined, tabs expanded to 8 columns. Empty lines stay, to find the end of `help`.
 fn lines(text: &str) -> Vec<Line> {
     let mut out: Vec<Line> = Vec::new();
     let mut joined = false;
@@ -216,9 +216,9 @@ fn lines(text: &str) -> Vec<Line> {
     out
 }
 
-/// Cuts help texts, comments and empty lines. A help text goes on while lines are indented at least as deep as its first.
+/// Removes help texts, comments and empty lines. A help text continues while lines are indented at least as deep as its first.
 fn without_help(lines: Vec<Line>) -> Vec<Line> {
-    // Outside of a help text; in one whose depth is not known yet; in one of that depth.
+    // None: outside a help text; Some(None): before its first line; Some(depth): inside.
     let mut help: Option<Option<usize>> = None;
     let mut out = Vec::new();
     for mut line in lines {

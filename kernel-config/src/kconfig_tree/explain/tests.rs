@@ -99,12 +99,12 @@ fn tree() -> Result<Tree> {
     Tree::read(&BTreeMap::from([("Kconfig", ROOT), ("arch/x86/Kconfig", ARCH)]), "x86")
 }
 
-/// Explains `asked` (a line of a fragment) under the configuration `resolved`.
-fn explain(asked: &str, resolved: &str) -> Result<String> {
+/// Explains `option` (a line of a fragment) under the configuration `resolved`.
+fn explain(option: &str, resolved: &str) -> Result<String> {
     let resolved = DotConfig::parse(".config", resolved)?;
-    let asked = parse_line("f", 1, asked)?.expect("an option");
-    let got = resolved.get(&asked.symbol).clone();
-    let dropped = Dropped { symbol: asked.symbol, asked: asked.value, got, at: "f:1".into() };
+    let option = parse_line("f", 1, option)?.expect("an option");
+    let got = resolved.get(&option.symbol).clone();
+    let dropped = Dropped { symbol: option.symbol, requested: option.value, got, at: "f:1".into() };
     Ok(tree()?.explain(&dropped, &resolved).join("\n"))
 }
 
@@ -118,7 +118,7 @@ fn names_the_unmet_dependency_and_its_value() -> Result<()> {
 }
 
 #[test]
-fn sees_the_ifs_and_menus_around() -> Result<()> {
+fn names_enclosing_ifs_and_menus() -> Result<()> {
     let why = explain("CONFIG_CARD=m", "")?;
     assert!(why.contains("depends on NET (Kconfig:26), and NET=n"), "{why}");
     assert!(why.contains("depends on PCI (Kconfig:28), and PCI=n"), "{why}");
@@ -130,7 +130,7 @@ fn sees_the_ifs_and_menus_around() -> Result<()> {
 }
 
 #[test]
-fn follows_a_dependency_to_its_own() -> Result<()> {
+fn follows_dependencies_of_dependencies() -> Result<()> {
     let why = explain("CONFIG_DEEP=y", "")?;
     assert_eq!(
         why,
@@ -141,7 +141,7 @@ fn follows_a_dependency_to_its_own() -> Result<()> {
 }
 
 #[test]
-fn says_when_there_is_nothing_to_ask_for() -> Result<()> {
+fn names_options_that_cannot_be_set() -> Result<()> {
     assert_eq!(explain("CONFIG_RUSTY=y", "")?, "no such symbol in this kernel; close to it: RUST");
     assert!(explain("CONFIG_NOT_A_SYMBOL=y", "")?.contains("no such symbol"));
     assert_eq!(explain("CONFIG_HELPER=y", "CONFIG_CARD=y\n")?, "it has no prompt; it is selected by CARD=y");
@@ -150,36 +150,36 @@ fn says_when_there_is_nothing_to_ask_for() -> Result<()> {
     assert!(
         explain("CONFIG_HIDDEN=y", "")?.starts_with("its prompt is hidden unless EXPERT (Kconfig:23), and EXPERT=n")
     );
-    assert_eq!(explain("CONFIG_BOARD=m", "")?, "it is a bool: y or n, never m");
+    assert_eq!(explain("CONFIG_BOARD=m", "")?, "it is a bool: y or n, not m");
     Ok(())
 }
 
 #[test]
-fn says_what_keeps_an_option_on() -> Result<()> {
+fn names_what_keeps_an_option_on() -> Result<()> {
     let on = "CONFIG_LIBRARY=m\nCONFIG_CARD=m\nCONFIG_NET=y\nCONFIG_PCI=y\n";
     assert_eq!(explain("# CONFIG_LIBRARY is not set", on)?, "it is selected by CARD (Kconfig:34)");
     assert!(explain("# CONFIG_HIDDEN is not set", "CONFIG_HIDDEN=y\n")?.contains("hidden unless EXPERT"));
     let why = explain("# CONFIG_GOV_A is not set", "CONFIG_GOV_A=y\n")?;
-    assert_eq!(why, "it is the default of a choice in which nothing else was asked for");
+    assert_eq!(why, "it is the default of a choice where no other member is requested");
     Ok(())
 }
 
 #[test]
 fn names_the_other_member_of_a_choice_and_a_range() -> Result<()> {
     let why = explain("CONFIG_GOV_B=y", "CONFIG_CPU_FREQ=y\nCONFIG_GOV_A=y\n")?;
-    assert_eq!(why, "it is one of a choice, in which GOV_A=y; ask for `# CONFIG_GOV_A is not set` as well");
+    assert_eq!(why, "it is in a choice where GOV_A=y; request `# CONFIG_GOV_A is not set` as well");
     let why = explain("CONFIG_NR_CPUS=9000", "CONFIG_SMP=y\nCONFIG_NR_END=512\nCONFIG_NR_CPUS=512\n")?;
-    assert_eq!(why, "9000 is outside of its range 2 to 512 (arch/x86/Kconfig:16)");
+    assert_eq!(why, "9000 is outside the range 2 to 512 (arch/x86/Kconfig:16)");
     Ok(())
 }
 
 #[test]
-fn a_tree_it_cannot_read_is_an_error() {
+fn malformed_trees_are_refused() {
     for (text, why) in [
         ("source \"gone/Kconfig\"\n", "gone/Kconfig"),
-        ("source \"Kconfig\"\n", "circle"),
+        ("source \"Kconfig\"\n", "loop"),
         ("config A\n\tdepends on (B\n", "line 2"),
-        ("endif\n", "closes nothing"),
+        ("endif\n", "without its start"),
     ] {
         let error = Tree::read(&BTreeMap::from([("Kconfig", text)]), "x86").expect_err(text);
         assert!(error.to_string().contains(why), "{text}: {error}");
@@ -191,15 +191,15 @@ proptest! {
     fn no_tree_makes_it_panic(text in "((config|if|endif|menu|choice|help|depends on|select|range|bool|\t|\n|A|B| |\"|'|\\(|\\$|&&|!|#|\\\\){0,3}\n?){0,40}") {
         let files = BTreeMap::from([("Kconfig", text.as_str())]);
         if let Ok(tree) = Tree::read(&files, "x86") {
-            let dropped = Dropped { symbol: "A".into(), asked: Value::Yes, got: Value::No, at: "f:1".into() };
+            let dropped = Dropped { symbol: "A".into(), requested: Value::Yes, got: Value::No, at: "f:1".into() };
             prop_assert!(!tree.explain(&dropped, &DotConfig::default()).is_empty());
         }
     }
 }
 
-/// Every option our fragments name exists in the real tree: one that is asked to be off and does not exist would pass unseen.
+/// Every option in our fragments exists in the real tree: the gate cannot notice an unknown option that is turned off.
 #[test]
-fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
+fn the_real_tree_has_every_option_of_our_fragments() -> Result<()> {
     let Some(source) = skip::path("SOLANA_TALOS_KERNEL_SOURCE") else { return Ok(()) };
     let (tree, ours) = (Tree::read(&Dir(source), "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in Profile::names(ours)? {
@@ -214,7 +214,7 @@ fn the_real_tree_knows_every_option_of_ours() -> Result<()> {
 
 /// The real tree and upstream's configuration.
 #[test]
-fn the_real_tree_says_why_rust_is_dropped() -> Result<()> {
+fn the_real_tree_explains_why_rust_is_dropped() -> Result<()> {
     let (Some(source), Some(config)) =
         (skip::path("SOLANA_TALOS_KERNEL_SOURCE"), skip::path("SOLANA_TALOS_UPSTREAM_CONFIG"))
     else {
@@ -223,7 +223,7 @@ fn the_real_tree_says_why_rust_is_dropped() -> Result<()> {
     let tree = Tree::read(&Dir(source), "x86")?;
     assert!(tree.len() > 15_000, "{}", tree.len());
     let resolved = DotConfig::parse("upstream", &fs_err::read_to_string(config)?)?;
-    let dropped = |symbol: &str, asked| Dropped { symbol: symbol.into(), asked, got: Value::No, at: "f:1".into() };
+    let dropped = |symbol: &str, requested| Dropped { symbol: symbol.into(), requested, got: Value::No, at: "f:1".into() };
     let why = tree.explain(&dropped("RUST", Value::Yes), &resolved);
     assert!(why.contains(&"depends on !MODVERSIONS (init/Kconfig:1978), and MODVERSIONS=y".to_owned()), "{why:?}");
     assert!(!why.iter().any(|line| line.contains("RANDSTRUCT")), "{why:?}");
