@@ -100,7 +100,8 @@ pub fn gate(report: &str, list: &IgnoreList, profile: &str) -> Result<Summary> {
     let ignored = list.of_profile(profile);
 
     let new = failed.iter().filter(|finding| !ignored.contains(finding.option_name.as_str())).map(ToString::to_string);
-    let stale = ignored.difference(&found).map(|option| format!("{option} is in the ignore list, but is no longer found"));
+    let stale =
+        ignored.difference(&found).map(|option| format!("{option} is in the ignore list, but is no longer found"));
     let problems: Vec<String> = new.chain(stale).collect();
     if problems.is_empty() {
         return Ok(Summary { passed: findings.len() - failed.len(), ignored: failed.len() });

@@ -104,11 +104,9 @@ impl UpstreamSource {
             (Err(_), Some(given)) => Ok(given),
             (Ok(pinned), None) => Ok(*pinned),
             (Ok(pinned), Some(given)) if *pinned == given => Ok(given),
-            (Ok(pinned), Some(given)) => {
-                Err(Error::new(Class::Verification, "digest mismatch for the kernel source")
-                    .file("pin.toml")
-                    .why(format!("pinned {pinned}\ngiven  {given}")))
-            }
+            (Ok(pinned), Some(given)) => Err(Error::new(Class::Verification, "digest mismatch for the kernel source")
+                .file("pin.toml")
+                .why(format!("pinned {pinned}\ngiven  {given}"))),
             (Err(reason), None) => Err(Error::new(Class::BadInput, "the kernel.org source has no pinned digest")
                 .file("pin.toml")
                 .why(reason)

@@ -38,7 +38,9 @@ impl TryFrom<String> for ConfigSource {
             ("allnoconfig", _) => Ok(Self::Target(text)),
             ("tinyconfig", _) => Ok(Self::Target(text)),
             (_, Some(name)) if !name.is_empty() => Ok(Self::Upstream(name.to_owned())),
-            _ => Err(format!("unknown base `{text}`: expected allnoconfig, tinyconfig or upstream:<name of a pinned config>")),
+            _ => Err(format!(
+                "unknown base `{text}`: expected allnoconfig, tinyconfig or upstream:<name of a pinned config>"
+            )),
         }
     }
 }

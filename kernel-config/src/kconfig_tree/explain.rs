@@ -69,15 +69,7 @@ impl Tree {
         lines
     }
 
-    fn push_unmet(
-        &self,
-        lines: &mut Vec<String>,
-        part: &Expr,
-        at: &str,
-        need: Tri,
-        config: &DotConfig,
-        depth: usize,
-    ) {
+    fn push_unmet(&self, lines: &mut Vec<String>, part: &Expr, at: &str, need: Tri, config: &DotConfig, depth: usize) {
         let line = format!("{}depends on {part} ({at}), and {}", "  ".repeat(depth), values(part, config));
         if lines.iter().any(|known| known.trim_start() == line.trim_start()) {
             return;
@@ -149,9 +141,8 @@ impl Tree {
 
     /// Returns why a symbol is on although a fragment turns it off.
     fn why_on(&self, symbol: &str, defs: &[Def], config: &DotConfig) -> Vec<String> {
-        let selecting = |s: &&Select| {
-            s.when.expr.eval(config) > Tri::N && matches!(config.get(&s.by), Value::Yes | Value::Module)
-        };
+        let selecting =
+            |s: &&Select| s.when.expr.eval(config) > Tri::N && matches!(config.get(&s.by), Value::Yes | Value::Module);
         let by: Vec<String> = self
             .selectors(symbol)
             .filter(selecting)

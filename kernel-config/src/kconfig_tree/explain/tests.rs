@@ -223,7 +223,8 @@ fn the_real_tree_explains_why_rust_is_dropped() -> Result<()> {
     let tree = Tree::read(&Dir(source), "x86")?;
     assert!(tree.len() > 15_000, "{}", tree.len());
     let resolved = DotConfig::parse("upstream", &fs_err::read_to_string(config)?)?;
-    let dropped = |symbol: &str, requested| Dropped { symbol: symbol.into(), requested, got: Value::No, at: "f:1".into() };
+    let dropped =
+        |symbol: &str, requested| Dropped { symbol: symbol.into(), requested, got: Value::No, at: "f:1".into() };
     let why = tree.explain(&dropped("RUST", Value::Yes), &resolved);
     assert!(why.contains(&"depends on !MODVERSIONS (init/Kconfig:1978), and MODVERSIONS=y".to_owned()), "{why:?}");
     assert!(!why.iter().any(|line| line.contains("RANDSTRUCT")), "{why:?}");
