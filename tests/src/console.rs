@@ -1,21 +1,21 @@
-//! Judges the serial console line by line: what ends a test, and what it is called.
+//! Classifies lines of the serial console: panics and kernel faults end the machine.
 
 /// Why a machine ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// QEMU ended by itself: power off, or a reset without a panic seen.
+    /// QEMU exited: power off, or a reset without a panic on the console.
     Exited,
     /// The kernel panicked with this line.
     Panic(String),
-    /// The kernel found a fault in itself (KASAN, lockdep, an oops, a warning) with this line.
+    /// The kernel or the firmware reported a fault (KASAN, lockdep, oops, warning) with this line.
     Fault(String),
-    /// It ran longer than it may.
+    /// The time limit was reached.
     Deadline,
-    /// The test was done with it.
+    /// The test stopped it.
     Stopped,
 }
 
-/// Beginnings of messages after which nothing the machine does is worth anything (lib/bug.c, mm/kasan/report.c, kernel/locking/lockdep.c,
+/// Prefixes of kernel messages after which results of the machine cannot be trusted (lib/bug.c, mm/kasan/report.c, kernel/locking/lockdep.c,
 /// arch/x86/kernel/dumpstack.c, lib/ubsan.c, kernel/rcu/tree_stall.h, kernel/watchdog.c).
 const FAULTS: &[&str] = &[
     "BUG: ",
@@ -33,12 +33,12 @@ const FAULTS: &[&str] = &[
     "INFO: task ",
 ];
 
-/// What firmware and loader say when they cannot go on, behind terminal sequences.
+/// Fatal messages of firmware and boot loader; terminal escape sequences may come before them.
 const FIRMWARE: &[&str] = &["!!!! X64 Exception", "Bad kernel image", "No bootable option or device was found"];
 
-/// What a console line says about the machine's end, if anything.
+/// Returns the end that a console line reports, if any.
 #[must_use]
-pub fn judge(line: &str) -> Option<End> {
+pub fn classify(line: &str) -> Option<End> {
     let text = message(line);
     if text.starts_with("Kernel panic - not syncing") {
         return Some(End::Panic(text.to_owned()));
@@ -47,7 +47,7 @@ pub fn judge(line: &str) -> Option<End> {
     fault.then(|| End::Fault(text.to_owned()))
 }
 
-/// The line without terminal sequences and without the kernel's `[  1.234567][ T1]` stamps.
+/// Strips control characters and the kernel's `[  1.234567][ T1]` timestamps from a line.
 #[must_use]
 pub fn message(line: &str) -> &str {
     let mut text = line.trim_matches(|c: char| c.is_control() || c == ' ');
@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn panics_and_faults_end_a_test() {
-        let panic = judge("[    1.204120] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r");
+        let panic =
+            classify("[    1.204120] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\r");
         assert_eq!(
             panic,
             Some(End::Panic("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100".to_owned()))
@@ -79,19 +80,19 @@ mod tests {
             "\u{1b}[0m\u{1b}[37m\u{1b}[40m!!!! X64 Exception Type - 0D(#GP - General Protection)  CPU Apic ID - 00000000 !!!!",
             "[   12.1] Oops: general protection fault, probably for non-canonical address",
         ] {
-            assert!(matches!(judge(line), Some(End::Fault(_))), "{line}");
+            assert!(matches!(classify(line), Some(End::Fault(_))), "{line}");
         }
     }
 
     #[test]
-    fn ordinary_lines_do_not() {
+    fn ordinary_lines_do_not_end_a_test() {
         for line in [
             "[    0.000000] Command line: panic=-1 BUG: no",
             "[    1.0] testbed: testbed userland, this is not Talos",
             "[    1.0] pci 0000:00:1f.0: quirk: [io  0x0600-0x067f] claimed by ICH6",
             "",
         ] {
-            assert_eq!(judge(line), None, "{line}");
+            assert_eq!(classify(line), None, "{line}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The disk that a Talos installer leaves behind: an EFI system partition with systemd-boot and one UKI.
+//! Makes the boot disk that the Talos installer would write: an EFI system partition with systemd-boot and one UKI.
 //!
-//! Made with mtools of the toolchain. It is a bare FAT file system without a partition table: UEFI boots both.
+//! Made with mtools in the toolchain. The disk has no partition table: UEFI also boots from a bare FAT file system.
 
 use crate::Result;
 use common::sandbox::{Run, Sandbox};
@@ -10,7 +10,7 @@ use std::path::Path;
 /// systemd-boot's configuration: no menu, no waiting (loader.conf(5)).
 const LOADER: &str = "timeout 0\n";
 
-/// Copies the parts of an installer image to where the Talos installer puts them.
+/// Copies the files of an installer image to the paths that the Talos installer uses.
 const SCRIPT: &str = "\
 mformat -i /build/esp.img -F -N 54414c4f -v EFI ::
 mmd -i /build/esp.img ::EFI ::EFI/boot ::EFI/Linux ::loader
@@ -19,10 +19,7 @@ mcopy -i /build/esp.img /build/in/vmlinuz.efi \"::EFI/Linux/Talos-$1.efi\"
 mcopy -i /build/esp.img /build/loader.conf ::loader/loader.conf
 ";
 
-/// Writes the image to `image` from `systemd-boot.efi` and `vmlinuz.efi` in `parts`; `version` names the UKI.
-///
-/// # Errors
-/// A part that is missing, mtools failing.
+/// Writes a disk to `image` with `systemd-boot.efi` and `vmlinuz.efi` from `parts`; `version` is part of the UKI's file name.
 pub fn make(sandbox: &Sandbox, parts: &Path, version: &str, image: &Path) -> Result<()> {
     let uki = fs::metadata(parts.join("vmlinuz.efi"))?.len();
     let file = fs::File::create(image)?;
@@ -34,7 +31,7 @@ pub fn make(sandbox: &Sandbox, parts: &Path, version: &str, image: &Path) -> Res
     Ok(())
 }
 
-/// Room for the UKI and the loader in whole MiB; FAT32 needs at least 33 MiB.
+/// Size of the disk: the UKI and the loader in whole MiB; FAT32 needs at least 33 MiB.
 fn size(uki: u64) -> u64 {
     ((uki >> 20) + 40) << 20
 }

@@ -1,12 +1,13 @@
-//! What is inside the installer image, taken out by skopeo, tar and objcopy, which know nothing of our code.
+//! Unpacks the installer image with skopeo, tar and objcopy instead of our own code.
 
 use crate::Result;
+use crate::vm::Media;
 use anyhow::{Context as _, ensure};
 use common::sandbox::{Run, Sandbox};
 use fs_err as fs;
 use std::path::{Path, PathBuf};
 
-/// skopeo checks every digest on the way; the layers are then unpacked in order, as a container runtime would.
+/// skopeo verifies every digest; the layers are then unpacked in order, as a container runtime would.
 const UNPACK: &str = "\
 skopeo --insecure-policy copy -q \"oci:/build/image:$1\" dir:/tmp/image
 shift
@@ -26,23 +27,20 @@ objcopy -O binary --dump-section .linux=/build/parts/vmlinuz --dump-section .ini
 /// A directory with `vmlinuz.efi`, `systemd-boot.efi` and the UKI's sections `vmlinuz`, `initramfs.xz`, `cmdline`, `uname`.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// The directory.
+    /// Path of the directory.
     pub dir: PathBuf,
 }
 
 impl Parts {
-    /// Takes `installer.oci` of the build's output apart into `dir`.
-    ///
-    /// # Errors
-    /// No such image, an image without the artifacts layer, a UKI without the sections.
+    /// Unpacks `installer.oci` of the output directory `out` into `dir`.
     pub fn unpack(sandbox: &Sandbox, out: &Path, dir: &Path) -> Result<Self> {
         let image = out.join("installer.oci");
-        ensure!(image.join("index.json").exists(), "{} is no OCI layout", image.display());
+        ensure!(image.join("index.json").exists(), "{} is not an OCI layout", image.display());
         if dir.exists() {
             fs::remove_dir_all(dir)?;
         }
         fs::create_dir_all(dir)?;
-        let name = name(&fs::read(image.join("index.json"))?)?;
+        let name = image_name(&fs::read(image.join("index.json"))?)?;
         let manifest = sandbox.output(&inspect(&image, &name))?;
         let layers = layers(&manifest)?;
         let arguments: Vec<&str> = std::iter::once(&name).chain(&layers).map(String::as_str).collect();
@@ -51,27 +49,30 @@ impl Parts {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// Path of one part.
+    /// Returns the path of one part.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// The command line baked into the UKI.
-    ///
-    /// # Errors
-    /// The file is not there.
+    /// Returns kernel and initramfs for a direct boot.
+    #[must_use]
+    pub fn media(&self) -> Media {
+        Media::Direct { kernel: self.path("vmlinuz"), initramfs: self.path("initramfs.xz") }
+    }
+
+    /// Returns the kernel command line of the UKI.
     pub fn cmdline(&self) -> Result<String> {
-        let text = fs::read_to_string(self.path("cmdline")).context("the UKI's .cmdline")?;
+        let text = fs::read_to_string(self.path("cmdline")).context("cannot read .cmdline of the UKI")?;
         Ok(text.trim_end_matches(['\0', '\n']).to_owned())
     }
 }
 
-/// Name of the only image of a layout, which holds signatures as well.
-fn name(index: &[u8]) -> Result<String> {
-    let index: serde_json::Value = serde_json::from_slice(index).context("the layout's index")?;
-    let entries = index["manifests"].as_array().context("the index names no manifests")?;
-    let image = entries.iter().find(|entry| entry["platform"]["os"] == "linux").context("the layout holds no image")?;
+/// Returns the name of the image in a layout, which also contains signatures and attestations.
+fn image_name(index: &[u8]) -> Result<String> {
+    let index: serde_json::Value = serde_json::from_slice(index).context("malformed index of the layout")?;
+    let entries = index["manifests"].as_array().context("no manifests in the index")?;
+    let image = entries.iter().find(|entry| entry["platform"]["os"] == "linux").context("no image in the layout")?;
     let name = image["annotations"]["org.opencontainers.image.ref.name"].as_str();
     Ok(name.context("the image has no name")?.to_owned())
 }
@@ -80,25 +81,25 @@ fn inspect(image: &Path, name: &str) -> Run {
     Run::new(["skopeo", "inspect", "--raw", &format!("oci:/build/image:{name}")]).read(image, "/build/image")
 }
 
-/// Digests of the layers in hexadecimal, as skopeo names the files.
+/// Returns the layers' digests in hexadecimal, which are skopeo's file names.
 fn layers(manifest: &[u8]) -> Result<Vec<String>> {
-    let manifest: serde_json::Value = serde_json::from_slice(manifest).context("the image's manifest")?;
-    let layers = manifest["layers"].as_array().context("the manifest has no layers; is it an index?")?;
+    let manifest: serde_json::Value = serde_json::from_slice(manifest).context("malformed image manifest")?;
+    let layers = manifest["layers"].as_array().context("no layers in the manifest; is it an index?")?;
     let digests = layers.iter().map(|layer| layer["digest"].as_str()?.strip_prefix("sha256:").map(str::to_owned));
-    digests.collect::<Option<_>>().context("a layer without a sha256 digest")
+    digests.collect::<Option<_>>().context("layer without a SHA-256 digest")
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_image_among_artifacts() {
+    fn the_image_is_found_among_artifacts() {
         let index = br#"{"manifests":[{"artifactType":"x"},{"platform":{"os":"linux"},"annotations":{"org.opencontainers.image.ref.name":"a:b"}}]}"#;
-        assert_eq!(super::name(index).unwrap(), "a:b");
-        assert!(super::name(br#"{"manifests":[{"artifactType":"x"}]}"#).is_err());
+        assert_eq!(super::image_name(index).unwrap(), "a:b");
+        assert!(super::image_name(br#"{"manifests":[{"artifactType":"x"}]}"#).is_err());
     }
 
     #[test]
-    fn layers_of_a_manifest() {
+    fn layers_are_read_from_a_manifest() {
         let manifest = br#"{"layers":[{"digest":"sha256:ab"},{"digest":"sha256:cd"}]}"#;
         assert_eq!(super::layers(manifest).unwrap(), ["ab", "cd"]);
         assert!(super::layers(br#"{"manifests":[]}"#).is_err());

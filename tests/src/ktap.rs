@@ -1,4 +1,4 @@
-//! KTAP, what KUnit prints to the kernel log (Documentation/dev-tools/ktap.rst).
+//! Parses KTAP, the test results that KUnit prints to the kernel log (Documentation/dev-tools/ktap.rst).
 
 use crate::console::message;
 
@@ -11,16 +11,16 @@ pub struct Summary {
     pub skipped: usize,
     /// Names of cases and suites that failed.
     pub failed: Vec<String>,
-    /// Suites that ended.
+    /// Suites that passed.
     pub suites: Vec<String>,
 }
 
-/// Sums up the results in a kernel log. Results at the outer level are suites, those indented by four blanks or more are cases.
+/// Counts the results in a kernel log. Unindented results are suites, those indented by four blanks or more are cases.
 #[must_use]
 pub fn summarize(log: &str) -> Summary {
     let mut summary = Summary::default();
     for line in log.lines() {
-        let text = unstamped(line);
+        let text = strip_timestamp(line);
         let depth = text.len() - text.trim_start().len();
         let Some((passed, rest)) = result(text.trim()) else { continue };
         let (name, directive) = rest.split_once(" # ").unwrap_or((rest, ""));
@@ -42,13 +42,13 @@ fn result(text: &str) -> Option<(bool, &str)> {
     text.strip_prefix("ok ").map(|rest| (true, rest)).or_else(|| text.strip_prefix("not ok ").map(|rest| (false, rest)))
 }
 
-/// Without the stamp but with the indentation, which is KTAP's nesting.
-fn unstamped(line: &str) -> &str {
+/// Strips the timestamp but keeps the indentation, which is KTAP's nesting.
+fn strip_timestamp(line: &str) -> &str {
     if line.starts_with('[') {
         let bare = message(line);
         let start = line.len() - bare.len();
         let blanks = line[..start].len() - line[..start].trim_end().len();
-        // One blank ends the stamp; the rest is indentation.
+        // One blank belongs to the timestamp; the rest is indentation.
         return &line[start - blanks.saturating_sub(1)..];
     }
     line
@@ -64,7 +64,7 @@ mod tests {
                        not ok 1 rust_doctests_kernel\n[    0.5]     ok 1 d\n[    0.5] ok 2 policy\n";
 
     #[test]
-    fn cases_and_suites_are_told_apart() {
+    fn cases_and_suites_are_counted_separately() {
         let summary = summarize(LOG);
         assert_eq!((summary.passed, summary.skipped), (2, 1));
         assert_eq!(summary.failed, ["c", "rust_doctests_kernel"]);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_tests_has_none() {
+    fn a_log_without_results_is_empty() {
         assert_eq!(summarize("booting\nnothing ok here\n"), Summary::default());
     }
 }

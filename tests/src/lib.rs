@@ -1,7 +1,7 @@
-//! QEMU harness: machines as data, run in the toolchain, watched line by line, driven through the guest's agent.
+//! QEMU harness: starts machines in the toolchain's sandbox, watches their consoles and drives them through the guest's agent.
 //!
 //! A test gets the build's outputs from [`settings`], describes a machine ([`qemu::Machine`]), starts it ([`vm::Vm`]) and talks to the
-//! guest ([`agent::Agent`]). [`scenario`] shares one machine among many tests.
+//! guest ([`agent::Agent`]). [`scenario`] shares one machine between tests.
 
 pub mod agent;
 pub mod caches;

@@ -1,8 +1,8 @@
-//! Parsers of what the guest's `/proc` and `/sys` say.
+//! Parsers of the guest's `/proc` files.
 
 use std::collections::BTreeMap;
 
-/// `/proc/meminfo`: name to number, in the unit that the kernel prints (kB, or pages for `HugePages_*`).
+/// `/proc/meminfo`: name to number, in the kernel's unit (kB, or pages for `HugePages_*`).
 #[must_use]
 pub fn meminfo(text: &str) -> BTreeMap<String, u64> {
     text.lines()
@@ -31,13 +31,6 @@ pub fn slabs(text: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// `some avg10=` of a PSI file, in per cent.
-#[must_use]
-pub fn pressure_avg10(text: &str) -> Option<f64> {
-    let some = text.lines().find(|line| line.starts_with("some "))?;
-    some.split_whitespace().find_map(|word| word.strip_prefix("avg10="))?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,12 +53,5 @@ mod tests {
         let text =
             "slabinfo - version: 2.1\n# name <active_objs> <num_objs>\nkmalloc-64 120 128 64 64 1 : tunables 0 0 0\n";
         assert_eq!(slabs(text)["kmalloc-64"], 120);
-    }
-
-    #[test]
-    fn pressure() {
-        let text = "some avg10=12.50 avg60=3.00 avg300=0.00 total=1\nfull avg10=1.00 avg60=0.00 avg300=0.00 total=0\n";
-        assert_eq!(pressure_avg10(text), Some(12.5));
-        assert_eq!(pressure_avg10("full avg10=1.00"), None);
     }
 }

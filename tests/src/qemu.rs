@@ -1,8 +1,8 @@
-//! QEMU's command line as data: one pure function a concern. All paths are those inside the sandbox.
+//! Builds QEMU's command line from a description of the machine. All paths are paths inside the sandbox.
 //!
-//! Software emulation only: it is the same on every machine, and the tests must not depend on what the host's processor offers.
+//! Software emulation only: results must not depend on the host's CPU.
 
-/// Directory of the machine's own files: sockets, disks, firmware variables.
+/// Directory of the machine's files: sockets, disks, firmware variables.
 pub const RUN: &str = "/build/vm";
 /// Read-only kernel of a direct boot.
 pub const KERNEL: &str = "/build/vmlinuz";
@@ -10,25 +10,25 @@ pub const KERNEL: &str = "/build/vmlinuz";
 pub const INITRD: &str = "/build/initramfs";
 /// UEFI firmware of Debian's package ovmf.
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-/// Its empty variable store, to be copied.
+/// Its empty variable store; each machine gets a copy.
 pub const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// How the machine starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boot {
-    /// QEMU loads kernel and initramfs itself, with this whole command line.
+    /// QEMU loads kernel and initramfs, with this complete kernel command line.
     Direct {
         /// Kernel command line.
         cmdline: String,
     },
-    /// OVMF finds systemd-boot on an EFI system partition (`esp.img` in [`RUN`]); these words are added to the UKI's own command line.
+    /// OVMF starts systemd-boot from an EFI system partition (`esp.img` in [`RUN`]).
     Uefi {
-        /// Words for systemd-stub, by SMBIOS.
+        /// Kernel arguments that systemd-stub appends to the UKI's command line; passed by SMBIOS.
         extra: String,
     },
 }
 
-/// A machine.
+/// Description of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// How it starts.
@@ -44,7 +44,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The whole command line, `qemu-system-x86_64` first.
+    /// Returns the command line, `qemu-system-x86_64` first.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut args = vec!["qemu-system-x86_64".to_owned()];
@@ -67,7 +67,7 @@ fn words(args: &[&str]) -> Vec<String> {
     args.iter().map(|&arg| arg.to_owned()).collect()
 }
 
-/// A q35 without anything that is not asked for. A reset ends QEMU, so a panic with `panic=-1` does too.
+/// A q35 machine without default devices. QEMU exits on a reset, so also on a panic with `panic=-1`.
 fn base() -> Vec<String> {
     let mut args =
         words(&["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-nodefaults", "-no-user-config"]);
@@ -75,7 +75,7 @@ fn base() -> Vec<String> {
     args
 }
 
-/// One node after the other, memory not reserved on the host: a 128 GiB guest needs only what it touches.
+/// NUMA nodes. Memory is not reserved on the host: a 128 GiB guest uses only what it touches.
 fn nodes(nodes_mib: &[u32], cpus: u32) -> Vec<String> {
     let total: u64 = nodes_mib.iter().map(|&mib| u64::from(mib)).sum();
     let count = u32::try_from(nodes_mib.len()).unwrap_or(u32::MAX);
@@ -102,8 +102,8 @@ fn direct(cmdline: &str) -> Vec<String> {
     words(&["-kernel", KERNEL, "-initrd", INITRD, "-append", cmdline])
 }
 
-/// OVMF with its variables, the EFI system partition on a virtio disk, and the extra words in an SMBIOS OEM string (type 11), where
-/// systemd-stub looks for them outside Secure Boot (systemd-stub(7), `io.systemd.stub.kernel-cmdline-extra`).
+/// OVMF with its variables, the EFI system partition on a virtio disk, and the extra arguments in an SMBIOS OEM string (type 11), which
+/// systemd-stub reads unless Secure Boot is on (systemd-stub(7), `io.systemd.stub.kernel-cmdline-extra`).
 fn uefi(extra: &str) -> Vec<String> {
     let oem = format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={}", extra.replace(',', ",,"));
     let mut args = vec!["-drive".to_owned(), format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}")];
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_without_reserved_memory() {
+    fn node_memory_is_not_reserved() {
         let line = machine(Boot::Direct { cmdline: "a=1 b".to_owned() }).arguments().join(" ");
         assert!(line.contains("-m 131072M -smp 2,sockets=2,cores=1"), "{line}");
         assert!(
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn never_the_host_processor() {
+    fn machines_are_emulated() {
         let args = machine(Boot::Direct { cmdline: String::new() }).arguments();
         assert!(args.contains(&"tcg,thread=multi".to_owned()));
         assert!(!args.iter().any(|arg| arg.contains("kvm") || arg == "host"), "{args:?}");
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn extra_words_keep_their_commas() {
+    fn commas_in_extra_arguments_are_escaped() {
         let line = machine(Boot::Uefi { extra: "console=ttyS0,115200".to_owned() }).arguments().join(" ");
         assert!(line.contains("value=io.systemd.stub.kernel-cmdline-extra=console=ttyS0,,115200"), "{line}");
         assert!(!line.contains("-kernel"), "{line}");

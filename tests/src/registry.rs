@@ -1,4 +1,4 @@
-//! Debian's `docker-registry` on a free port of this machine, for the program to push to and pull from.
+//! Runs Debian's `docker-registry` on a free port of the loopback interface.
 
 use crate::Result;
 use anyhow::ensure;
@@ -8,10 +8,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long it may take to come up.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Time limit for the start.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running registry, gone when dropped.
+/// A running registry; dropping it stops it.
 #[derive(Debug)]
 pub struct Registry {
     /// Host and port.
@@ -22,17 +22,14 @@ pub struct Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Both fail only if it has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
 impl Registry {
-    /// Starts it and waits until it answers.
-    ///
-    /// # Errors
-    /// It does not come up.
+    /// Starts a registry and waits until it accepts connections.
     pub fn start(sandbox: &Sandbox) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
@@ -49,11 +46,11 @@ impl Registry {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut registry = Self { address, child: command.spawn()?, dir };
-        let began = Instant::now();
+        let start = Instant::now();
         while TcpStream::connect(&registry.address).is_err() {
-            let ended = registry.child.try_wait()?;
-            let said = fs::read_to_string(registry.dir.path().join("log"))?;
-            ensure!(ended.is_none() && began.elapsed() < DEADLINE, "docker-registry does not come up: {said}");
+            let exited = registry.child.try_wait()?;
+            let log = fs::read_to_string(registry.dir.path().join("log"))?;
+            ensure!(exited.is_none() && start.elapsed() < TIMEOUT, "cannot start docker-registry: {log}");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(registry)

@@ -1,30 +1,31 @@
-//! What `./x test` hands over through the environment. Nothing else in this crate reads it.
+//! Settings of the tests: environment variables that `./x test` sets. Only this module reads them.
 
 use common::sandbox::Sandbox;
 use std::path::{Path, PathBuf};
 
 /// The build's output directory, profile `vm`.
 pub const OUT: &str = "SOLANA_TALOS_OUT";
-/// The command line's program.
+/// The program `solana-talos`.
 pub const PROGRAM: &str = "SOLANA_TALOS_PROGRAM";
 /// Output directory of profile `debug`.
 pub const DEBUG_OUT: &str = "SOLANA_TALOS_DEBUG_OUT";
 
-/// The environment of one test run.
+/// The settings of one test run.
 #[derive(Debug)]
 pub struct Settings {
-    /// Programs run in here.
+    /// Sandbox with the toolchain, where programs run.
     pub sandbox: Sandbox,
     /// Directory with the images under test.
     pub out: PathBuf,
-    /// The program `solana-talos`, where the tests were told of it.
+    /// The program `solana-talos`, if [`PROGRAM`] is set.
     pub program: Option<PathBuf>,
-    /// Where machines keep their files and logs.
+    /// Directory of the machines' files and logs.
     pub work: PathBuf,
 }
 
 impl Settings {
-    /// Settings for outputs named by the variable `out`; `None` skips the calling test, or all of a program that calls it from `main`.
+    /// Reads the settings; the variable `out` names the output directory. `None` means that the calling test, or the whole program if
+    /// `main` calls this, is skipped; the skip is already reported.
     #[must_use]
     pub fn from_env(out: &str, work: &Path) -> Option<Self> {
         let rootfs = skip::toolchain(&[])?;
@@ -33,7 +34,7 @@ impl Settings {
         Some(Self { sandbox: Sandbox::new(rootfs), out, program, work: work.join("machines") })
     }
 
-    /// The same for tests that run the program.
+    /// As [`Settings::from_env`], for tests that run the program.
     #[must_use]
     pub fn with_program(out: &str, work: &Path) -> Option<Self> {
         skip::path(PROGRAM)?;

@@ -1,7 +1,7 @@
-//! One running machine: QEMU inside the sandbox, its console watched and kept, its end known at once.
+//! A running machine: QEMU inside the sandbox, with its console logged and watched for the end of the machine.
 
 use crate::agent::Agent;
-use crate::console::{End, judge};
+use crate::console::{End, classify};
 use crate::qemu::{Boot, INITRD, KERNEL, Machine, OVMF_VARS, RUN};
 use crate::{Result, settings::Settings};
 use anyhow::{Context as _, bail};
@@ -13,44 +13,44 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a machine that panicked may still write its trace.
+/// Time for a machine that panicked to write its stack trace.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Files of the host that a machine starts from.
+/// Files on the host that a machine boots from.
 #[derive(Clone, Debug)]
 pub enum Media {
     /// Kernel and initramfs for [`Boot::Direct`].
     Direct {
         /// bzImage.
         kernel: PathBuf,
-        /// Initramfs, whole.
+        /// Complete initramfs.
         initramfs: PathBuf,
     },
     /// Image of an EFI system partition for [`Boot::Uefi`].
     Esp(PathBuf),
 }
 
-/// What the console has said so far.
+/// State of the console.
 #[derive(Debug, Default)]
-struct Seen {
+struct State {
     text: String,
     end: Option<End>,
     closed: bool,
 }
 
-/// The console of a running machine, shared by the thread that reads it and those that wait for its end.
+/// Console of a running machine, shared by the thread that reads it and those that wait for its end.
 #[derive(Debug, Default)]
 pub struct Monitor {
-    seen: Mutex<Seen>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Monitor {
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the machine ended, once it has.
+    /// Returns how the machine ended, or `None` while it runs.
     pub fn end(&self) -> Option<End> {
         self.lock().end.clone()
     }
@@ -61,35 +61,31 @@ impl Monitor {
     }
 
     fn push(&self, line: &str) {
-        let mut seen = self.lock();
-        seen.text.push_str(line);
-        seen.text.push('\n');
-        if let Some(end) = judge(line) {
-            // A panic says more than the fault that led to it.
-            if seen.end.is_none() || matches!((&seen.end, &end), (Some(End::Fault(_)), End::Panic(_))) {
-                seen.end = Some(end);
+        let mut state = self.lock();
+        state.text.push_str(line);
+        state.text.push('\n');
+        if let Some(end) = classify(line) {
+            // A panic replaces the fault that led to it.
+            if state.end.is_none() || matches!((&state.end, &end), (Some(End::Fault(_)), End::Panic(_))) {
+                state.end = Some(end);
             }
         }
-        drop(seen);
+        drop(state);
         self.changed.notify_all();
     }
 }
 
-/// A machine; dropping it ends it.
+/// A running machine; dropping it stops it.
 #[derive(Debug)]
 pub struct Vm {
     child: Arc<Mutex<Child>>,
     monitor: Arc<Monitor>,
     dir: PathBuf,
     started: Instant,
-    deadline: Instant,
 }
 
 impl Vm {
-    /// Starts `machine` under `name`; it is ended after `limit`. Files and logs are in `<work>/<name>`.
-    ///
-    /// # Errors
-    /// Files that cannot be made, or a sandbox that does not start.
+    /// Starts `machine`; it is stopped after `limit`. Files and logs are in `<work>/<name>`.
     pub fn start(settings: &Settings, name: &str, machine: &Machine, media: &Media, limit: Duration) -> Result<Self> {
         let dir = settings.work.join(name);
         prepare(settings, &dir, machine, media)?;
@@ -99,78 +95,68 @@ impl Vm {
         let errors = fs::File::create(dir.join("qemu.log"))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.into_file());
         let mut child = command.spawn().context("cannot start bwrap")?;
-        let console = child.stdout.take().context("no standard output")?;
+        let console = child.stdout.take().context("bwrap has no standard output")?;
         let log = fs::File::create(dir.join("serial.log"))?;
         let monitor = Arc::new(Monitor::default());
         let child = Arc::new(Mutex::new(child));
-        let deadline = Instant::now() + limit;
         spawn_reader(console, log, Arc::clone(&monitor));
-        spawn_watchdog(Arc::clone(&child), Arc::clone(&monitor), deadline);
-        Ok(Self { child, monitor, dir, started: Instant::now(), deadline })
+        spawn_watchdog(Arc::clone(&child), Arc::clone(&monitor), Instant::now() + limit);
+        Ok(Self { child, monitor, dir, started: Instant::now() })
     }
 
-    /// Connects to the guest's agent; waits until it answers.
-    ///
-    /// # Errors
-    /// The machine ended before, with the reason and the end of its log.
+    /// Connects to the guest's agent and waits until it is ready; fails with the end of the log if the machine ends first.
     pub fn agent(&self) -> Result<Agent> {
         Agent::connect(&self.dir, Arc::clone(&self.monitor)).map_err(|err| err.context(self.summary()))
     }
 
-    /// Waits until the machine has ended.
+    /// Waits for the end of the machine.
     pub fn wait(&self) -> End {
-        let mut seen = self.monitor.lock();
+        let mut state = self.monitor.lock();
         loop {
-            if let (Some(end), true) = (&seen.end, seen.closed) {
+            if let (Some(end), true) = (&state.end, state.closed) {
                 return end.clone();
             }
-            seen = self.monitor.changed.wait(seen).unwrap_or_else(PoisonError::into_inner);
+            state = self.monitor.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Why it ended, if it has.
+    /// Returns how the machine ended, or `None` while it runs.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.monitor.end()
     }
 
-    /// The console so far.
+    /// Returns the console output so far.
     #[must_use]
     pub fn console(&self) -> String {
         self.monitor.lock().text.clone()
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Time until the machine is ended.
-    #[must_use]
-    pub fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    /// The kept console.
+    /// Returns the path of the console log.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.dir.join("serial.log")
     }
 
-    /// How it stands, where its log is, and the log's last lines.
+    /// Returns the state of the machine, the path of its log and the last lines of the log.
     #[must_use]
     pub fn summary(&self) -> String {
         let console = self.console();
         let lines: Vec<&str> = console.lines().collect();
         let tail = lines[lines.len().saturating_sub(30)..].join("\n");
-        let state =
-            self.end().map_or_else(|| "the machine runs".to_owned(), |end| format!("the machine ended: {end:?}"));
+        let ended =
+            self.end().map_or_else(|| "the machine is running".to_owned(), |end| format!("the machine ended: {end:?}"));
         let errors = std::fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default();
-        format!("{state}\nlog: {}\n{tail}\n{errors}", self.log_path().display())
+        format!("{ended}\nlog: {}\n{tail}\n{errors}", self.log_path().display())
     }
 
-    /// Ends the machine and waits for QEMU.
+    /// Stops the machine and waits for QEMU.
     pub fn stop(&self) {
         self.monitor.set_end(End::Stopped);
         kill(&self.child);
@@ -180,7 +166,7 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         self.stop();
-        // Sparse disks hold nothing a reader of logs wants.
+        // Keep the logs only.
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if entry.path().extension().is_some_and(|kind| kind == "img" || kind == "fd" || kind == "sock") {
                 let _ = std::fs::remove_file(entry.path());
@@ -189,7 +175,7 @@ impl Drop for Vm {
     }
 }
 
-/// The sandboxed run: the machine's directory writable, what it boots read-only.
+/// QEMU in the sandbox: the machine's directory is writable, kernel and initramfs are read-only.
 fn sandboxed(machine: &Machine, media: &Media, dir: &Path) -> Run {
     let run = Run::new(machine.arguments()).write(dir, RUN);
     match media {
@@ -223,7 +209,7 @@ fn spawn_reader(console: ChildStdout, mut log: fs::File, monitor: Arc<Monitor>) 
         for line in BufReader::new(console).split(b'\n') {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-            // A log that cannot be written must not lose the verdict.
+            // The end must be detected even if the log cannot be written.
             let _ = writeln!(log, "{line}");
             monitor.push(&line);
         }
@@ -233,31 +219,31 @@ fn spawn_reader(console: ChildStdout, mut log: fs::File, monitor: Arc<Monitor>) 
     });
 }
 
-/// Ends QEMU when the deadline comes, or a little after the console told of the end.
+/// Kills QEMU at the deadline, or shortly after the end of the machine was seen on the console.
 fn spawn_watchdog(child: Arc<Mutex<Child>>, monitor: Arc<Monitor>, deadline: Instant) {
     std::thread::spawn(move || {
-        let mut seen = monitor.lock();
-        while seen.end.is_none() {
+        let mut state = monitor.lock();
+        while state.end.is_none() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                seen.end = Some(End::Deadline);
+                state.end = Some(End::Deadline);
                 break;
             }
-            seen = monitor.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = monitor.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         let until = Instant::now() + GRACE;
-        while !seen.closed && Instant::now() < until {
+        while !state.closed && Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            seen = monitor.changed.wait_timeout(seen, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = monitor.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        drop(seen);
+        drop(state);
         kill(&child);
     });
 }
 
 fn kill(child: &Mutex<Child>) {
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
-    // Both fail only when it has ended already.
+    // Both fail only if it has already exited.
     let _ = child.kill();
     let _ = child.wait();
 }

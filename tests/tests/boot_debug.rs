@@ -1,4 +1,4 @@
-//! The module on the debug kernel: KASAN, lockdep, kmemleak and sleep-in-atomic watch; any report of theirs ends the machine and the test.
+//! Runs the module on the debug kernel with KASAN, lockdep, kmemleak and sleep-in-atomic checks; any report ends the machine and the test.
 
 use anyhow::{Context as _, ensure};
 use harness::installer::Parts;
@@ -6,7 +6,7 @@ use harness::protocol::{Request, Worker};
 use harness::scenario::Guest;
 use harness::settings::{DEBUG_OUT, Settings};
 use harness::sysctl::{self, DIR};
-use harness::vm::{Media, Vm};
+use harness::vm::Vm;
 use harness::{Result, ktap, machines, procfs, scenario};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,26 +23,25 @@ fn main() -> ExitCode {
         settings,
         start,
         &[
-            ("the_debug_kernel_watches", watches),
+            ("the_debug_checks_are_enabled", checks_enabled),
             ("kunit_and_the_rust_doctests_pass", kunit),
-            ("the_sysctls_hold_under_kasan_and_lockdep", sysctls),
-            ("resizing_holds_under_kasan_and_lockdep", resizing),
+            ("the_sysctls_work_under_kasan_and_lockdep", sysctls),
+            ("resizing_works_under_kasan_and_lockdep", resizing),
             ("loading_and_unloading_200_times_leaks_nothing", cycles),
-            ("loading_and_unloading_while_others_write_is_safe", cycles_with_writers),
-            ("nothing_was_reported_until_the_end", still_watching),
+            ("loading_and_unloading_during_writes_is_safe", cycles_with_writers),
+            ("nothing_was_reported", nothing_reported),
         ],
     )
 }
 
-/// The debug build has no installer; where it has one, its UKI's parts are taken.
+/// Boots the debug build's kernel, or the parts of its UKI if it has an installer.
 fn start(settings: &Settings) -> Result<Vm> {
     let parts = if settings.out.join("installer.oci").exists() {
         Parts::unpack(&settings.sandbox, &settings.out, &settings.work.join("debug-parts"))?
     } else {
         Parts { dir: settings.out.clone() }
     };
-    let media = Media::Direct { kernel: parts.path("vmlinuz"), initramfs: parts.path("initramfs.xz") };
-    Vm::start(settings, "debug", &machines::debug(), &media, LIMIT)
+    Vm::start(settings, "debug", &machines::debug(), &parts.media(), LIMIT)
 }
 
 fn module_path(guest: &mut Guest) -> Result<String> {
@@ -50,14 +49,14 @@ fn module_path(guest: &mut Guest) -> Result<String> {
     Ok(format!("/usr/lib/modules/{release}/extras/{NAME}.ko"))
 }
 
-/// A leak test on a kernel that cannot find leaks would always pass.
-fn watches(_: &Settings, guest: &mut Guest) -> Result<()> {
+/// A leak test on a kernel without leak detection would always pass.
+fn checks_enabled(_: &Settings, guest: &mut Guest) -> Result<()> {
     let bytes = guest.agent.read_bytes("/proc/config.gz")?;
     let mut config = String::new();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(bytes.as_slice()), &mut config)?;
     let required = "CONFIG_KASAN=y\nCONFIG_PROVE_LOCKING=y\nCONFIG_DEBUG_KMEMLEAK=y\nCONFIG_DEBUG_ATOMIC_SLEEP=y\nCONFIG_KUNIT=y\nCONFIG_RUST_KERNEL_DOCTESTS=y";
     let unmet = harness::kconfig::unmet(required, &config);
-    ensure!(unmet.is_empty(), "the debug kernel lacks {unmet:?}");
+    ensure!(unmet.is_empty(), "missing in the debug kernel: {unmet:?}");
     lockdep_is_on(guest)
 }
 
@@ -80,10 +79,10 @@ fn kunit(_: &Settings, guest: &mut Guest) -> Result<()> {
 }
 
 fn sysctls(_: &Settings, guest: &mut Guest) -> Result<()> {
-    sysctl::takes_good_values(&mut guest.agent)?;
-    sysctl::refuses_malformed(&mut guest.agent)?;
-    sysctl::refuses_offsets(&mut guest.agent)?;
-    sysctl::stands_many_writers(&mut guest.agent)
+    sysctl::check_valid_writes(&mut guest.agent)?;
+    sysctl::check_malformed_writes(&mut guest.agent)?;
+    sysctl::check_offset_writes(&mut guest.agent)?;
+    sysctl::check_parallel_writers(&mut guest.agent)
 }
 
 fn resizing(_: &Settings, guest: &mut Guest) -> Result<()> {
@@ -104,7 +103,7 @@ fn resizing(_: &Settings, guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// Scans twice, because kmemleak reports only what is older than five seconds (mm/kmemleak.c).
+/// Returns kmemleak's report. Scans twice, because kmemleak reports only objects older than five seconds (mm/kmemleak.c).
 fn leaks(guest: &mut Guest) -> Result<String> {
     const FILE: &str = "/sys/kernel/debug/kmemleak";
     for _ in 0..2 {
@@ -114,8 +113,8 @@ fn leaks(guest: &mut Guest) -> Result<String> {
     guest.agent.read(FILE)
 }
 
-/// Active objects of each slab cache. KASAN holds freed objects back for a while; shrinking a cache lets its own go
-/// (mm/kasan/quarantine.c), and only then do the counts mean something.
+/// Returns the active objects of each slab cache. KASAN quarantines freed objects; shrinking a cache releases its own
+/// (mm/kasan/quarantine.c), so that the counts are comparable.
 fn slabs(guest: &mut Guest) -> Result<BTreeMap<String, u64>> {
     for cache in guest.agent.list("/sys/kernel/slab")? {
         guest.agent.set(&format!("/sys/kernel/slab/{cache}/shrink"), "1")?;
@@ -127,7 +126,7 @@ fn cycles(_: &Settings, guest: &mut Guest) -> Result<()> {
     let path = module_path(guest)?;
     let cycle = |times| Request::Cycle { path: path.clone(), name: NAME.to_owned(), times };
     guest.agent.expect(&Request::DeleteModule { name: NAME.to_owned() })?;
-    // What is allocated once and kept by design is there after the first rounds.
+    // One-time allocations are done after the first rounds.
     guest.agent.expect(&cycle(10))?;
     leaks(guest)?;
     guest.agent.set("/sys/kernel/debug/kmemleak", "clear")?;
@@ -144,9 +143,9 @@ fn cycles(_: &Settings, guest: &mut Guest) -> Result<()> {
         .map(|(name, &now)| (name, before.get(name).copied().unwrap_or_default(), now))
         .filter(|&(_, then, now)| now >= then + u64::from(TIMES))
         .collect();
-    ensure!(grown.is_empty(), "slab caches with an object more for each of {TIMES} rounds: {grown:?}");
-    ensure!(guest.agent.read_number("/proc/sys/vm/nr_hugepages")? == pool, "the pool has changed");
-    ensure!(!guest.agent.list("/proc/sys")?.contains(&"solana".to_owned()), "/proc/sys/solana stays");
+    ensure!(grown.is_empty(), "slab caches that grew by an object in each of {TIMES} rounds: {grown:?}");
+    ensure!(guest.agent.read_number("/proc/sys/vm/nr_hugepages")? == pool, "the pool size changed");
+    ensure!(!guest.agent.list("/proc/sys")?.contains(&"solana".to_owned()), "/proc/sys/solana is left after unloading");
     Ok(())
 }
 
@@ -157,14 +156,15 @@ fn cycles_with_writers(_: &Settings, guest: &mut Guest) -> Result<()> {
     let job = guest.agent.spawn(Worker::Writers { path: file, values, writers: 3, rounds: 2000 })?;
     guest.agent.expect(&Request::Cycle { path: path.clone(), name: NAME.to_owned(), times: 40 })?;
     let counts = guest.agent.wait(job)?;
-    ensure!(counts.contains("ok") || counts.contains("22"), "no write met the module: {counts}");
+    ensure!(counts.contains("ok") || counts.contains("22"), "no write reached the module: {counts}");
     guest.agent.expect(&Request::LoadFile { path, parameters: String::new() }).map(drop)
 }
 
-fn still_watching(_: &Settings, guest: &mut Guest) -> Result<()> {
+/// lockdep must still be on, and the log must contain no report.
+fn nothing_reported(_: &Settings, guest: &mut Guest) -> Result<()> {
     lockdep_is_on(guest)?;
     let (_, log) = guest.agent.dmesg(0)?;
-    let found: Vec<&str> = log.lines().filter(|line| harness::console::judge(line).is_some()).collect();
+    let found: Vec<&str> = log.lines().filter(|line| harness::console::classify(line).is_some()).collect();
     ensure!(found.is_empty(), "reports: {found:?}");
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! A guest that panics ends the test at once, with its log.
+//! A guest that panics ends its test at once, with its log.
 
 use anyhow::ensure;
 use harness::console::End;
 use harness::installer::Parts;
 use harness::protocol::Request;
 use harness::settings::{OUT, Settings};
-use harness::vm::{Media, Vm};
+use harness::vm::Vm;
 use harness::{Result, machines, scenario};
 use libtest_mimic::{Failed, Trial};
 use std::path::Path;
@@ -15,18 +15,18 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-type Claim = fn(&Settings) -> Result<()>;
+type Case = fn(&Settings) -> Result<()>;
 
 fn main() -> ExitCode {
     let settings = Settings::from_env(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))).map(Arc::new);
-    let claims: [(&str, Claim); 2] = [
+    let cases: [(&str, Case); 2] = [
         ("a_panic_ends_the_test_at_once_with_its_log", panic_ends_at_once),
-        ("machined_refuses_a_command_line_without_hardening", refusal_panics),
+        ("machined_rejects_a_command_line_without_hardening", missing_hardening_panics),
     ];
-    let trials = claims.map(|(name, claim)| {
+    let trials = cases.map(|(name, case)| {
         let settings = settings.clone();
         let ignored = settings.is_none();
-        let body = move || settings.map_or(Ok(()), |s| claim(&s).map_err(|err| Failed::from(format!("{err:#}"))));
+        let body = move || settings.map_or(Ok(()), |s| case(&s).map_err(|err| Failed::from(format!("{err:#}"))));
         Trial::test(name, body).with_ignored_flag(ignored)
     });
     scenario::conclude(trials.into()).exit_code()
@@ -34,30 +34,29 @@ fn main() -> ExitCode {
 
 fn start(settings: &Settings, name: &str, cmdline: &str) -> Result<Vm> {
     let parts = Parts::unpack(&settings.sandbox, &settings.out, &settings.work.join("panic-parts"))?;
-    let media = Media::Direct { kernel: parts.path("vmlinuz"), initramfs: parts.path("initramfs.xz") };
-    Vm::start(settings, name, &machines::minimal(cmdline), &media, LIMIT)
+    Vm::start(settings, name, &machines::minimal(cmdline), &parts.media(), LIMIT)
 }
 
 fn panic_ends_at_once(settings: &Settings) -> Result<()> {
     let vm = start(settings, "panic", "slab_nomerge pti=on")?;
     vm.agent()?.send(&Request::Panic)?;
-    let asked = Instant::now();
+    let requested = Instant::now();
     let end = vm.wait();
     ensure!(matches!(&end, End::Panic(line) if line.contains("sysrq triggered crash")), "{end:?}\n{}", vm.summary());
-    ensure!(asked.elapsed() < Duration::from_secs(10), "it took {:?} to see the panic", asked.elapsed());
+    ensure!(requested.elapsed() < Duration::from_secs(10), "the panic was detected after {:?}", requested.elapsed());
     let log = fs_err::read_to_string(vm.log_path())?;
-    ensure!(log.contains("Kernel panic") && log.contains("Call Trace"), "the log lacks the panic:\n{log}");
+    ensure!(log.contains("Kernel panic") && log.contains("Call Trace"), "no panic in the log:\n{log}");
     Ok(())
 }
 
-/// Talos's machined does the same; it is the guest's way to say that it cannot go on.
-fn refusal_panics(settings: &Settings) -> Result<()> {
-    let vm = start(settings, "refusal", "slab_nomerge pti=off")?;
-    let err = vm.agent().map(drop).expect_err("an agent without pti=on");
-    ensure!(format!("{err:#}").contains("log:"), "the error does not name the log: {err:#}");
+/// Talos's machined does the same: PID 1 exits on a fatal error, which panics the kernel.
+fn missing_hardening_panics(settings: &Settings) -> Result<()> {
+    let vm = start(settings, "hardening", "slab_nomerge pti=off")?;
+    let err = vm.agent().map(drop).expect_err("the agent must not start without pti=on");
+    ensure!(format!("{err:#}").contains("log:"), "no path of the log in the error: {err:#}");
     let end = vm.wait();
     ensure!(matches!(&end, End::Panic(line) if line.contains("Attempted to kill init")), "{end:?}\n{}", vm.summary());
-    ensure!(vm.console().contains("the kernel command line lacks pti=on"), "{}", vm.summary());
-    ensure!(vm.age() < LIMIT / 2, "it took {:?}", vm.age());
+    ensure!(vm.console().contains("missing on the kernel command line: pti=on"), "{}", vm.summary());
+    ensure!(vm.age() < LIMIT / 2, "the machine ran for {:?}", vm.age());
     Ok(())
 }

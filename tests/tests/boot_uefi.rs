@@ -1,4 +1,4 @@
-//! The spec's node: the UKI out of the installer image, booted by OVMF and systemd-boot on 128 GiB and two NUMA nodes.
+//! Boots the UKI of the installer image with OVMF and systemd-boot on the machine of the specification: 128 GiB, two NUMA nodes.
 
 use anyhow::{Context as _, ensure};
 use flate2::read::GzDecoder;
@@ -24,19 +24,19 @@ fn main() -> ExitCode {
         settings,
         start,
         &[
-            ("the_uki_of_the_installer_image_boots_by_ovmf_and_systemd_boot", booted_by_firmware),
-            ("the_kernel_runs_under_the_name_that_the_uki_gives", release),
-            ("the_shipped_command_line_is_in_force", command_line),
-            ("the_layers_are_stacked", layers),
+            ("the_uki_of_the_installer_image_boots_with_ovmf_and_systemd_boot", booted_by_firmware),
+            ("the_kernel_release_is_the_one_in_the_uki", release),
+            ("the_shipped_command_line_is_used", command_line),
+            ("the_layers_are_mounted", layers),
             ("lsmod_shows_the_module_and_it_is_signed", module_loaded),
-            ("proc_sys_solana_holds_the_names", sysctl_names),
+            ("proc_sys_solana_has_the_files", sysctl_names),
             ("the_pool_has_50000_huge_pages", huge_pages),
-            ("the_modules_target_is_the_pool_it_found", target),
+            ("hugepages_target_starts_at_the_pool_size", target),
             ("numa_balancing_1_works", numa_balancing),
             ("every_cpu_is_online", cpus),
-            ("igb_gives_virtual_functions", sriov),
+            ("igb_creates_virtual_functions", sriov),
             ("nvme_nr_requests_is_at_least_1024", nvme),
-            ("bbr_rmem_max_and_every_sysctl_of_the_preset_hold", sysctls),
+            ("bbr_rmem_max_and_every_sysctl_of_the_preset_are_set", sysctls),
             ("the_config_has_every_required_option", required_options),
         ],
     )
@@ -57,7 +57,7 @@ fn parts(settings: &Settings) -> Parts {
     Parts { dir: parts_dir(settings) }
 }
 
-/// What systemd-boot and systemd-stub leave in EFI variables for the system (systemd.io/BOOT_LOADER_INTERFACE).
+/// Reads the EFI variables that systemd-boot and systemd-stub set (systemd.io/BOOT_LOADER_INTERFACE).
 fn booted_by_firmware(_: &Settings, guest: &mut Guest) -> Result<()> {
     const VENDOR: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
     let mut variable = |name: &str| -> Result<String> {
@@ -73,14 +73,17 @@ fn booted_by_firmware(_: &Settings, guest: &mut Guest) -> Result<()> {
     ensure!(stub.starts_with("systemd-stub"), "the stub is {stub:?}");
     let entry = variable("LoaderEntrySelected")?;
     ensure!(entry.eq_ignore_ascii_case("Talos-v1.10.3.efi"), "the entry is {entry:?}");
-    ensure!(guest.vm.console().contains("testbed userland, this is not Talos"), "the guest does not say what it is");
+    ensure!(
+        guest.vm.console().contains("testbed userland, this is not Talos"),
+        "the testbed did not identify itself on the console"
+    );
     Ok(())
 }
 
 fn release(settings: &Settings, guest: &mut Guest) -> Result<()> {
     let running = guest.agent.read("/proc/sys/kernel/osrelease")?;
     let named = fs_err::read_to_string(parts(settings).path("uname"))?;
-    ensure!(running == named.trim_end_matches(['\0', '\n']), "{running} runs, the UKI says {named}");
+    ensure!(running == named.trim_end_matches(['\0', '\n']), "{running} is running, the UKI contains {named}");
     ensure!(running.starts_with("6.12.") && running.ends_with("-talos"), "the release is {running}");
     Ok(())
 }
@@ -88,7 +91,7 @@ fn release(settings: &Settings, guest: &mut Guest) -> Result<()> {
 fn command_line(settings: &Settings, guest: &mut Guest) -> Result<()> {
     let running = guest.agent.read("/proc/cmdline")?;
     let shipped = parts(settings).cmdline()?;
-    ensure!(running.contains(&shipped), "the UKI has {shipped:?}, the kernel got {running:?}");
+    ensure!(running.contains(&shipped), "the UKI contains {shipped:?}, the kernel got {running:?}");
     let words: Vec<&str> = running.split_whitespace().collect();
     for word in
         ["hugepagesz=2M", "hugepages=50000", "numa_balancing=1", "talos.platform=metal", "slab_nomerge=", "pti=on"]
@@ -102,7 +105,7 @@ fn command_line(settings: &Settings, guest: &mut Guest) -> Result<()> {
         ["hugepage", "numa_balancing", "nvme.", "amd_pstate", "cpufreq", "iommu", "transparent_hugepage", "cstate"];
     ensure!(
         !unknown.iter().any(|line| ours.iter().any(|word| line.contains(word))),
-        "the kernel does not know {unknown:?}"
+        "unknown to the kernel: {unknown:?}"
     );
     Ok(())
 }
@@ -169,7 +172,7 @@ fn huge_pages(_: &Settings, guest: &mut Guest) -> Result<()> {
         ensure!(pages > 0, "node {node} has no huge page");
         sum += pages;
     }
-    ensure!(sum == POOL, "the nodes hold {sum} pages together");
+    ensure!(sum == POOL, "the nodes have {sum} pages in total");
     Ok(())
 }
 
@@ -182,17 +185,14 @@ fn target(_: &Settings, guest: &mut Guest) -> Result<()> {
 }
 
 fn numa_balancing(_: &Settings, guest: &mut Guest) -> Result<()> {
-    ensure!(
-        !guest.vm.console().contains("Unable to parse numa_balancing"),
-        "the kernel did not understand numa_balancing=1"
-    );
+    ensure!(!guest.vm.console().contains("Unable to parse numa_balancing"), "the kernel rejected numa_balancing=1");
     let nodes = guest.agent.read("/sys/devices/system/node/online")?;
     ensure!(nodes == "0-1", "nodes: {nodes}");
     let (kernel, ours) = ("/proc/sys/kernel/numa_balancing", "/proc/sys/solana/numa_balancing");
     for value in ["1", "0", "1"] {
         guest.agent.set(ours, value)?;
         let state = [guest.agent.read(kernel)?, guest.agent.read(ours)?];
-        ensure!(state == [value, value], "wrote {value}, kernel and module say {state:?}");
+        ensure!(state == [value, value], "wrote {value}, kernel and module show {state:?}");
     }
     guest.agent.set(kernel, "0")?;
     ensure!(guest.agent.read(ours)? == "0", "the module does not show the kernel's state");
@@ -206,7 +206,7 @@ fn cpus(_: &Settings, guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// The network interfaces by driver.
+/// Returns the network interfaces of a driver.
 fn interfaces(guest: &mut Guest, driver: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for name in guest.agent.list("/sys/class/net")? {
@@ -225,13 +225,13 @@ fn sriov(_: &Settings, guest: &mut Guest) -> Result<()> {
     let device = format!("/sys/class/net/{port}/device");
     let total = guest.agent.read_number(&format!("{device}/sriov_totalvfs"))?;
     ensure!(total == 7, "sriov_totalvfs is {total}");
-    ensure!(interfaces(guest, "igbvf")?.is_empty(), "virtual functions before they are asked for");
+    ensure!(interfaces(guest, "igbvf")?.is_empty(), "virtual functions exist before they are created");
     guest.agent.set(&format!("{device}/sriov_numvfs"), "2")?;
     guest.agent.expect(&Request::Coldplug)?;
     let functions = interfaces(guest, "igbvf")?;
     ensure!(functions.len() == 2, "interfaces of igbvf: {functions:?}");
     guest.agent.set(&format!("{device}/sriov_numvfs"), "0")?;
-    ensure!(interfaces(guest, "igbvf")?.is_empty(), "virtual functions stay after they are taken back");
+    ensure!(interfaces(guest, "igbvf")?.is_empty(), "virtual functions are left after their removal");
     Ok(())
 }
 
@@ -247,19 +247,19 @@ fn nvme(_: &Settings, guest: &mut Guest) -> Result<()> {
 }
 
 fn sysctls(_: &Settings, guest: &mut Guest) -> Result<()> {
-    ensure!(guest.agent.read("/proc/sys/net/ipv4/tcp_congestion_control")? == "bbr", "bbr is not in force");
-    ensure!(guest.agent.read("/proc/sys/net/core/default_qdisc")? == "fq", "fq is not in force");
-    ensure!(guest.agent.read_number("/proc/sys/net/core/rmem_max")? == 268_435_456, "rmem_max");
+    ensure!(guest.agent.read("/proc/sys/net/ipv4/tcp_congestion_control")? == "bbr", "bbr is not active");
+    ensure!(guest.agent.read("/proc/sys/net/core/default_qdisc")? == "fq", "fq is not active");
+    ensure!(guest.agent.read_number("/proc/sys/net/core/rmem_max")? == 268_435_456, "wrong rmem_max");
     #[derive(serde::Deserialize)]
     struct Testbed {
         sysctls: BTreeMap<String, String>,
     }
     let text = guest.agent.read_bytes("/etc/testbed.json")?;
-    let config: Testbed = serde_json::from_slice(&text).context("testbed.json")?;
+    let config: Testbed = serde_json::from_slice(&text).context("malformed testbed.json")?;
     for (name, wanted) in config.sysctls {
         let value = guest.agent.read(&format!("/proc/sys/{}", name.replace('.', "/")))?;
         let same = value.split_whitespace().eq(wanted.split_whitespace());
-        ensure!(same, "{name} is {value:?}, the preset wants {wanted:?}");
+        ensure!(same, "{name} is {value:?}, the preset sets {wanted:?}");
     }
     Ok(())
 }
@@ -269,6 +269,6 @@ fn required_options(_: &Settings, guest: &mut Guest) -> Result<()> {
     let mut config = String::new();
     GzDecoder::new(bytes.as_slice()).read_to_string(&mut config)?;
     let unmet = kconfig::unmet(include_str!("../data/required-options.config"), &config);
-    ensure!(unmet.is_empty(), "the running kernel lacks {unmet:?}");
+    ensure!(unmet.is_empty(), "missing in the running kernel: {unmet:?}");
     Ok(())
 }

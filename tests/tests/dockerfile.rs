@@ -1,4 +1,4 @@
-//! The Dockerfile, built for real with buildah on a base of our own, holds what the bootstrapped toolchain holds.
+//! The image of the Dockerfile, built with buildah, contains the same packages as the bootstrapped toolchain.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -8,15 +8,15 @@ use std::process::Command;
 use std::time::Instant;
 
 const BASE: &str = "localhost/debian:trixie";
-/// Takes what dpkg knows out of the image. Without this, two gigabytes would be packed and unpacked for nothing.
-const TAKE: &str = "FROM scratch\nCOPY --from=toolchain /var/lib/dpkg/status /status\n";
+/// Exports dpkg's database only: packing and unpacking the whole image would cost two gigabytes.
+const EXPORT: &str = "FROM scratch\nCOPY --from=toolchain /var/lib/dpkg/status /status\n";
 
-/// Packages and their versions, from lines of `name version`.
+/// Parses packages and their versions from lines of `name version`.
 fn versions(text: &str) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(' ')).collect()
 }
 
-/// The same, from dpkg's database: paragraphs of `Field: value`.
+/// Parses packages and their versions from dpkg's database.
 fn installed(status: &str) -> BTreeMap<&str, &str> {
     status.split("\n\n").filter_map(|text| Some((field(text, "Package")?, field(text, "Version")?))).collect()
 }
@@ -25,18 +25,18 @@ fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
     paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-/// What the toolchain of `./x test` was recorded to hold; `None` skips the test.
+/// Reads the recorded package versions of the toolchain of `./x test`; `None` skips the test.
 fn recorded() -> Option<String> {
     for program in ["buildah", "mmdebstrap"] {
         if Command::new(program).arg("--version").output().is_err() {
-            skip::skipped(format!("this machine has no {program}; install the package {program}"));
+            skip::skipped(format!("{program} is missing; install the package {program}"));
             return None;
         }
     }
     Some(std::fs::read_to_string(skip::toolchain(&[])?.parent()?.join("versions")).unwrap())
 }
 
-/// Runs a program that must succeed, and gives its standard output.
+/// Runs a program that must succeed, and returns its standard output.
 fn run(program: &str, arguments: &[&str]) -> String {
     let start = Instant::now();
     let output = Command::new(program).args(arguments).output().unwrap();
@@ -47,7 +47,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     out
 }
 
-/// buildah with its storage below `dir`, needing no privileges but those of this process and no overlay file system.
+/// buildah with its storage in a directory of the test; works without further privileges and without overlayfs.
 struct Buildah<'a>(&'a Path);
 
 impl Buildah<'_> {
@@ -68,7 +68,7 @@ impl Buildah<'_> {
         run("buildah", &[&storage.each_ref().map(String::as_str), arguments].concat())
     }
 
-    /// Makes an image of a root filesystem that is packed in a tar.
+    /// Makes an image from a tar archive of a root filesystem.
     fn import(&self, tar: &str, name: &str) {
         let container = self.run(&["from", "scratch"]);
         self.run(&["add", "--quiet", &container, tar, "/"]);
@@ -77,17 +77,17 @@ impl Buildah<'_> {
 }
 
 impl Drop for Buildah<'_> {
-    /// Files in the storage may belong to identities that only buildah can take on.
+    /// Files in the storage may have owners whose files only buildah can remove.
     fn drop(&mut self) {
         for clean in [&["rm", "--all"][..], &["rmi", "--all", "--force"]] {
-            // A panic here would hide the one that may be under way.
+            // A panic here would abort the process if the test is already panicking.
             let _ = Command::new("buildah").args(self.storage()).args(clean).output();
         }
     }
 }
 
 #[test]
-fn the_image_holds_what_the_toolchain_holds() {
+fn the_image_has_the_same_packages_as_the_toolchain() {
     let Some(recorded) = recorded() else { return };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -100,7 +100,7 @@ fn the_image_holds_what_the_toolchain_holds() {
     buildah.import(&tar, BASE);
     let dockerfile = std::fs::read_to_string(project.join("Dockerfile")).unwrap();
     let file = dir.path().join("Dockerfile");
-    std::fs::write(&file, dockerfile + TAKE).unwrap();
+    std::fs::write(&file, dockerfile + EXPORT).unwrap();
     let (base, out) = (format!("BASE={BASE}"), format!("type=local,dest={}/out", dir.path().display()));
     let (file, project) = (file.display().to_string(), project.display().to_string());
     let options =
@@ -110,17 +110,17 @@ fn the_image_holds_what_the_toolchain_holds() {
     compare(&installed(&status), &versions(&recorded));
 }
 
-/// The same packages. An archive offers only its newest versions, so one may be newer in the image when the toolchain is some days old.
+/// Compares packages and suites. Versions may be newer in the image: the archive has only the newest ones.
 fn compare(image: &BTreeMap<&str, &str>, toolchain: &BTreeMap<&str, &str>) {
     let missing: Vec<_> = toolchain.keys().filter(|name| !image.contains_key(*name)).collect();
-    let more: Vec<_> = image.keys().filter(|name| !toolchain.contains_key(*name)).collect();
-    assert!(missing.is_empty() && more.is_empty(), "the image lacks {missing:?} and has beyond the toolchain {more:?}");
+    let extra: Vec<_> = image.keys().filter(|name| !toolchain.contains_key(*name)).collect();
+    assert!(missing.is_empty() && extra.is_empty(), "missing in the image: {missing:?}, only in the image: {extra:?}");
     for (name, version) in image {
         let recorded = toolchain[name];
-        assert_eq!(version.contains("~bpo"), recorded.contains("~bpo"), "{name} is of another suite");
+        assert_eq!(version.contains("~bpo"), recorded.contains("~bpo"), "{name} is from another suite");
         if *version != recorded {
             eprintln!("NOTE: {name} is {version} in the image, {recorded} in the toolchain");
         }
     }
-    eprintln!("{} packages, the same in the image and in the toolchain", image.len());
+    eprintln!("{} packages are the same in the image and in the toolchain", image.len());
 }

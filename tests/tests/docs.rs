@@ -1,4 +1,4 @@
-//! Links in the project's pages lead to existing files and headings; every page is in the index; tables match what they describe.
+//! Links in the documentation point to existing files and headings; every page is in the index; tables match the code.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -29,7 +29,7 @@ fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a page outside of code blocks.
+/// Returns the lines of a page outside of code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut code = false;
     text.lines().filter(move |line| {
@@ -39,7 +39,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Targets of `[text](target)`. Inline code is taken out first; what is left of a link's text does not matter.
+/// Returns the targets of `[text](target)` outside of inline code.
 fn links(text: &str) -> Vec<String> {
     let plain = |line: &str| line.split('`').step_by(2).collect::<String>();
     let targets =
@@ -47,7 +47,7 @@ fn links(text: &str) -> Vec<String> {
     prose(text).flat_map(|line| -> Vec<String> { targets(plain(line)) }).collect()
 }
 
-/// The anchors that a forge gives to headings: lower case, spaces as hyphens, no punctuation.
+/// Returns the anchors of headings as GitHub makes them: lower case, hyphens for spaces, no punctuation.
 fn anchors(text: &str) -> Vec<String> {
     let slug = |heading: &str| {
         let kept = heading.trim().to_lowercase().replace(' ', "-");
@@ -56,7 +56,7 @@ fn anchors(text: &str) -> Vec<String> {
     prose(text).filter(|line| line.starts_with('#')).map(|line| slug(line.trim_start_matches('#'))).collect()
 }
 
-/// Why the link `target` of `page` leads nowhere.
+/// Returns why the link `target` of `page` is broken, or `None`.
 fn broken(page: &Path, target: &str) -> Option<String> {
     if target.contains("://") {
         return None;
@@ -72,7 +72,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn relative_links_are_not_broken() {
     let found = all_pages();
     let links = found
         .iter()
@@ -83,7 +83,7 @@ fn every_relative_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Pages that no link in `docs/README.md` leads to. The samples' own notes next to them need none.
+/// Returns the pages without a link in `docs/README.md`. Notes in `tests/data` directories need none.
 fn missing_in(index: &str, pages: &[PathBuf]) -> Vec<PathBuf> {
     let docs = Path::new(ROOT).join("docs");
     let file = |link: String| docs.join(link.split('#').next().unwrap_or_default()).canonicalize().ok();
@@ -102,9 +102,9 @@ fn every_page_is_in_the_index() {
     assert!(matches!(&missing[..], [page] if page.ends_with("docs/keys.md")), "{missing:?}");
 }
 
-/// Presets a user can name are those that set huge pages; the others are included by them.
+/// Presets for users are those that set huge pages; the others are only included.
 #[test]
-fn there_is_one_preset_table_and_it_matches_the_presets() {
+fn the_preset_table_matches_the_presets() {
     let rows = |page: &str, name: &str| -> Vec<String> {
         let start = format!("| `{name}` |");
         prose(page).filter(|line| line.starts_with(&start)).map(str::to_owned).collect()
@@ -122,13 +122,13 @@ fn there_is_one_preset_table_and_it_matches_the_presets() {
         assert_eq!(rows(&read("docs/configuration.md"), &name), all);
         for count in counts {
             let count = count.trim_end_matches('"');
-            assert!(row.contains(&format!("{count} of ")), "{row} lacks {count}");
+            assert!(row.contains(&format!("{count} of ")), "no {count} in {row}");
         }
     }
 }
 
 #[test]
-fn the_exit_codes_are_those_of_the_error_classes() {
+fn the_exit_codes_match_the_error_classes() {
     let (page, source) = (read("docs/build.md"), read("crates/common/src/error.rs"));
     let code =
         |line: &str| line.trim().strip_prefix("Self::")?.split_once(" => ")?.1.strip_suffix(',')?.parse::<u8>().ok();
@@ -139,7 +139,7 @@ fn the_exit_codes_are_those_of_the_error_classes() {
     }
 }
 
-/// Paths in the repository that `page` names in inline code; patterns and placeholders are not paths.
+/// Returns the paths in the repository that `page` has in inline code, without patterns and placeholders.
 fn paths(page: &str) -> Vec<String> {
     let tops = ["crates/", "docs/", "extension/", "imager/", "kernel-config/", "module/", "tests/"];
     let code = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2));
@@ -150,8 +150,8 @@ fn paths(page: &str) -> Vec<String> {
 #[test]
 fn every_path_in_the_pages_exists() {
     let missing = |page: &PathBuf| -> Vec<String> {
-        let gone = |path: &String| !Path::new(ROOT).join(path).exists();
-        paths(&read(page)).into_iter().filter(gone).map(|path| format!("{}: {path}", page.display())).collect()
+        let absent = |path: &String| !Path::new(ROOT).join(path).exists();
+        paths(&read(page)).into_iter().filter(absent).map(|path| format!("{}: {path}", page.display())).collect()
     };
     let missing: Vec<_> = all_pages().iter().flat_map(missing).collect();
     assert!(missing.is_empty(), "{}", missing.join("\n"));
@@ -161,7 +161,7 @@ fn every_path_in_the_pages_exists() {
     );
 }
 
-/// Our crates by name in the workspace, each with ours that it uses (not counting its tests).
+/// Returns the names of our crates, each with those of our crates that it uses (dev-dependencies excluded).
 fn crates() -> Vec<(String, Vec<String>)> {
     let workspace: toml::Table = read("Cargo.toml").parse().unwrap();
     let ours = workspace["workspace"]["dependencies"].as_table().unwrap();
@@ -177,7 +177,7 @@ fn crates() -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn the_table_of_crates_has_all_and_each_uses_only_those_above_it() {
+fn crates_use_only_crates_above_them_in_the_table() {
     let page = read("docs/architecture.md");
     let (_, table) = page.split_once("| crate | job |").unwrap();
     let rows =
@@ -195,7 +195,7 @@ fn the_table_of_crates_has_all_and_each_uses_only_those_above_it() {
 }
 
 #[test]
-fn a_link_to_nowhere_is_found() {
+fn broken_links_are_found() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     assert_eq!(broken(&page, "guest/README.md#agent"), None);
     assert_eq!(broken(&page, "#write-a-test"), None);
@@ -204,7 +204,7 @@ fn a_link_to_nowhere_is_found() {
 }
 
 #[test]
-fn links_in_code_are_none() {
+fn links_in_code_are_ignored() {
     let page =
         "# A `b/c` d\n[x](one.md) `[y](two.md)` and [`z`](three.md#a-bc-d)\n```\n[w](four.md)\n# no heading\n```\n";
     assert_eq!(links(page), ["one.md", "three.md#a-bc-d"]);

@@ -1,4 +1,4 @@
-//! The kernel-devel image as strangers' tools see it, and what is built with it.
+//! The kernel-devel image, checked with third-party tools, and modules built with it.
 
 use anyhow::{Context as _, anyhow, ensure};
 use common::sandbox::Run;
@@ -9,7 +9,7 @@ use harness::{Result, signature};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, OnceLock};
 
-/// skopeo checks every digest on the way, tar unpacks. The image of that name in a layout of `_out` becomes a directory.
+/// Unpacks the image of that name into a directory; skopeo verifies every digest.
 const UNPACK: &str = r#"
 skopeo --insecure-policy copy -q "oci:/build/image:ghcr.io/our-org/$1:custom-solana-v1.10.3" dir:/tmp/image
 for layer in $(sed 's/"layers"/\n&/' /tmp/image/manifest.json | grep '^"layers"' | grep -o 'sha256:[0-9a-f]*' | cut -d: -f2); do
@@ -23,7 +23,7 @@ fn settings() -> Option<&'static Settings> {
     SETTINGS.as_ref()
 }
 
-/// Unpacks the image `name` of the build's outputs into a fresh directory.
+/// Unpacks the image `name` of the build's outputs into a new directory.
 fn unpack(settings: &Settings, name: &str) -> Result<PathBuf> {
     let root = settings.work.join("unpacked").join(name);
     if root.exists() {
@@ -35,17 +35,17 @@ fn unpack(settings: &Settings, name: &str) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// The kernel-devel image, unpacked once for all tests, which leave it as it is.
+/// The kernel-devel image, unpacked once for all tests, which only read it.
 fn devel(settings: &Settings) -> Result<&'static Path> {
     static ROOT: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
     let root = ROOT.get_or_init(|| unpack(settings, "kernel-devel").map_err(|e| format!("{e:#}")));
     root.as_deref().map_err(|e| anyhow!("{e}"))
 }
 
-/// The only tree in an unpacked image.
+/// Returns the kernel tree in an unpacked image.
 fn tree(root: &Path) -> Result<PathBuf> {
     let mut trees = fs::read_dir(root.join("usr/src"))?;
-    Ok(trees.next().context("no tree")??.path())
+    Ok(trees.next().context("no kernel tree in the image")??.path())
 }
 
 fn files(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
@@ -60,8 +60,8 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// What only this machine has: its directories, its name and who works at it.
-fn marks(settings: &Settings) -> Vec<String> {
+/// Texts that identify this machine: its directories, host name and user.
+fn machine_texts(settings: &Settings) -> Vec<String> {
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let shown = |path: Option<&Path>| path.map(|path| path.display().to_string()).unwrap_or_default();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -69,23 +69,23 @@ fn marks(settings: &Settings) -> Vec<String> {
     let project = project().canonicalize().unwrap_or_default();
     let cache = shown(settings.sandbox.rootfs().ancestors().nth(3));
     let home = format!("{}/", variable("HOME").trim_end_matches('/'));
-    let marks = [cache, shown(Some(&project)), home, format!("{user}@{}", host.trim()), shown(Some(&settings.out))];
-    // Where everything is below /, or in the sandbox's own place, a path is no mark.
-    marks.into_iter().filter(|mark| mark.len() > 4 && !mark.starts_with("/build")).collect()
+    let texts = [cache, shown(Some(&project)), home, format!("{user}@{}", host.trim()), shown(Some(&settings.out))];
+    // Short paths, and those that also exist in the sandbox, do not identify the machine.
+    texts.into_iter().filter(|text| text.len() > 4 && !text.starts_with("/build")).collect()
 }
 
-/// The private key of this machine's module signer: its DER, and lines of its PEM.
+/// Returns parts of the module signer's private key: the second half of its DER and of the lines of its PEM.
 fn secrets(settings: &Settings, key: &Path) -> Result<(Vec<u8>, Vec<String>)> {
     let convert = ["openssl", "pkcs8", "-topk8", "-nocrypt", "-outform", "DER", "-in", "/build/key"];
     let der = settings.sandbox.output(&Run::new(convert).read(key, "/build/key"))?;
-    // From the middle on: the public modulus stands before it, and in every certificate.
+    // The first half contains the public modulus, which is in every certificate.
     let pem = fs::read_to_string(key)?;
     let lines: Vec<_> = pem.lines().filter(|line| line.len() == 64).map(str::to_owned).collect();
-    ensure!(der.len() > 2000 && lines.len() > 30, "this is no RSA-4096 key");
+    ensure!(der.len() > 2000 && lines.len() > 30, "not an RSA-4096 key");
     Ok((der[der.len() / 2..].to_vec(), lines[lines.len() / 2..].to_vec()))
 }
 
-/// The files below `root` that hold one of the texts, or a piece of the secret bytes; grep looks for them.
+/// Lists the files below `root` that contain one of the texts or a piece of the secret bytes.
 const SEARCH: &str = r#"
 { grep -rlaF -f /build/texts /build/root || [ $? = 1 ]; LC_ALL=C grep -rlaP -f /build/bytes /build/root || [ $? = 1 ]; } | sort -u
 "#;
@@ -103,23 +103,23 @@ fn leaks(settings: &Settings, root: &Path, texts: &[String], secret: &[u8]) -> R
 }
 
 #[test]
-fn the_image_holds_no_secret_and_no_path_of_this_machine() -> Result<()> {
+fn the_image_contains_no_secret_and_no_path_of_this_machine() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let root = devel(settings)?;
     let key = Builder::new(settings, "leaks")?.keys.join("module.key.pem");
     let (der, lines) = secrets(settings, &key)?;
-    let marks = marks(settings);
-    ensure!(marks.len() >= 3, "too little to look for: {marks:?}");
+    let machine = machine_texts(settings);
+    ensure!(machine.len() >= 3, "too few texts to search for: {machine:?}");
     let begins = ["-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----"];
-    let texts: Vec<String> = marks.iter().chain(&lines).cloned().chain(begins.map(str::to_owned)).collect();
+    let texts: Vec<String> = machine.iter().chain(&lines).cloned().chain(begins.map(str::to_owned)).collect();
     let found = leaks(settings, root, &texts, &der)?;
     ensure!(found.is_empty(), "{found:#?}");
 
-    // The search finds what it looks for.
+    // Positive test of the search.
     let planted = tempfile::tempdir()?;
     fs::write(planted.path().join("der"), [b"junk".as_slice(), &der].concat())?;
     fs::write(planted.path().join("line"), format!("x{}", lines[3]))?;
-    fs::write(planted.path().join("path"), format!("x{}y", marks[0]))?;
+    fs::write(planted.path().join("path"), format!("x{}y", machine[0]))?;
     fs::write(planted.path().join("harmless"), "x")?;
     let found = leaks(settings, planted.path(), &texts, &der)?;
     ensure!(found == ["/build/root/der", "/build/root/line", "/build/root/path"], "{found:#?}");
@@ -127,22 +127,29 @@ fn the_image_holds_no_secret_and_no_path_of_this_machine() -> Result<()> {
 }
 
 #[test]
-fn the_image_holds_what_make_needs_and_no_more() -> Result<()> {
+fn the_image_contains_what_make_needs_and_no_objects() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let root = devel(settings)?;
     let tree = tree(root)?;
     let release = fs::read_to_string(tree.join("include/config/kernel.release"))?.trim().to_owned();
     ensure!(tree.ends_with(format!("linux-headers-{release}")), "{} is not for {release}", tree.display());
     let link = fs::read_link(root.join(format!("usr/lib/modules/{release}/build")))?;
-    ensure!(link == Path::new(&format!("/usr/src/linux-headers-{release}")), "build leads to {}", link.display());
+    ensure!(
+        link == Path::new(&format!("/usr/src/linux-headers-{release}")),
+        "the link build points to {}",
+        link.display()
+    );
     for file in [".config", "Module.symvers", "rust/libkernel.rmeta", "scripts/target.json", "tools/objtool/objtool"] {
         ensure!(tree.join(file).is_file(), "no {file}");
     }
     ensure!(
         fs::read(tree.join("certs/module.crt.pem"))? == fs::read(settings.out.join("module.crt.pem"))?,
-        "another certificate"
+        "the certificate differs"
     );
-    ensure!(fs::read(tree.join(".config"))? == fs::read(settings.out.join("kernel.config"))?, "another configuration");
+    ensure!(
+        fs::read(tree.join(".config"))? == fs::read(settings.out.join("kernel.config"))?,
+        "the configuration differs"
+    );
     let mut all = Vec::new();
     files(root, &mut all)?;
     let surplus = |path: &&PathBuf| {
@@ -154,9 +161,9 @@ fn the_image_holds_what_make_needs_and_no_more() -> Result<()> {
     Ok(())
 }
 
-/// Without our program: GNU make in the toolchain, told of nothing but the tree and the module.
+/// GNU make in the toolchain gets only the tree and the module.
 #[test]
-fn an_ordinary_make_builds_with_it() -> Result<()> {
+fn make_builds_a_module_without_our_program() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let tree = tree(devel(settings)?)?;
     let dir = tempfile::tempdir()?;
@@ -165,28 +172,28 @@ fn an_ordinary_make_builds_with_it() -> Result<()> {
     settings.sandbox.output(&copy.read(&sample("rust"), "/build/sample").write(dir.path(), "/build/out"))?;
     let make = Run::new(["make", "-C", "/build/headers", "M=/build/module"]);
     settings.sandbox.output(&make.read(&tree, "/build/headers").write(&module, "/build/module"))?;
-    ensure!(module.join("sample_rust.ko").is_file(), "make gave no module");
+    ensure!(module.join("sample_rust.ko").is_file(), "make built no module");
     Ok(())
 }
 
 #[test]
-fn our_own_module_comes_out_the_same() -> Result<()> {
+fn our_module_is_rebuilt_byte_for_byte() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let builder = Builder::new(settings, "same")?;
     let (module, _) = builder.build(&project().join("module"), "solana_optimizer.ko", &builder.keys)?;
     let root = unpack(settings, "solana-optimizer")?;
     let mut all = Vec::new();
     files(root.as_ref(), &mut all)?;
-    let shipped = all.iter().find(|path| path.ends_with("solana_optimizer.ko")).context("no module is shipped")?;
+    let shipped = all.iter().find(|path| path.ends_with("solana_optimizer.ko")).context("no module in the image")?;
     let shipped = fs::read(shipped)?;
     ensure!(signature::strip(&module)? == signature::strip(&shipped)?, "the code differs");
     ensure!(module == shipped, "the signature differs");
-    ensure!(builder.modinfo("solana_optimizer.ko", "sig_hashalgo")? == "sha512", "signed otherwise");
+    ensure!(builder.modinfo("solana_optimizer.ko", "sig_hashalgo")? == "sha512", "wrong digest of the signature");
     Ok(())
 }
 
 #[test]
-fn a_module_that_does_not_compile_is_told_in_the_compilers_words() -> Result<()> {
+fn compiler_errors_are_shown() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let builder = Builder::new(settings, "broken")?;
     let module = tempfile::tempdir()?;
@@ -209,27 +216,27 @@ fn a_module_that_does_not_compile_is_told_in_the_compilers_words() -> Result<()>
         fs::write(module.path().join("Kbuild"), kbuild)?;
         fs::write(module.path().join("a.c"), source)?;
         let output = builder.run(module.path(), &[])?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.code() == Some(code) && said.contains(words), "{words}: {said}");
-        ensure!(said.contains(&module.path().display().to_string()), "it does not name the directory: {said}");
-        ensure!(!builder.out().exists(), "there is an output");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(code) && stderr.contains(words), "{words}: {stderr}");
+        ensure!(stderr.contains(&module.path().display().to_string()), "no directory in the error: {stderr}");
+        ensure!(!builder.out().exists(), "an output was left");
     }
     Ok(())
 }
 
 #[test]
-fn modules_are_packed_as_an_extension_that_talos_takes() -> Result<()> {
+fn modules_are_packed_as_an_extension() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let builder = Builder::new(settings, "extension")?;
     let manifest = sample("c").join("manifest.yaml");
     let output = builder.run(&sample("c"), &["--extension".as_ref(), manifest.as_os_str()])?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(said.contains("name      ghcr.io/our-org/sample-c:0.1.0"), "it said {said}");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(stdout.contains("name      ghcr.io/our-org/sample-c:0.1.0"), "output: {stdout}");
     let image = builder.out().join("sample-c.oci");
     let list = "skopeo --insecure-policy copy -q oci:/build/image dir:/tmp/image; cat /tmp/image/* | tar -tzif - 2>/dev/null || for f in /tmp/image/*; do tar -tzf \"$f\" 2>/dev/null || :; done";
     let names = settings.sandbox.output(&Run::script(list, &[]).read(&image, "/build/image"))?;
     let names = String::from_utf8_lossy(&names).into_owned();
-    ensure!(names.contains("manifest.yaml") && names.contains("/extras/sample_c.ko"), "it holds {names}");
+    ensure!(names.contains("manifest.yaml") && names.contains("/extras/sample_c.ko"), "files: {names}");
     Ok(())
 }

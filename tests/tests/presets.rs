@@ -1,4 +1,4 @@
-//! The testbed applies what the default preset gives a real node's machine config; two files say it, this test holds them together.
+//! The testbed's configuration matches the default preset, which real nodes get as machine config.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -10,13 +10,13 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Modules with their parameters and sysctls of a preset and of those it includes.
-fn preset(name: &str, modules: &mut BTreeMap<String, Vec<String>>, sysctls: &mut BTreeMap<String, String>) {
+/// Collects modules with their parameters, and sysctls, of a preset and of those that it includes.
+fn collect(name: &str, modules: &mut BTreeMap<String, Vec<String>>, sysctls: &mut BTreeMap<String, String>) {
     let text = std::fs::read_to_string(repository().join(format!("imager/presets/{name}.toml"))).unwrap();
     let table: toml::Table = text.parse().unwrap();
     let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
     for included in list("include") {
-        preset(included.as_str().unwrap(), modules, sysctls);
+        collect(included.as_str().unwrap(), modules, sysctls);
     }
     for module in list("module") {
         let parameters = module.get("parameters").and_then(toml::Value::as_array).cloned().unwrap_or_default();
@@ -29,9 +29,9 @@ fn preset(name: &str, modules: &mut BTreeMap<String, Vec<String>>, sysctls: &mut
 }
 
 #[test]
-fn the_testbed_applies_the_default_preset() {
+fn testbed_config_matches_the_default_preset() {
     let (mut modules, mut sysctls) = (BTreeMap::new(), BTreeMap::new());
-    preset("spec", &mut modules, &mut sysctls);
+    collect("spec", &mut modules, &mut sysctls);
     modules.insert("solana_optimizer".to_owned(), Vec::new());
 
     let text = std::fs::read_to_string(repository().join("tests/guest/rootfs/etc/testbed.json")).unwrap();

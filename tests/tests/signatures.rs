@@ -1,4 +1,4 @@
-//! What the build signed, judged by cosign over the output itself, without a registry and without our code.
+//! cosign verifies the signatures and attestations in the output directory, without a registry and without our code.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 const IMAGES: [&str; 4] = ["installer", "kernel", "kernel-devel", "solana-optimizer"];
 
-/// Prints one line a claim; what has to be refused stops the script when it is not.
-const JUDGE: &str = r#"
+/// Prints one line for each signature or attestation; exits with 9 if another key verifies one.
+const VERIFY: &str = r#"
 export COSIGN_EXPERIMENTAL=0
 openssl ecparam -genkey -name prime256v1 -noout -out /tmp/other.key 2>/dev/null
 openssl ec -in /tmp/other.key -pubout -out /tmp/other.pem 2>/dev/null
@@ -25,9 +25,9 @@ done
 "#;
 
 #[test]
-fn cosign_verifies_every_image_of_the_output_and_what_is_said_of_it() {
+fn cosign_verifies_every_image_and_its_attestations() {
     let Some(settings) = Settings::from_env(OUT, "target/tmp".as_ref()) else { return };
-    let run = Run::script(JUDGE, &IMAGES).read(&settings.out, "/build/_out");
+    let run = Run::script(VERIFY, &IMAGES).read(&settings.out, "/build/_out");
     let out = String::from_utf8(settings.sandbox.output(&run).unwrap()).unwrap();
     let lines: Vec<Value> =
         out.lines().filter(|line| !line.is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -42,35 +42,34 @@ fn cosign_verifies_every_image_of_the_output_and_what_is_said_of_it() {
             signed += 1;
         }
         for (claim, file) in claims[1..].iter().zip(["spdx", "provenance"]) {
-            let beside = std::fs::read(settings.out.join(format!("{image}.{file}.json"))).unwrap();
-            assert_eq!(statement(claim)["predicate"], serde_json::from_slice::<Value>(&beside).unwrap(), "{image}");
+            let expected = std::fs::read(settings.out.join(format!("{image}.{file}.json"))).unwrap();
+            assert_eq!(statement(claim)["predicate"], serde_json::from_slice::<Value>(&expected).unwrap(), "{image}");
         }
     }
-    assert_eq!(signed, record["images"].as_object().unwrap().len(), "a name of build.json is not signed");
+    assert_eq!(signed, record["images"].as_object().unwrap().len(), "an image name of build.json is not signed");
     let sbom = statement(&lines[1])["predicate"]["packages"].clone();
     let has = |name: &str| sbom.as_array().unwrap().iter().any(|package| package["name"] == name);
     for part in ["linux", "solana_optimizer", "clang-19", "rustix", "systemd-boot-efi"] {
-        assert!(has(part), "the installer's bill of materials lacks {part}");
+        assert!(has(part), "no {part} in the installer's SBOM");
     }
-    assert!(!has("qemu-system-x86") && !has("windows-sys"), "it lists what is no part of it");
+    assert!(!has("qemu-system-x86") && !has("windows-sys"), "the SBOM lists packages that are not in the image");
 }
 
-/// What is stated holds elsewhere.
 #[test]
-fn the_documents_name_no_path_of_a_machine() {
+fn sboms_and_provenance_contain_no_path_of_this_machine() {
     let Some(settings) = Settings::from_env(OUT, "target/tmp".as_ref()) else { return };
     for image in IMAGES {
         for file in ["spdx", "provenance"] {
             let text = std::fs::read_to_string(settings.out.join(format!("{image}.{file}.json"))).unwrap();
-            // Names of files are relative to the project, addresses are package URLs.
+            // File names are relative to the project, locations are package URLs.
             for word in ["\"/", "file:", "localhost"] {
-                assert!(!text.contains(word), "{image}.{file}.json holds {word:?}");
+                assert!(!text.contains(word), "{word:?} in {image}.{file}.json");
             }
         }
     }
 }
 
-/// The statement in an envelope that cosign printed.
+/// Decodes the statement in an envelope that cosign printed.
 fn statement(envelope: &Value) -> Value {
     use base64::Engine as _;
     let payload = base64::engine::general_purpose::STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The toolchain holds what its lists say, and the way into it keeps its promises.
+//! The toolchain contains the listed packages, and its sandbox is isolated from the host.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -9,7 +9,7 @@ use common::{Class, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The toolchain of `./x test`; `None` skips the test.
+/// Returns the toolchain of `./x test`; `None` skips the test.
 fn toolchain() -> Option<Sandbox> {
     skip::toolchain(&[]).map(Sandbox::new)
 }
@@ -24,7 +24,7 @@ fn list(name: &str) -> String {
 }
 
 #[test]
-fn dpkg_agrees_with_the_lists_and_the_record() {
+fn installed_packages_match_the_lists_and_the_lock() {
     let Some(sandbox) = toolchain() else { return };
     let installed = sh(&sandbox, "dpkg-query -W -f '${Package} ${Version}\\n' | sort");
     let versions: BTreeMap<_, _> = installed.lines().filter_map(|line| line.split_once(' ')).collect();
@@ -45,7 +45,7 @@ fn dpkg_agrees_with_the_lists_and_the_record() {
 }
 
 #[test]
-fn the_compilers_are_those_the_kernel_wants() {
+fn compiler_versions_match_the_kernel() {
     let Some(sandbox) = toolchain() else { return };
     for (command, begin) in [
         ("clang --version", "Debian clang version 19."),
@@ -60,14 +60,18 @@ fn the_compilers_are_those_the_kernel_wants() {
 }
 
 #[test]
-fn nothing_of_the_host_is_inside() {
+fn the_sandbox_is_isolated_from_the_host() {
     let Some(sandbox) = toolchain() else { return };
-    assert_eq!(sh(&sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo\n", "there is a network");
+    assert_eq!(
+        sh(&sandbox, "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"),
+        "lo\n",
+        "unexpected network interface"
+    );
     let environment =
         "HOME=/tmp\nLC_ALL=C\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/build\nTZ=UTC\n";
     assert_eq!(sh(&sandbox, "env | grep -v '^_=' | sort"), environment);
     let init = sh(&sandbox, "tr '\\0' '\\n' < /proc/1/environ | cut -d= -f1");
-    assert_eq!(init.trim(), "PATH", "bubblewrap shows what it was given");
+    assert_eq!(init.trim(), "PATH", "bubblewrap's environment is visible");
     assert_eq!(sh(&sandbox, "ls -A /build /tmp"), "/build:\n\n/tmp:\n");
     assert_eq!(sh(&sandbox, "hostname"), "solana-talos\n");
     for path in ["/usr/bin", "/etc", "/"] {
@@ -77,7 +81,7 @@ fn nothing_of_the_host_is_inside() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_a_missing_tool() {
+fn a_missing_program_is_a_missing_tool() {
     let Some(sandbox) = toolchain() else { return };
     let error = sandbox.output(&Run::new(["no-such-program"])).unwrap_err();
     assert_eq!(error.class(), Class::MissingTool, "{error}");

@@ -1,4 +1,4 @@
-//! A build whose private keys are elsewhere gives the bytes of one that has them. OpenSSL is the signer.
+//! A build with an external signer gives the same bytes as one with the private keys. OpenSSL is the signer.
 
 use anyhow::{Context as _, ensure};
 use build::stages;
@@ -12,8 +12,8 @@ use harness::settings::{OUT, Settings};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const AWAITS_SIGNATURES: i32 = 7;
-/// Modules, then the images that hold them.
+const PENDING_SIGNATURES: i32 = 7;
+/// First the modules, then the images that contain them.
 const ROUNDS: usize = 2;
 /// As in docs/keys.md; `nonce-type:1` is RFC 6979.
 const SIGN: &str = r#"
@@ -27,7 +27,7 @@ sign module "-pkeyopt digest:sha512"
 sign image "-pkeyopt digest:sha256 -pkeyopt nonce-type:1"
 "#;
 
-/// Whether no key has signed what is in the cache's directory `name`.
+/// Whether the stage in the cache's directory `name` contains nothing signed.
 fn unsigned(name: &str) -> bool {
     stages::owned(&stages::TO_KERNEL, name)
         || stages::owned(&stages::TESTBED_PROGRAMS, name)
@@ -46,7 +46,7 @@ impl Scene {
         let Some(settings) = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
             return Ok(None);
         };
-        let cache = caches::main(&settings)?;
+        let cache = caches::shared(&settings)?;
         let keys = cache.join("keys/development");
         Ok(Some(Self { settings, cache, keys, work: tempfile::tempdir()? }))
     }
@@ -55,7 +55,7 @@ impl Scene {
         self.work.path().join(name)
     }
 
-    /// The public halves of the set.
+    /// Copies the public halves of the key set.
     fn public(&self) -> Result<PathBuf> {
         let public = self.path("public");
         fs::create_dir(&public)?;
@@ -70,13 +70,13 @@ impl Scene {
     }
 
     fn run(&self, cache: &Path, words: &[&str]) -> Result<(Option<i32>, String)> {
-        let mut command = Command::new(self.settings.program.as_deref().context("no program")?);
+        let mut command = Command::new(self.settings.program.as_deref().context("SOLANA_TALOS_PROGRAM is not set")?);
         command.args(words).arg("--project").arg(project()).arg("--cache").arg(cache);
         let output = command.arg("--mirror").arg(self.cache.join("store/sha256")).output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
-    /// Whoever has the private keys signs what is in `later`.
+    /// Signs the pending digests in `later`, as the external signer.
     fn sign(&self, later: &Path) -> Result<()> {
         let run = Run::script(SIGN, &[]).read(&self.keys, "/build/keys").write(later, "/build/later");
         Ok(self.settings.sandbox.output(&run).map(drop)?)
@@ -84,32 +84,32 @@ impl Scene {
 }
 
 #[test]
-fn two_passes_give_the_bytes_of_one() -> Result<()> {
+fn two_passes_give_the_same_bytes_as_one() -> Result<()> {
     let Some(scene) = Scene::new()? else { return Ok(()) };
     let text = |path: &Path| path.display().to_string();
     let (one, two, later) = (scene.path("one"), scene.path("two"), scene.path("later"));
-    let (code, said) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
-    ensure!(code == Some(0), "{code:?}: {said}");
+    let (code, stderr) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
+    ensure!(code == Some(0), "{code:?}: {stderr}");
 
     let cache = caches::fresh(&scene.settings, scene.work.path(), unsigned)?;
     let public = text(&scene.public()?);
     let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
     for round in 1..=ROUNDS {
-        let (code, said) = scene.run(&cache, &build)?;
-        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("pending"), "{round}: {code:?}: {said}");
+        let (code, stderr) = scene.run(&cache, &build)?;
+        ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("pending"), "{round}: {code:?}: {stderr}");
         ensure!(!two.exists(), "round {round} left an output");
-        let (code, said) = scene.run(&cache, &["attach", &text(&later)])?;
-        ensure!(code == Some(AWAITS_SIGNATURES) && said.contains("0 taken"), "{round}: {code:?}: {said}");
+        let (code, stderr) = scene.run(&cache, &["attach", &text(&later)])?;
+        ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("0 taken"), "{round}: {code:?}: {stderr}");
         scene.sign(&later)?;
-        let (code, said) = scene.run(&cache, &["attach", &text(&later)])?;
-        ensure!(code == Some(0), "{round}: {code:?}: {said}");
+        let (code, stderr) = scene.run(&cache, &["attach", &text(&later)])?;
+        ensure!(code == Some(0), "{round}: {code:?}: {stderr}");
     }
-    let (code, said) = scene.run(&cache, &build)?;
-    ensure!(code == Some(0), "{code:?}: {said}");
+    let (code, stderr) = scene.run(&cache, &build)?;
+    ensure!(code == Some(0), "{code:?}: {stderr}");
     let (one, two) = (comparable(&one)?, comparable(&two)?);
-    ensure!(one.0 == two.0, "{:#?} is not {:#?}", two.0, one.0);
-    ensure!(one.1 == two.1, "{:#} is not {:#}", two.1, one.1);
-    // A copy of the development set, and its public halves alone, are known for what they are.
+    ensure!(one.0 == two.0, "{:#?} differs from {:#?}", two.0, one.0);
+    ensure!(one.1 == two.1, "{:#} differs from {:#}", two.1, one.1);
+    // A copy of the development keys, and its public halves alone, are recognized.
     ensure!(two.1["keys"] == "development", "{:#}", two.1);
     Ok(())
 }

@@ -9,17 +9,14 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 #[test]
-fn a_skip_is_one_line_under_the_name_of_the_test() {
-    let line = line(&test(), "no network:\n  could not  connect");
-    assert!(
-        line.ends_with("::tests::a_skip_is_one_line_under_the_name_of_the_test: no network: could not connect"),
-        "{line}"
-    );
+fn a_skip_is_one_line_with_the_test_name() {
+    let line = line(&test_name(), "no network:\n  could not  connect");
+    assert!(line.ends_with("::tests::a_skip_is_one_line_with_the_test_name: no network: could not connect"), "{line}");
     assert!(line.starts_with("skip::"), "{line}");
 }
 
 #[test]
-fn every_skip_is_recorded_and_a_record_that_cannot_be_made_is_an_error() {
+fn skips_are_appended_and_write_errors_are_returned() {
     let dir = scratch("record");
     let file = dir.join("skipped");
     record(&file, "a::b: c").unwrap();
@@ -30,22 +27,22 @@ fn every_skip_is_recorded_and_a_record_that_cannot_be_made_is_an_error() {
 }
 
 #[test]
-fn what_is_there_is_no_skip() {
+fn existing_paths_and_programs_do_not_skip() {
     let dir = scratch("there");
     std::fs::write(dir.join("usr/bin/skopeo"), "").unwrap();
     let dir = dir.canonicalize().unwrap();
     assert_eq!(existing("A", Some(dir.clone().into())), Ok(dir.clone()));
     assert_eq!(existing("A", None), Err("A is not set; `./x test` sets it".to_owned()));
-    assert!(existing("A", Some("/nonexistent".into())).unwrap_err().starts_with("A names /nonexistent: "));
+    assert!(existing("A", Some("/nonexistent".into())).unwrap_err().starts_with("A: /nonexistent: "));
     assert_eq!(with_programs(dir.clone(), &["skopeo"]), Ok(dir.clone()));
-    let lacking = with_programs(dir.clone(), &["skopeo", "oras", "umoci"]);
-    assert_eq!(lacking, Err("the toolchain has no oras, umoci".to_owned()));
+    let missing = with_programs(dir.clone(), &["skopeo", "oras", "umoci"]);
+    assert_eq!(missing, Err("missing in the toolchain: oras, umoci".to_owned()));
     std::fs::remove_dir_all(dir).unwrap();
 }
 
-/// A test that prints `SKIPPED` itself and returns would pass `./x test` unseen, and so would one that is marked to be ignored.
+/// `./x test` would not notice a test that prints `SKIPPED` itself and returns, nor one that is ignored by attribute.
 #[test]
-fn nobody_else_skips() {
+fn tests_skip_only_with_this_crate() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let (mut pending, mut read, mut found) = (vec![root.to_owned()], 0, Vec::new());
     while let Some(dir) = pending.pop() {
@@ -53,8 +50,8 @@ fn nobody_else_skips() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !path.is_symlink() {
-                let other = name.starts_with(['.', '_']) || name == "target" || path == root.join("crates/skip");
-                pending.extend((!other).then_some(path));
+                let skip = name.starts_with(['.', '_']) || name == "target" || path == root.join("crates/skip");
+                pending.extend((!skip).then_some(path));
             } else if name.ends_with(".rs") {
                 read += 1;
                 let text = std::fs::read_to_string(&path).unwrap();

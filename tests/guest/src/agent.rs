@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Child, Command, Stdio};
 
-/// Device of the agent's port, when the machine has one.
+/// Returns the device of the agent's port, if the machine has one.
 #[must_use]
 pub fn find_port() -> Option<String> {
     let ports = std::fs::read_dir("/sys/class/virtio-ports").ok()?;
@@ -21,21 +21,18 @@ pub fn find_port() -> Option<String> {
     })
 }
 
-/// Serves requests for ever.
-///
-/// # Errors
-/// The port is gone.
+/// Serves requests until the port fails.
 pub fn serve(port: &str) -> Result<()> {
     let mut writer = context(OpenOptions::new().read(true).write(true).open(port), port)?;
     let mut reader = BufReader::new(context(writer.try_clone(), port)?);
     let mut agent = Agent::new();
-    // The empty line ends whatever firmware wrote.
+    // The empty line ends output of the firmware.
     context(writer.write_all(b"\n"), port)?;
     send(&mut writer, &Reply::Ok(READY.into()))?;
     loop {
         let mut line = String::new();
         if context(reader.read_line(&mut line), port)? == 0 {
-            // The host is not connected: the port reads as ended until it is.
+            // End of file: the host is not connected yet.
             std::thread::sleep(std::time::Duration::from_millis(50));
             continue;
         }
@@ -52,7 +49,7 @@ fn send(writer: &mut File, reply: &Reply) -> Result<()> {
     context(writer.write_all(text.as_bytes()), "agent port")
 }
 
-/// A reply that is no success, so that `?` works on system calls.
+/// A reply that is not a success, so that `?` works on system calls.
 struct Failure(Reply);
 
 impl From<std::io::Error> for Failure {
@@ -96,9 +93,6 @@ impl Agent {
                 let meta = std::fs::symlink_metadata(path)?;
                 json!({ "mode": meta.mode(), "size": meta.size() })
             }
-            Request::Modprobe { name, parameters } => {
-                json!(modules::load(&self.index, &name, &parameters, &self.cmdline)?)
-            }
             Request::LoadFile { path, parameters } => json!(modules::load_file(path.as_ref(), &parameters)?),
             Request::DeleteModule { name } => json!(delete_module(&name)?),
             Request::Cycle { path, name, times } => json!(cycle(&path, &name, times)?),
@@ -123,7 +117,7 @@ impl Agent {
     fn spawn(&mut self, worker: &Worker) -> std::result::Result<u32, Failure> {
         let text = context(serde_json::to_string(worker), "worker")?;
         let child = Command::new("/proc/self/exe").args(["worker", &text]).stdout(Stdio::piped()).spawn()?;
-        // When memory ends, it must be the worker that goes, never the agent.
+        // The OOM killer must choose the worker, not the agent.
         std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000")?;
         let job = self.next_job;
         self.next_job += 1;
@@ -148,11 +142,11 @@ impl Agent {
 }
 
 fn bytes(text: &str) -> std::result::Result<Vec<u8>, Failure> {
-    hex::decode(text).ok_or_else(|| "odd or foreign digits in hex".to_owned().into())
+    hex::decode(text).ok_or_else(|| "invalid hexadecimal text".to_owned().into())
 }
 
-/// One system call, so that the kernel sees exactly these bytes at this offset. At the start it is write(2): some files, such as kmemleak's,
-/// have no offsets and refuse pwrite(2) even there.
+/// Does one system call, so that the kernel gets exactly these bytes at this offset. At offset 0 it is write(2): some files, such as
+/// kmemleak's, reject pwrite(2).
 fn write_at(path: &str, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     if offset == 0 { file.write(bytes) } else { file.write_at(bytes, offset) }
@@ -169,7 +163,7 @@ fn list(path: &str) -> std::io::Result<Vec<String>> {
 
 fn delete_module(name: &str) -> rustix::io::Result<()> {
     let name = std::ffi::CString::new(name).map_err(|_| Errno::INVAL)?;
-    // O_NONBLOCK: a module in use is refused instead of waited for.
+    // O_NONBLOCK: fail on a module in use instead of waiting.
     rustix::system::delete_module(&name, i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0))
 }
 

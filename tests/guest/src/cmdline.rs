@@ -1,6 +1,6 @@
-//! The kernel command line: words, values, and the parameters that name a module.
+//! Parses the kernel command line: words, values and module parameters.
 
-/// Splits a command line at blanks that are not inside double quotes, as the kernel's `next_arg` does.
+/// Splits a command line at white space outside of double quotes, as the kernel's `next_arg` does.
 #[must_use]
 pub fn words(cmdline: &str) -> Vec<String> {
     let mut words = vec![String::new()];
@@ -16,7 +16,7 @@ pub fn words(cmdline: &str) -> Vec<String> {
     words
 }
 
-/// Value of the last `key=value` or bare `key` (an empty value).
+/// Returns the value of the last `key=value`; a bare `key` has an empty value.
 #[must_use]
 pub fn value(cmdline: &str, key: &str) -> Option<String> {
     words(cmdline).iter().rev().find_map(|word| match word.split_once('=') {
@@ -26,7 +26,7 @@ pub fn value(cmdline: &str, key: &str) -> Option<String> {
     })
 }
 
-/// What Talos's machined demands before it runs: `slab_nomerge` and `pti=on`. Returns the missing words.
+/// Returns which of the arguments that Talos's machined requires are missing: `slab_nomerge` and `pti=on`.
 #[must_use]
 pub fn missing_hardening(cmdline: &str) -> Vec<&'static str> {
     let mut missing = Vec::new();
@@ -39,7 +39,7 @@ pub fn missing_hardening(cmdline: &str) -> Vec<&'static str> {
     missing
 }
 
-/// Parameters for `module`, in order: `nvme.io_queue_depth=4095` becomes `io_queue_depth=4095`, as modprobe hands them on.
+/// Returns the parameters for `module`, as modprobe passes them: `nvme.io_queue_depth=4095` becomes `io_queue_depth=4095`.
 #[must_use]
 pub fn module_parameters(cmdline: &str, module: &str) -> Vec<String> {
     let wanted = module.replace('-', "_");
@@ -53,7 +53,7 @@ pub fn module_parameters(cmdline: &str, module: &str) -> Vec<String> {
         .collect()
 }
 
-/// The kernel strips quotes around a value that holds blanks; they must be there for it to see one word.
+/// Quotes a value with white space, so that the kernel parses it as one word.
 fn quote(parameter: &str) -> String {
     match parameter.split_once('=') {
         Some((name, value)) if value.contains(char::is_whitespace) => format!("{name}=\"{value}\""),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn hardening_words_are_demanded() {
+    fn hardening_arguments_are_required() {
         assert!(missing_hardening(LINE).is_empty());
         assert!(missing_hardening("slab_nomerge pti=on").is_empty());
         assert_eq!(missing_hardening("pti=off"), ["slab_nomerge", "pti=on"]);

@@ -1,4 +1,4 @@
-//! `/etc/testbed.json`: what Talos would take from its machine config (`machine.kernel.modules`, `machine.sysctls`).
+//! `/etc/testbed.json`: settings that Talos has in its machine config (`machine.kernel.modules`, `machine.sysctls`).
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 /// Path of the file in the root filesystem.
 pub const PATH: &str = "/etc/testbed.json";
 
-/// Modules to load, then sysctls to set.
+/// Modules to load and sysctls to set.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Loaded in this order.
     #[serde(default)]
     pub modules: Vec<Module>,
-    /// Key in sysctl notation (`net.core.rmem_max`) to value.
+    /// Maps a key in sysctl notation (`net.core.rmem_max`) to its value.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
 }
@@ -29,33 +29,21 @@ pub struct Module {
     pub parameters: Vec<String>,
 }
 
-/// Parses the file's text.
-///
-/// # Errors
-/// Anything but the fields above.
+/// Parses the file; unknown fields are errors.
 pub fn parse(text: &str) -> crate::Result<Config> {
     crate::context(serde_json::from_str(text), PATH)
 }
 
-/// Path under `/proc/sys` of a sysctl. Dots separate, unless a slash comes first, as in sysctl(8): `net/ipv4/conf/eth0.1/x`.
+/// Returns the path of a sysctl. Dots are separators, unless a slash comes first, as in sysctl(8): `net/ipv4/conf/eth0.1/x`.
 #[must_use]
 pub fn sysctl_path(key: &str) -> String {
-    let first = key.find(['.', '/']).map(|at| key.as_bytes()[at]);
-    let path: String = match first {
-        Some(b'.') => key
-            .chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect(),
-        _ => key.to_owned(),
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
     };
+    let dots = key.find(['.', '/']).is_some_and(|at| key.as_bytes()[at] == b'.');
+    let path = if dots { key.chars().map(swap).collect() } else { key.to_owned() };
     format!("/proc/sys/{path}")
 }
 
@@ -64,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_refuses() {
+    fn unknown_fields_are_rejected() {
         let config = parse(r#"{"modules":[{"name":"solana_optimizer"}],"sysctls":{"vm.swappiness":"1"}}"#).unwrap();
         assert_eq!(config.modules[0].name, "solana_optimizer");
         assert_eq!(config.sysctls["vm.swappiness"], "1");

@@ -1,20 +1,17 @@
-//! `/extensions.yaml`: which squashfs layers to stack, in which order.
+//! `/extensions.yaml`: the squashfs layers and their order.
 //!
-//! Only the shape that imagers write is taken: a block list under `layers`, one `image` and one `metadata` a layer.
+//! Accepts only what imagers write: a block list under `layers`, with `image` and `metadata` for each layer.
 
 use crate::Result;
 
-/// The layers' file names, lowest first.
-///
-/// # Errors
-/// A line that does not fit the shape, an image name that is no plain `*.sqsh` file name.
+/// Returns the file names of the layers, lowest first. Names must be plain `*.sqsh` file names.
 pub fn parse(text: &str) -> Result<Vec<String>> {
     let mut lines = text.lines().enumerate().filter(|(_, line)| !is_blank(line)).map(|(n, line)| (n + 1, line));
     let (number, head) = lines.next().ok_or("extensions.yaml is empty")?;
     match head.trim_end() {
         "layers:" => {}
         "layers: []" | "layers: null" | "layers: ~" => return no_more(lines.next()),
-        _ => return Err(refusal(number, head, "expected `layers:`")),
+        _ => return Err(malformed(number, head, "expected `layers:`")),
     }
     let mut images = Vec::new();
     let mut layout: Option<usize> = None;
@@ -27,25 +24,25 @@ pub fn parse(text: &str) -> Result<Vec<String>> {
         text_deeper_than = None;
         let dash = *layout.get_or_insert(indent);
         let key = if indent == dash {
-            line[indent..].strip_prefix("- ").ok_or_else(|| refusal(number, line, "expected a list item"))?.trim()
+            line[indent..].strip_prefix("- ").ok_or_else(|| malformed(number, line, "expected a list item"))?.trim()
         } else if indent == dash + 2 {
             line.trim()
         } else {
-            return Err(refusal(number, line, "unexpected indentation"));
+            return Err(malformed(number, line, "unexpected indentation"));
         };
         match key.split_once(':').map(|(name, value)| (name, value.trim())) {
             Some(("image", value)) => {
-                images.push(image_name(value).ok_or_else(|| refusal(number, line, "not a plain .sqsh name"))?)
+                images.push(image_name(value).ok_or_else(|| malformed(number, line, "not a plain .sqsh name"))?)
             }
             Some(("metadata", "")) => text_deeper_than = Some(dash + 2),
-            _ => return Err(refusal(number, line, "expected `image:` or `metadata:`")),
+            _ => return Err(malformed(number, line, "expected `image:` or `metadata:`")),
         }
     }
     Ok(images)
 }
 
 fn no_more(line: Option<(usize, &str)>) -> Result<Vec<String>> {
-    line.map_or(Ok(Vec::new()), |(number, line)| Err(refusal(number, line, "text after an empty list")))
+    line.map_or(Ok(Vec::new()), |(number, line)| Err(malformed(number, line, "text after an empty list")))
 }
 
 fn is_blank(line: &str) -> bool {
@@ -57,14 +54,14 @@ fn indent_of(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// A bare file name, so that nothing outside the archive's root can be named.
+/// Accepts a plain file name only, so that the image is in the archive's root directory.
 fn image_name(value: &str) -> Option<String> {
     let bare = value.trim_matches(|c| c == '"' || c == '\'');
     let plain = bare.ends_with(".sqsh") && !bare.starts_with('.') && !bare.contains(['/', ':', ',', '\\']);
     plain.then(|| bare.to_owned())
 }
 
-fn refusal(number: usize, line: &str, why: &str) -> String {
+fn malformed(number: usize, line: &str, why: &str) -> String {
     format!("extensions.yaml line {number}: {why}: {line:?}")
 }
 
@@ -93,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_with_its_line() {
+    fn malformed_lines_are_reported_by_number() {
         for (text, wanted) in [
             ("", "empty"),
             ("layer:\n", "line 1"),

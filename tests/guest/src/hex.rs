@@ -1,13 +1,13 @@
-//! Bytes as hexadecimal text, for a protocol of JSON lines.
+//! Hexadecimal encoding of bytes in JSON.
 
-/// Lower-case hexadecimal of `bytes`.
+/// Encodes `bytes` in lower-case hexadecimal.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
 }
 
-/// Bytes of `text`, or `None` when it is not an even number of hexadecimal digits.
+/// Decodes `text`; `None` if it is not an even number of hexadecimal digits.
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks_exact(2);
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn round_trip_and_refusal() {
+    fn round_trip_and_invalid_text() {
         let all: Vec<u8> = (0..=255).collect();
         assert_eq!(decode(&encode(&all)).as_ref(), Some(&all));
         assert_eq!(encode(b"\x00\xff"), "00ff");

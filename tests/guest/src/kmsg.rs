@@ -1,8 +1,8 @@
-//! Messages go through `/dev/kmsg`, so that they keep their order with the kernel's and reach every console whole.
+//! Logs through `/dev/kmsg`, which keeps the order with kernel messages and prints whole lines on every console.
 
 use std::io::Write;
 
-/// Logs one line; before `/dev` is mounted it goes to standard output.
+/// Logs one line; before `/dev` is mounted, to standard output.
 pub fn log(message: &str) {
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -13,13 +13,13 @@ pub fn log(message: &str) {
     }
 }
 
-/// What PID 1 does when it cannot go on: says why and ends, which panics the kernel (`panic=-1` then ends the machine).
-pub fn give_up(who: &str, why: &str) -> ! {
-    log(&format!("{who} cannot go on: {why}"));
+/// Logs a fatal error of PID 1 and exits, which panics the kernel (`panic=-1` then resets the machine).
+pub fn fatal(who: &str, why: &str) -> ! {
+    log(&format!("{who} failed: {why}"));
     std::process::exit(1);
 }
 
-/// The kernel log from record `since` on: `(next record, text with one line a record)`.
+/// Reads the kernel log from record `since` on: `(number of the next record, one line per record)`.
 ///
 /// Format of `/dev/kmsg`: `priority,sequence,microseconds,flags;text`, continuation lines begin with a blank
 /// (Documentation/ABI/testing/dev-kmsg).
@@ -40,7 +40,7 @@ pub fn read(since: u64) -> crate::Result<(u64, String)> {
                     }
                 }
             }
-            // The record was overwritten before we read it: the next read returns the oldest one left.
+            // The record was overwritten; the next read returns the oldest one left.
             Err(rustix::io::Errno::PIPE) => {}
             Err(rustix::io::Errno::AGAIN) => return Ok((next, text)),
             Err(err) => return Err(format!("/dev/kmsg: {err}")),
@@ -60,7 +60,7 @@ mod tests {
     use super::parse_record;
 
     #[test]
-    fn record_of_the_kernel_documentation() {
+    fn parses_the_example_of_the_kernel_documentation() {
         let record =
             "7,160,424069,-;pci_root PNP0A03:00: host bridge window\n SUBSYSTEM=acpi\n DEVICE=+acpi:PNP0A03:00\n";
         assert_eq!(parse_record(record), Some((160, "pci_root PNP0A03:00: host bridge window".to_owned())));

@@ -16,10 +16,10 @@ pub mod report;
 pub mod switch;
 pub mod workers;
 
-/// Errors end up on the console and, for PID 1, in a kernel panic; a sentence is all they need.
+/// Errors are texts: they are printed on the console and, in PID 1, panic the kernel.
 pub type Result<T> = std::result::Result<T, String>;
 
-/// Turns any error into a sentence that begins with `what`.
+/// Converts an error to a text and puts `what` in front.
 pub fn context<T, E: std::fmt::Display>(result: std::result::Result<T, E>, what: impl std::fmt::Display) -> Result<T> {
     result.map_err(|err| format!("{what}: {err}"))
 }

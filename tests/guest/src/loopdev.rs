@@ -1,4 +1,4 @@
-//! Loop devices (`include/uapi/linux/loop.h`): what lets a squashfs file of the initramfs be mounted.
+//! Loop devices (`include/uapi/linux/loop.h`), to mount squashfs files of the initramfs.
 
 use crate::{Result, context};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -57,10 +57,8 @@ unsafe impl Ioctl for GetFree {
     }
 }
 
-/// Attaches `file` read-only to a free loop device. Keep the descriptor until the mount is made: the device clears itself afterwards.
-///
-/// # Errors
-/// No loop driver, a file that cannot be opened.
+/// Attaches `file` read-only to a free loop device, and returns its descriptor and path. The device is cleared when both the descriptor
+/// and the mount are closed.
 pub fn attach(file: &Path) -> Result<(OwnedFd, String)> {
     let backing = context(open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()), file.display())?;
     let control =

@@ -1,10 +1,10 @@
-//! Kernel modules by name: `modules.dep`, `modules.builtin`, `modules.alias` (kmod's text formats) and finit_module(2).
+//! Finds and loads kernel modules by name: `modules.dep`, `modules.builtin`, `modules.alias` (kmod's text formats) and finit_module(2).
 
 use crate::{Result, cmdline};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What depmod wrote for one kernel release.
+/// The index that depmod wrote for one kernel release.
 #[derive(Debug, Default)]
 pub struct Index {
     root: PathBuf,
@@ -14,7 +14,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Reads the index under `/usr/lib/modules/<release>`; a kernel without modules has an empty one.
+    /// Reads the index in `/usr/lib/modules/<release>`; it is empty for a kernel without modules.
     #[must_use]
     pub fn read(release: &str) -> Self {
         let root = Path::new("/usr/lib/modules").join(release);
@@ -27,7 +27,7 @@ impl Index {
         }
     }
 
-    /// Files to load for `name`, dependencies first; `None` when there is no such module.
+    /// Returns the files to load for `name`, dependencies first; `None` if the module does not exist.
     #[must_use]
     pub fn load_order(&self, name: &str) -> Option<Vec<&str>> {
         let name = name.replace('-', "_");
@@ -37,7 +37,7 @@ impl Index {
         self.files.get(&name).map(|files| files.iter().rev().map(String::as_str).collect())
     }
 
-    /// Modules whose alias matches a device's modalias.
+    /// Returns the modules with an alias that matches a device's modalias.
     #[must_use]
     pub fn for_modalias(&self, modalias: &str) -> BTreeSet<&str> {
         let hit = self.aliases.iter().filter(|(pattern, _)| matches(pattern.as_bytes(), modalias.as_bytes()));
@@ -45,7 +45,7 @@ impl Index {
     }
 }
 
-/// `path/x.ko: path/y.ko path/z.ko`: the module's own file first, then what it needs, the deepest last.
+/// Parses `path/x.ko: path/y.ko path/z.ko`: the module's own file, then its dependencies, the deepest last.
 fn parse_dep(text: &str) -> BTreeMap<String, Vec<String>> {
     text.lines()
         .filter_map(|line| {
@@ -56,7 +56,7 @@ fn parse_dep(text: &str) -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-/// `alias <pattern> <module>` lines.
+/// Parses `alias <pattern> <module>` lines.
 fn parse_alias(text: &str) -> Vec<(String, String)> {
     text.lines()
         .filter_map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -71,7 +71,7 @@ fn module_name(path: &str) -> String {
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
-/// Shell pattern with `*` and `?`; device aliases of PCI, virtio and CPUs use no other.
+/// Matches a shell pattern with `*` and `?`; aliases of PCI, virtio and CPU devices use no other wildcards.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
@@ -82,12 +82,9 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Loads `name` and what it needs. Parameters of the command line come first, then `parameters`, so that the latter win.
-///
-/// # Errors
-/// No such module, or the kernel refused one, with its errno.
+/// Loads `name` and its dependencies. `parameters` override those of the kernel command line.
 pub fn load(index: &Index, name: &str, parameters: &[String], cmdline: &str) -> Result<()> {
-    let order = index.load_order(name).ok_or_else(|| format!("no module {name} in {}", index.root.display()))?;
+    let order = index.load_order(name).ok_or_else(|| format!("module {name} is not in {}", index.root.display()))?;
     let loaded = loaded();
     for (n, file) in order.iter().enumerate() {
         let own = module_name(file);
@@ -99,7 +96,7 @@ pub fn load(index: &Index, name: &str, parameters: &[String], cmdline: &str) -> 
             words.extend_from_slice(parameters);
         }
         match load_file(&index.root.join(file), &words.join(" ")) {
-            // It came in between, as another module's dependency.
+            // EEXIST: loaded meanwhile as a dependency of another module.
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(err) => return Err(format!("{file}: {err}")),
         }
@@ -107,10 +104,7 @@ pub fn load(index: &Index, name: &str, parameters: &[String], cmdline: &str) -> 
     Ok(())
 }
 
-/// finit_module(2).
-///
-/// # Errors
-/// The kernel's errno.
+/// Calls finit_module(2).
 pub fn load_file(path: &Path, parameters: &str) -> rustix::io::Result<()> {
     use rustix::fs::{Mode, OFlags, open};
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -118,14 +112,14 @@ pub fn load_file(path: &Path, parameters: &str) -> rustix::io::Result<()> {
     rustix::system::finit_module(&file, &parameters, 0)
 }
 
-/// Names in `/proc/modules`.
+/// Returns the names in `/proc/modules`.
 #[must_use]
 pub fn loaded() -> BTreeSet<String> {
     let text = std::fs::read_to_string("/proc/modules").unwrap_or_default();
     text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
 }
 
-/// Loads a driver for every device that names one, as udev does at boot. Returns what was refused.
+/// Loads the drivers of all devices by their modalias, as udev does at boot. Returns the errors.
 #[must_use]
 pub fn coldplug(index: &Index, cmdline: &str) -> Vec<String> {
     let mut wanted = BTreeSet::new();
@@ -169,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_finds_its_driver() {
+    fn modalias_selects_the_driver() {
         let index = index();
         assert!(index.for_modalias("pci:v00008086d000010C9sv00008086sd0000A02Bbc02sc00i00").contains("igb"));
         assert!(index.for_modalias("pci:v00008086d000010CAsv00008086sd0000A02Bbc02sc00i00").is_empty());

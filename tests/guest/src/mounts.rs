@@ -1,4 +1,4 @@
-//! What is mounted, as data, and the call that mounts it.
+//! The list of mounts, and mount(2).
 
 use crate::{Result, context};
 use rustix::mount::{MountFlags, mount};
@@ -6,9 +6,9 @@ use rustix::mount::{MountFlags, mount};
 /// One mount.
 #[derive(Debug)]
 pub struct Mount {
-    /// Filesystem type, also its source.
+    /// Filesystem type, also used as the source.
     pub kind: &'static str,
-    /// Where; made when it is missing.
+    /// Mount point; made if it is missing.
     pub target: &'static str,
     /// Filesystem options.
     pub options: &'static str,
@@ -16,7 +16,7 @@ pub struct Mount {
     pub optional: bool,
 }
 
-const fn needed(kind: &'static str, target: &'static str) -> Mount {
+const fn required(kind: &'static str, target: &'static str) -> Mount {
     Mount { kind, target, options: "", optional: false }
 }
 
@@ -24,13 +24,13 @@ const fn optional(kind: &'static str, target: &'static str) -> Mount {
     Mount { kind, target, options: "", optional: true }
 }
 
-/// What `init` needs before it can read anything.
-pub const EARLY: &[Mount] = &[needed("proc", "/proc"), needed("sysfs", "/sys"), needed("devtmpfs", "/dev")];
+/// Mounts of `init`.
+pub const EARLY: &[Mount] = &[required("proc", "/proc"), required("sysfs", "/sys"), required("devtmpfs", "/dev")];
 
-/// What `machined` adds after the switch of root.
+/// Mounts of `machined`, after the switch of root.
 pub const LATE: &[Mount] = &[
-    needed("tmpfs", "/run"),
-    needed("tmpfs", "/tmp"),
+    required("tmpfs", "/run"),
+    required("tmpfs", "/tmp"),
     optional("devpts", "/dev/pts"),
     optional("tmpfs", "/dev/shm"),
     optional("hugetlbfs", "/dev/hugepages"),
@@ -43,14 +43,11 @@ pub const LATE: &[Mount] = &[
     optional("efivarfs", "/sys/firmware/efi/efivars"),
 ];
 
-/// Mounts all of `list`; returns what an optional mount failed with.
-///
-/// # Errors
-/// A mount that is not optional failed.
+/// Mounts all of `list`; returns the errors of optional mounts.
 pub fn mount_all(list: &[Mount]) -> Result<Vec<String>> {
     let mut skipped = Vec::new();
     for entry in list {
-        // Directories of /sys and /proc exist or cannot be made; the mount says which.
+        // Directories in /sys cannot be made; the mount reports one that is missing.
         let _ = std::fs::create_dir_all(entry.target);
         match one(entry.kind, entry.target, entry.kind, MountFlags::empty(), entry.options) {
             Ok(()) => {}
@@ -61,11 +58,8 @@ pub fn mount_all(list: &[Mount]) -> Result<Vec<String>> {
     Ok(skipped)
 }
 
-/// One mount(2).
-///
-/// # Errors
-/// What the kernel answered, with type and target.
+/// Calls mount(2); an error contains type and target.
 pub fn one(source: &str, target: &str, kind: &str, flags: MountFlags, options: &str) -> Result<()> {
     let options = context(std::ffi::CString::new(options), "mount options")?;
-    context(mount(source, target, kind, flags, options.as_c_str()), format!("mount {kind} on {target}"))
+    context(mount(source, target, kind, flags, options.as_c_str()), format!("cannot mount {kind} on {target}"))
 }

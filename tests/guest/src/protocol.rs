@@ -1,6 +1,6 @@
-//! The agent's protocol: one JSON request a line from the host, one JSON reply a line from the guest.
+//! The agent's protocol: one JSON request per line from the host, one JSON reply per line from the guest.
 //!
-//! The host's harness compiles this same file. Bytes travel as hexadecimal text.
+//! The harness on the host compiles the same file. Bytes are encoded in hexadecimal.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,19 +8,19 @@ use serde_json::Value;
 /// Name of the virtio-serial port.
 pub const PORT: &str = "org.solana-talos.agent";
 
-/// The first line from the guest. The host sends nothing before it: firmware opens the port too, and would swallow it.
+/// The first line from the guest. The host sends nothing before it, because firmware also reads the port.
 pub const READY: &str = "ready";
 
-/// What the host asks for. The logic of a test stays on the host; these are system calls.
+/// A request of the host. Requests are system calls; the logic of tests is on the host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "cmd", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Whole content of a file, in hexadecimal.
+    /// Reads a file; returns its content in hexadecimal.
     Read {
         /// Absolute path.
         path: String,
     },
-    /// One pwrite(2) on an existing file; answers the number of bytes taken.
+    /// Does one write(2) or pwrite(2) on an existing file; returns the number of bytes written.
     Write {
         /// Absolute path.
         path: String,
@@ -29,54 +29,47 @@ pub enum Request {
         /// File offset.
         offset: u64,
     },
-    /// Makes a new file below `/run` or `/tmp`, for instance a module to load.
+    /// Writes a file below `/run` or `/tmp`, for instance a module to load.
     Put {
         /// Absolute path.
         path: String,
         /// Bytes in hexadecimal.
         hex: String,
     },
-    /// Sorted names in a directory.
+    /// Returns the sorted names in a directory.
     List {
         /// Absolute path.
         path: String,
     },
-    /// `{mode, size}` of a path, the mode with its file type bits.
+    /// Returns `{mode, size}` of a path; the mode includes the file type bits.
     Stat {
         /// Absolute path.
         path: String,
     },
-    /// Loads a module by name with what it needs, as modprobe does.
-    Modprobe {
-        /// Module name.
-        name: String,
-        /// `key=value` words.
-        parameters: Vec<String>,
-    },
-    /// finit_module(2) on one file.
+    /// Calls finit_module(2) on one file.
     LoadFile {
         /// Absolute path.
         path: String,
         /// Parameters, blank-separated.
         parameters: String,
     },
-    /// delete_module(2), non-blocking.
+    /// Calls delete_module(2), non-blocking.
     DeleteModule {
         /// Module name.
         name: String,
     },
-    /// Loads and unloads one file again and again; answers how often it worked before an errno.
+    /// Loads and unloads one file repeatedly; returns the number of rounds.
     Cycle {
         /// Absolute path of the module.
         path: String,
         /// Its name.
         name: String,
-        /// How often.
+        /// Number of rounds.
         times: u32,
     },
-    /// Loads drivers for devices that have none yet; answers what was refused.
+    /// Loads drivers for devices that have none; returns the errors.
     Coldplug,
-    /// mount(2) without flags; the target is made.
+    /// Calls mount(2) without flags; makes the target.
     Mount {
         /// Filesystem type, also the source.
         kind: String,
@@ -85,31 +78,31 @@ pub enum Request {
         /// Filesystem options.
         options: String,
     },
-    /// umount(2).
+    /// Calls umount(2).
     Unmount {
         /// Absolute path.
         target: String,
     },
-    /// Starts a background process; answers its job number.
+    /// Starts a background process; returns its job number.
     Spawn {
-        /// What it does.
+        /// The process.
         worker: Worker,
     },
-    /// Waits for a job to end; answers what it printed.
+    /// Waits for the end of a job; returns its output.
     Wait {
         /// Number from `Spawn`.
         job: u32,
     },
-    /// Ends a job at once and waits for it.
+    /// Kills a job and waits for its end.
     Kill {
         /// Number from `Spawn`.
         job: u32,
     },
-    /// The report that the console got at boot.
+    /// Returns the report that was printed on the console at boot.
     Report,
-    /// Kernel log from a record on; answers `{next, text}`.
+    /// Returns `{next, text}`: the kernel log from a record on, and the number of the next record.
     Dmesg {
-        /// First record wanted; 0 is the first of the boot.
+        /// Number of the first record; 0 is the first one of the boot.
         since: u64,
     },
     /// Panics the kernel through sysrq. No reply.
@@ -120,17 +113,17 @@ pub enum Request {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Worker {
-    /// Real memory pressure: anonymous memory until little is available, and readers that touch more of a file than fits into the rest.
+    /// Makes memory pressure: allocates anonymous memory until little is available, and reads more of a file than fits into the rest.
     Hog {
-        /// Bytes of MemAvailable to leave; more is taken, and given back, as this changes.
+        /// Bytes of MemAvailable to leave free; memory is allocated and freed as MemAvailable changes.
         leave: u64,
         /// Number of readers.
         readers: u32,
         /// File or block device.
         file: String,
-        /// Bytes of it to touch again and again.
+        /// Bytes of it to read repeatedly.
         length: u64,
-        /// How long.
+        /// Duration.
         seconds: u64,
     },
     /// Maps huge pages through a file on hugetlbfs and holds them.
@@ -139,32 +132,32 @@ pub enum Worker {
         mount: String,
         /// Bytes to map, a multiple of the page size.
         bytes: u64,
-        /// Writes to each page when true; a mapping alone only reserves them.
+        /// Writes to each page if true; otherwise they are only reserved.
         touch: bool,
-        /// How long.
+        /// Duration.
         seconds: u64,
     },
-    /// Writers in parallel on one file; prints `{"<value>": {"ok": n, "<errno>": n}}`.
+    /// Writes to one file in parallel; prints `{"<value>": {"ok": n, "<errno>": n}}`.
     Writers {
-        /// File written.
+        /// File to write.
         path: String,
-        /// Values, each by every writer in turn.
+        /// Values that each writer writes in turn.
         values: Vec<String>,
         /// Number of writers.
         writers: u32,
-        /// Rounds of all values.
+        /// Number of rounds through all values.
         rounds: u32,
     },
 }
 
-/// The guest's answer.
+/// A reply of the guest.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// It worked.
+    /// Success.
     Ok(Value),
     /// A system call failed with this errno.
     Errno(i32),
-    /// The request itself made no sense.
+    /// The request is malformed or failed without an errno.
     Error(String),
 }

@@ -1,22 +1,22 @@
-//! What the testbed says about the machine it came up on: once, on the console and in a file.
+//! The boot report of the testbed, on the console and in a file.
 
 use crate::config::{Config, sysctl_path};
 use crate::{Result, context, extensions, kmsg, modules};
 use serde_json::{Map, Value, json};
 
-/// Where the report stays for the agent.
+/// File with the report, for the agent.
 pub const PATH: &str = "/run/report.json";
 
-/// Marker of a report line on the console.
-pub const MARKER: &str = "testbed-report";
+/// Prefix of a report line on the console.
+const MARKER: &str = "testbed-report";
 
-/// The running kernel's release string.
+/// Returns the release of the running kernel.
 #[must_use]
 pub fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// Loads the configured modules and drivers, then sets the sysctls. Values: `"ok"` or why not.
+/// Loads drivers and the configured modules, then sets the sysctls. Values of the result: `"ok"` or the error.
 #[must_use]
 pub fn apply(config: &Config, cmdline: &str) -> Map<String, Value> {
     let index = modules::Index::read(&release());
@@ -41,10 +41,7 @@ fn outcome(result: Result<()>) -> Value {
     result.map_or_else(Value::from, |()| Value::from("ok"))
 }
 
-/// Adds the facts of the machine, writes the file, and puts one line a field on the console.
-///
-/// # Errors
-/// `/run` is not writable.
+/// Adds the state of the machine, prints one line per field on the console, and writes the file.
 pub fn publish(mut report: Map<String, Value>, cmdline: &str) -> Result<()> {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let layers = extensions::parse(&read("/etc/extensions.yaml")).unwrap_or_default();
@@ -61,7 +58,7 @@ pub fn publish(mut report: Map<String, Value>, cmdline: &str) -> Result<()> {
     context(std::fs::write(PATH, Value::from(report).to_string()), PATH)
 }
 
-/// The pool's lines of `/proc/meminfo`, blanks removed.
+/// The huge page lines of `/proc/meminfo`, white space collapsed.
 fn huge_pages(meminfo: &str) -> Vec<String> {
     let lines = meminfo.lines().filter(|line| line.starts_with("Huge"));
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
@@ -70,7 +67,7 @@ fn huge_pages(meminfo: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn pool_lines_of_meminfo() {
+    fn huge_page_lines_of_meminfo() {
         let text = "MemTotal: 1 kB\nHugePages_Total:   50000\nHugepagesize:       2048 kB\n";
         assert_eq!(super::huge_pages(text), ["HugePages_Total: 50000", "Hugepagesize: 2048 kB"]);
     }

@@ -1,4 +1,4 @@
-//! Background processes of a test: memory pressure, users of huge pages, competing writers.
+//! Background processes of tests: memory pressure, users of huge pages, parallel writers.
 
 use crate::protocol::Worker;
 use crate::{Result, context};
@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 const CHUNK: usize = 4 << 20;
 const PAGE: usize = 4096;
 
-/// Runs one worker to its end and prints its result.
-///
-/// # Errors
-/// What it could not open, map or read.
+/// Runs one worker and prints its result.
 pub fn run(worker: &Worker) -> Result<()> {
     match worker {
         Worker::Hog { leave, readers, file, length, seconds } => hog(*leave, *readers, file, *length, *seconds),
@@ -24,10 +21,10 @@ pub fn run(worker: &Worker) -> Result<()> {
 
 fn hog(leave: u64, readers: u32, file: &str, length: u64, seconds: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(seconds);
-    // Filled before the readers start: they would take the processor from it.
+    // Allocated before the readers start, which would take its CPU time.
     let mut held = Vec::new();
     while Instant::now() < end && available_memory()? > leave {
-        held.push(Chunk::take()?);
+        held.push(Chunk::allocate()?);
     }
     std::thread::scope(|scope| {
         let tasks: Vec<_> = (1..=readers.into()).map(|n| scope.spawn(move || thrash(file, length, n, end))).collect();
@@ -36,12 +33,12 @@ fn hog(leave: u64, readers: u32, file: &str, length: u64, seconds: u64) -> Resul
     })
 }
 
-/// Keeps MemAvailable near `leave`: takes a chunk while there is more, gives one back when half of it is gone.
+/// Keeps MemAvailable between `leave / 2` and `leave` by allocating and freeing chunks.
 fn hold_memory(mut held: Vec<Chunk>, leave: u64, end: Instant) -> Result<()> {
     while Instant::now() < end {
         let available = available_memory()?;
         if available > leave {
-            held.push(Chunk::take()?);
+            held.push(Chunk::allocate()?);
         } else if available < leave / 2 {
             held.pop();
         } else {
@@ -52,13 +49,13 @@ fn hold_memory(mut held: Vec<Chunk>, leave: u64, end: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Anonymous memory in use. Without swap the kernel cannot take it away.
+/// Anonymous memory in use. Without swap the kernel cannot reclaim it.
 struct Chunk(*mut std::ffi::c_void);
 
 impl Chunk {
-    fn take() -> Result<Self> {
+    fn allocate() -> Result<Self> {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
-        // All pages in one call: a fault each is slow under emulation.
+        // Populates all pages in one call: a fault for each is slow under emulation.
         let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let base = unsafe { mmap_anonymous(std::ptr::null_mut(), CHUNK, ProtFlags::READ | ProtFlags::WRITE, flags) };
@@ -68,9 +65,9 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping that `take` made; nobody else has its address.
+        // SAFETY: exactly the mapping that `allocate` made; no other code has its address.
         let unmapped = unsafe { rustix::mm::munmap(self.0, CHUNK) };
-        debug_assert!(unmapped.is_ok(), "the mapping is ours");
+        debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
     }
 }
 
@@ -81,10 +78,10 @@ fn available_memory() -> Result<u64> {
     kib.map(|kib| kib << 10).ok_or_else(|| "no MemAvailable in /proc/meminfo".to_owned())
 }
 
-/// Touches pages of the first `length` bytes of `file` in no order until `end`.
+/// Reads random pages of the first `length` bytes of `file` until `end`.
 ///
-/// Through a mapping, because the kernel counts a task as stalled for memory when it waits for a page that it had and lost, and with
-/// generational LRU it knows such pages from page faults only (mm/workingset.c, lru_gen_refault).
+/// Through a mapping, because PSI counts waiting for a refault as a memory stall, and the generational LRU detects refaults only on page
+/// faults (mm/workingset.c, lru_gen_refault).
 fn thrash(file: &str, length: u64, seed: u64, end: Instant) -> Result<()> {
     use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
     let length = context(usize::try_from(length), "length")?;
@@ -92,11 +89,11 @@ fn thrash(file: &str, length: u64, seed: u64, end: Instant) -> Result<()> {
     // SAFETY: a new mapping at an address of the kernel's choice, never unmapped in this process.
     let base = unsafe { mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, &input, 0) };
     let base = context(base, file)?;
-    // SAFETY: the whole mapping; the advice only turns reading ahead off.
+    // SAFETY: the whole mapping; the advice only disables readahead.
     context(unsafe { madvise(base, length, Advice::Random) }, file)?;
     let mut random = seed;
     while Instant::now() < end {
-        // Knuth's linear congruential generator; the upper bits are the good ones.
+        // Knuth's linear congruential generator; its upper bits are the random ones.
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let page = (random >> 33) as usize % (length / PAGE);
         // SAFETY: the page is inside the mapping, which is readable.
@@ -108,7 +105,7 @@ fn thrash(file: &str, length: u64, seed: u64, end: Instant) -> Result<()> {
 fn huge_pages(mount: &str, bytes: u64, touch: bool, seconds: u64) -> Result<()> {
     let path = format!("{mount}/worker-{}", std::process::id());
     let file = context(OpenOptions::new().read(true).write(true).create_new(true).open(&path), &path)?;
-    // The mapping keeps the file; without a name it is gone when this process ends, however it ends.
+    // An unlinked file is freed when this process ends, also when it is killed.
     context(std::fs::remove_file(&path), &path)?;
     let length = context(usize::try_from(bytes), "bytes")?;
     map_and_hold(&file, length, touch, seconds)
@@ -150,7 +147,7 @@ fn merge(mut all: Counts, (value, outcomes): (String, BTreeMap<String, u64>)) ->
     all
 }
 
-/// Writer `n` begins at value `n`, so that different values meet.
+/// Writer `n` starts at value `n`, so that different values are written at the same time.
 fn write_rounds(path: &str, values: &[String], n: u32, rounds: u32) -> Counts {
     let mut counts = Counts::new();
     let turns = values.len() * rounds as usize;
@@ -182,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_known() {
+    fn available_memory_is_read() {
         assert!(available_memory().unwrap() > 0);
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A module of two files in C: /proc/sample_c tells the square of a parameter and the kernel's release. */
+/* A module of two C files: /proc/sample_c shows the square of a parameter and the kernel release. */
 
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -11,7 +11,7 @@
 
 static uint side = 12;
 module_param(side, uint, 0444);
-MODULE_PARM_DESC(side, "what is squared");
+MODULE_PARM_DESC(side, "number to square");
 
 static int show(struct seq_file *file, void *unused)
 {

@@ -2,7 +2,7 @@
 
 //! A module in Rust: `/proc/sys/sample_rust/sum` shows the sum of the numbers written to it.
 //!
-//! It uses the allocator, a lock and one of this kernel's own abstractions.
+//! It uses the allocator, a lock and an abstraction that only this kernel has.
 
 #![forbid(unsafe_code)]
 
@@ -22,10 +22,10 @@ module! {
     imports_ns: ["SOLANA_OPTIMIZER"],
 }
 
-/// How many numbers are kept.
-const MOST: usize = 16;
+/// Maximum number of stored numbers.
+const MAX: usize = 16;
 
-/// The numbers so far.
+/// The numbers written so far.
 #[pin_data]
 struct Numbers {
     #[pin]
@@ -44,7 +44,7 @@ impl Numbers {
         let text = core::str::from_utf8(written).map_err(|_| EINVAL)?;
         let number = text.trim().parse().map_err(|_| EINVAL)?;
         let mut all = self.all.lock();
-        if all.len() == MOST {
+        if all.len() == MAX {
             return Err(ENOSPC);
         }
         Ok(all.push(number, GFP_KERNEL)?)
@@ -58,7 +58,7 @@ impl Directory for Numbers {
 }
 
 struct Sample {
-    /// Only kept alive: its drop takes the file away.
+    /// Dropping it removes the file.
     _files: Registration<Numbers>,
 }
 

@@ -1,7 +1,7 @@
 //! `/bin/installer` of the testbed's installer image.
 
 fn main() {
-    eprintln!("This image was put together on the testbed base. It is not Talos and installs nothing.");
-    eprintln!("Build it with --base and Talos's own imager and installer-base images to get one that does.");
+    eprintln!("This image was built on the testbed base. It is not Talos and cannot install anything.");
+    eprintln!("For a Talos installer, build with --base and Talos's imager and installer-base images.");
     std::process::exit(1);
 }

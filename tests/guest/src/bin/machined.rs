@@ -1,4 +1,4 @@
-//! `/sbin/init` of the testbed's root filesystem: sets the machine up as its configuration says, reports, and serves the test agent.
+//! `/sbin/init` of the testbed's root filesystem: loads modules, sets sysctls, prints the boot report, and runs the test agent.
 
 use guest::protocol::Worker;
 use guest::{Result, agent, cmdline, config, context, kmsg, mounts, report, workers};
@@ -11,9 +11,9 @@ fn main() -> ExitCode {
         ["worker", worker] => context(serde_json::from_str::<Worker>(worker), "worker").and_then(|w| workers::run(&w)),
         _ if std::process::id() == 1 => match boot() {
             Ok(()) => Ok(()),
-            Err(why) => kmsg::give_up("machined", &why),
+            Err(why) => kmsg::fatal("machined", &why),
         },
-        _ => Err("this is the testbed's PID 1".to_owned()),
+        _ => Err("this program must run as PID 1 of the testbed".to_owned()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,12 +30,9 @@ fn boot() -> Result<()> {
     let cmdline = context(std::fs::read_to_string("/proc/cmdline"), "/proc/cmdline")?;
     let missing = cmdline::missing_hardening(&cmdline);
     if !missing.is_empty() {
-        return Err(format!("the kernel command line lacks {}", missing.join(" and ")));
+        return Err(format!("missing on the kernel command line: {}", missing.join(" and ")));
     }
-    let config = match std::fs::read_to_string(config::PATH) {
-        Ok(text) => config::parse(&text)?,
-        Err(err) => return Err(format!("{}: {err}", config::PATH)),
-    };
+    let config = config::parse(&context(std::fs::read_to_string(config::PATH), config::PATH)?)?;
     kmsg::log("testbed userland, this is not Talos");
     report::publish(report::apply(&config, &cmdline), &cmdline)?;
     match agent::find_port() {
@@ -49,19 +46,19 @@ fn boot() -> Result<()> {
     }
 }
 
-/// Runs the agent as a child and reaps everything; a machine whose agent died ends at once.
+/// Runs the agent as a child and reaps all processes; fails if the agent exits.
 fn supervise(port: &str) -> Result<()> {
     let agent = context(Command::new("/proc/self/exe").args(["agent", port]).spawn(), "agent")?;
     context(std::fs::write(format!("/proc/{}/oom_score_adj", agent.id()), "-1000"), "oom_score_adj")?;
     kmsg::log(&format!("agent on {port}"));
     loop {
         if reap() == Some(agent.id()) {
-            return Err("the agent died".to_owned());
+            return Err("the agent exited".to_owned());
         }
     }
 }
 
-/// Waits for any child; without one it sleeps a while.
+/// Waits for any child; sleeps for a second if there is none.
 fn reap() -> Option<u32> {
     match rustix::process::wait(rustix::process::WaitOptions::empty()) {
         Ok(Some((pid, _))) => u32::try_from(pid.as_raw_nonzero().get()).ok(),
