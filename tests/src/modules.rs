@@ -53,7 +53,7 @@ fn cache(work: &Path, toolchain: &Path) -> Result<PathBuf> {
 impl<'a> Builder<'a> {
     /// Makes a builder with outputs in `<work>/<name>`. All builders of a process share one cache, without kernel source and objects.
     pub fn new(settings: &'a Settings, name: &str) -> Result<Self> {
-        let program = settings.program.as_deref().context("SOLANA_TALOS_PROGRAM is not set")?;
+        let program = settings.program()?;
         let work = settings.work.join(name);
         if work.exists() {
             fs::remove_dir_all(&work)?;

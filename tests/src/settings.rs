@@ -1,5 +1,7 @@
 //! Settings of the tests: environment variables that `./x test` sets. Only this module reads them.
 
+use crate::Result;
+use anyhow::Context as _;
 use common::sandbox::Sandbox;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +19,7 @@ pub struct Settings {
     pub sandbox: Sandbox,
     /// Directory with the images under test.
     pub out: PathBuf,
-    /// The program `solana-talos`, if [`PROGRAM`] is set.
-    pub program: Option<PathBuf>,
+    program: Option<PathBuf>,
     /// Directory of the machines' files and logs.
     pub work: PathBuf,
 }
@@ -27,17 +28,28 @@ impl Settings {
     /// Reads the settings; the variable `out` names the output directory. `None` means that the calling test, or the whole program if
     /// `main` calls this, is skipped; the skip is already reported.
     #[must_use]
-    pub fn from_env(out: &str, work: &Path) -> Option<Self> {
+    pub fn from_env(out: &str) -> Option<Self> {
         let rootfs = skip::toolchain(&[])?;
         let out = skip::path(out)?;
         let program = std::env::var_os(PROGRAM).map(PathBuf::from);
-        Some(Self { sandbox: Sandbox::new(rootfs), out, program, work: work.join("machines") })
+        Some(Self { sandbox: Sandbox::new(rootfs), out, program, work: work() })
     }
 
     /// As [`Settings::from_env`], for tests that run the program.
     #[must_use]
-    pub fn with_program(out: &str, work: &Path) -> Option<Self> {
+    pub fn with_program(out: &str) -> Option<Self> {
         skip::path(PROGRAM)?;
-        Self::from_env(out, work)
+        Self::from_env(out)
     }
+
+    /// Returns the program `solana-talos`.
+    pub fn program(&self) -> Result<&Path> {
+        self.program.as_deref().with_context(|| format!("{PROGRAM} is not set"))
+    }
+}
+
+/// `machines` in cargo's directory `target/tmp`; test programs are in `target/<profile>/deps`.
+fn work() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.ancestors().nth(3).unwrap_or(Path::new("target")).join("tmp/machines")
 }

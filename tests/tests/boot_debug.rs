@@ -9,7 +9,6 @@ use harness::sysctl::{self, DIR};
 use harness::vm::Vm;
 use harness::{Result, ktap, machines, procfs, scenario};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ const NAME: &str = "solana_optimizer";
 const TIMES: u32 = 200;
 
 fn main() -> ExitCode {
-    let settings = Settings::from_env(DEBUG_OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let settings = Settings::from_env(DEBUG_OUT);
     scenario::run(
         settings,
         start,

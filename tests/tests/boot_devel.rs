@@ -10,14 +10,13 @@ use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
 use harness::vm::Vm;
 use harness::{Result, machines, scenario};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
-    let settings = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let settings = Settings::with_program(OUT);
     scenario::run(
         settings,
         start,

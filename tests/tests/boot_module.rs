@@ -11,14 +11,13 @@ use harness::settings::{OUT, Settings};
 use harness::sysctl::{self, DIR};
 use harness::vm::Vm;
 use harness::{Result, machines, scenario, signature};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(1200);
 
 fn main() -> ExitCode {
-    let settings = Settings::from_env(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let settings = Settings::from_env(OUT);
     scenario::run(
         settings,
         start,

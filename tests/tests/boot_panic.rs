@@ -8,7 +8,6 @@ use harness::settings::{OUT, Settings};
 use harness::vm::Vm;
 use harness::{Result, machines, scenario};
 use libtest_mimic::{Failed, Trial};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 type Case = fn(&Settings) -> Result<()>;
 
 fn main() -> ExitCode {
-    let settings = Settings::from_env(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))).map(Arc::new);
+    let settings = Settings::from_env(OUT).map(Arc::new);
     let cases: [(&str, Case); 2] = [
         ("a_panic_ends_the_test_at_once_with_its_log", panic_ends_at_once),
         ("machined_rejects_a_command_line_without_hardening", missing_hardening_panics),

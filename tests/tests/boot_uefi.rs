@@ -7,11 +7,11 @@ use harness::procfs::{meminfo, module_names};
 use harness::protocol::Request;
 use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
+use harness::sysctl::WRITABLE;
 use harness::vm::{Media, Vm};
 use harness::{Result, esp, kconfig, machines, scenario};
 use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const POOL: u64 = 50_000;
 
 fn main() -> ExitCode {
-    let settings = Settings::from_env(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let settings = Settings::from_env(OUT);
     scenario::run(
         settings,
         start,
@@ -134,18 +134,9 @@ fn module_loaded(_: &Settings, guest: &mut Guest) -> Result<()> {
 }
 
 fn sysctl_names(_: &Settings, guest: &mut Guest) -> Result<()> {
-    let writable = [
-        "cache_hit_rate",
-        "dynamic",
-        "hugepages_floor",
-        "hugepages_target",
-        "numa_balancing",
-        "pressure_high",
-        "pressure_low",
-    ];
     let read_only = ["hugepages_efficiency", "hugepages_free", "hugepages_total", "last_action", "memory_pressure"];
     let names = guest.agent.list("/proc/sys/solana")?;
-    for (name, mode) in writable.map(|n| (n, 0o644)).into_iter().chain(read_only.map(|n| (n, 0o444))) {
+    for (name, mode) in WRITABLE.iter().map(|&(n, _)| (n, 0o644)).chain(read_only.map(|n| (n, 0o444))) {
         ensure!(names.iter().any(|there| there == name), "{name} is missing in {names:?}");
         let is = guest.agent.mode(&format!("/proc/sys/solana/{name}"))? & 0o777;
         ensure!(is == mode, "{name} has mode {is:o}");

@@ -31,7 +31,7 @@ exit $code
 
 /// Returns the settings; `None` skips the test if this user cannot mount in a mount namespace.
 fn settings() -> Option<Settings> {
-    let settings = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    let settings = Settings::with_program(OUT)?;
     let works = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if works.is_ok_and(|output| output.status.success()) {
         return Some(settings);
@@ -63,10 +63,9 @@ fn check_full(output: &Output) -> Result<Vec<String>> {
 #[test]
 fn a_full_disk_under_the_output_leaves_no_output() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
-    let Some(program) = &settings.program else { return Ok(()) };
     let (disk, empty) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let cache = caches::shared(&settings)?;
-    let mut build = Command::new(program);
+    let mut build = Command::new(settings.program()?);
     build.arg("build").arg("--project").arg(project()).arg("--cache").arg(cache);
     build.arg("--out").arg(disk.path().join("_out"));
     let files = check_full(&on_a_small_disk(disk.path(), "1m", empty.path(), &build)?)?;

@@ -18,8 +18,7 @@ done
 "#;
 
 fn settings() -> Option<&'static Settings> {
-    static SETTINGS: LazyLock<Option<Settings>> =
-        LazyLock::new(|| Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))));
+    static SETTINGS: LazyLock<Option<Settings>> = LazyLock::new(|| Settings::with_program(OUT));
     SETTINGS.as_ref()
 }
 

@@ -17,7 +17,7 @@ use std::process::Command;
 const TAG: &str = "custom-solana-v1.10.3";
 
 fn settings() -> Option<Settings> {
-    Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR")))
+    Settings::with_program(OUT)
 }
 
 /// Runs the program, which must exit with `code`. Returns standard output and standard error.
@@ -27,7 +27,7 @@ fn run(settings: &Settings, project: &Path, words: &[&str], code: i32) -> Result
 
 /// As [`run`], with another cache.
 fn run_with_cache(settings: &Settings, cache: &Path, project: &Path, words: &[&str], code: i32) -> Result<String> {
-    let mut command = Command::new(settings.program.as_deref().context("SOLANA_TALOS_PROGRAM is not set")?);
+    let mut command = Command::new(settings.program()?);
     command.args(words).arg("--project").arg(project).arg("--cache").arg(cache);
     let output = command.arg("--mirror").arg(caches::shared(settings)?.join("store/sha256")).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -175,7 +175,7 @@ fn a_kernel_devel_image_of_a_registry_is_verified_before_it_is_used() -> Result<
         let mut words = vec!["module", "build", "--kernel-devel", name];
         let key = key.map(|key| key.display().to_string());
         words.extend(key.iter().flat_map(|key| ["--kernel-devel-key", key]));
-        let mut command = Command::new(settings.program.as_deref().context("SOLANA_TALOS_PROGRAM is not set")?);
+        let mut command = Command::new(settings.program()?);
         command.args(words).arg(sample("c")).arg("--project").arg(project()).arg("--cache").arg(&builder.cache);
         let output = command.arg("--keys").arg(&builder.keys).arg("--out").arg(builder.out()).output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))

@@ -1,6 +1,6 @@
 //! A build with an external signer gives the same bytes as one with the private keys. OpenSSL is the signer.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use build::stages;
 use common::sandbox::Run;
 use fs_err as fs;
@@ -43,7 +43,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Result<Option<Self>> {
-        let Some(settings) = Settings::with_program(OUT, Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
+        let Some(settings) = Settings::with_program(OUT) else {
             return Ok(None);
         };
         let cache = caches::shared(&settings)?;
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn run(&self, cache: &Path, words: &[&str]) -> Result<(Option<i32>, String)> {
-        let mut command = Command::new(self.settings.program.as_deref().context("SOLANA_TALOS_PROGRAM is not set")?);
+        let mut command = Command::new(self.settings.program()?);
         command.args(words).arg("--project").arg(project()).arg("--cache").arg(cache);
         let output = command.arg("--mirror").arg(self.cache.join("store/sha256")).output()?;
         Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
