@@ -42,19 +42,15 @@ fn main() -> ExitCode {
     )
 }
 
-fn parts_dir(settings: &Settings) -> std::path::PathBuf {
-    settings.work.join("node-parts")
-}
-
 fn start(settings: &Settings) -> Result<Vm> {
-    let parts = Parts::unpack(&settings.sandbox, &settings.out, &parts_dir(settings))?;
+    let parts = Parts::unpack(&settings.sandbox, &settings.out, &parts(settings).dir)?;
     let image = settings.work.join("node-esp.img");
     esp::make(&settings.sandbox, &parts.dir, "v1.10.3", &image)?;
     Vm::start(settings, "node", &machines::node(), &Media::Esp(image), LIMIT)
 }
 
 fn parts(settings: &Settings) -> Parts {
-    Parts { dir: parts_dir(settings) }
+    Parts { dir: settings.work.join("node-parts") }
 }
 
 /// Reads the EFI variables that systemd-boot and systemd-stub set (systemd.io/BOOT_LOADER_INTERFACE).

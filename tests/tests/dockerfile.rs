@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use harness::modules::project;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -52,15 +53,8 @@ struct Buildah<'a>(&'a Path);
 
 impl Buildah<'_> {
     fn storage(&self) -> [String; 6] {
-        let inside = |name| self.0.join(name).display().to_string();
-        [
-            "--root".into(),
-            inside("storage"),
-            "--runroot".into(),
-            inside("state"),
-            "--storage-driver".into(),
-            "vfs".into(),
-        ]
+        let [root, state] = ["storage", "state"].map(|name| self.0.join(name).display().to_string());
+        ["--root".into(), root, "--runroot".into(), state, "--storage-driver".into(), "vfs".into()]
     }
 
     fn run(&self, arguments: &[&str]) -> String {
@@ -90,7 +84,7 @@ impl Drop for Buildah<'_> {
 fn the_image_has_the_same_packages_as_the_toolchain() {
     let Some(recorded) = recorded() else { return };
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let project = project();
     let tar = dir.path().join("base.tar").display().to_string();
     run(
         "mmdebstrap",

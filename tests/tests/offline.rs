@@ -7,6 +7,7 @@
 
 use build::stages;
 use common::stage::Stage;
+use harness::modules::project;
 use harness::outputs::comparable;
 use harness::settings::{OUT, PROGRAM};
 use std::collections::BTreeMap;
@@ -52,10 +53,6 @@ impl Online {
         assert!(output.status.success(), "{arguments:?}: {}\n{stderr}", output.status);
         report(&format!("{arguments:?}: {:.0} s", start.elapsed().as_secs_f64()));
     }
-}
-
-fn project() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Returns the fingerprints of those finished stages of `cache` that are in `wanted`, by directory name.

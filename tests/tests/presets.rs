@@ -2,17 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use harness::modules::project;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// Collects modules with their parameters, and sysctls, of a preset and of those that it includes.
 fn collect(name: &str, modules: &mut BTreeMap<String, Vec<String>>, sysctls: &mut BTreeMap<String, String>) {
-    let text = std::fs::read_to_string(repository().join(format!("imager/presets/{name}.toml"))).unwrap();
+    let text = std::fs::read_to_string(project().join(format!("imager/presets/{name}.toml"))).unwrap();
     let table: toml::Table = text.parse().unwrap();
     let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
     for included in list("include") {
@@ -34,7 +30,7 @@ fn testbed_config_matches_the_default_preset() {
     collect("spec", &mut modules, &mut sysctls);
     modules.insert("solana_optimizer".to_owned(), Vec::new());
 
-    let text = std::fs::read_to_string(repository().join("tests/guest/rootfs/etc/testbed.json")).unwrap();
+    let text = std::fs::read_to_string(project().join("tests/guest/rootfs/etc/testbed.json")).unwrap();
     let testbed: Json = serde_json::from_str(&text).unwrap();
     let applied: BTreeMap<String, String> = serde_json::from_value(testbed["sysctls"].clone()).unwrap();
     assert_eq!(applied, sysctls);

@@ -6,8 +6,8 @@ use common::event::Silent;
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Cache, Input, Sources, Stage};
 use common::{Class, Sha256};
+use harness::modules::project;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Returns the toolchain of `./x test`; `None` skips the test.
 fn toolchain() -> Option<Sandbox> {
@@ -19,8 +19,7 @@ fn sh(sandbox: &Sandbox, script: &str) -> String {
 }
 
 fn list(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/toolchain").join(name);
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(project().join("crates/toolchain").join(name)).unwrap()
 }
 
 #[test]
@@ -35,7 +34,7 @@ fn installed_packages_match_the_lists_and_the_lock() {
     let recorded = std::fs::read_to_string(sandbox.rootfs().join("../versions")).unwrap();
     let recorded: BTreeMap<_, _> = recorded.lines().filter_map(|line| line.split_once(' ')).collect();
     assert_eq!(versions, recorded);
-    let lock = lock::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+    let lock = lock::read(&project()).unwrap();
     let locked: BTreeMap<_, _> = lock.package.iter().map(|p| (p.name.as_str(), p.version.as_str())).collect();
     assert_eq!(versions, locked);
     for file in &lock.file {
