@@ -96,7 +96,8 @@ fn missing_in(index: &str, pages: &[PathBuf]) -> Vec<PathBuf> {
 #[test]
 fn every_page_is_in_the_index() {
     let (index, pages) = (read("docs/README.md"), all_pages());
-    assert_eq!(missing_in(&index, &pages), [PathBuf::new(); 0]);
+    let missing = missing_in(&index, &pages);
+    assert!(missing.is_empty(), "{missing:?}");
     let cut = index.replace("(keys.md)", "()");
     let missing = missing_in(&cut, &pages);
     assert!(matches!(&missing[..], [page] if page.ends_with("docs/keys.md")), "{missing:?}");
