@@ -8,6 +8,7 @@ use common::stage::{Cache, Input, Sources, Stage};
 use common::{Class, Sha256};
 use harness::modules::project;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Returns the toolchain of `./x test`; `None` skips the test.
 fn toolchain() -> Option<Sandbox> {
