@@ -89,14 +89,14 @@ fn a_missing_program_is_a_missing_tool() {
     assert_eq!(error.class(), Class::BuildFailed, "{error}");
 }
 
-/// The other half, that the function of a stage cannot name what is not among its inputs, is a doc test of [`Cache::run`].
+/// A doc test of [`Cache::run`] checks that the function of a stage cannot name anything but its inputs.
 #[test]
-fn a_program_of_a_stage_sees_the_inputs_that_it_was_given_and_no_other_file() {
+fn programs_of_a_stage_can_read_only_its_inputs() {
     let Some(sandbox) = toolchain() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (keyed, beside) = (dir.path().join("keyed"), dir.path().join("beside"));
+    let (keyed, other) = (dir.path().join("keyed"), dir.path().join("other"));
     std::fs::write(&keyed, "keyed").unwrap();
-    std::fs::write(&beside, "beside").unwrap();
+    std::fs::write(&other, "other").unwrap();
     let (root, sources) = (dir.path().join("cache"), Sources::new(""));
     let cache = Cache::new(&root, &Silent, sources);
     let inputs = |path: &Path| {
@@ -111,7 +111,7 @@ fn a_program_of_a_stage_sees_the_inputs_that_it_was_given_and_no_other_file() {
     };
     let finished = read(Path::new("/build/in")).unwrap();
     assert_eq!(std::fs::read_to_string(finished.dir.join("read")).unwrap(), "keyed");
-    for outside in [&beside, &keyed] {
+    for outside in [&other, &keyed] {
         let error = read(outside).unwrap_err();
         assert_eq!(error.class(), Class::BuildFailed);
         assert!(error.to_string().contains("No such file"), "{error}");
