@@ -1,60 +1,60 @@
-//! What every stage of the kernel needs: the toolchain, the cache, and the settings that make a build reproducible.
+//! The build environment of the kernel's stages: toolchain, cache, and the settings that make a build reproducible.
 
 use common::Sha256;
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Cache, Input};
 use common::time::rfc3339;
 
-/// Where the source tree is seen inside the sandbox. Fixed, since out-of-tree Rust modules need the path that the kernel was built at.
+/// Source tree in the sandbox. Fixed: out-of-tree Rust modules need the path that the kernel was built at.
 pub const SRC: &str = "/build/src";
-/// Where the object tree is seen inside the sandbox.
+/// Object tree in the sandbox.
 pub const OBJ: &str = "/build/obj";
-/// Where the certificate that the kernel embeds is seen; `fragments/module-signing.config` names it.
+/// Certificate that the kernel embeds, in the sandbox; `fragments/module-signing.config` names it.
 pub const CERTIFICATE: &str = "/build/keys/module.crt.pem";
 
-/// Where kernels are built.
+/// The build environment.
 #[derive(Clone, Debug)]
 pub struct Environment<'a> {
     /// Runs the toolchain's programs.
     pub sandbox: &'a Sandbox,
     /// Identity of the toolchain, an input of every stage.
     pub toolchain: Sha256,
-    /// Finished stages.
+    /// Cache of finished stages.
     pub cache: Cache<'a>,
-    /// Seconds since 1970 that stand in every output instead of the clock (reproducible-builds.org, SOURCE_DATE_EPOCH).
+    /// Time stamp of every output, in seconds since 1970 (reproducible-builds.org, SOURCE_DATE_EPOCH).
     pub epoch: u64,
-    /// Whether clippy compiles the kernel's Rust, warnings as errors (`make CLIPPY=1`, Documentation/rust/general-information.rst).
+    /// Whether clippy compiles the kernel's Rust, with warnings as errors (`make CLIPPY=1`, Documentation/rust/general-information.rst).
     pub clippy: bool,
-    /// Parallel jobs of make. Never part of a key: outputs must not depend on it.
+    /// Parallel jobs of make. Not in any key: outputs must not depend on it.
     pub jobs: usize,
 }
 
-/// What every stage may use.
+/// The part of the environment that the steps of a stage see.
 #[derive(Clone, Copy, Debug)]
 pub struct Tools<'a> {
     /// Runs the toolchain's programs.
     pub sandbox: &'a Sandbox,
-    /// As [`Environment::epoch`].
+    /// See [`Environment::epoch`].
     pub epoch: u64,
 }
 
 impl<'a> Environment<'a> {
-    /// The input of every stage.
+    /// Returns the toolchain and the time stamp as an input.
     #[must_use]
     pub fn tools(&self) -> Input<Tools<'a>> {
         let entries = [("toolchain", self.toolchain.to_string()), ("epoch", self.epoch.to_string())];
         Input::known_by(entries, Tools { sandbox: self.sandbox, epoch: self.epoch })
     }
 
-    /// `make` of the kernel.
+    /// Returns the kernel's `make`.
     #[must_use]
     pub fn make(&self) -> Make {
         self.make_at(&["-C", SRC, &format!("O={OBJ}")], &[SRC, OBJ])
     }
 
-    /// `make` of the tree that the words `place` name; what is in the directories `unseen` loses their names.
-    pub(crate) fn make_at(&self, place: &[&str], unseen: &[&str]) -> Make {
-        let maps: Vec<_> = unseen.iter().map(|dir| format!("-ffile-prefix-map={dir}/=")).collect();
+    /// Returns `make` in the tree that the arguments `tree` select; `prefixes` are removed from file names in the output.
+    pub(crate) fn make_at(&self, tree: &[&str], prefixes: &[&str]) -> Make {
+        let maps: Vec<_> = prefixes.iter().map(|dir| format!("-ffile-prefix-map={dir}/=")).collect();
         let fixed = [
             format!("-j{}", self.jobs),
             format!("KBUILD_BUILD_TIMESTAMP={}", rfc3339(self.epoch)),
@@ -64,12 +64,12 @@ impl<'a> Environment<'a> {
             format!("KCFLAGS={}", maps.join(" ")),
         ];
         let clippy = if self.clippy { &["CLIPPY=1", "KRUSTFLAGS=-Dwarnings"][..] } else { &[] };
-        let words = ["make", "LLVM=1"].iter().chain(place).map(|&word| word.to_owned()).chain(fixed);
+        let words = ["make", "LLVM=1"].iter().chain(tree).map(|&word| word.to_owned()).chain(fixed);
         Make { words: words.chain(clippy.iter().map(|&word| word.to_owned())).collect(), epoch: self.epoch }
     }
 }
 
-/// `make` of the kernel with settings that keep host, time and paths out of the result (Documentation/kbuild/reproducible-builds.rst).
+/// The kernel's `make`, with settings that keep host, time and paths out of the output (Documentation/kbuild/reproducible-builds.rst).
 #[derive(Clone, Debug)]
 pub struct Make {
     words: Vec<String>,
@@ -77,14 +77,14 @@ pub struct Make {
 }
 
 impl Make {
-    /// To run for `targets`.
+    /// Returns the command for `targets`.
     #[must_use]
     pub fn run(&self, targets: &[&str]) -> Run {
         let words = self.words.iter().map(String::as_str).chain(targets.iter().copied());
         Run::new(words).env("SOURCE_DATE_EPOCH", self.epoch.to_string())
     }
 
-    /// As an input, by the command line for `targets`.
+    /// Returns it as an input, keyed by the command line for `targets`.
     #[must_use]
     pub fn input(self, targets: &[&str]) -> Input<Self> {
         Input::known_by([("make", self.run(targets).fingerprint())], self)
@@ -97,9 +97,9 @@ mod tests {
     use common::event::Silent;
     use common::stage::Sources;
 
-    /// The words are part of the kernel's key: a change of them compiles every kernel again.
+    /// The command line is in the kernel's key: any change recompiles every kernel.
     #[test]
-    fn the_kernels_make_has_these_words() {
+    fn the_make_command_line_is_fixed() {
         let sandbox = Sandbox::new("/r".into());
         let cache = Cache::new(std::path::Path::new("/c"), &Silent, Sources::new(""));
         let env = Environment { sandbox: &sandbox, toolchain: Sha256::of(""), cache, epoch: 0, clippy: true, jobs: 3 };

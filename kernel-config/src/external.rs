@@ -1,4 +1,4 @@
-//! Builds an out-of-tree module against a compiled kernel.
+//! Builds out-of-tree modules against a compiled kernel or a kernel-devel tree.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::devel::Tree;
 use crate::environment::{Environment, OBJ, SRC, Tools};
 use crate::source::Source;
 
-/// Compiles our module.
+/// Stage that compiles our module.
 pub const STAGE: Stage = Stage::recipe("module");
-/// Compiles somebody's module with a kernel-devel tree.
+/// Stage that compiles a third-party module with a kernel-devel tree.
 pub const DEVEL_STAGE: Stage = Stage::recipe("module-devel");
 
-/// Leaves nothing but the stripped module, below `root/`, where an extension wants it.
+/// Installs the stripped module below `root/`, where an extension needs it, and removes the build tree.
 const COLLECT: &str = r#"
 extras="/build/out/root/usr/lib/modules/$2/extras"
 mkdir -p "$extras"
@@ -24,14 +24,14 @@ llvm-strip --strip-debug "/build/module/$1.ko" -o "$extras/$1.ko"
 rm -rf /build/out/tree
 "#;
 
-/// Where a kernel-devel tree is seen inside the sandbox.
+/// Kernel-devel tree in the sandbox.
 const DEVEL: &str = "/build/linux-headers";
 
-/// The module `name` of the directory `module`, stripped and unsigned, as `root/usr/lib/modules/<release>/extras/<name>.ko` in the
-/// stage's directory.
+/// Builds the module `name` in the directory `module`, stripped and unsigned, as
+/// `root/usr/lib/modules/<release>/extras/<name>.ko` in the stage's directory.
 ///
 /// # Errors
-/// [`common::Class::BuildFailed`] with the compiler's last lines.
+/// [`Class::BuildFailed`] with the compiler's last lines.
 pub fn build(env: &Environment<'_>, source: &Source, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
     let inputs = (
         env.tools(),
@@ -53,14 +53,14 @@ pub fn build(env: &Environment<'_>, source: &Source, kernel: &Kernel, module: &P
     })
 }
 
-/// A copy of the directory `module` in the stage's, for make to write into.
+/// Copies the directory `module` into the stage's directory, because make writes into it.
 fn copy(work: &mut Work<'_>, tools: &Tools<'_>, module: &Path) -> Result<PathBuf> {
     let run = Run::new(["cp", "-R", "/build/in/.", "/build/out/tree"]);
     work.run(tools.sandbox, &run.read(module, "/build/in").write(work.dir(), "/build/out"))?;
     Ok(work.dir().join("tree"))
 }
 
-/// Builds what the module's own Kbuild says, nothing that somebody else compiled before, and strips it like ours.
+/// Installs the stripped modules that this build made, as its `modules.order` lists them.
 const COLLECT_ALL: &str = r#"
 mkdir /build/out/modules
 sed 's/\.o$/.ko/' /build/module/modules.order | while read -r module; do
@@ -69,11 +69,11 @@ done
 rm -rf /build/out/tree
 "#;
 
-/// Every module of the directory `module`, built against a kernel-devel tree, stripped and unsigned, as `modules/<name>.ko` in the stage's
-/// directory. Only that tree and the toolchain are seen.
+/// Builds every module in the directory `module` against a kernel-devel tree, stripped and unsigned, as `modules/<name>.ko` in the
+/// stage's directory. The sandbox contains only that tree and the toolchain.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `module` is no module's directory or builds none, [`Class::BuildFailed`] with the compiler's last lines.
+/// [`Class::BadInput`] when `module` has no Kbuild or builds no module, [`Class::BuildFailed`] with the compiler's last lines.
 pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<Finished> {
     check_directory(module)?;
     let inputs = (
@@ -91,9 +91,9 @@ pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<
             work.run(tools.sandbox, &run)
         };
         let make = |target| make.run(&["M=/build/module", target]);
-        // What an earlier make left there came from another compiler.
+        // Files of an earlier make may come from another compiler.
         inside(make("clean")).and_then(|()| inside(make("modules"))).map_err(|e| match e.class() {
-            Class::BuildFailed => Error::new(Class::BuildFailed, "the module does not compile").file(&*module).why(e),
+            Class::BuildFailed => Error::new(Class::BuildFailed, "cannot compile the module").file(&*module).why(e),
             _ => e,
         })?;
         inside(Run::script(&collect, &[]))?;
@@ -101,27 +101,27 @@ pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<
     })
 }
 
-/// Refuses what is no module's directory.
+/// Checks that `module` is a directory with a Kbuild or Makefile.
 ///
 /// # Errors
-/// [`Class::BadInput`] without a Kbuild or Makefile.
+/// [`Class::BadInput`] when it is not.
 pub fn check_directory(module: &Path) -> Result<()> {
-    let bad = |why: &str| Error::new(Class::BadInput, "there is no module to build").file(module).why(why.to_owned());
     if !module.is_dir() {
-        return Err(bad("it is no directory").hint("give the directory that holds the module's Kbuild or Makefile"));
+        return Err(no_module(module, "not a directory").hint("give the directory with the module's Kbuild or Makefile"));
     }
     if ["Kbuild", "Makefile"].iter().any(|name| module.join(name).is_file()) {
         return Ok(());
     }
-    Err(bad("it holds neither Kbuild nor Makefile").hint("write a Kbuild that says `obj-m := NAME.o`"))
+    Err(no_module(module, "it contains neither Kbuild nor Makefile").hint("write a Kbuild with `obj-m := NAME.o`"))
 }
 
 fn refuse_none(built: &Path, module: &Path) -> Result<()> {
     if fs_err::read_dir(built)?.next().is_some() {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "there is no module to build")
-        .file(module)
-        .why("its Kbuild or Makefile names none")
-        .hint("say `obj-m := NAME.o` there"))
+    Err(no_module(module, "its Kbuild or Makefile builds no module").hint("add `obj-m := NAME.o` to it"))
+}
+
+fn no_module(dir: &Path, why: &str) -> Error {
+    Error::new(Class::BadInput, "cannot find a module to build").file(dir).why(why)
 }

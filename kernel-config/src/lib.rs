@@ -1,4 +1,4 @@
-//! What kernel we build: pins, config fragments, patches; fetch, verify, unpack, patch, configure, check, compile, package.
+//! The kernel: pins, config fragments and patches; unpack, patch, configure, check, compile, sign, package for modules.
 
 pub mod check;
 pub mod compile;

@@ -1,4 +1,4 @@
-//! Digests of all files of a tree, in the text that sha256sum(1) writes.
+//! Digests of all files in a tree, in the format of sha256sum(1).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,16 @@ pub struct Listing(BTreeMap<String, Sha256>);
 
 impl Listing {
     /// Hashes all files below `dir` on `threads` threads.
-    ///
-    /// # Errors
-    /// [`Class::Infrastructure`] when a file cannot be read.
     pub fn of(dir: &Path, threads: usize) -> Result<Self> {
         let files = Entries::of(dir)?.files;
         let digests = each(&files, threads, |name| Sha256::of_file(&dir.join(name)))?;
         Ok(Self(files.into_iter().zip(digests).collect()))
     }
 
-    /// Reads what [`Listing`] prints.
+    /// Parses a printed [`Listing`].
     ///
     /// # Errors
-    /// [`Class::Verification`] for a line of another form.
+    /// [`Class::Verification`] for a malformed line.
     pub fn parse(text: &str) -> Result<Self> {
         let entry = |line: &str| {
             let (digest, name) = line.split_once("  ./").ok_or_else(|| malformed(line))?;
@@ -34,24 +31,24 @@ impl Listing {
         Ok(Self(text.lines().map(entry).collect::<Result<_>>()?))
     }
 
-    /// SHA-256 of the text.
+    /// Returns the SHA-256 of the printed listing.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         Sha256::of(self.to_string())
     }
 
-    /// Paths of the files.
+    /// Returns the paths of the files.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// Digest of one file.
+    /// Returns the digest of one file.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Sha256> {
         self.0.get(name).copied()
     }
 
-    /// Files whose content differs from `earlier`; none where a file was added or removed.
+    /// Returns the files whose content differs from `earlier`; `None` when a file was added or removed.
     #[must_use]
     pub fn changes_since(&self, earlier: &Self) -> Option<Vec<String>> {
         let pairs = || self.0.iter().zip(&earlier.0);
@@ -61,7 +58,7 @@ impl Listing {
     }
 }
 
-/// As `find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum` prints it.
+/// In the format of `find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum`.
 impl fmt::Display for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(name, digest)| writeln!(f, "{digest}  ./{name}"))
@@ -69,10 +66,10 @@ impl fmt::Display for Listing {
 }
 
 fn malformed(line: &str) -> Error {
-    Error::new(Class::Verification, "malformed line in a list of digests").why(line)
+    Error::new(Class::Verification, "a list of digests is malformed").why(line)
 }
 
-/// Everything below a directory, by path below it, each kind sorted.
+/// Relative paths of everything below a directory, sorted.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entries {
     pub(crate) dirs: Vec<String>,
@@ -110,7 +107,7 @@ impl Entries {
     }
 }
 
-/// What `work` returns for each of `names`, in their order, computed on `threads` threads.
+/// Runs `work` for each of `names` on `threads` threads and returns the results in order.
 pub(crate) fn each<T: Send>(
     names: &[String],
     threads: usize,
@@ -143,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_what_sha256sum_prints() {
+    fn prints_the_format_of_sha256sum() {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in [("b/x", "1"), ("b-c", "2"), ("a", "3")] {
             common::atomic::write(&dir.path().join(name), text).unwrap();
@@ -160,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_changed_files_and_none_where_files_come_or_go() {
+    fn finds_changed_files_unless_files_were_added_or_removed() {
         let earlier = listing(&[("a", "1"), ("b", "2")]);
         assert_eq!(listing(&[("a", "1"), ("b", "3")]).changes_since(&earlier), Some(vec!["b".to_owned()]));
         assert_eq!(earlier.changes_since(&earlier), Some(Vec::new()));

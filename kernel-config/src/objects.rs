@@ -1,10 +1,10 @@
-//! Object trees of earlier compiles, kept so that the next compile of a slightly different source does only what changed.
+//! Object trees of earlier compiles, kept so that a compile of a slightly different source only compiles what changed.
 //!
-//! make decides by modification times, and those of an unpacked source say when it was unpacked, not when it was changed. So it is content that
-//! decides here: a kept tree comes with the digest of every source file that it was compiled from. Objects are copied with one
-//! time that is later than that of every source file, and only the files whose digests differ are shown to make with a later one.
-//! What follows from a changed file is known to the kernel's own dependency files, so only changes of files that those cover are
-//! built this way; see [`is_tracked`]. Whatever else changed, a toolchain, an option or a makefile, is compiled from scratch.
+//! make compares modification times, but in an unpacked source these are the times of unpacking. So content decides here: a kept
+//! tree comes with the digest of every source file that it was compiled from. Objects are copied with one time, later than that of
+//! every source file, and only files whose digests differ are shown to make with a later one. The kernel's dependency files say what
+//! depends on a changed file, so only changes of files that they cover are compiled this way; see [`is_tracked`]. After any other
+//! change (toolchain, option, makefile) the kernel is compiled from scratch.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,18 +14,18 @@ use fs_err as fs;
 
 use crate::listing::{Entries, Listing, each};
 
-/// Trees that are kept, for all profiles together.
+/// Number of trees to keep, for all profiles together.
 const KEPT: usize = 3;
 
-/// More changed files than these are another version of the kernel, which is compiled from scratch.
+/// With more changed files than this, the source is another kernel version and is compiled from scratch.
 const MAX_CHANGES: usize = 100;
 
-/// Between the time of objects and the time of changed files: above the resolution of the kernel's clock for files (10 ms at HZ=100).
+/// Time between objects and changed files: above the resolution of file times (10 ms at HZ=100).
 const STEP: Duration = Duration::from_millis(20);
 
-/// Digests of the source that the objects were compiled from.
+/// File with the digests of the source that the objects were compiled from.
 const SOURCE: &str = "source.sha256";
-/// Digests of the objects.
+/// File with the digests of the objects.
 const OBJECTS: &str = "objects.sha256";
 
 /// The object tree that is kept for one toolchain, configuration, certificate and `make` line.
@@ -36,32 +36,29 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Of the compiles that differ in nothing but the source, whose common inputs have the digest `group`; below the directory `root`.
+    /// The tree below `root` of the compiles that differ only in the source; `group` is the digest of their other inputs.
     #[must_use]
     pub fn new(root: &Path, group: &Sha256, threads: usize) -> Self {
         Self { dir: root.join(&group.to_string()[..16]), threads }
     }
 
-    /// Digests of the tree `source`.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
+    /// Returns the digests of the tree `source`.
     pub fn listing(&self, source: &Path) -> Result<Listing> {
         Listing::of(source, self.threads)
     }
 
-    /// Copies the kept objects to `obj`, and what changed since in the tree `source`, whose digests are `listing`, to `changed`.
-    /// make goes on in `obj` when it sees the files of `changed` in place of those of `source`.
+    /// Copies the kept objects to `obj`, and the files of the tree `source` (with the digests `listing`) that changed since to
+    /// `changed`. make continues in `obj` when the files of `changed` replace those of `source`.
     ///
-    /// Returns the paths of the changed files, or none where there are no objects that fit.
+    /// Returns the paths of the changed files, or `None` when no kept objects match.
     ///
     /// # Errors
-    /// When a file cannot be copied or is not what was kept. `obj` and `changed` are then of no use.
+    /// [`Class::Verification`] when a kept file is damaged. After any error `obj` and `changed` are incomplete.
     pub fn restore(&self, source: &Path, listing: &Listing, obj: &Path, changed: &Path) -> Result<Option<Vec<String>>> {
         if !self.dir.is_dir() {
             return Ok(None);
         }
-        let lock = self.lock_file()?;
+        let lock = lock_file(&self.dir)?;
         lock.lock_shared()?;
         let earlier = Listing::parse(&fs::read_to_string(self.dir.join(SOURCE))?)?;
         let Some(changes) = listing.changes_since(&earlier).filter(|changes| is_worth_it(changes)) else {
@@ -75,7 +72,7 @@ impl Objects {
         for name in &changes {
             copy(&source.join(name), &changed.join(name), listing.get(name), compiled + STEP)?;
         }
-        std::thread::sleep(2 * STEP); // What make writes is later still.
+        std::thread::sleep(2 * STEP); // make must write with later times.
         Ok(resolves(obj, changed, &changes)?.then_some(changes))
     }
 
@@ -91,15 +88,12 @@ impl Objects {
         Ok(())
     }
 
-    /// Keeps the tree `obj`, which was compiled from a source of the digests `listing`, in place of an earlier one. The files stay where they are
-    /// as well: kept ones are hard links to them. Whoever writes to one of them only makes [`Objects::restore`] refuse it.
-    ///
-    /// # Errors
-    /// When a file cannot be linked or read.
+    /// Keeps the tree `obj`, compiled from a source with the digests `listing`, in place of an earlier one. Kept files are hard links:
+    /// a later write to one makes [`Objects::restore`] fail.
     pub fn keep(&self, listing: &Listing, obj: &Path) -> Result<()> {
         let new = self.dir.with_extension("new");
         fs::create_dir_all(&self.dir)?;
-        let lock = self.lock_file()?;
+        let lock = lock_file(&self.dir)?;
         lock.lock()?;
         atomic::empty_dir(&new)?;
         let (kept, entries) = (new.join("obj"), Entries::of(obj)?);
@@ -109,24 +103,20 @@ impl Objects {
         }
         fs::write(new.join(OBJECTS), Listing::of(&kept, self.threads)?.to_string())?;
         fs::write(new.join(SOURCE), listing.to_string())?;
-        // Not synced: every file is compared with its digest when it is used.
+        // No sync: every file is compared with its digest before use.
         atomic::remove_dir(&self.dir)?;
         fs::rename(&new, &self.dir)?;
         drop(lock);
         prune(self.dir.parent().unwrap_or(&self.dir))
     }
 
-    fn lock_file(&self) -> Result<std::fs::File> {
-        lock_file(&self.dir)
-    }
 }
 
 fn lock_file(dir: &Path) -> Result<std::fs::File> {
-    let path = dir.with_extension("lock");
-    std::fs::File::create(&path).map_err(|e| Error::io("cannot create a lock file", &path, &e))
+    Ok(fs::File::create(dir.with_extension("lock"))?.into_parts().0)
 }
 
-/// Removes all trees but the [`KEPT`] newest. One that is in use stays.
+/// Removes all but the [`KEPT`] newest trees and those in use.
 fn prune(root: &Path) -> Result<()> {
     let mut trees = Vec::new();
     for dir in fs::read_dir(root)? {
@@ -151,9 +141,9 @@ fn is_worth_it(changes: &[String]) -> bool {
     changes.len() <= MAX_CHANGES && changes.iter().all(|name| is_tracked(name))
 }
 
-/// Whether all that depends on the source file `name` is built again when it is newer: compilers write down which files of C, assembly and
-/// Rust they read (Documentation/kbuild/makefiles.rst, "if_changed_dep"), and nothing is built from the documentation. Scripts, host
-/// tools, makefiles and tables are read by too many rules that do not name them.
+/// Returns whether make rebuilds everything that depends on the source file `name`: compilers record the C, assembly and Rust files
+/// that they read (Documentation/kbuild/makefiles.rst, "if_changed_dep"), and nothing is built from documentation. Scripts, host
+/// tools, makefiles and tables are read by many rules that do not list them.
 fn is_tracked(name: &str) -> bool {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     match name.split('/').next() {
@@ -163,7 +153,7 @@ fn is_tracked(name: &str) -> bool {
     }
 }
 
-/// Whether the object `name` is linked from all the others. These are large, follow from any change and are linked in seconds.
+/// Returns whether `name` is linked from all objects. Such files are large, change with every object, and are linked in seconds.
 fn is_linked(name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     matches!(file, "vmlinux" | "vmlinux.o" | "vmlinux.unstripped" | "vmlinux.bin" | "bzImage")
@@ -172,14 +162,14 @@ fn is_linked(name: &str) -> bool {
         || file.ends_with(".ko")
 }
 
-/// Time of the last modification of a file in `source`.
+/// Returns the latest modification time of a file in `source`.
 fn newest(source: &Path, listing: &Listing, threads: usize) -> Result<SystemTime> {
     let names: Vec<String> = listing.names().map(str::to_owned).collect();
     let times = each(&names, threads, |name| Ok(fs::symlink_metadata(source.join(name))?.modified()?))?;
     Ok(times.into_iter().max().unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
-/// Whether the file system's times are fine enough to tell changed files from objects.
+/// Returns whether the file system's times are fine enough to order objects and changed files.
 fn resolves(obj: &Path, changed: &Path, changes: &[String]) -> Result<bool> {
     let compiled = fs::metadata(obj.join(".config"))?.modified()?;
     changes.iter().try_fold(true, |fine, name| Ok(fine && fs::metadata(changed.join(name))?.modified()? > compiled))
@@ -200,7 +190,7 @@ fn make_dirs_and_links(entries: &Entries, from: &Path, to: &Path) -> Result<()> 
 fn copy(from: &Path, to: &Path, digest: Option<Sha256>, time: SystemTime) -> Result<()> {
     let bytes = fs::read(from)?;
     if digest != Some(Sha256::of(&bytes)) {
-        return Err(Error::new(Class::Verification, "a kept file has changed").file(from));
+        return Err(Error::new(Class::Verification, "digest mismatch for a kept file").file(from));
     }
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
@@ -216,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_what_compilers_write_down() {
+    fn dependency_files_cover_c_assembly_and_rust() {
         for name in ["mm/hugetlb.c", "rust/kernel/psi.rs", "arch/x86/lib/memcpy_64.S", "Documentation/mm/hugetlb.rst"] {
             assert!(is_tracked(name), "{name}");
         }
@@ -229,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_what_is_linked_from_all() {
+    fn files_linked_from_all_objects_are_not_kept() {
         for name in ["vmlinux", ".tmp_vmlinux1.o", "arch/x86/boot/compressed/vmlinux.bin.zst", "fs/fat/fat.ko"] {
             assert!(is_linked(name), "{name}");
         }
@@ -239,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_trees_are_kept_unless_others_are_in_use() {
+    fn the_newest_trees_and_those_in_use_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let obj = dir.path().join("obj");
         fs::create_dir(&obj).unwrap();
@@ -252,7 +242,7 @@ mod tests {
             keep(at);
             std::thread::sleep(STEP);
         }
-        let lock = used.lock_file().unwrap();
+        let lock = lock_file(&used.dir).unwrap();
         lock.lock_shared().unwrap();
         keep(KEPT);
         assert_eq!(trees(), KEPT + 1);
@@ -262,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn many_changes_are_another_kernel() {
+    fn many_changes_are_compiled_from_scratch() {
         let changes = |count: usize| (0..count).map(|n| format!("mm/{n}.c")).collect::<Vec<_>>();
         assert!(is_worth_it(&changes(MAX_CHANGES)) && !is_worth_it(&changes(MAX_CHANGES + 1)));
     }

@@ -1,4 +1,4 @@
-//! Signed modules, in the bytes of the kernel's `scripts/sign-file`.
+//! Signs modules, byte for byte like the kernel's `scripts/sign-file`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use keys::{Signer, cms};
 
 use crate::environment::Environment;
 
-/// Signs the kernel's own modules.
+/// Stage that signs the kernel's own modules.
 pub const KERNEL_STAGE: Stage = Stage::ours("kernel-modules", env!("CARGO_PKG_NAME"));
-/// Signs our module, in the root filesystem of its extension.
+/// Stage that signs our module, in the root filesystem of its extension.
 pub const EXTENSION_STAGE: Stage = Stage::ours("extension-root", env!("CARGO_PKG_NAME"));
 
-/// Copies the tree /build/in and tells depmod about a kernel's own modules, which move to where Talos has them.
+/// Copies the tree /build/in; runs depmod on a kernel's own modules and moves them to the path of Talos.
 const TREE: &str = r#"
 mkdir /build/out/signed
 cp -R /build/in/. /build/out/signed/
@@ -26,11 +26,11 @@ if [ -d /build/out/signed/lib ]; then
 fi
 "#;
 
-/// A copy of the tree `modules` for the kernel `release`, as `signed/` in the stage's directory, in which every `*.ko` is signed. Modules end up below
-/// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get their `modules.dep`.
+/// Copies the tree `modules` of the kernel `release` to `signed/` in the stage's directory and signs every `*.ko`. Modules are below
+/// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get a `modules.dep`.
 ///
 /// # Errors
-/// [`Class::BuildFailed`] when depmod fails, and what the signer reports; the stage is not finished then.
+/// [`Class::BuildFailed`] when depmod fails, and errors of the signer; the stage is then not finished.
 pub fn sign_tree(
     env: &Environment<'_>,
     stage: Stage,
@@ -51,37 +51,37 @@ pub fn sign_tree(
 /// Signs every `*.ko` below `tree` in place, in the order of paths.
 ///
 /// # Errors
-/// What the signer reports. Where somebody else has to sign, every module is asked for before this gives up.
+/// Errors of the signer. With an external signer, signatures for all modules are requested before this returns.
 pub fn sign_modules(tree: &Path, signer: &dyn Signer) -> Result<()> {
     let mut paths = Vec::new();
     collect(tree, &mut paths)?;
     paths.sort();
-    let mut awaited = None;
+    let mut pending = None;
     for path in paths {
         match sign_file(&path, signer) {
-            Err(e) if e.class() == Class::AwaitsSignatures => awaited = Some(e),
+            Err(e) if e.class() == Class::AwaitsSignatures => pending = Some(e),
             done => done?,
         }
     }
-    awaited.map_or(Ok(()), Err)
+    pending.map_or(Ok(()), Err)
 }
 
 fn sign_file(path: &Path, signer: &dyn Signer) -> Result<()> {
-    let module = std::fs::read(path).map_err(|e| Error::io("cannot read a module", path, &e))?;
+    let module = fs_err::read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let signed = sign(module, signer, &format!("the module {name}"))?;
-    // In place: the tree is a stage's work, and no other name of these bytes exists.
-    std::fs::write(path, signed).map_err(|e| Error::io("cannot write a signed module", path, &e))
+    // In place: the tree is an unfinished stage, and its files have no other links.
+    Ok(fs_err::write(path, signed)?)
 }
 
-/// The bytes of `module` with a signature after them; `what` names it for a person.
+/// Appends a signature to `module`; `what` names it in messages.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is signed already: the kernel would look at the last signature only. What the signer reports.
+/// [`Class::BadInput`] when it is already signed: the kernel checks only the last signature. Errors of the signer.
 pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<Vec<u8>> {
     if module_signature::is_signed(&module) {
-        return Err(Error::new(Class::BadInput, format!("{what} is signed already"))
-            .hint("strip it before it is signed: `llvm-strip --strip-debug`"));
+        return Err(Error::new(Class::BadInput, format!("{what} is already signed"))
+            .hint("strip it first: `llvm-strip --strip-debug`"));
     }
     let message = cms::detached(signer, &signer.algorithm().digest(&module), what)?;
     module_signature::append(&mut module, &message)?;
@@ -89,11 +89,9 @@ pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<Vec<
 }
 
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
-    let io = |e: &std::io::Error| Error::io("cannot look for modules", dir, e);
-    for entry in std::fs::read_dir(dir).map_err(|e| io(&e))? {
-        let entry = entry.map_err(|e| io(&e))?;
-        let kind = entry.file_type().map_err(|e| io(&e))?;
-        let path = entry.path();
+    for entry in fs_err::read_dir(dir)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
         if kind.is_dir() {
             collect(&path, found)?;
         } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "ko") {

@@ -1,4 +1,4 @@
-//! Signed modules against the kernel's own tools.
+//! Signed modules, checked with the kernel's own tools.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use std::fs;
@@ -14,7 +14,7 @@ use kernel_config::environment::Environment;
 use kernel_config::sign::{EXTENSION_STAGE, sign, sign_modules, sign_tree};
 use keys::{Algorithm, KeySet, Role, Signer};
 
-/// A set with the module key of the test data of `keys`.
+/// A signer with the module key in the test data of `keys`.
 fn key_set(dir: &Path) -> Box<dyn Signer> {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/keys/testdata");
     fs::copy(data.join("rsa2048.key.pem"), dir.join("module.key.pem")).unwrap();
@@ -23,13 +23,13 @@ fn key_set(dir: &Path) -> Box<dyn Signer> {
     KeySet::open(dir).unwrap().signer(Role::Module).unwrap()
 }
 
-/// The toolchain, and a compiled kernel's object tree beside it.
+/// The toolchain, and the object tree of a compiled kernel in the same cache.
 fn kernel() -> Option<(Sandbox, PathBuf)> {
     let rootfs = skip::toolchain(&[])?;
     let stages = rootfs.parent().and_then(Path::parent).unwrap();
     let objects = fs::read_dir(stages).unwrap().map(|entry| entry.unwrap().path().join("obj"));
     let Some(objects) = objects.filter(|obj| obj.join("scripts/sign-file").is_file()).min() else {
-        skip::skipped("there is no compiled kernel beside the toolchain");
+        skip::skipped("there is no compiled kernel in the toolchain's cache");
         return None;
     };
     Some((Sandbox::new(rootfs), objects))
@@ -43,9 +43,9 @@ fn copy_modules(sandbox: &Sandbox, objects: &Path, to: &Path) {
     sandbox.run(&copy.read(&modules, "/build/in").write(to, "/build/out"), &mut |_| ()).unwrap();
 }
 
-/// Every module of a compiled kernel, and two that are none: the same bytes as the kernel's tool gives.
+/// Every module of a compiled kernel, and two files that are not modules.
 #[test]
-fn gives_the_bytes_of_sign_file() {
+fn output_equals_that_of_sign_file() {
     let Some((sandbox, objects)) = kernel() else { return };
     let dir = tempfile::tempdir().unwrap();
     let signer = key_set(dir.path());
@@ -98,9 +98,9 @@ fn scene(dir: &Path, name: &str) -> PathBuf {
     tree
 }
 
-/// Digests go out, signatures come back, and the bytes are those of the signer that held the key all along.
+/// Signing through an external signer yields the same bytes as signing directly.
 #[test]
-fn two_passes_give_the_bytes_of_one() {
+fn an_external_signer_yields_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let holder = key_set(dir.path());
     let once = scene(dir.path(), "once");
@@ -115,7 +115,7 @@ fn two_passes_give_the_bytes_of_one() {
     assert!(error.to_string().contains("3 signatures pending"), "all are requested at once: {error}");
     for path in ["lib/a.ko", "lib/b.ko", "lib/deep/c.ko"] {
         let module = fs::read(first.join(path)).unwrap();
-        assert!(!module.ends_with(b"appended~\n"), "{path} is signed");
+        assert!(!module.ends_with(b"appended~\n"), "{path} is already signed");
     }
     let mut names = Vec::new();
     for entry in fs::read_dir(&requests).unwrap() {
@@ -132,11 +132,11 @@ fn two_passes_give_the_bytes_of_one() {
     assert_ne!(hash_tree(&first).unwrap(), hash_tree(&once).unwrap());
 }
 
-/// Gives so many signatures, then nothing but errors: a token that somebody pulls out.
+/// Fails after some signatures, like a token that is unplugged.
 #[derive(Debug)]
-struct Fades(Box<dyn Signer>, AtomicUsize);
+struct Unplugged(Box<dyn Signer>, AtomicUsize);
 
-impl Signer for Fades {
+impl Signer for Unplugged {
     fn algorithm(&self) -> Algorithm {
         self.0.algorithm()
     }
@@ -158,7 +158,7 @@ impl Signer for Fades {
 }
 
 #[test]
-fn a_signer_that_goes_away_leaves_no_finished_stage() {
+fn a_failing_signer_leaves_no_finished_stage() {
     let Some((sandbox, _)) = kernel() else { return };
     let dir = tempfile::tempdir().unwrap();
     let holder = key_set(dir.path());
@@ -170,7 +170,7 @@ fn a_signer_that_goes_away_leaves_no_finished_stage() {
         sign_tree(&env, EXTENSION_STAGE, "6.12.0", Input::tree("modules", tree).unwrap(), signer)
     };
     let tree = root.join("lib"); // Without a lib/ of its own, as an extension's tree is.
-    let error = run(&tree, &Fades(key_set(dir.path()), AtomicUsize::new(1))).unwrap_err();
+    let error = run(&tree, &Unplugged(key_set(dir.path()), AtomicUsize::new(1))).unwrap_err();
     assert_eq!(error.class(), Class::Infrastructure);
     assert!(error.to_string().contains("cannot sign the module b.ko"), "{error}");
     assert!(!cache_dir.join("stages").exists(), "a stage was finished");
@@ -178,7 +178,7 @@ fn a_signer_that_goes_away_leaves_no_finished_stage() {
     assert!(fs::read(done.dir.join("signed/deep/c.ko")).unwrap().ends_with(b"appended~\n"));
 }
 
-/// `crates/keys/testdata/golden.cms` is openssl's, so this needs no tool.
+/// openssl made `crates/keys/testdata/golden.cms`, so this test needs no tool.
 #[test]
 fn appends_signature_lengths_and_magic() {
     let dir = tempfile::tempdir().unwrap();
@@ -189,5 +189,5 @@ fn appends_signature_lengths_and_magic() {
     assert_eq!(signed, [b"module\n", &message[..], &info, b"~Module signature appended~\n"].concat());
     let again = sign(signed, signer.as_ref(), "the module x.ko").unwrap_err();
     assert!(again.class() == Class::BadInput, "{again}");
-    assert!(again.to_string().contains("the module x.ko is signed already"), "{again}");
+    assert!(again.to_string().contains("the module x.ko is already signed"), "{again}");
 }

@@ -59,9 +59,9 @@ fn devel(scene: &Scene, place: &str, release: &str) -> PathBuf {
 fn a_path_that_is_no_modules_directory_is_told() {
     let scene = scene();
     fs::remove_file(scene.path("m/Kbuild")).unwrap();
-    let words = ["there is no module to build", "file: m", "neither Kbuild nor Makefile", "hint: write a Kbuild"];
+    let words = ["cannot find a module to build", "file: m", "neither Kbuild nor Makefile", "hint: write a Kbuild"];
     scene.fails(BAD_INPUT, &["module", "build", "m"], &words);
-    scene.fails(BAD_INPUT, &["module", "build", "nowhere"], &["file: nowhere", "it is no directory", "hint: "]);
+    scene.fails(BAD_INPUT, &["module", "build", "nowhere"], &["file: nowhere", "not a directory", "hint: "]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn another_kernel_is_told() {
     let image = devel(&scene, "6.18.1-talos", "6.18.1-talos");
     let build = ["module", "build", "m", "--kernel-devel", image.to_str().unwrap()];
     let words =
-        ["for another kernel", "the image is for 6.18.1-talos, wanted is 6.12.117-talos", "--kernel 6.18.1-talos"];
+        ["for another kernel", "the image is for 6.18.1-talos, requested is 6.12.117-talos", "--kernel 6.18.1-talos"];
     scene.run(&build).failed(BAD_INPUT, &words);
     devel(&scene, "6.18.1-talos", RELEASE);
     scene.run(&build).failed(BAD_INPUT, &["its tree for 6.12.117-talos stands in another kernel's place"]);
@@ -128,7 +128,7 @@ fn another_toolchain_is_refused_with_the_compilers_that_differ() {
     }
     let image = devel(&scene, RELEASE, RELEASE);
     let words =
-        ["not the one that compiled the kernel", "rustc: 1.85.0-1 compiled the kernel, absent is here", "hint: "];
+        ["not the one that compiled the kernel", "rustc: kernel compiled with 1.85.0-1, installed: none", "hint: "];
     let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
     ran.failed(VERIFICATION, &words);
     assert!(!scene.project().join("_out-modules").exists(), "there is an output");

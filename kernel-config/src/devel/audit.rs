@@ -1,10 +1,10 @@
-//! Looks for private keys in files, by their outer forms: PEM (RFC 7468, RFC 1421) and DER (RFC 5958, RFC 8017 appendix A.1.2, RFC 5915).
+//! Detects private keys in files by their encoding: PEM (RFC 7468, RFC 1421) and DER (RFC 5958, RFC 8017 appendix A.1.2, RFC 5915).
 
 use std::path::Path;
 
 use common::{Class, Error, Result};
 
-/// OID rsaEncryption with its NULL, then an OCTET STRING: a private key, where a public one has a BIT STRING.
+/// OID rsaEncryption with its NULL, then an OCTET STRING (a public key has a BIT STRING).
 const PKCS8_RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04";
 /// OID ecPublicKey; the curve's OID and the OCTET STRING follow.
 const EC: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
@@ -15,9 +15,9 @@ const SEC1: &[u8] = b"\x02\x01\x01\x04";
 /// OID PBES2: an `EncryptedPrivateKeyInfo`.
 const PBES2: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d\x30";
 
-/// What of a private key `bytes` hold, if anything.
+/// Returns the kind of private key that `bytes` contain, if any.
 ///
-/// A bare mention of PEM's first line, as scripts and documents have it, is no key: key text must follow.
+/// A PEM header alone, as in scripts and documents, does not count: base64 must follow.
 #[must_use]
 pub fn private_key(bytes: &[u8]) -> Option<&'static str> {
     let has = |needle: &[u8]| find(bytes, needle).next().is_some();
@@ -36,7 +36,7 @@ pub fn private_key(bytes: &[u8]) -> Option<&'static str> {
     find(bytes, SEC1).any(|at| is_sec1(&bytes[..at], bytes.get(at + SEC1.len()))).then_some("a SEC 1 private key")
 }
 
-/// Refuses a tree in which a file holds a private key.
+/// Refuses a tree with a private key in a file.
 ///
 /// # Errors
 /// [`Class::Verification`] naming the first such file, never its content.
@@ -50,10 +50,10 @@ pub(super) fn refuse_private_keys(dir: &Path) -> Result<()> {
         } else if kind.is_file()
             && let Some(what) = private_key(&fs_err::read(&path)?)
         {
-            return Err(Error::new(Class::Verification, "a file of the kernel-devel tree holds a private key")
+            return Err(Error::new(Class::Verification, "the kernel-devel tree contains a private key")
                 .file(path)
-                .why(format!("it looks like {what}"))
-                .hint("find out how it came into the kernel's objects; nothing was written"));
+                .why(format!("found {what}"))
+                .hint("find out how it got into the kernel's objects; no image was written"));
         }
     }
     Ok(())
@@ -63,28 +63,29 @@ fn find<'a>(bytes: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 
     memchr::memmem::find_iter(bytes, needle)
 }
 
-/// Whether `BEGIN … PRIVATE KEY-----` at `at` has a line of base64, or of PEM's old headers, below it.
+/// Returns whether `BEGIN … PRIVATE KEY-----` at `at` is followed by a line of base64 or an old PEM header.
 fn is_pem(bytes: &[u8], at: usize) -> bool {
     let begins = bytes[at.saturating_sub(32)..at].windows(6).any(|window| window == b"BEGIN ");
     let rest = &bytes[at + b"PRIVATE KEY-----".len()..];
-    // Line ends of Unix, of DOS, and written out as in a string of a program.
+    // Line ends of Unix and DOS, and escaped ones in a program's string.
     let line: Vec<u8> = rest.iter().copied().skip_while(|byte| b"\r\n\\rn ".contains(byte)).take(40).collect();
     let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
     begins && (line.starts_with(b"Proc-Type:") || (line.len() == 40 && line.iter().all(base64)))
 }
 
-/// Whether a curve's OID and then an OCTET STRING follow.
+/// Returns whether a curve's OID and an OCTET STRING follow.
 fn is_pkcs8_ec(rest: &[u8]) -> bool {
     matches!(rest, [6, length, curve @ ..] if curve.get(usize::from(*length)) == Some(&4))
 }
 
-/// Whether the content of a SEQUENCE begins as an `RSAPrivateKey` does: version 0, then a modulus of at least 1024 bits.
+/// Returns whether the content of a SEQUENCE starts like an `RSAPrivateKey`: version 0, then a modulus of at least 1024 bits.
 fn is_pkcs1(content: &[u8]) -> bool {
     matches!(content, [2, 1, 0, 2, 0x82, high, _, 0, _] if *high <= 8)
         || matches!(content, [2, 1, 0, 2, 0x81, _, 0, ..])
 }
 
-/// Whether `before` ends with the head of a SEQUENCE of the right length, and the OCTET STRING is as long as a scalar of P-256, P-384 or P-521.
+/// Returns whether `before` ends with the header of a SEQUENCE of the right length, and the OCTET STRING has the length of a
+/// P-256, P-384 or P-521 scalar.
 fn is_sec1(before: &[u8], length: Option<&u8>) -> bool {
     match length {
         Some(0x20) => matches!(before, [.., 0x30, 0x25 | 0x31 | 0x6b | 0x77]),
@@ -97,8 +98,8 @@ fn is_sec1(before: &[u8], length: Option<&u8>) -> bool {
 mod tests {
     use super::*;
 
-    /// Not keys: only their outer forms with nothing secret inside.
-    fn forms() -> Vec<(&'static str, Vec<u8>)> {
+    /// Encodings of keys without key material.
+    fn encodings() -> Vec<(&'static str, Vec<u8>)> {
         let body = "A".repeat(64);
         let curve = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
         vec![
@@ -118,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_found_anywhere_in_a_file() {
-        for (form, bytes) in forms() {
+    fn every_encoding_is_found_anywhere_in_a_file() {
+        for (form, bytes) in encodings() {
             for around in [[b"".as_slice(), b""], [b"\x7fELF junk \x30\x82", b"tail"]] {
                 let file = [around[0], &bytes, around[1]].concat();
                 assert!(private_key(&file).is_some_and(|what| what.contains(form)), "{form}: {bytes:02x?}");
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn public_keys_and_mere_mentions_are_no_finds() {
+    fn public_keys_and_bare_headers_are_not_found() {
         let curve = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
         for harmless in [
             b"-----BEGIN CERTIFICATE-----\nMIIFxTCCA62gAwIBAgIU".to_vec(),
@@ -146,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_with_a_key_is_refused_by_the_files_name() {
+    fn the_error_names_the_file_and_not_the_key() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("scripts/deep")).unwrap();
         std::fs::write(dir.path().join("scripts/deep/a"), "harmless").unwrap();
         refuse_private_keys(dir.path()).unwrap();
-        std::fs::write(dir.path().join("scripts/deep/b"), &forms()[0].1).unwrap();
+        std::fs::write(dir.path().join("scripts/deep/b"), &encodings()[0].1).unwrap();
         let error = refuse_private_keys(dir.path()).unwrap_err();
         assert_eq!(error.class(), Class::Verification);
         assert!(error.to_string().contains("scripts/deep/b") && !error.to_string().contains("AAAA"), "{error}");

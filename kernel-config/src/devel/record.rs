@@ -1,17 +1,17 @@
-//! What a kernel-devel tree says of itself.
+//! The record of a kernel-devel tree: which kernel it is for, and what compiled it.
 
 use std::collections::BTreeMap;
 
 use common::{Class, Error, Result, Sha256};
 use serde::{Deserialize, Serialize};
 
-/// Name of the record in a tree.
+/// File name of the record in a tree.
 pub const RECORD: &str = "kernel-devel.json";
 
-/// The shape of the record that we write and read.
+/// Version of the record's format.
 const SCHEMA: u32 = 1;
 
-/// Which kernel, and what compiled it.
+/// The record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -20,7 +20,7 @@ pub struct Record {
     pub release: String,
     /// Identity of the toolchain: the digest of all its packages' versions.
     pub toolchain: Sha256,
-    /// Version of each package that compiles, links or writes metadata, for people.
+    /// Version of each package that compiles, links or writes metadata, for messages.
     pub compilers: BTreeMap<String, String>,
     /// SHA-256 of the kernel's configuration.
     pub config: Sha256,
@@ -29,7 +29,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record of today's shape.
+    /// Creates a record in the current format.
     #[must_use]
     pub fn new(
         release: &str,
@@ -40,29 +40,29 @@ impl Record {
         Self { schema: SCHEMA, release: release.to_owned(), toolchain, compilers, config, certificate }
     }
 
-    /// Reads a record.
+    /// Parses a record.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when it is malformed or of another shape.
+    /// [`Class::UntrustedData`] when it is malformed or has another schema.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::BadInput, "cannot use the record of a kernel-devel image").why(why);
+        let bad = |why: String| Error::new(Class::UntrustedData, "cannot parse the record of a kernel-devel image").why(why);
         let record: Self = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         if record.schema != SCHEMA {
-            return Err(bad(format!("its schema is {}, {SCHEMA} is known", record.schema)));
+            return Err(bad(format!("unsupported schema {}, expected {SCHEMA}", record.schema)));
         }
         Ok(record)
     }
 
-    /// The record as text, the same for the same record.
+    /// Returns the record as JSON; the same record always yields the same text.
     ///
     /// # Errors
     /// None in practice.
     pub fn json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
-        text.map(|text| text + "\n").map_err(|e| Error::new(Class::BadInput, "cannot write a record").why(e))
+        text.map(|text| text + "\n").map_err(|e| Error::new(Class::BadInput, "cannot write the record of a kernel-devel image").why(e))
     }
 
-    /// Refuses unless the kernel is `release`.
+    /// Checks that the record is for the kernel `release`.
     ///
     /// # Errors
     /// [`Class::BadInput`] naming both.
@@ -71,11 +71,11 @@ impl Record {
             return Ok(());
         }
         Err(Error::new(Class::BadInput, "the kernel-devel image is for another kernel")
-            .why(format!("the image is for {}, wanted is {release}", self.release))
-            .hint(format!("give the image of {release}, or say --kernel {} if that kernel is meant", self.release)))
+            .why(format!("the image is for {}, requested is {release}", self.release))
+            .hint(format!("give the image for {release}, or pass --kernel {} to build for that kernel", self.release)))
     }
 
-    /// Refuses unless `toolchain` is the one that compiled the kernel; `version` gives the version of a package here.
+    /// Checks that `toolchain` is the one that compiled the kernel; `version` returns the installed version of a package.
     ///
     /// # Errors
     /// [`Class::Verification`] naming the compilers that differ.
@@ -84,19 +84,19 @@ impl Record {
             return Ok(());
         }
         let differs = |(name, theirs): (&String, &String)| {
-            let ours = version(name).unwrap_or_else(|| "absent".to_owned());
-            (ours != *theirs).then(|| format!("{name}: {theirs} compiled the kernel, {ours} is here"))
+            let ours = version(name).unwrap_or_else(|| "none".to_owned());
+            (ours != *theirs).then(|| format!("{name}: kernel compiled with {theirs}, installed: {ours}"))
         };
         let mut why: Vec<_> = self.compilers.iter().filter_map(differs).collect();
         if why.is_empty() {
             why.push(format!(
-                "the compilers are the same, other packages differ: {} there, {toolchain} here",
+                "the compilers are the same, other packages differ: kernel compiled with toolchain {}, installed: {toolchain}",
                 self.toolchain
             ));
         }
-        Err(Error::new(Class::Verification, "this toolchain is not the one that compiled the kernel")
+        Err(Error::new(Class::Verification, "the toolchain is not the one that compiled the kernel")
             .why(why.join("\n"))
-            .hint("use the project's revision that the image was built with, or build kernel and image anew"))
+            .hint("use the project revision that the image was built with, or rebuild kernel and image"))
     }
 }
 
@@ -110,35 +110,35 @@ mod tests {
     }
 
     #[test]
-    fn is_read_as_it_was_written() {
+    fn writing_and_parsing_round_trips() {
         let text = record().json().unwrap();
         assert_eq!(Record::parse(&text).unwrap(), record());
         for (from, to, word) in [
-            ("\"schema\": 1", "\"schema\": 2", "schema is 2"),
+            ("\"schema\": 1", "\"schema\": 2", "schema 2"),
             ("\"schema\"", "\"sceme\"", "sceme"),
             ("\"release\"", "\"other\"", "other"),
             ("{", "", "expected"),
         ] {
             let error = Record::parse(&text.replacen(from, to, 1)).unwrap_err();
-            assert!(error.class() == Class::BadInput && error.to_string().contains(word), "{word}: {error}");
+            assert!(error.class() == Class::UntrustedData && error.to_string().contains(word), "{word}: {error}");
         }
     }
 
     #[test]
-    fn another_kernel_is_named() {
+    fn the_error_names_both_kernels() {
         record().check_release("6.12.117-talos").unwrap();
         let error = record().check_release("6.18.1-talos").unwrap_err();
         assert_eq!(error.class(), Class::BadInput);
-        assert!(error.to_string().contains("for 6.12.117-talos, wanted is 6.18.1-talos"), "{error}");
+        assert!(error.to_string().contains("for 6.12.117-talos, requested is 6.18.1-talos"), "{error}");
     }
 
     #[test]
-    fn another_compiler_is_named() {
+    fn the_error_names_compilers_that_differ() {
         let here = |name: &str| Some(if name == "rustc" { "3" } else { "1" }.to_owned());
         record().check_toolchain(&Sha256::of("t"), here).unwrap();
         let error = record().check_toolchain(&Sha256::of("u"), here).unwrap_err();
         assert_eq!(error.class(), Class::Verification);
-        assert!(error.to_string().contains("why: rustc: 2 compiled the kernel, 3 is here\n"), "{error}");
+        assert!(error.to_string().contains("why: rustc: kernel compiled with 2, installed: 3\n"), "{error}");
         let same = |name: &str| record().compilers.get(name).cloned();
         let error = record().check_toolchain(&Sha256::of("u"), same).unwrap_err();
         assert!(error.to_string().contains("other packages differ"), "{error}");
