@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The controller: samples the machine, asks the policy, and does what it says.
+//! The controller: samples the machine, runs the policy, and carries out its decision.
 
 use kernel::delayed_work::Task;
 use kernel::prelude::*;
@@ -14,17 +14,17 @@ use crate::policy::{
 
 /// What the mutex guards.
 pub(crate) struct Inner {
-    /// The policy's memory.
+    /// The policy's state.
     pub(crate) state: KBox<State>,
     /// The operator's settings.
     pub(crate) config: Config,
-    /// The validator's cache hit rate, as an agent feeds it.
+    /// The validator's cache hit rate, written by an agent.
     pub(crate) cache_hit_rate: Option<Percent>,
     /// The last change of the pool.
     pub(crate) last: Option<Outcome>,
-    /// Why the last step left the pool alone; [`None`] if it did not.
+    /// Why the last step did not change the pool; [`None`] if it did.
     pub(crate) hold: Option<Hold>,
-    /// Space for the nodes of a sample.
+    /// Buffer for the nodes of a sample.
     nodes: KVec<Node>,
 }
 
@@ -59,8 +59,8 @@ impl Inner {
 
 /// The controller of the huge page pool.
 ///
-/// Nothing moves until it is scheduled as a [`Task`]. When it is dropped it gives back to the pool
-/// what it took.
+/// It does nothing until it is scheduled as a [`Task`]. When it is dropped, it restores the pages
+/// that it took from the pool.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Controller {
     machine: Machine,
@@ -69,7 +69,7 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Starts with the pool as it is.
+    /// Creates a controller whose target is the current pool.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let machine = Machine::find()?;
         let mut nodes = machine.space()?;
@@ -92,24 +92,24 @@ impl Controller {
         )
     }
 
-    /// Looks at state and settings, or changes them, while nobody else does.
+    /// Reads or changes state and settings under the lock.
     pub(crate) fn with<R>(&self, body: impl FnOnce(&mut Inner) -> R) -> R {
         body(&mut self.inner.lock())
     }
 
-    /// Looks at the machine as it is now.
+    /// Takes a sample of the machine and passes it to `body`.
     pub(crate) fn with_sample<R>(&self, body: impl FnOnce(&Sample<'_>) -> R) -> R {
         let mut inner = self.inner.lock();
         let rate = inner.cache_hit_rate;
         body(&self.machine.look(&mut inner.nodes, rate))
     }
 
-    /// How many huge pages the memory of the machine could hold.
+    /// Returns how many huge pages fit into the machine's memory.
     pub(crate) fn capacity(&self) -> u64 {
         self.machine.capacity()
     }
 
-    /// Resizes the pool, without the lock as that may take long, and tells the policy.
+    /// Resizes the pool, without the lock since it may take long, and reports to the policy.
     fn carry_out(&self, resize: Resize) -> Outcome {
         if let Err(error) = self.machine.resize(&resize) {
             pr_warn!("resizing the pool failed: {error:?}\n");
@@ -117,7 +117,7 @@ impl Controller {
         self.inner.lock().settle(&self.machine, resize)
     }
 
-    /// Gives back, node by node, what was taken away.
+    /// Restores, node by node, the pages that were taken.
     fn give_back(&self) {
         for nid in 0..crate::policy::MAX_NODES {
             let unwind = {
@@ -153,7 +153,7 @@ impl PinnedDrop for Controller {
     }
 }
 
-/// The time between two samples.
+/// Returns the time between two samples.
 pub(crate) fn period() -> Jiffies {
     msecs_to_jiffies(SAMPLE_PERIOD_MS as u32)
 }

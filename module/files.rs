@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The files in `/proc/sys/solana`. Their names and values are an interface that users script
-//! against; `README.md` documents each.
+//! The files in `/proc/sys/solana`. Their names and values are an interface that scripts depend
+//! on; `README.md` documents each.
 
 use core::fmt::Write;
 
@@ -20,14 +20,14 @@ use crate::policy::{parse_flag, parse_percent, parse_rate, parse_u64, Counters, 
 /// The registered files.
 pub(crate) type Files = Registration<Controls>;
 
-/// What the files act on. The fields are dropped in this order: first the work stops, then the
-/// controller gives back what it took.
+/// The state behind the files. The fields are dropped in this order: first the work stops, then
+/// the controller restores the pages that it took.
 pub(crate) struct Controls {
     work: Pin<KBox<DelayedWork<Controller>>>,
     controller: Arc<Controller>,
 }
 
-/// Creates the controller and its files, and starts it.
+/// Creates and starts the controller, and registers its files.
 pub(crate) fn register() -> Result<Files> {
     let controller = Controller::new()?;
     let work = KBox::pin_init(
@@ -84,7 +84,7 @@ impl Directory for Controls {
 }
 
 impl Controls {
-    /// Shows a figure of the machine as it is now.
+    /// Shows a value from a new sample of the machine.
     fn show_sampled(&self, text: &mut Text<'_>, figure: fn(&Sample<'_>) -> u64) -> Result {
         show(text, fmt!("{}", self.controller.with_sample(figure)))
     }
@@ -111,7 +111,7 @@ fn show_target(this: &Controls, text: &mut Text<'_>) -> Result {
     show(text, fmt!("{}", this.inner(|inner| inner.state.target())))
 }
 
-/// The resize happens in the work, as it may take long.
+/// The resize runs in the work item, since it may take long.
 fn store_target(this: &Controls, bytes: &[u8]) -> Result {
     let target = parse_u64(bytes).map_err(einval)?;
     let capacity = this.controller.capacity();
@@ -182,14 +182,14 @@ fn store_rate(this: &Controls, bytes: &[u8]) -> Result {
     Ok(())
 }
 
-/// A kernel built without NUMA balancing has it off.
+/// Reads 0 on a kernel built without NUMA balancing.
 fn show_numa(_this: &Controls, text: &mut Text<'_>) -> Result {
     show(text, fmt!("{}", numa_balancing::mode().unwrap_or(0)))
 }
 
 fn store_numa(this: &Controls, bytes: &[u8]) -> Result {
     let enabled = parse_flag(bytes).map_err(einval)?;
-    // The lock only orders the writers of this file among each other.
+    // The lock only serialises the writers of this file.
     this.inner(|_| match numa_balancing::mode() {
         None if !enabled => Ok(()),
         _ => numa_balancing::set(enabled),

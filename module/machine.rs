@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! The machine as the policy sees it: samples of it, and changes to its pool.
+//! The machine as the policy sees it: takes samples, and changes the pool.
 
 use kernel::hugetlb::Pool;
 use kernel::node_memory::{self, NodeMemory};
@@ -14,12 +14,12 @@ use crate::policy::{Node, Percent, Resize, Sample, Scope, MAX_NODES};
 /// The huge page pool of this machine and its NUMA nodes.
 pub(crate) struct Machine {
     pool: Pool,
-    /// Nodes have numbers below this.
+    /// Node numbers are below this.
     nodes: usize,
 }
 
 impl Machine {
-    /// Finds the pool; `ENODEV` if the machine has none.
+    /// Finds the pool; returns `ENODEV` if the machine has none.
     pub(crate) fn find() -> Result<Self> {
         let pool = Pool::get().ok_or(ENODEV)?;
         let nodes = node_memory::count();
@@ -32,7 +32,7 @@ impl Machine {
         })
     }
 
-    /// Space for what [`Machine::look`] sees of the nodes.
+    /// Allocates the buffer for [`Machine::look`].
     pub(crate) fn space(&self) -> Result<KVec<Node>> {
         let mut nodes = KVec::with_capacity(self.nodes, GFP_KERNEL)?;
         for _ in 0..self.nodes {
@@ -60,14 +60,14 @@ impl Machine {
         }
     }
 
-    /// How many huge pages the memory of all nodes could hold.
+    /// Returns how many huge pages fit into the memory of all nodes.
     pub(crate) fn capacity(&self) -> u64 {
         let memory = (0..self.nodes).filter_map(NodeMemory::read);
         let pages = memory.fold(0_u64, |sum, node| sum.saturating_add(node.total as u64));
         pages.checked_div(self.base_per_huge()).unwrap_or(0)
     }
 
-    /// Carries out a decision. Sleeps, perhaps for long.
+    /// Carries out a decision. May sleep for a long time.
     pub(crate) fn resize(&self, resize: &Resize) -> Result {
         let pages = resize.to.try_into()?;
         match resize.scope {
@@ -94,7 +94,7 @@ impl Machine {
     }
 }
 
-/// The weighted memory pressure of the system; [`None`] if the kernel does not measure it.
+/// Returns the weighted memory pressure; [`None`] if the kernel does not measure it.
 pub(crate) fn pressure() -> Option<Percent> {
     let averages = psi::memory_some().ok()?;
     Some(Percent::weighted_pressure(

@@ -3,13 +3,13 @@
 //! Tunes the huge page pool and NUMA balancing of a Solana node at run time, through
 //! `/proc/sys/solana`.
 //!
-//! The module holds no `unsafe` code. What it knows of the kernel comes from safe abstractions in
-//! the `kernel` crate, and what it decides comes from [`policy`], which knows nothing of the kernel.
+//! The module contains no `unsafe` code. It uses the kernel through safe abstractions in the
+//! `kernel` crate; its decisions come from [`policy`], which does not depend on the kernel.
 //!
 //! # Locks
 //!
 //! 1. The mutex of [`controller::Controller`]; never held while the pool is resized.
-//! 2. Those the kernel takes inside of the calls made: `avgs_lock` of PSI, `hugetlb_lock`.
+//! 2. Locks that the kernel takes in the functions called: `avgs_lock` of PSI, `hugetlb_lock`.
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,7 @@ compile_error!("solana_optimizer needs a kernel with CONFIG_HUGETLBFS and CONFIG
 mod controller;
 mod files;
 mod machine;
-// Public as in its own crate, so that what only the host's tests use is no dead code here.
+// Public as in its own crate, so that items only the host's tests use are not dead code here.
 #[path = "policy/src/rules/mod.rs"]
 pub mod policy;
 
@@ -34,9 +34,9 @@ module! {
     imports_ns: ["SOLANA_OPTIMIZER"],
 }
 
-/// The loaded module: everything hangs on the registered files.
+/// The loaded module: the registered files own everything else.
 struct Optimizer {
-    /// Only kept alive. Its drop ends, in this order, the files, the periodic work and the controller.
+    /// Dropping it ends, in this order, the files, the periodic work and the controller.
     _files: files::Files,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! Makes the traces in `traces/` and the drawings in `docs/policy/` anew.
+//! Regenerates the traces in `traces/` and the drawings in `docs/policy/`.
 
 use std::path::Path;
 use std::{fs, io};

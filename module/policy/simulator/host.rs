@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! A model of a host with two NUMA nodes: memory that runs out makes pressure, and huge pages given up relieve it.
+//! A model of a host with two NUMA nodes: a lack of memory causes pressure, and freed huge pages relieve it.
 
 use policy::{Config, Decision, Node, Percent, Sample, Scope, State};
 
@@ -14,14 +14,14 @@ const BASE_PER_HUGE: u64 = 512;
 /// Huge pages of a node, and how many of them are mapped.
 const POOL: u64 = 25_000;
 const MAPPED: u64 = 5_000;
-/// Programs begin to stall when less than this share of a node is available, in hundredths of a per cent.
+/// Programs stall when less than this share of a node is available, in hundredths of a per cent.
 const STALL_BELOW: u64 = 800;
 /// Weights of the old average, as in the kernel's `kernel/sched/psi.c`: `2048 / exp(2 s / 10 s)`, and for 60 s.
 const FIXED_1: u64 = 2_048;
 const EXP_10S: u64 = 1_677;
 const EXP_60S: u64 = 1_981;
 
-/// What the simulation shows of a moment.
+/// State of the simulation at one moment.
 pub struct Moment {
     /// Seconds since the start.
     pub second: u64,
@@ -31,11 +31,11 @@ pub struct Moment {
     pub pressure: u64,
     /// Available memory of the shorter node, in hundredths of a per cent of its memory outside the pool.
     pub available: u64,
-    /// Demand that no memory is there for, in MiB: swap, or the OOM killer.
+    /// Demand that exceeds memory, in MiB: swap, or the OOM killer.
     pub unmet_mib: u64,
 }
 
-/// The host.
+/// The modelled host.
 pub struct Host {
     now_ms: u64,
     nodes: [Node; 2],
@@ -45,7 +45,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// All quiet, nothing wanted.
+    /// A host without demand.
     pub fn new() -> Self {
         let memory = NODE_MIB * BASE_PER_MIB;
         let memory_free = memory - POOL * BASE_PER_HUGE;
@@ -53,7 +53,7 @@ impl Host {
         Self { now_ms: 0, nodes: [node; 2], avg10: 0, avg60: 0 }
     }
 
-    /// What the controller sees.
+    /// Returns the controller's input.
     pub fn sample(&self) -> Sample<'_> {
         Sample {
             now_ms: self.now_ms,
@@ -65,10 +65,10 @@ impl Host {
         }
     }
 
-    /// Goes on to a row of the trace, and lets the controller act.
+    /// Advances to a row of the trace and runs the controller.
     pub fn advance(&mut self, row: &Row, state: &mut State, config: &Config) -> Moment {
         self.now_ms = row.second * 1_000;
-        let unmet_mib = self.want(row.demand_mib);
+        let unmet_mib = self.allocate(row.demand_mib);
         let available = self.nodes.iter().map(available).min().unwrap_or(0);
         let stall = (STALL_BELOW.saturating_sub(available) * 10_000 / STALL_BELOW).max(row.pod_pressure);
         self.avg10 = average(self.avg10, stall, EXP_10S);
@@ -84,8 +84,8 @@ impl Host {
         Moment { second: row.second, pool, pressure, available, unmet_mib }
     }
 
-    /// Gives programs the memory they want, as far as there is some; the rest is returned in MiB.
-    fn want(&mut self, demand_mib: [u64; 2]) -> u64 {
+    /// Allocates the demanded memory as far as possible; returns the unmet demand in MiB.
+    fn allocate(&mut self, demand_mib: [u64; 2]) -> u64 {
         let mut unmet = 0;
         for (node, mib) in self.nodes.iter_mut().zip(demand_mib) {
             let (ordinary, demand) = (node.memory - node.total * BASE_PER_HUGE, mib * BASE_PER_MIB);

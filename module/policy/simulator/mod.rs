@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! Replays pressure traces against the policy on a modelled host, and draws what the controller did.
+//! Replays pressure traces against the policy on a modelled host, and draws the result.
 //!
-//! Shared by the example that writes the drawings and the test that checks them. Integers only, so that every machine
-//! draws the same.
+//! Shared by the example that writes the drawings and the test that checks them. Uses integers only, so that the output is
+//! the same on every machine.
 
 pub mod host;
 pub mod plot;
@@ -14,10 +14,10 @@ use host::{Host, Moment};
 use policy::{Config, State};
 use trace::Trace;
 
-/// Pages the controller must leave in the simulation, of the 50000 it starts with.
+/// The floor in the simulation, of 50000 pages at the start.
 pub const FLOOR: u64 = 20_000;
 
-/// A trace run twice: with the controller and without it.
+/// Results of a trace with the controller and without it.
 pub struct Run {
     /// With `dynamic` at 1 and the floor at [`FLOOR`].
     pub controlled: Vec<Moment>,

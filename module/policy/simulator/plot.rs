@@ -17,10 +17,10 @@ const TOP: u64 = 60;
 const STYLE: &str = "text{font:12px sans-serif;fill:#333}.t{font-size:15px;font-weight:bold}.g{stroke:#ddd}\
 .c{fill:none;stroke:#0b61a4;stroke-width:2}.a{fill:none;stroke:#b8860b;stroke-width:1}.l{stroke:#c33;stroke-dasharray:5 4}";
 
-/// One panel: a quantity with its scale and its marked levels.
+/// One panel: a value with its scale and marked levels.
 struct Panel {
     title: &'static str,
-    /// The value at the upper edge; the lower one is 0.
+    /// The value at the upper edge; the lower edge is 0.
     max: u64,
     /// Divides values for their labels.
     unit: u64,
@@ -28,7 +28,7 @@ struct Panel {
     value: fn(&Moment) -> u64,
 }
 
-/// The drawing of a run.
+/// Draws a run.
 pub fn svg(trace: &Trace, run: &Run) -> String {
     let panels = panels();
     let height = TOP + panels.len() as u64 * (PANEL + GAP);
@@ -98,7 +98,7 @@ fn draw(svg: &mut String, panel: &Panel, top: u64, run: &Run) {
     }
 }
 
-/// The points of a line, without those in the middle of a level stretch.
+/// Returns the points of a line, without those inside a level stretch.
 fn line(moments: &[Moment], end: u64, y: impl Fn(&Moment) -> u64) -> String {
     let points: Vec<_> = moments.iter().map(|m| (LEFT + m.second * (WIDTH - 50 - LEFT) / end, y(m))).collect();
     let mut text = String::new();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! The page that shows the drawings, with the figures behind them.
+//! The page with the drawings and their figures.
 
 use std::fmt::Write;
 
@@ -21,7 +21,7 @@ This page and its drawings are made by `cargo run -p solana-optimizer-policy --e
 |---|---|---|---|---|---|
 ";
 
-/// What a run comes to.
+/// Figures of a run.
 pub struct Figures {
     /// Seconds with pressure at or above the upper threshold.
     pub pressed_seconds: u64,
@@ -35,7 +35,7 @@ pub struct Figures {
     pub last_pool: u64,
 }
 
-/// Adds up a run.
+/// Returns the figures of a run.
 pub fn figures(moments: &[Moment]) -> Figures {
     let high = u64::from(Config::new().high().hundredths());
     Figures {
@@ -48,7 +48,7 @@ pub fn figures(moments: &[Moment]) -> Figures {
     }
 }
 
-/// The page.
+/// Returns the page.
 pub fn markdown(runs: &[(Trace, Run)]) -> String {
     let mut page = String::from(INTRODUCTION);
     for (trace, run) in runs {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! Pressure traces: what the programs of a host want over time. The files in `traces/` are made by [`all`].
+//! Pressure traces: the memory demand of a host over time. The files in `traces/` are made by [`all`].
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ const SECONDS: u64 = 3_600;
 pub struct Row {
     /// Seconds since the start.
     pub second: u64,
-    /// Memory outside the pool that programs want on each node, in MiB.
+    /// Memory that programs demand on each node outside the pool, in MiB.
     pub demand_mib: [u64; 2],
     /// Pressure from a pod that hits its own memory limit, in hundredths of a per cent; the host's memory is not involved.
     pub pod_pressure: u64,
@@ -23,15 +23,15 @@ pub struct Row {
 /// A named trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// The file name without its ending.
+    /// The file name without its extension.
     pub name: String,
-    /// What it stands for, in a sentence.
+    /// What it simulates, in a sentence.
     pub about: String,
-    /// One row each two seconds.
+    /// One row per two seconds.
     pub rows: Vec<Row>,
 }
 
-/// All traces, made anew.
+/// Generates all traces.
 pub fn all() -> Vec<Trace> {
     let (mut noise, mut wanted) = (Noise(0x5eed), [60_000; 2]);
     vec![
@@ -65,11 +65,11 @@ pub fn all() -> Vec<Trace> {
 }
 
 impl Trace {
-    /// Reads a trace file.
+    /// Parses a trace file.
     ///
     /// # Errors
     ///
-    /// The number of the line that is not as it should be.
+    /// The number of the malformed line.
     pub fn parse(name: &str, text: &str) -> Result<Self, usize> {
         let mut lines = text.lines();
         let about = lines.next().and_then(|line| line.strip_prefix("# ")).ok_or(1_usize)?;
@@ -80,7 +80,7 @@ impl Trace {
         Ok(Self { name: name.into(), about: about.into(), rows })
     }
 
-    /// Writes a trace file.
+    /// Returns the text of a trace file.
     pub fn to_csv(&self) -> String {
         let mut csv = format!("# {}\n{HEADER}\n", self.about);
         for Row { second, demand_mib: [node0, node1], pod_pressure } in &self.rows {
@@ -106,7 +106,7 @@ fn make(name: &str, about: &str, mut demand: impl FnMut(u64) -> ([u64; 2], u64))
     Trace { name: name.into(), about: about.into(), rows: rows.collect() }
 }
 
-/// Random numbers that are the same everywhere. The generator is Knuth's MMIX congruence.
+/// Reproducible random numbers, from Knuth's MMIX generator.
 struct Noise(u64);
 
 impl Noise {
@@ -115,7 +115,7 @@ impl Noise {
         self.0 >> 33
     }
 
-    /// What both nodes want, in MiB; the mean of four draws is seldom far from the middle.
+    /// Returns the demand of both nodes in MiB; the mean of four draws is seldom far from the middle.
     fn demand(&mut self) -> [u64; 2] {
         [0, 1].map(|_| 58_000 + (0..4).map(|_| self.next() % 30_000).sum::<u64>() / 4)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! What must hold whatever the machine, the operator and everybody else do.
+//! Properties that hold for any behaviour of machine, operator and other writers of `nr_hugepages`.
 
 use policy::{
     Cause, Config, Decision, Node, Percent, Resize, Sample, Scope, State, MOVE_INTERVAL_MS, SAMPLE_PERIOD_MS,
@@ -8,7 +8,7 @@ use policy::{
 };
 use proptest::prelude::*;
 
-/// One thing that happens between two steps.
+/// An event between two steps.
 #[derive(Clone, Debug)]
 enum Event {
     Target(u64),
@@ -34,8 +34,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// A machine of three nodes that behaves as the kernel does.
-struct World {
+/// A machine with three nodes that behaves like the kernel.
+struct Host {
     nodes: [Node; 3],
     reserved: u64,
     now_ms: u64,
@@ -47,7 +47,7 @@ struct World {
 
 const MEMORY: u64 = 512 * 2_000;
 
-impl World {
+impl Host {
     fn new() -> Self {
         let node = Node { total: 300, free: 300, memory: MEMORY, memory_free: MEMORY / 2, ..Node::default() };
         let config = Config::new();
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// As the kernel: grows if it can, and shrinks no further than the free pages that nobody was promised.
+    /// Like the kernel: grows if it can, and shrinks only by free pages that are not reserved.
     fn set_pool(&mut self, node: usize, pool: u64) {
         let removable = self.sample().removable();
         let Node { total, free, .. } = self.nodes[node];
@@ -82,7 +82,7 @@ impl World {
         match resize.scope {
             Scope::Node(node) => self.set_pool(node, resize.to),
             Scope::Pool => {
-                // Each node in turn brings the whole as near to the wish as it can; growing is shared.
+                // Each node in turn brings the pool as near to the wanted size as it can; growth is shared.
                 let grow = resize.to.saturating_sub(resize.from);
                 for node in 0..3 {
                     let excess = self.sample().pool().saturating_sub(resize.to);
@@ -121,39 +121,39 @@ proptest! {
 
     #[test]
     fn the_controller_keeps_its_bounds(events in proptest::collection::vec(event(), 1..150)) {
-        let mut world = World::new();
-        let mut state = State::new(&world.sample());
+        let mut host = Host::new();
+        let mut state = State::new(&host.sample());
         let mut last_move: Option<u64> = None;
         for event in &events {
-            world.happen(event, &mut state);
-            let before = world.sample().pool();
-            let needed = world.sample().needed();
-            let decision = state.step(&world.sample(), &world.config);
+            host.happen(event, &mut state);
+            let before = host.sample().pool();
+            let needed = host.sample().needed();
+            let decision = state.step(&host.sample(), &host.config);
             prop_assert!(state.floor() <= state.target());
             let Decision::Resize(resize) = decision else { continue };
             prop_assert_ne!(resize.from, resize.to);
             if !matches!(resize.cause, Cause::Order(_)) {
-                prop_assert!(world.config.dynamic, "moved while off: {:?}", resize);
+                prop_assert!(host.config.dynamic, "moved while off: {:?}", resize);
                 prop_assert!(resize.from.abs_diff(resize.to) <= (state.target() / STEP_DIVISOR).max(1));
-                prop_assert!(last_move.is_none_or(|then| world.now_ms - then >= MOVE_INTERVAL_MS), "too fast");
-                last_move = Some(world.now_ms);
+                prop_assert!(last_move.is_none_or(|then| host.now_ms - then >= MOVE_INTERVAL_MS), "too fast");
+                last_move = Some(host.now_ms);
             }
-            world.apply(resize);
-            let after = world.sample().pool();
+            host.apply(resize);
+            let after = host.sample().pool();
             prop_assert!(after >= before || after >= needed, "{after} of {needed} needed pages left");
             match resize.cause {
                 Cause::Pressure => {
-                    prop_assert!(world.pressure >= 1_500);
+                    prop_assert!(host.pressure >= 1_500);
                     prop_assert!(after >= state.floor(), "{after} is below the floor {}", state.floor());
                 }
                 Cause::Calm => {
-                    prop_assert!(world.pressure <= 1_000);
+                    prop_assert!(host.pressure <= 1_000);
                     prop_assert!(after <= state.target());
                 }
                 Cause::Order(_) => prop_assert!(after.abs_diff(state.target()) <= before.abs_diff(state.target())),
-                Cause::Unload => prop_assert!(false, "unload is no step"),
+                Cause::Unload => prop_assert!(false, "a step does not unload"),
             }
-            state.settle(resize, &world.sample());
+            state.settle(resize, &host.sample());
         }
     }
 
@@ -162,59 +162,59 @@ proptest! {
         pressures in proptest::collection::vec(1_001_u32..1_500, 1..400),
         free_percent in 0_u64..100,
     ) {
-        let mut world = World::new();
-        world.config.dynamic = true;
-        let mut state = State::new(&world.sample());
+        let mut host = Host::new();
+        host.config.dynamic = true;
+        let mut state = State::new(&host.sample());
         state.set_floor(0).unwrap();
         for pressure in pressures {
-            world.happen(&Event::Pass { pressure, free_percent, rate: None }, &mut state);
-            prop_assert!(matches!(state.step(&world.sample(), &world.config), Decision::Hold(_)));
+            host.happen(&Event::Pass { pressure, free_percent, rate: None }, &mut state);
+            prop_assert!(matches!(state.step(&host.sample(), &host.config), Decision::Hold(_)));
         }
     }
 
     #[test]
-    fn a_raise_by_anybody_is_never_taken_back(
+    fn a_raise_from_outside_is_never_undone(
         raise in 1_u64..500, node in 0_usize..3, floor in 0_u64..900,
         pressures in proptest::collection::vec(0_u32..6_000, 1..200),
     ) {
-        let mut world = World::new();
-        world.config.dynamic = true;
-        let mut state = State::new(&world.sample());
+        let mut host = Host::new();
+        host.config.dynamic = true;
+        let mut state = State::new(&host.sample());
         state.set_floor(floor).unwrap();
-        world.set_pool(node, 300 + raise);
-        let raised = world.sample().pool();
+        host.set_pool(node, 300 + raise);
+        let raised = host.sample().pool();
         for pressure in pressures {
-            world.happen(&Event::Pass { pressure, free_percent: 2, rate: None }, &mut state);
-            if let Decision::Resize(resize) = state.step(&world.sample(), &world.config) {
-                world.apply(resize);
-                state.settle(resize, &world.sample());
+            host.happen(&Event::Pass { pressure, free_percent: 2, rate: None }, &mut state);
+            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
+                host.apply(resize);
+                state.settle(resize, &host.sample());
             }
-            prop_assert!(world.sample().pool() >= raised);
+            prop_assert!(host.sample().pool() >= raised);
             prop_assert_eq!(state.floor(), raised);
         }
     }
 
     #[test]
-    fn when_all_is_well_the_pool_is_whole_again(
+    fn the_pool_is_complete_again_after_calm(
         events in proptest::collection::vec(event(), 1..150),
     ) {
-        let mut world = World::new();
-        let mut state = State::new(&world.sample());
+        let mut host = Host::new();
+        let mut state = State::new(&host.sample());
         for event in &events {
-            world.happen(event, &mut state);
-            if let Decision::Resize(resize) = state.step(&world.sample(), &world.config) {
-                world.apply(resize);
-                state.settle(resize, &world.sample());
+            host.happen(event, &mut state);
+            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
+                host.apply(resize);
+                state.settle(resize, &host.sample());
             }
         }
-        (world.fragmented, world.config.dynamic) = (false, true);
+        (host.fragmented, host.config.dynamic) = (false, true);
         for _ in 0..1_000 {
-            world.happen(&Event::Pass { pressure: 0, free_percent: 100, rate: None }, &mut state);
-            if let Decision::Resize(resize) = state.step(&world.sample(), &world.config) {
-                world.apply(resize);
-                state.settle(resize, &world.sample());
+            host.happen(&Event::Pass { pressure: 0, free_percent: 100, rate: None }, &mut state);
+            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
+                host.apply(resize);
+                state.settle(resize, &host.sample());
             }
         }
-        prop_assert!(world.sample().pool() >= state.target(), "{} of {}", world.sample().pool(), state.target());
+        prop_assert!(host.sample().pool() >= state.target(), "{} of {}", host.sample().pool(), state.target());
     }
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! Each rule of the policy, with the case in which it must not act beside the one in which it must.
+//! Each rule of the policy, with a case in which it must act and one in which it must not.
 
 use policy::{
     Cause, Config, Decision, Hold, Invalid, Node, Percent, Resize, Sample, Scope, State, CALM_MS, FORGIVE_MS,
     MOVE_INTERVAL_MS, ORDER_SLICE,
 };
 
-/// A two-node machine whose figures a test sets by hand.
+/// A machine with two nodes whose values a test sets.
 struct Machine {
     nodes: [Node; 2],
     now_ms: u64,
@@ -44,7 +44,7 @@ impl Machine {
         }
     }
 
-    /// Carries a resize out as a kernel with memory enough would.
+    /// Carries out a resize like a kernel with enough memory.
     fn apply(&mut self, resize: Resize) {
         match resize.scope {
             Scope::Node(node) => self.set_pool(node, resize.to),
@@ -58,7 +58,7 @@ impl Machine {
         *node = Node { total: pool, free: pool - used, ..*node };
     }
 
-    /// One step, carried out.
+    /// Runs one step and carries out its decision.
     fn run(&mut self, state: &mut State, config: &Config) -> Decision {
         let decision = state.step(&self.sample(), config);
         if let Decision::Resize(resize) = decision {
@@ -75,7 +75,7 @@ fn on() -> Config {
     config
 }
 
-/// A controller on `machine` that may shrink down to nothing.
+/// A controller on `machine` that may shrink the pool to 0 pages.
 fn unbound(machine: &Machine) -> State {
     let mut state = State::new(&machine.sample());
     state.set_floor(0).expect("no floor is too low");
@@ -87,7 +87,7 @@ fn to_node(node: usize, from: u64, to: u64, cause: Cause) -> Decision {
 }
 
 #[test]
-fn the_short_node_gives_a_sixteenth_of_the_target() {
+fn the_short_node_loses_a_sixteenth_of_the_target() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     assert_eq!(machine.run(&mut state, &on()), to_node(1, 512, 448, Cause::Pressure));
@@ -123,7 +123,7 @@ fn pressure_must_reach_the_upper_threshold() {
 }
 
 #[test]
-fn what_was_advertised_stays_until_the_floor_is_lowered() {
+fn the_pool_stays_until_the_floor_is_lowered() {
     let mut machine = Machine::pressed();
     let mut state = State::new(&machine.sample());
     assert_eq!((state.target(), state.floor()), (1_024, 1_024));
@@ -163,7 +163,7 @@ fn a_good_cache_hit_rate_holds_until_memory_is_critical() {
 }
 
 #[test]
-fn a_bad_cache_hit_rate_makes_page_cache_precious() {
+fn page_cache_does_not_count_as_available_with_a_low_hit_rate() {
     let mut machine = Machine::pressed();
     machine.nodes[1].file_cache = 512 * 1_000;
     let mut state = unbound(&machine);
@@ -186,7 +186,7 @@ fn mapped_and_reserved_pages_are_never_taken() {
 }
 
 #[test]
-fn pages_come_back_after_a_calm_where_they_were_taken() {
+fn pages_are_restored_after_a_calm_where_they_were_taken() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     machine.run(&mut state, &on());
@@ -203,7 +203,7 @@ fn pages_come_back_after_a_calm_where_they_were_taken() {
 }
 
 #[test]
-fn pages_do_not_come_back_where_memory_is_scarce() {
+fn pages_are_not_restored_where_memory_is_short() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     machine.run(&mut state, &on());
@@ -214,7 +214,7 @@ fn pages_do_not_come_back_where_memory_is_scarce() {
 }
 
 #[test]
-fn a_relapse_doubles_the_calm_and_time_forgives_it() {
+fn a_relapse_doubles_the_calm_until_it_is_long_ago() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     let wait_for_restore = |machine: &mut Machine, state: &mut State| {
@@ -243,7 +243,7 @@ fn a_relapse_doubles_the_calm_and_time_forgives_it() {
 }
 
 #[test]
-fn somebody_elses_raise_is_the_new_floor_and_target() {
+fn a_raise_from_outside_is_the_new_floor_and_target() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     machine.run(&mut state, &on());
@@ -258,7 +258,7 @@ fn somebody_elses_raise_is_the_new_floor_and_target() {
 }
 
 #[test]
-fn somebody_elses_cut_is_the_new_target() {
+fn a_cut_from_outside_is_the_new_target() {
     let mut machine = Machine::calm();
     let mut state = State::new(&machine.sample());
     machine.set_pool(0, 100);
@@ -286,7 +286,7 @@ fn a_written_target_is_followed_in_slices_even_while_off() {
 }
 
 #[test]
-fn a_target_below_what_is_used_is_reached_as_pages_are_let_go() {
+fn a_target_below_the_used_pages_is_reached_as_they_are_released() {
     let mut machine = Machine::calm();
     machine.nodes[0].free = 0;
     let mut state = State::new(&machine.sample());
@@ -303,7 +303,7 @@ fn a_target_below_what_is_used_is_reached_as_pages_are_let_go() {
 }
 
 #[test]
-fn a_target_the_kernel_finds_no_memory_for_is_tried_once() {
+fn a_target_without_enough_memory_is_tried_once() {
     let mut machine = Machine::calm();
     let mut state = State::new(&machine.sample());
     state.set_target(1_200, 5_000).unwrap();
@@ -316,7 +316,7 @@ fn a_target_the_kernel_finds_no_memory_for_is_tried_once() {
 }
 
 #[test]
-fn an_order_that_comes_during_a_resize_is_not_lost() {
+fn an_order_during_a_resize_is_not_lost() {
     let mut machine = Machine::calm();
     let mut state = State::new(&machine.sample());
     state.set_target(1_100, 5_000).unwrap();
@@ -329,7 +329,7 @@ fn an_order_that_comes_during_a_resize_is_not_lost() {
 }
 
 #[test]
-fn the_end_gives_back_what_was_taken_and_no_more() {
+fn unload_restores_what_was_taken_and_no_more() {
     let mut machine = Machine::pressed();
     let mut state = unbound(&machine);
     assert_eq!(state.unwind(&machine.sample(), 1), None, "nothing was taken");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! The traces and drawings that are committed are current, and show a controller that does its work.
+//! The committed traces and drawings are current, and the controller works in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ fn the_pool_stays_between_floor_and_target() {
 }
 
 #[test]
-fn a_leak_is_met_as_far_as_the_floor_allows_and_undone() {
+fn a_leak_is_relieved_down_to_the_floor_and_restored() {
     let (off, on) = both("leak");
     assert!(off.worst_unmet_mib > 10_000 && on.worst_unmet_mib < off.worst_unmet_mib / 10);
     assert_eq!((on.least_pool, on.last_pool), (FLOOR, 50_000));
@@ -84,21 +84,21 @@ fn bursts_are_relieved() {
 }
 
 #[test]
-fn demand_that_swings_does_not_make_the_pool_swing() {
+fn oscillating_demand_does_not_make_the_pool_oscillate() {
     let (off, on) = both("oscillation");
     assert!(on.pressed_seconds * 10 < off.pressed_seconds);
     assert!(on.moves < 20, "{} moves in 20 swings", on.moves);
 }
 
 #[test]
-fn noise_does_not_make_the_pool_tremble() {
+fn noise_causes_few_moves() {
     let (off, on) = both("noise");
     assert!(on.pressed_seconds < off.pressed_seconds);
     assert!(on.moves < 60, "{} moves in an hour", on.moves);
 }
 
 #[test]
-fn a_limited_pod_moves_nothing() {
+fn a_limited_pod_does_not_move_the_pool() {
     let (off, on) = both("limited-pod");
     assert!(off.pressed_seconds > 1_800, "the pressure is there");
     assert_eq!((on.moves, on.least_pool), (0, 50_000));

@@ -4,27 +4,27 @@
 
 use super::{Invalid, Percent};
 
-/// What the operator may set at run time, apart from target and floor.
+/// Settings that the operator can change at run time, except target and floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Whether the controller may move the pool by itself. Off until asked for.
+    /// Whether the controller may change the pool by itself. Off by default.
     pub dynamic: bool,
     high: Percent,
     low: Percent,
 }
 
 impl Config {
-    /// Off, shrinking from 15 per cent of pressure on, restoring at 10 and less.
+    /// Off, shrink at 15 per cent of pressure and above, restore at 10 and below.
     pub const fn new() -> Self {
         Self { dynamic: false, high: Percent::whole(15), low: Percent::whole(10) }
     }
 
-    /// At this pressure and above the pool may shrink.
+    /// Returns the pressure at and above which the pool may shrink.
     pub const fn high(&self) -> Percent {
         self.high
     }
 
-    /// At this pressure and below the pool may grow back.
+    /// Returns the pressure at and below which the pool may be restored.
     pub const fn low(&self) -> Percent {
         self.low
     }
@@ -33,7 +33,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Invalid`] if it is not above the lower one: without a band between them the pool would swing.
+    /// [`Invalid`] if it is not above the lower one: without a band between them the pool would oscillate.
     pub fn set_high(&mut self, high: Percent) -> Result<(), Invalid> {
         if high <= self.low {
             return Err(Invalid);

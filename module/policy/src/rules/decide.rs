@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! The decisions themselves.
+//! The decisions of the controller.
 
 use super::decision::{Cause, Decision, Hold, Resize, Scope};
 use super::limits::{
@@ -10,7 +10,7 @@ use super::limits::{
 use super::{Config, Node, Sample, State};
 
 impl State {
-    /// Decides what to do now. A function of its arguments only; the state is changed in place because a kernel stack is
+    /// Decides what to do now, from its arguments only. The state is changed in place because a kernel stack is
     /// small.
     pub fn step(&mut self, sample: &Sample<'_>, config: &Config) -> Decision {
         self.notice_others(sample);
@@ -24,8 +24,8 @@ impl State {
         }
     }
 
-    /// The next slice towards the target the operator wrote; `None` when it is reached or all above it is in use. In the
-    /// latter case the order stands, and pages go as their users do.
+    /// Returns the next slice towards the target that the operator wrote; `None` when it is reached or all pages above it are
+    /// in use. In the latter case the order stays, and pages are freed when their users release them.
     fn follow_order(&self, sample: &Sample<'_>, epoch: u32) -> Option<Resize> {
         let from = sample.pool();
         let to = if from <= self.target {
@@ -37,7 +37,7 @@ impl State {
         (to != from).then_some(Resize { scope: Scope::Pool, from, to, cause: Cause::Order(epoch) })
     }
 
-    /// The controller proper.
+    /// Decides for the automatic controller.
     fn control(&mut self, sample: &Sample<'_>, config: &Config) -> Result<Resize, Hold> {
         let pressure = match sample.pressure {
             Some(pressure) if config.dynamic => pressure,
@@ -78,7 +78,7 @@ impl State {
         Ok(Resize { scope: Scope::Node(index), from, to: from.saturating_sub(take), cause: Cause::Pressure })
     }
 
-    /// Gives pages back to the node that misses most of its share and has memory to spare.
+    /// Restores pages on the node that lacks most of its share and has memory to spare.
     fn restore(&self, sample: &Sample<'_>, calm_since: u64) -> Result<Resize, Hold> {
         let missing = self.target.saturating_sub(sample.pool());
         if missing == 0 {
@@ -97,7 +97,7 @@ impl State {
             .zip(sample.nodes())
             .enumerate()
             .map(|(index, (memory, node))| {
-                // Where every node has its share, the rest may go anywhere.
+                // When every node has its share, the rest may go to any node.
                 let want = if displaced { misses((memory, node)) } else { missing };
                 (limit.min(want).min(room(sample, node)), index, node)
             })
@@ -115,18 +115,18 @@ impl State {
         }
     }
 
-    /// The most pages one move takes or gives.
+    /// Returns the maximum number of pages per move.
     fn step_size(&self) -> u64 {
         (self.target / STEP_DIVISOR).max(1)
     }
 }
 
-/// Available memory of a node in hundredths of a per cent of its ordinary memory.
+/// Returns a node's available memory in hundredths of a per cent of its ordinary memory.
 fn available_share(sample: &Sample<'_>, node: &Node) -> u64 {
     sample.available(node).saturating_mul(10_000).checked_div(sample.ordinary(node)).unwrap_or(0)
 }
 
-/// Huge pages the node can be given with [`SPARE_PERCENT`] of its ordinary memory still available.
+/// Returns how many huge pages the node can get with [`SPARE_PERCENT`] of its ordinary memory still available.
 fn room(sample: &Sample<'_>, node: &Node) -> u64 {
     let keep = sample.ordinary(node).saturating_mul(SPARE_PERCENT) / 100;
     sample.available(node).saturating_sub(keep).checked_div(sample.base_per_huge).unwrap_or(0)

@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! What a step can decide, and how it is told to people.
+//! Results of a step, and their texts.
 
 use core::fmt;
 
 /// The result of one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Leave the pool alone.
+    /// Do not change the pool.
     Hold(Hold),
     /// Change it; report back with [`State::settle`](super::State::settle).
     Resize(Resize),
 }
 
-/// Why the pool is left alone.
+/// Why the pool is not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// The controller is off.
     Off,
-    /// The kernel offers no PSI.
+    /// The kernel has no PSI.
     NoPressure,
-    /// The pool is at its target and nothing presses.
+    /// The pool is at its target and pressure is low.
     Steady,
     /// Pressure is between the thresholds.
     Band,
     /// The last move is too recent.
     Cooldown,
-    /// Pressure is high, but the pool is at its floor, or all above it is mapped or promised.
+    /// Pressure is high, but the pool is at its floor, or all pages above it are mapped or reserved.
     AtFloor,
     /// Pressure is high, but no node is short of memory.
     MemoryNotShort,
-    /// Pressure is high, but the nodes that are short hold no free huge page.
+    /// Pressure is high, but the nodes that are short have no free huge page.
     NothingOnShortNode,
     /// Pressure is high, but the validator's cache hit rate is good.
     CacheDoesWell,
-    /// Pages are missing, but the calm has not lasted long enough.
+    /// Pages are missing, but pressure has not been low for long enough.
     Calming,
     /// Pages are missing, but no node has memory to spare for them.
     NoRoom,
@@ -79,13 +79,13 @@ impl fmt::Display for Scope {
 /// Why the pool is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The operator wrote a target; the number tells one write from the next.
+    /// The operator wrote a target; the number identifies the write.
     Order(u32),
     /// Memory is short.
     Pressure,
-    /// Pressure has gone.
+    /// Pressure is low again.
     Calm,
-    /// The controller ends and gives back what it took.
+    /// The controller stops and restores what it took.
     Unload,
 }
 
@@ -96,25 +96,25 @@ pub struct Resize {
     pub scope: Scope,
     /// The persistent pages of the scope when this was decided.
     pub from: u64,
-    /// The persistent pages it shall have.
+    /// The persistent pages that are wanted.
     pub to: u64,
     /// Why.
     pub cause: Cause,
 }
 
-/// A resize and what came of it; shows itself as one line, `shrink node 0: 512 -> 480 pages (memory pressure)`.
+/// A resize and its result; prints as one line, `shrink node 0: 512 -> 480 pages (memory pressure)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// What was wanted.
     pub resize: Resize,
     /// The persistent pages of the scope afterwards.
     pub reached: u64,
-    /// Nothing more can be done for this cause now; otherwise the next step should follow without delay.
+    /// Whether nothing more can be done for this cause now; if not, the next step should follow without delay.
     pub complete: bool,
 }
 
 impl Outcome {
-    /// Pages the scope is away from what was wanted.
+    /// Returns how many pages are missing to, or above, the wanted size.
     pub const fn shortfall(&self) -> u64 {
         self.resize.to.abs_diff(self.reached)
     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outcomes_read_as_sentences() {
+    fn outcomes_print_as_one_line() {
         let resize = Resize { scope: Scope::Node(1), from: 512, to: 480, cause: Cause::Pressure };
         let done = Outcome { resize, reached: 480, complete: true };
         assert_eq!(done.to_string(), "shrink node 1: 512 -> 480 pages (memory pressure)");

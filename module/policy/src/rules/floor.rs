@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! How far the controller may shrink the pool.
+//! The limit to which the controller may shrink the pool.
 
 /// The floor of the pool.
 ///
-/// The kubelet reads the huge page capacity once, when it starts, and promises it to pods. So nothing may be taken away
-/// until somebody says how much: by default the floor *is* the target.
+/// The kubelet reads the huge page capacity once, when it starts, and offers it to pods. So no page may be removed
+/// until the operator allows it: by default the floor *is* the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Floor {
     /// The floor follows the target: no shrinking.
     Target,
-    /// The operator, or somebody who raised `nr_hugepages`, set this many pages.
+    /// Set by the operator, or by a raise of `nr_hugepages` from outside.
     Pages(u64),
 }
 
 impl Floor {
-    /// The floor that `pages` asks for; the target itself means to follow it from now on.
+    /// Returns the floor for a write of `pages`; the target's value makes the floor follow the target.
     pub(super) fn new(pages: u64, target: u64) -> Self {
         if pages >= target {
             Self::Target
@@ -24,7 +24,7 @@ impl Floor {
         }
     }
 
-    /// The floor in pages, never above the target.
+    /// Returns the floor in pages, never above the target.
     pub(super) fn pages(self, target: u64) -> u64 {
         match self {
             Self::Target => target,

@@ -2,10 +2,10 @@
 
 //! The rules of the huge page controller.
 //!
-//! A caller samples the machine every [`SAMPLE_PERIOD_MS`], hands the sample to [`State::step`], carries out the
-//! [`Decision`] and tells the state through [`State::settle`] what came of it. Everything in here is plain integer logic.
+//! A caller samples the machine every [`SAMPLE_PERIOD_MS`], passes the sample to [`State::step`], carries out the
+//! [`Decision`] and reports the result to [`State::settle`]. All arithmetic is on integers.
 //!
-//! The file is reached as `mod rules` from the host crate and by path from the kernel module, so paths stay relative.
+//! The host crate includes this file as `mod rules`, the kernel module by path, so paths stay relative.
 
 mod config;
 mod decide;

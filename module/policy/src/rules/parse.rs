@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! Strict parsers for what is written to `/proc/sys/solana/*`.
+//! Strict parsers for writes to `/proc/sys/solana/*`.
 //!
-//! One value, ASCII digits, at most one newline at the end. Signs, spaces, other bases, trailing text and anything longer
-//! than 32 bytes are refused: a tuning knob must not guess.
+//! One value, ASCII digits, at most one newline at the end. Signs, spaces, other bases, trailing text and more than 32
+//! bytes are refused: a sysctl must not guess.
 
 use super::Percent;
 
 /// The longest write any file accepts, in bytes, newline included. A `u64` needs 21.
 const MAX_WRITE_LEN: usize = 32;
 
-/// The bytes are not a value of the wanted kind.
+/// The bytes are not a valid value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid;
 
@@ -18,7 +18,7 @@ pub struct Invalid;
 ///
 /// # Errors
 ///
-/// [`Invalid`] for anything but digits with one optional newline, and for what does not fit a `u64`.
+/// [`Invalid`] for anything but digits with one optional newline, and for a value that does not fit a `u64`.
 pub fn parse_u64(input: &[u8]) -> Result<u64, Invalid> {
     digits(line(input)?)
 }
@@ -70,7 +70,7 @@ pub fn parse_rate(input: &[u8]) -> Result<Option<Percent>, Invalid> {
     }
 }
 
-/// The input without its one newline; refuses what is too long.
+/// Returns the input without its newline; refuses more than [`MAX_WRITE_LEN`] bytes.
 fn line(input: &[u8]) -> Result<&[u8], Invalid> {
     if input.len() > MAX_WRITE_LEN {
         return Err(Invalid);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_to_the_last_one() {
+    fn numbers_up_to_the_maximum_are_accepted() {
         assert_eq!(parse_u64(b"0"), Ok(0));
         assert_eq!(parse_u64(b"50000\n"), Ok(50_000));
         assert_eq!(parse_u64(b"18446744073709551615\n"), Ok(u64::MAX));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn percents_take_two_decimals_and_end_at_a_hundred() {
+    fn percents_have_up_to_two_decimals_and_are_at_most_100() {
         let hundredths = |text: &[u8]| parse_percent(text).map(Percent::hundredths);
         assert_eq!(hundredths(b"15\n"), Ok(1_500));
         assert_eq!(hundredths(b"12.5"), Ok(1_250));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_may_be_unknown_again() {
+    fn a_rate_may_be_unknown() {
         assert_eq!(parse_rate(b"unknown\n"), Ok(None));
         assert_eq!(parse_rate(b"97.25"), Ok(Some(Percent::from_hundredths(9_725))));
         assert!(parse_rate(b"unknown ").is_err() && parse_rate(b"Unknown").is_err());
@@ -165,13 +165,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_reads_back(number: u64) {
+        fn every_number_round_trips(number: u64) {
             prop_assert_eq!(parse_u64(number.to_string().as_bytes()), Ok(number));
             prop_assert_eq!(parse_u64(format!("{number}\n").as_bytes()), Ok(number));
         }
 
         #[test]
-        fn every_percent_reads_back_in_both_forms(hundredths in 0_u32..=10_000) {
+        fn every_percent_round_trips_in_both_forms(hundredths in 0_u32..=10_000) {
             let percent = Percent::from_hundredths(hundredths);
             prop_assert_eq!(parse_percent(percent.to_string().as_bytes()), Ok(percent));
             prop_assert_eq!(parse_percent(format!("{percent:#}").as_bytes()), Ok(percent));

@@ -24,13 +24,13 @@ impl Percent {
         self.0
     }
 
-    /// The pressure the policy looks at: `0.7 * avg10 + 0.3 * avg60` of PSI memory "some", rounded to the nearest hundredth.
+    /// The pressure that the policy uses: `0.7 * avg10 + 0.3 * avg60` of PSI memory "some", rounded to the nearest hundredth.
     pub const fn weighted_pressure(avg10: Self, avg60: Self) -> Self {
         Self(avg10.0.saturating_mul(7).saturating_add(avg60.0.saturating_mul(3)).saturating_add(5) / 10)
     }
 }
 
-/// Always two decimals: `15.00`. With `{:#}` no more than needed: `15`, `12.5`, which is how settings read back.
+/// Always two decimals: `15.00`. With `{:#}` no more than needed: `15`, `12.5`, as settings are shown.
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (whole, rest) = (self.0 / 100, self.0 % 100);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn measured_values_show_two_decimals_and_settings_what_they_need() {
+    fn measured_values_show_two_decimals_and_settings_no_trailing_zeros() {
         let shown: Vec<_> = [0, 5, 50, 1_500, 1_250, 10_000].map(|h| Percent::from_hundredths(h).to_string()).into();
         assert_eq!(shown, ["0.00", "0.05", "0.50", "15.00", "12.50", "100.00"]);
         let short: Vec<_> = [0, 5, 1_500, 1_250].map(|h| format!("{:#}", Percent::from_hundredths(h))).into();

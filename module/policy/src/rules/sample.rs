@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! What the controller sees of the machine at one moment.
+//! A sample of the machine, the input of the controller.
 
 use super::limits::{HIT_RATE_GOAL, MAX_NODES};
 use super::Percent;
@@ -10,40 +10,40 @@ use super::Percent;
 pub struct Node {
     /// Huge pages on the node, surplus ones included.
     pub total: u64,
-    /// Huge pages nobody has mapped; some of them may be reserved.
+    /// Huge pages that are not mapped; some may be reserved.
     pub free: u64,
-    /// Huge pages beyond the persistent pool; the kernel frees them by itself when their user does.
+    /// Huge pages beyond the persistent pool; the kernel frees them when their user releases them.
     pub surplus: u64,
     /// All memory of the node in base pages, huge pages included; 0 for a node without memory.
     pub memory: u64,
     /// Free memory in base pages; huge pages do not count.
     pub memory_free: u64,
-    /// Page cache of files in base pages; about half of it can be had without pain.
+    /// Page cache of files in base pages; about half of it can be reclaimed at low cost.
     pub file_cache: u64,
 }
 
 impl Node {
-    /// The persistent pool, the figure that `nr_hugepages` sets.
+    /// Returns the persistent pool, as in `nr_hugepages`.
     pub const fn pool(&self) -> u64 {
         self.total.saturating_sub(self.surplus)
     }
 
-    /// Huge pages of the pool that could be taken if no reservation stood against it.
+    /// Returns the free huge pages of the pool, reserved ones included.
     pub(super) fn idle(&self) -> u64 {
         self.free.saturating_sub(self.surplus).min(self.pool())
     }
 }
 
-/// The machine at one moment. Nodes beyond [`MAX_NODES`] are not looked at.
+/// The machine at one moment. Nodes beyond [`MAX_NODES`] are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
-    /// A clock that only goes forward, in milliseconds.
+    /// A monotonic clock, in milliseconds.
     pub now_ms: u64,
     /// [`Percent::weighted_pressure`]; `None` where the kernel has no PSI.
     pub pressure: Option<Percent>,
-    /// The validator's accounts cache hit rate; `None` until an agent feeds it.
+    /// The validator's accounts cache hit rate; `None` until an agent writes it.
     pub cache_hit_rate: Option<Percent>,
-    /// Free huge pages that are promised to a mapping or a hugetlbfs `min_size` mount.
+    /// Free huge pages that are reserved for a mapping or a hugetlbfs `min_size` mount.
     pub reserved: u64,
     /// Base pages in a huge page: 512 for 2 MiB.
     pub base_per_huge: u64,
@@ -52,38 +52,38 @@ pub struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// The nodes that are looked at.
+    /// Returns the first [`MAX_NODES`] nodes.
     pub fn nodes(&self) -> &[Node] {
         self.nodes.get(..MAX_NODES).unwrap_or(self.nodes)
     }
 
-    /// All huge pages, surplus included: `HugePages_Total`.
+    /// Returns all huge pages, surplus included: `HugePages_Total`.
     pub fn total(&self) -> u64 {
         sum(self.nodes().iter().map(|node| node.total))
     }
 
-    /// Huge pages nobody has mapped: `HugePages_Free`.
+    /// Returns the huge pages that are not mapped: `HugePages_Free`.
     pub fn free(&self) -> u64 {
         sum(self.nodes().iter().map(|node| node.free))
     }
 
-    /// The persistent pool: `nr_hugepages`.
+    /// Returns the persistent pool: `nr_hugepages`.
     pub fn pool(&self) -> u64 {
         sum(self.nodes().iter().map(Node::pool))
     }
 
-    /// Pages that are mapped or promised.
+    /// Returns the pages that are mapped or reserved.
     pub fn needed(&self) -> u64 {
         self.total().saturating_sub(self.free()).saturating_add(self.reserved)
     }
 
-    /// Pages the pool can lose without touching what is mapped or promised: what the kernel itself would free.
+    /// Returns the pages that are neither mapped nor reserved: those that the kernel itself would free.
     pub fn removable(&self) -> u64 {
         let surplus = sum(self.nodes().iter().map(|node| node.surplus));
         self.free().saturating_sub(self.reserved).saturating_sub(surplus)
     }
 
-    /// The share of the pages that is mapped or promised, in whole per cent rounded down; 0 for an empty pool.
+    /// Returns the share of pages that is mapped or reserved, in whole per cent rounded down; 0 for an empty pool.
     pub fn efficiency(&self) -> u64 {
         match self.total() {
             0 => 0,
@@ -91,21 +91,21 @@ impl Sample<'_> {
         }
     }
 
-    /// Memory of the node outside its huge pages, in base pages.
+    /// Returns the node's memory outside its huge pages, in base pages.
     pub(super) fn ordinary(&self, node: &Node) -> u64 {
         node.memory.saturating_sub(node.total.saturating_mul(self.base_per_huge))
     }
 
-    /// Memory of the node that new work could have, in base pages.
+    /// Returns the node's memory that is available to new allocations, in base pages.
     ///
-    /// Half of the page cache counts, as in the kernel's `MemAvailable`, unless the validator misses its cache: then the
-    /// page cache is what it is short of.
+    /// Half of the page cache counts, as in the kernel's `MemAvailable`, unless the cache hit rate is low: then page
+    /// cache is what the validator needs.
     pub(super) fn available(&self, node: &Node) -> u64 {
         let cache = if self.misses_cache() { 0 } else { node.file_cache / 2 };
         node.memory_free.saturating_add(cache)
     }
 
-    /// Whether less than `percent` of the node's ordinary memory is available. A node without memory is never short.
+    /// Returns whether less than `percent` of the node's ordinary memory is available. A node without memory is never short.
     pub(super) fn is_short(&self, node: &Node, percent: u64) -> bool {
         node.memory > 0 && self.available(node).saturating_mul(100) < self.ordinary(node).max(1).saturating_mul(percent)
     }
@@ -115,7 +115,7 @@ impl Sample<'_> {
     }
 }
 
-/// Adds up page counts. All arithmetic of the policy saturates, so that there is no way to panic in it.
+/// Adds up page counts. All arithmetic of the policy saturates, so it cannot panic.
 pub(super) fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
@@ -136,8 +136,8 @@ mod tests {
         ];
         let sample = sample(&nodes);
         assert_eq!((sample.total(), sample.free(), sample.pool()), (200, 80, 190));
-        assert_eq!(sample.needed(), 150, "120 mapped and 30 promised");
-        assert_eq!(sample.removable(), 40, "80 free, 30 promised, 10 surplus");
+        assert_eq!(sample.needed(), 150, "120 mapped and 30 reserved");
+        assert_eq!(sample.removable(), 40, "80 free, 30 reserved, 10 surplus");
         assert_eq!(sample.efficiency(), 75);
         assert_eq!((nodes[0].idle(), nodes[1].idle()), (60, 10));
     }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn page_cache_counts_half_unless_the_validator_misses_it() {
+    fn page_cache_counts_half_unless_the_hit_rate_is_low() {
         let nodes = [Node { memory: 10_000, memory_free: 100, file_cache: 2_000, ..Node::default() }];
         let mut sample = sample(&nodes);
         assert_eq!(sample.available(&nodes[0]), 1_100);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_beyond_the_limit_are_left_alone() {
+    fn nodes_beyond_the_limit_are_ignored() {
         let nodes = [Node { total: 1, ..Node::default() }; MAX_NODES + 3];
         assert_eq!(sample(&nodes).total(), 64);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 OR MIT
 
-//! What the controller remembers, and how that changes by orders, outcomes and other people's hands.
+//! The state of the controller, and how orders, outcomes and changes from outside update it.
 
 use super::decision::{Cause, Outcome, Resize, Scope};
 use super::floor::Floor;
@@ -8,33 +8,33 @@ use super::limits::{FORGIVE_MS, MAX_BACKOFF, MAX_NODES, RELAPSE_MS};
 use super::sample::sum;
 use super::{Invalid, Sample};
 
-/// What is remembered of a node.
+/// State of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeMemory {
-    /// The pool as it was left; a difference later is somebody else's doing.
+    /// The pool after our last change; a later difference was made from outside.
     pub(super) left: u64,
-    /// The node's share of the pool when nothing is taken away.
+    /// The node's share of the complete pool.
     pub(super) home: u64,
 }
 
-/// Moves so far, for the operator and for monitoring.
+/// Counters for the operator and for monitoring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Shrinks under pressure.
     pub shrinks: u64,
     /// Restores after pressure.
     pub restores: u64,
-    /// Pages given to the system by shrinks.
+    /// Pages returned to the system by shrinks.
     pub pages_freed: u64,
     /// Pages taken back by restores.
     pub pages_restored: u64,
-    /// Times somebody else changed the pool.
+    /// Changes of the pool from outside.
     pub outside_changes: u64,
-    /// Resizes that did not reach what was wanted.
+    /// Resizes that did not reach the wanted size.
     pub shortfalls: u64,
 }
 
-/// The memory of the controller.
+/// The state of the controller.
 ///
 /// # Invariants
 ///
@@ -44,7 +44,7 @@ pub struct State {
     pub(super) target: u64,
     pub(super) floor: Floor,
     pub(super) nodes: [NodeMemory; MAX_NODES],
-    /// The operator's write that is still to be carried out.
+    /// The operator's write that is not carried out yet.
     pub(super) order: Option<u32>,
     /// Number of the last operator's write.
     epoch: u32,
@@ -53,15 +53,15 @@ pub struct State {
     pub(super) last_move: Option<u64>,
     last_restore: Option<u64>,
     last_shrink: Option<u64>,
-    /// How often the calm time is doubled.
+    /// Number of times the calm time is doubled.
     pub(super) backoff: u32,
-    /// Pages the controller holds away from the target.
+    /// Pages that the controller has taken from the pool.
     taken: u64,
     counters: Counters,
 }
 
 impl State {
-    /// Starts with the pool as it is found: that is the target, the floor and the share of each node.
+    /// Creates a state from the current pool, which is the target, the floor and the share of each node.
     pub fn new(sample: &Sample<'_>) -> Self {
         let mut state = Self {
             target: sample.pool(),
@@ -81,26 +81,26 @@ impl State {
         state
     }
 
-    /// The wanted size of the pool in pages.
+    /// Returns the wanted size of the pool in pages.
     pub fn target(&self) -> u64 {
         self.target
     }
 
-    /// The size in pages the controller does not go below.
+    /// Returns the minimum size for the controller, in pages.
     pub fn floor(&self) -> u64 {
         self.floor.pages(self.target)
     }
 
-    /// The moves so far.
+    /// Returns the counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Takes the operator's new target, to be carried out by the next steps whether the controller is on or off.
+    /// Sets the operator's new target, which the next steps carry out whether the controller is on or off.
     ///
     /// # Errors
     ///
-    /// [`Invalid`] above `max`, what the memory of the machine can hold.
+    /// [`Invalid`] above `max`, the number of pages that fit into memory.
     pub fn set_target(&mut self, target: u64, max: u64) -> Result<(), Invalid> {
         if target > max {
             return Err(Invalid);
@@ -113,7 +113,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes the operator's new floor. The target itself makes the floor follow the target again.
+    /// Sets the operator's new floor. The target's value makes the floor follow the target again.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl State {
         Ok(())
     }
 
-    /// Looks for changes of the pool that were not ours. Whoever wrote `nr_hugepages` meant it:
+    /// Detects changes of the pool from outside, and accepts them:
     /// a raise is the new floor (and target, if higher), a cut the new target.
     pub(super) fn notice_others(&mut self, sample: &Sample<'_>) {
         let changed = self.nodes.iter().zip(sample.nodes()).any(|(memory, node)| memory.left != node.pool());
@@ -155,7 +155,7 @@ impl State {
         }
     }
 
-    /// Takes note of what a resize came to; `after` is a sample taken behind it.
+    /// Records the result of a resize; `after` is a sample taken after it.
     pub fn settle(&mut self, resize: Resize, after: &Sample<'_>) -> Outcome {
         let reached = match resize.scope {
             Scope::Pool => after.pool(),
@@ -178,7 +178,7 @@ impl State {
         outcome
     }
 
-    /// Ends the order when it is fulfilled, or when the kernel finds no memory for more. One that came meanwhile stays.
+    /// Ends the order when it is fulfilled, or when the kernel finds no more memory. A newer order stays.
     fn settle_order(&mut self, epoch: u32, outcome: &Outcome, after: &Sample<'_>) -> bool {
         let fulfilled = after.pool() == self.target;
         let stuck = outcome.shortfall() > 0;
@@ -197,7 +197,7 @@ impl State {
         let since = |then: Option<u64>| then.map(|then| now_ms.saturating_sub(then));
         if since(self.last_restore).is_some_and(|ago| ago < RELAPSE_MS) {
             self.backoff = self.backoff.saturating_add(1).min(MAX_BACKOFF);
-            // One restore counts once, however many shrinks follow it.
+            // A restore counts once, however many shrinks follow it.
             self.last_restore = None;
         }
         count(&mut self.taken, pages);
@@ -211,7 +211,7 @@ impl State {
     fn settle_restore(&mut self, outcome: &Outcome, now_ms: u64) {
         let pages = outcome.reached.saturating_sub(outcome.resize.from);
         if outcome.shortfall() > 0 {
-            // The memory is fragmented: trying again soon would only make the kernel compact in vain.
+            // Memory is fragmented: an early retry would only cause useless compaction.
             self.backoff = self.backoff.saturating_add(1).min(MAX_BACKOFF);
             self.calm_since = Some(now_ms);
         }
@@ -222,7 +222,7 @@ impl State {
         self.last_restore = Some(now_ms);
     }
 
-    /// Forgets old relapses.
+    /// Resets the calm time when the last relapse is long ago.
     pub(super) fn forgive(&mut self, now_ms: u64) {
         if self.last_shrink.is_some_and(|then| now_ms.saturating_sub(then) >= FORGIVE_MS) {
             self.backoff = 0;
@@ -230,7 +230,7 @@ impl State {
         }
     }
 
-    /// The resize that gives a node back what the controller took from it, for the end of the controller's life.
+    /// Returns the resize that restores what the controller took from a node, for the controller's end.
     pub fn unwind(&self, sample: &Sample<'_>, node: usize) -> Option<Resize> {
         let from = sample.nodes().get(node)?.pool();
         let missing = self.nodes.get(node)?.home.saturating_sub(from);
@@ -243,7 +243,7 @@ impl State {
         })
     }
 
-    /// The pool as it is now is the base of all that follows.
+    /// Makes the current pool the base of all later decisions.
     fn settle_down(&mut self, sample: &Sample<'_>) {
         for (memory, node) in self.nodes.iter_mut().zip(sample.nodes()) {
             *memory = NodeMemory { left: node.pool(), home: node.pool() };
