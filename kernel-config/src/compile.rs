@@ -5,20 +5,20 @@ use std::time::Instant;
 
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Finished, Input, Stage, Work};
-use common::{Error, Result};
+use common::Result;
 
 use crate::environment::{CERTIFICATE, Environment, OBJ, SRC};
 use crate::incremental::{self, Kept};
 use crate::objects::Objects;
 use crate::source::Source;
 
-/// Compiles the kernel; make knows what an interrupted run has done.
+/// Stage that compiles the kernel; make continues an interrupted run.
 pub const STAGE: Stage = Stage::recipe("kernel").resuming();
 
-/// Names the directory of kept objects in the cache, and groups them by what every source is compiled with.
+/// Names the directory of kept objects in the cache; its key groups them by all inputs except the source.
 const OBJECTS: Stage = Stage::recipe("objects");
 
-/// Takes what later stages need out of the object tree and makes that tree small: it stays to build modules against.
+/// Copies what later stages need from the object tree, and shrinks that tree to what building modules needs.
 const COLLECT: &str = r#"
 out=/build/out
 cp "$out/obj/arch/x86/boot/bzImage" "$out/vmlinuz"
@@ -30,10 +30,10 @@ find "$out/obj" -path "$out/obj/tools" -prune -o -type f \( -name '*.o' -o -name
     -o -name 'bzImage' -o -name '*.ko' -o -name '*.mod.c' \) -print0 | xargs -0 rm -f
 "#;
 
-/// File of the stage that says how long make alone took, so that `./x bench` can tell what the stage adds.
+/// File with the seconds that make alone took; `./x bench` derives the overhead of the stage from it.
 const MAKE_SECONDS: &str = "make-seconds";
 
-/// A compiled kernel: the stage's directory by name.
+/// A compiled kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// The stage.
@@ -43,33 +43,33 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The bzImage.
+    /// Returns the path of the bzImage.
     #[must_use]
     pub fn vmlinuz(&self) -> PathBuf {
         self.stage.dir.join("vmlinuz")
     }
 
-    /// The resolved configuration that it was built with.
+    /// Returns the path of its resolved configuration.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.stage.dir.join("config")
     }
 
-    /// Stripped, unsigned modules below `lib/modules/<release>`.
+    /// Returns the directory of stripped, unsigned modules, below `lib/modules/<release>`.
     #[must_use]
     pub fn modules(&self) -> PathBuf {
         self.stage.dir.join("modules")
     }
 
-    /// The object tree, enough for `make M=`.
+    /// Returns the object tree, which is enough for `make M=`.
     #[must_use]
     pub fn objects(&self) -> PathBuf {
         self.stage.dir.join("obj")
     }
 }
 
-/// Compiles the tree `source` with the resolved `config`, embedding `certificate` as a trusted key. An interrupted compile goes on; one of a
-/// source that was compiled before but for a few files does what follows from these.
+/// Compiles the tree `source` with the resolved `config`, with `certificate` as a trusted key. Continues an interrupted compile; when only
+/// a few source files have changed since an earlier one, compiles only what depends on them.
 ///
 /// # Errors
 /// [`common::Class::BuildFailed`] with the compiler's last lines.
@@ -97,13 +97,11 @@ pub fn compile(env: &Environment<'_>, source: &Source, config: &Path, certificat
         })?;
         work.run(tools.sandbox, &inside(Run::script(&collect, &[])))
     })?;
-    let release = stage.dir.join("release");
-    let text =
-        std::fs::read_to_string(&release).map_err(|e| Error::io("cannot read the kernel's release", &release, &e))?;
-    Ok(Kernel { stage, release: text.trim().to_owned() })
+    let release = fs_err::read_to_string(stage.dir.join("release"))?.trim().to_owned();
+    Ok(Kernel { stage, release })
 }
 
-/// Makes the kernel and its modules, and installs the modules in `modules/`. Only a `whole` compile says how long one takes.
+/// Makes the kernel and its modules, and installs the modules in `modules/`. Records the time of a `whole` compile.
 fn make_all(work: &mut Work<'_>, sandbox: &Sandbox, make: &dyn Fn(&[&str]) -> Run, whole: bool) -> Result<()> {
     let start = Instant::now();
     work.run(sandbox, &make(&["bzImage", "modules"]))?;
@@ -116,12 +114,12 @@ fn make_all(work: &mut Work<'_>, sandbox: &Sandbox, make: &dyn Fn(&[&str]) -> Ru
     work.run(sandbox, &make(&install))
 }
 
-/// Leaves an equal `.config` alone: make rebuilds what depends on a newer one.
+/// Writes `.config` unless it is equal: make rebuilds everything that depends on a newer one.
 fn install_config(config: &Path, obj: &Path) -> Result<()> {
     let target = obj.join(".config");
-    let bytes = std::fs::read(config).map_err(|e| Error::io("cannot read a kernel configuration", config, &e))?;
-    match std::fs::read(&target) {
-        Ok(there) if there == bytes => Ok(()),
+    let bytes = fs_err::read(config)?;
+    match fs_err::read(&target) {
+        Ok(current) if current == bytes => Ok(()),
         _ => common::atomic::write(&target, bytes),
     }
 }

@@ -1,4 +1,4 @@
-//! Decides what a compile starts from: what an interrupted one left, the objects of an earlier one, or nothing.
+//! Decides where a compile starts: from an interrupted compile, from kept objects, or from scratch.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,22 @@ use fs_err as fs;
 use crate::listing::Listing;
 use crate::objects::Objects;
 
-/// Source files to be shown in place of those of the tree: path on this machine, path in the tree.
+/// Source files that replace those of the tree: path on this machine, path in the tree.
 pub(crate) type Replaced = [(PathBuf, String)];
 
-/// Where the objects of compiles are kept.
+/// The kept objects and what they are checked against.
 pub(crate) struct Kept<'a> {
     pub(crate) objects: Objects,
-    /// What the digest of the source's [`Listing`] must be.
+    /// Expected digest of the source's [`Listing`].
     pub(crate) source: Sha256,
     pub(crate) sink: &'a dyn Sink,
 }
 
-/// Runs `make` of the tree `source` on the best start that there is, in `work/obj`, and keeps the objects. With kept objects, `make` is
-/// handed the changed files; where it fails on them it runs once more, from scratch.
+/// Runs `make` of the tree `source` in `work/obj`, starting from kept objects where possible, and keeps the objects. With kept objects,
+/// `make` gets the changed files; if it then fails, it runs again from scratch.
 ///
 /// # Errors
-/// What `make` reports. Trouble with kept objects is a warning and costs time only.
+/// Errors of `make`. Errors with kept objects are warnings, and cost only time.
 pub(crate) fn run(
     kept: &Kept<'_>,
     source: &Path,
@@ -44,7 +44,7 @@ impl Compile<'_> {
     fn run(&self, make: &mut dyn FnMut(Option<&Replaced>) -> Result<()>) -> Result<()> {
         let listing = self.listing();
         if self.changed().exists() {
-            self.clear()?; // An interrupted compile of kept objects: its times are of then.
+            self.clear()?; // An interrupted compile of kept objects: its file times are not valid any more.
         }
         match listing.as_ref().map_or(Ok(None), |listing| self.restored(listing))? {
             None => make(None),
@@ -57,17 +57,17 @@ impl Compile<'_> {
         Ok(())
     }
 
-    /// A second try, for kept objects must never be why a build fails.
+    /// Compiles again from scratch: kept objects must never make a build fail.
     fn retry(&self, error: Error, make: &mut dyn FnMut(Option<&Replaced>) -> Result<()>) -> Result<()> {
         if error.class() == Class::Infrastructure {
-            return Err(error); // A full disk is no fuller without them.
+            return Err(error); // Such as a full disk: compiling from scratch does not help.
         }
-        self.warn("the kernel does not compile from the objects of an earlier compile; compiling from scratch", &error);
+        self.warn("cannot compile the kernel from kept objects; compiling from scratch", &error);
         self.clear()?;
         make(None)
     }
 
-    /// Digests of the source, if it is what its stage says.
+    /// Returns the digests of the source, if they match the one of its stage.
     fn listing(&self) -> Option<Listing> {
         let listing = self.kept.objects.listing(self.source).and_then(|listing| {
             let same = listing.digest() == self.kept.source;
@@ -76,11 +76,11 @@ impl Compile<'_> {
             same.then_some(listing).ok_or_else(error)
         });
         listing
-            .inspect_err(|e| self.warn("cannot tell what the kernel is compiled from; its objects are not kept", e))
+            .inspect_err(|e| self.warn("cannot verify the kernel source; its objects are not kept", e))
             .ok()
     }
 
-    /// The kept objects, put in place, if there are any and no compile was interrupted.
+    /// Restores kept objects, if there are any and no compile was interrupted. Returns the changed files.
     fn restored(&self, listing: &Listing) -> Result<Option<Vec<(PathBuf, String)>>> {
         if self.obj().exists() {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Compile<'_> {
             self.kept.objects.restore(self.source, listing, &self.obj(), &self.changed())
         };
         let changes = restore().unwrap_or_else(|e| {
-            self.warn("cannot use the objects of an earlier compile", &e);
+            self.warn("cannot use kept objects", &e);
             None
         });
         let Some(changes) = changes else {
@@ -100,7 +100,7 @@ impl Compile<'_> {
         Ok(Some(changes.into_iter().map(|name| (self.changed().join(&name), name)).collect()))
     }
 
-    /// Leaves nothing that came from kept objects.
+    /// Removes everything that came from kept objects.
     fn clear(&self) -> Result<()> {
         atomic::remove_dir(&self.obj())?;
         atomic::remove_dir(&self.changed())
@@ -110,7 +110,7 @@ impl Compile<'_> {
         self.work.join("obj")
     }
 
-    /// Copies of changed files, and the sign that `obj` came from kept objects.
+    /// Directory with copies of changed files; it exists when `obj` came from kept objects.
     fn changed(&self) -> PathBuf {
         self.work.join("changed")
     }
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// A cache, and a source that is compiled in it.
+    /// A cache, a source, and the warnings.
     struct Site {
         dir: tempfile::TempDir,
         warnings: Mutex<Vec<String>>,
@@ -146,7 +146,7 @@ mod tests {
     const A: &str = "mm/a.c";
     const HEADER: &str = "include/h.h";
 
-    /// What make compiled, linked, and where it fails.
+    /// Records what make compiled and linked.
     #[derive(Default)]
     struct FakeMake {
         ran: Vec<String>,
@@ -175,7 +175,7 @@ mod tests {
             self.path("objects").join(&Sha256::of("group").to_string()[..16])
         }
 
-        /// A compile in the directory `work`; shows what of the source was compiled.
+        /// Compiles in the directory `work`; returns what was compiled.
         fn compile(&self, work: &str, make: &mut FakeMake) -> Result<Vec<String>> {
             let (source, work) = (self.path("source"), self.path(work));
             let objects = Objects::new(&self.path("objects"), &Sha256::of("group"), 2);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     impl FakeMake {
-        /// As make does it: what is missing or older than what it is made from is made.
+        /// Like make: rebuilds a target that is missing or older than its sources.
         fn run(&mut self, source: &Path, obj: &Path, replaced: Option<&Replaced>) -> Result<()> {
             let whole = replaced.is_none();
             self.whole_runs += usize::from(whole);
@@ -231,13 +231,13 @@ mod tests {
     fn compiles_what_changed_and_what_depends_on_it() {
         let (site, mut make) = (Site::new(), FakeMake::default());
         assert_eq!(site.compile("1", &mut make).unwrap(), [A, "mm/b.c", "vmlinux"]);
-        // A later time alone is no change, and a change is one whatever its time.
+        // A newer time without a change does not count; a change counts whatever its time.
         site.write("mm/b.c", "b");
         site.write(A, "A");
         fs::File::open(site.path("source/mm/a.c")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
         assert_eq!(site.compile("2", &mut make).unwrap(), [A, "vmlinux"]);
         assert_eq!(fs::read_to_string(site.path("2/obj/vmlinux")).unwrap(), "Ahbh");
-        // From what was kept last, back to what was before.
+        // From the latest kept objects, back to the source before them.
         site.write(A, "a");
         assert_eq!(site.compile("3", &mut make).unwrap(), [A, "vmlinux"]);
         site.write(HEADER, "H");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn starts_from_scratch_where_dependencies_are_not_known() {
+    fn starts_from_scratch_after_untracked_changes() {
         let (site, mut make) = (Site::new(), FakeMake::default());
         site.compile("0", &mut make).unwrap();
         let whole: [fn(&Site); 4] = [
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_on_kept_objects_is_tried_again_from_scratch() {
+    fn a_failure_on_kept_objects_is_retried_from_scratch() {
         let (site, mut make) = (Site::new(), FakeMake::default());
         site.compile("1", &mut make).unwrap();
         make.fails_on_kept = true;
@@ -297,12 +297,12 @@ mod tests {
             site.write(A, &at.to_string());
             assert_eq!(site.compile(&format!("{at}-damaged"), &mut make).unwrap(), [A, "mm/b.c", "vmlinux"]);
             let warnings = site.warnings();
-            assert!(warnings.contains("cannot use the objects of an earlier compile"), "{warnings}");
+            assert!(warnings.contains("cannot use kept objects"), "{warnings}");
         }
     }
 
     #[test]
-    fn an_interrupted_compile_of_kept_objects_begins_again_and_one_from_scratch_goes_on() {
+    fn an_interrupted_compile_restarts_with_kept_objects_and_continues_otherwise() {
         let (site, mut make) = (Site::new(), FakeMake::default());
         site.compile("1", &mut make).unwrap();
         site.write(A, "A");
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stage_removes_or_writes_later_is_not_taken_for_what_was_kept() {
+    fn changes_of_a_finished_stage_do_not_corrupt_kept_objects() {
         let (site, mut make) = (Site::new(), FakeMake::default());
         site.compile("1", &mut make).unwrap();
         let kept = site.objects().join("obj");
@@ -327,11 +327,11 @@ mod tests {
         assert_eq!(site.compile("2", &mut make).unwrap(), [A, "vmlinux"]);
         fs::write(site.path("2/obj/mm/b.o"), "in place").unwrap();
         assert_eq!(site.compile("3", &mut make).unwrap(), [A, "mm/b.c", "vmlinux"]);
-        assert!(site.warnings().contains("a kept file has changed"));
+        assert!(site.warnings().contains("digest mismatch for a kept file"));
     }
 
     #[test]
-    fn a_source_that_is_not_what_its_stage_says_is_compiled_from_scratch() {
+    fn a_changed_source_is_compiled_from_scratch() {
         let site = Site::new();
         let (source, work) = (site.path("source"), site.path("1"));
         let objects = Objects::new(&site.path("objects"), &Sha256::of("group"), 1);

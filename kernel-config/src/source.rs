@@ -1,20 +1,20 @@
-//! Unpacks the pinned source, lays our files over it and applies the patch series.
+//! Unpacks the pinned source, copies our files into it and applies the patch series.
 
 use std::path::{Path, PathBuf};
 
 use common::sandbox::Run;
 use common::stage::{Input, Stage};
-use common::{Error, Result, Sha256};
+use common::{Result, Sha256};
 
 use crate::environment::Environment;
 
-/// Unpacks and patches.
+/// Stage that unpacks and patches the source.
 pub const STAGE: Stage = Stage::recipe("kernel-source");
 
-/// How the pinned file holds the tree.
+/// Format of the pinned archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// A Debian package that holds a tarball at this path.
+    /// A Debian package that contains a tarball.
     Deb {
         /// Path of the tarball inside the package, without a leading slash.
         tarball: String,
@@ -47,24 +47,23 @@ find . -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum >../tree.sha25
 pub struct Source {
     /// The tree.
     pub tree: PathBuf,
-    /// Digest of all its files. Later stages are keyed by it, so that a reworded patch message compiles nothing again.
+    /// Digest of all its files. It keys later stages, so that a reworded patch message does not recompile anything.
     pub digest: Sha256,
 }
 
 impl Source {
-    /// The tree as an input.
+    /// Returns the tree as an input.
     #[must_use]
     pub fn input(&self) -> Input<PathBuf> {
         Input::digested("source", &self.digest, &self.tree)
     }
 }
 
-/// Unpacks, overlays and patches.
-///
-/// `archive` was found to have `digest` when it came into the store. `overlay` is laid over the tree first, then the `*.patch` files of `patches` are applied in the order of their names, without fuzz.
+/// Unpacks `archive`, whose `digest` was verified when it was stored. Then copies `overlay` over the tree and applies the `*.patch`
+/// files in `patches` in the order of their names, without fuzz.
 ///
 /// # Errors
-/// [`common::Class::BuildFailed`] when the archive cannot be unpacked or a patch does not apply; the error shows which.
+/// [`common::Class::BuildFailed`] when the archive cannot be unpacked or a patch does not apply, with the output of the tool.
 pub fn prepare(
     env: &Environment<'_>,
     archive: &Path,
@@ -93,8 +92,6 @@ pub fn prepare(
             .write(work.dir(), "/build/out");
         work.run(tools.sandbox, &run)
     })?;
-    let file = stage.dir.join("tree.sha256");
-    let text =
-        std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the digest of the source", &file, &e))?;
+    let text = fs_err::read_to_string(stage.dir.join("tree.sha256"))?;
     Ok(Source { tree: stage.dir.join("src"), digest: text.split(' ').next().unwrap_or_default().parse()? })
 }

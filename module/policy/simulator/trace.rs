@@ -39,7 +39,7 @@ pub fn all() -> Vec<Trace> {
             let burst = |period: u64| if second % period >= 120 && second % period < 210 { 86_000 } else { 60_000 };
             ([burst(600), burst(1_200)], 0)
         }),
-        make("leak", "A process that grows until somebody restarts it after 50 minutes.", |second| {
+        make("leak", "A process that grows until it is restarted after 50 minutes.", |second| {
             let grown = if second < 3_000 { 60_000 + second * 15 } else { 60_000 };
             ([grown, grown], 0)
         }),
