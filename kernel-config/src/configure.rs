@@ -9,7 +9,7 @@ use crate::check;
 use crate::dotconfig::DotConfig;
 use crate::environment::{Environment, OBJ, SRC};
 use crate::fragment::{Fragment, Merged, merge};
-use crate::kconfig_tree::{Dir, Tree};
+use crate::kconfig_tree::Tree;
 use crate::source::Source;
 
 /// Stage that resolves the configuration.
@@ -90,7 +90,7 @@ fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result
     if check::dropped(&merged.requests, resolved).is_empty() {
         return Ok(()); // Do not read the tree's 1500 Kconfig files when there is nothing to explain.
     }
-    let kconfig = Tree::read(&Dir(tree.to_owned()), "x86")?;
+    let kconfig = Tree::read(tree, "x86")?;
     check::gate(&merged.requests, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 

@@ -9,35 +9,14 @@ pub mod expr;
 mod parse;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 
 use common::Result;
 pub use expr::{Expr, Tri};
 
-/// Source of Kconfig files: a kernel tree, or a map in a test.
-pub trait Files {
-    /// Returns the text of the file at `path`, relative to the root of the tree.
-    ///
-    /// # Errors
-    /// That of the file system.
-    fn read(&self, path: &str) -> std::io::Result<String>;
-}
-
-/// A kernel tree on disk.
-#[derive(Clone, Debug)]
-pub struct Dir(pub PathBuf);
-
-impl Files for Dir {
-    fn read(&self, path: &str) -> std::io::Result<String> {
-        fs_err::read_to_string(self.0.join(path))
-    }
-}
-
-impl Files for BTreeMap<&str, &str> {
-    fn read(&self, path: &str) -> std::io::Result<String> {
-        self.get(path).map(|text| (*text).to_owned()).ok_or_else(|| std::io::ErrorKind::NotFound.into())
-    }
-}
+/// Reads the file at a path relative to the root of the kernel tree.
+type ReadFile<'a> = &'a dyn Fn(&str) -> io::Result<String>;
 
 /// A condition and its place (`init/Kconfig:1978`).
 #[derive(Clone, Debug)]
@@ -97,30 +76,12 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Parses `Kconfig` and all files that it sources, for `srcarch` (`x86`).
+    /// Parses `Kconfig` and all files that it sources in the kernel tree `dir`, for `srcarch` (`x86`).
     ///
     /// # Errors
     /// [`common::Class::BuildFailed`] for a file that is missing or cannot be parsed.
-    pub fn read(files: &dyn Files, srcarch: &str) -> Result<Self> {
-        parse::read(files, srcarch)
-    }
-
-    /// Returns whether any Kconfig file defines `symbol` (without `CONFIG_`).
-    #[must_use]
-    pub fn knows(&self, symbol: &str) -> bool {
-        self.symbols.contains_key(symbol)
-    }
-
-    /// Returns the number of symbols.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.symbols.len()
-    }
-
-    /// Returns whether there is no symbol.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.symbols.is_empty()
+    pub fn read(dir: &Path, srcarch: &str) -> Result<Self> {
+        parse::read(&|path| fs_err::read_to_string(dir.join(path)), srcarch)
     }
 
     /// Returns the scopes that enclose `def`, innermost first.

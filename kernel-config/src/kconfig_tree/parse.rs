@@ -3,17 +3,17 @@
 use common::{Class, Error, Result};
 
 use super::expr::{self, Expr};
-use super::{Condition, Def, Files, Kind, Scope, Select, Tree};
+use super::{Condition, Def, Kind, ReadFile, Scope, Select, Tree};
 
 /// Parses the tree from its root file.
-pub(super) fn read(files: &dyn Files, srcarch: &str) -> Result<Tree> {
-    let mut reader = Reader { files, srcarch, tree: Tree::default() };
+pub(super) fn read(read: ReadFile<'_>, srcarch: &str) -> Result<Tree> {
+    let mut reader = Reader { read, srcarch, tree: Tree::default() };
     reader.file("Kconfig", None, 0)?;
     Ok(reader.tree)
 }
 
 struct Reader<'a> {
-    files: &'a dyn Files,
+    read: ReadFile<'a>,
     srcarch: &'a str,
     tree: Tree,
 }
@@ -43,7 +43,7 @@ impl Reader<'_> {
             return Err(fail("the kernel's Kconfig files source each other in a loop", String::new()));
         }
         let text =
-            self.files.read(path).map_err(|e| fail("cannot read a Kconfig file of the kernel", e.to_string()))?;
+            (self.read)(path).map_err(|e| fail("cannot read a Kconfig file of the kernel", e.to_string()))?;
         let mut scope = outer;
         let mut current = Current::Other;
         for line in without_help(lines(&text)) {

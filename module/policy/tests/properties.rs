@@ -114,6 +114,14 @@ impl Host {
         }
         self.now_ms += SAMPLE_PERIOD_MS;
     }
+
+    /// Runs one step and carries out its decision.
+    fn run(&mut self, state: &mut State) {
+        if let Decision::Resize(resize) = state.step(&self.sample(), &self.config) {
+            self.apply(resize);
+            state.settle(resize, &self.sample());
+        }
+    }
 }
 
 proptest! {
@@ -185,10 +193,7 @@ proptest! {
         let raised = host.sample().pool();
         for pressure in pressures {
             host.happen(&Event::Pass { pressure, free_percent: 2, rate: None }, &mut state);
-            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
-                host.apply(resize);
-                state.settle(resize, &host.sample());
-            }
+            host.run(&mut state);
             prop_assert!(host.sample().pool() >= raised);
             prop_assert_eq!(state.floor(), raised);
         }
@@ -202,18 +207,12 @@ proptest! {
         let mut state = State::new(&host.sample());
         for event in &events {
             host.happen(event, &mut state);
-            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
-                host.apply(resize);
-                state.settle(resize, &host.sample());
-            }
+            host.run(&mut state);
         }
         (host.fragmented, host.config.dynamic) = (false, true);
         for _ in 0..1_000 {
             host.happen(&Event::Pass { pressure: 0, free_percent: 100, rate: None }, &mut state);
-            if let Decision::Resize(resize) = state.step(&host.sample(), &host.config) {
-                host.apply(resize);
-                state.settle(resize, &host.sample());
-            }
+            host.run(&mut state);
         }
         prop_assert!(host.sample().pool() >= state.target(), "{} of {}", host.sample().pool(), state.target());
     }

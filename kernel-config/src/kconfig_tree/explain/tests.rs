@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use common::Result;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::check::Dropped;
 use crate::dotconfig::{DotConfig, Value, parse_line};
-use crate::kconfig_tree::{Dir, Tree};
+use crate::kconfig_tree::{Tree, parse};
 use crate::profile::Profile;
 
 const ROOT: &str = r#"
@@ -95,8 +95,10 @@ config BOTTOM
 	depends on 64BIT
 "#;
 
-fn tree() -> Result<Tree> {
-    Tree::read(&BTreeMap::from([("Kconfig", ROOT), ("arch/x86/Kconfig", ARCH)]), "x86")
+/// Parses a tree of `files`, by path and text.
+fn tree(files: &[(&str, &str)]) -> Result<Tree> {
+    let find = |path: &str| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned());
+    parse::read(&|path| find(path).ok_or_else(|| ErrorKind::NotFound.into()), "x86")
 }
 
 /// Explains `option` (a line of a fragment) under the configuration `resolved`.
@@ -105,7 +107,8 @@ fn explain(option: &str, resolved: &str) -> Result<String> {
     let option = parse_line("f", 1, option)?.expect("an option");
     let got = resolved.get(&option.symbol).clone();
     let dropped = Dropped { symbol: option.symbol, requested: option.value, got, at: "f:1".into() };
-    Ok(tree()?.explain(&dropped, &resolved).join("\n"))
+    let tree = tree(&[("Kconfig", ROOT), ("arch/x86/Kconfig", ARCH)])?;
+    Ok(tree.explain(&dropped, &resolved).join("\n"))
 }
 
 #[test]
@@ -181,7 +184,7 @@ fn malformed_trees_are_refused() {
         ("config A\n\tdepends on (B\n", "line 2"),
         ("endif\n", "without its start"),
     ] {
-        let error = Tree::read(&BTreeMap::from([("Kconfig", text)]), "x86").expect_err(text);
+        let error = tree(&[("Kconfig", text)]).expect_err(text);
         assert!(error.to_string().contains(why), "{text}: {error}");
     }
 }
@@ -189,8 +192,7 @@ fn malformed_trees_are_refused() {
 proptest! {
     #[test]
     fn no_tree_makes_it_panic(text in "((config|if|endif|menu|choice|help|depends on|select|range|bool|\t|\n|A|B| |\"|'|\\(|\\$|&&|!|#|\\\\){0,3}\n?){0,40}") {
-        let files = BTreeMap::from([("Kconfig", text.as_str())]);
-        if let Ok(tree) = Tree::read(&files, "x86") {
+        if let Ok(tree) = tree(&[("Kconfig", text.as_str())]) {
             let dropped = Dropped { symbol: "A".into(), requested: Value::Yes, got: Value::No, at: "f:1".into() };
             prop_assert!(!tree.explain(&dropped, &DotConfig::default()).is_empty());
         }
@@ -201,11 +203,11 @@ proptest! {
 #[test]
 fn the_real_tree_has_every_option_of_our_fragments() -> Result<()> {
     let Some(source) = skip::path("SOLANA_TALOS_KERNEL_SOURCE") else { return Ok(()) };
-    let (tree, ours) = (Tree::read(&Dir(source), "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
+    let (tree, ours) = (Tree::read(&source, "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in Profile::names(ours)? {
         for fragment in Profile::load(ours, &name)?.load_fragments(ours)? {
             let unknown: Vec<&str> =
-                fragment.options().map(|o| o.symbol.as_str()).filter(|symbol| !tree.knows(symbol)).collect();
+                fragment.options().map(|o| o.symbol.as_str()).filter(|symbol| !tree.symbols.contains_key(*symbol)).collect();
             assert!(unknown.is_empty(), "{}: {unknown:?}", fragment.file);
         }
     }
@@ -220,8 +222,8 @@ fn the_real_tree_explains_why_rust_is_dropped() -> Result<()> {
     else {
         return Ok(());
     };
-    let tree = Tree::read(&Dir(source), "x86")?;
-    assert!(tree.len() > 15_000, "{}", tree.len());
+    let tree = Tree::read(&source, "x86")?;
+    assert!(tree.symbols.len() > 15_000, "{}", tree.symbols.len());
     let resolved = DotConfig::parse("upstream", &fs_err::read_to_string(config)?)?;
     let dropped =
         |symbol: &str, requested| Dropped { symbol: symbol.into(), requested, got: Value::No, at: "f:1".into() };
