@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use common::Result;
 use common::sandbox::{Run, Sandbox};
 use common::stage::{Finished, Input, Stage, Work};
-use common::Result;
 
 use crate::environment::{CERTIFICATE, Environment, OBJ, SRC};
 use crate::incremental::{self, Kept};

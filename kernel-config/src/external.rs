@@ -107,7 +107,9 @@ pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<
 /// [`Class::BadInput`] when it is not.
 pub fn check_directory(module: &Path) -> Result<()> {
     if !module.is_dir() {
-        return Err(no_module(module, "not a directory").hint("give the directory with the module's Kbuild or Makefile"));
+        return Err(
+            no_module(module, "not a directory").hint("give the directory with the module's Kbuild or Makefile")
+        );
     }
     if ["Kbuild", "Makefile"].iter().any(|name| module.join(name).is_file()) {
         return Ok(());

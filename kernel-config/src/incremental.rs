@@ -75,9 +75,7 @@ impl Compile<'_> {
                 || Error::new(Class::Verification, "the source has changed since it was unpacked").file(self.source);
             same.then_some(listing).ok_or_else(error)
         });
-        listing
-            .inspect_err(|e| self.warn("cannot verify the kernel source; its objects are not kept", e))
-            .ok()
+        listing.inspect_err(|e| self.warn("cannot verify the kernel source; its objects are not kept", e)).ok()
     }
 
     /// Restores kept objects, if there are any and no compile was interrupted. Returns the changed files.

@@ -109,7 +109,6 @@ impl Objects {
         drop(lock);
         prune(self.dir.parent().unwrap_or(&self.dir))
     }
-
 }
 
 fn lock_file(dir: &Path) -> Result<std::fs::File> {

@@ -45,7 +45,8 @@ impl Record {
     /// # Errors
     /// [`Class::UntrustedData`] when it is malformed or has another schema.
     pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::UntrustedData, "cannot parse the record of a kernel-devel image").why(why);
+        let bad =
+            |why: String| Error::new(Class::UntrustedData, "cannot parse the record of a kernel-devel image").why(why);
         let record: Self = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         if record.schema != SCHEMA {
             return Err(bad(format!("unsupported schema {}, expected {SCHEMA}", record.schema)));
@@ -59,7 +60,8 @@ impl Record {
     /// None in practice.
     pub fn json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(self);
-        text.map(|text| text + "\n").map_err(|e| Error::new(Class::BadInput, "cannot write the record of a kernel-devel image").why(e))
+        text.map(|text| text + "\n")
+            .map_err(|e| Error::new(Class::BadInput, "cannot write the record of a kernel-devel image").why(e))
     }
 
     /// Checks that the record is for the kernel `release`.

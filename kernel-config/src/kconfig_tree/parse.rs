@@ -42,8 +42,7 @@ impl Reader<'_> {
         if depth > MAX_DEPTH {
             return Err(fail("the kernel's Kconfig files source each other in a loop", String::new()));
         }
-        let text =
-            (self.read)(path).map_err(|e| fail("cannot read a Kconfig file of the kernel", e.to_string()))?;
+        let text = (self.read)(path).map_err(|e| fail("cannot read a Kconfig file of the kernel", e.to_string()))?;
         let mut scope = outer;
         let mut current = Current::Other;
         for line in without_help(lines(&text)) {

@@ -206,8 +206,11 @@ fn the_real_tree_has_every_option_of_our_fragments() -> Result<()> {
     let (tree, ours) = (Tree::read(&source, "x86")?, Path::new(env!("CARGO_MANIFEST_DIR")));
     for name in Profile::names(ours)? {
         for fragment in Profile::load(ours, &name)?.load_fragments(ours)? {
-            let unknown: Vec<&str> =
-                fragment.options().map(|o| o.symbol.as_str()).filter(|symbol| !tree.symbols.contains_key(*symbol)).collect();
+            let unknown: Vec<&str> = fragment
+                .options()
+                .map(|o| o.symbol.as_str())
+                .filter(|symbol| !tree.symbols.contains_key(*symbol))
+                .collect();
             assert!(unknown.is_empty(), "{}: {unknown:?}", fragment.file);
         }
     }
