@@ -1,26 +1,26 @@
-//! What taking one image apart may cost, whatever is packed into what.
+//! Limits on decompressing and listing everything in one image, however deeply archives are nested.
 
 use common::{Class, Error, Result};
 
 use crate::Compression;
 
-/// What one file of an image may come to in memory, decompressed, in bytes.
+/// Largest file of an image that is decompressed into memory, in bytes.
 pub const FILE_MAX: u64 = 1 << 30;
-/// All that is decompressed out of one image, in bytes: several times what an installer with large extensions comes to.
+/// Total bytes decompressed for one image: several times the size of an installer with large extensions.
 const BYTES_MAX: u64 = 4 << 30;
-/// Members of all its archives together, an OCI layer having at most 200 000 entries.
+/// Members of all archives of an image together; one OCI layer has at most 200 000 entries.
 const MEMBERS_MAX: usize = 500_000;
-/// With every so many bytes of its path, a member counts once more: names take memory, too.
+/// A member counts once more per this many bytes of its path: names take memory, too.
 const PATH_UNIT: usize = 256;
 
-/// How much is left. Everything that is in an image draws on one budget, also what fails half-way.
+/// The remaining limits. Everything in an image is charged to one budget, including what fails half-way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Bytes that may still be decompressed.
+    /// Bytes left to decompress.
     pub bytes: u64,
-    /// Bytes that one stream may decompress to.
+    /// Largest decompressed size of one stream.
     pub stream: u64,
-    /// Members that may still be listed.
+    /// Members left to list.
     pub members: usize,
 }
 
@@ -31,54 +31,39 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Whether nothing more can be taken apart.
+    /// Whether the budget is used up.
     #[must_use]
     pub const fn is_spent(&self) -> bool {
         self.bytes == 0 || self.members == 0
     }
 
-    /// Draws `bytes` for work that is about to be done.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when they are not left; then none are.
+    /// Charges `bytes` before the work is done. An error leaves no bytes.
     pub fn spend(&mut self, bytes: u64) -> Result<()> {
         let left = self.bytes;
         self.bytes = left.saturating_sub(bytes);
-        if bytes > left { Err(spent(format!("{bytes} bytes more, {left} are left"))) } else { Ok(()) }
+        if bytes > left { Err(spent(format!("{bytes} more bytes needed, {left} are left"))) } else { Ok(()) }
     }
 
     /// Counts the member at `path`.
-    ///
-    /// # Errors
-    /// As [`Budget::spend`].
     pub fn enter(&mut self, path: &str) -> Result<()> {
         let cost = 1 + path.len() / PATH_UNIT;
         let left = self.members;
         self.members = left.saturating_sub(cost);
-        if cost > left { Err(spent("its archives have too many members".to_owned())) } else { Ok(()) }
+        if cost > left { Err(spent("the archives have too many members".to_owned())) } else { Ok(()) }
     }
 
-    /// Draws what keeping `path` and looking for each directory of it takes.
-    ///
-    /// # Errors
-    /// As [`Budget::spend`].
+    /// Charges for storing `path` and looking up each of its directories.
     pub fn keep(&mut self, path: &str) -> Result<()> {
         self.members = self.members.saturating_sub(path.len() / PATH_UNIT);
         self.spend((path.len() * (1 + path.matches('/').count())) as u64)
     }
 
-    /// The content of the first stream of `bytes`, and the length of that stream.
-    ///
-    /// # Errors
-    /// As [`Compression::decompress`].
+    /// Decompresses the first stream of `bytes`; returns its content and its compressed length.
     pub fn decompress(&mut self, compression: Compression, bytes: &[u8]) -> Result<(Vec<u8>, usize)> {
         self.decompress_at_most(compression, bytes, self.stream)
     }
 
-    /// As [`Budget::decompress`], with a limit of `max` bytes for this one.
-    ///
-    /// # Errors
-    /// As [`Compression::decompress`].
+    /// As [`Budget::decompress`], with a limit of `max` bytes for this stream.
     pub fn decompress_at_most(&mut self, compression: Compression, bytes: &[u8], max: u64) -> Result<(Vec<u8>, usize)> {
         let mut out = Vec::new();
         let result = compression.decompress_into(bytes, max.min(self.bytes), &mut out);
@@ -88,7 +73,7 @@ impl Budget {
 }
 
 fn spent(why: String) -> Error {
-    Error::new(Class::BadInput, "taking it apart costs more than one image may").why(why)
+    Error::new(Class::UntrustedData, "the image exceeds the decompression limits").why(why)
 }
 
 #[cfg(test)]
@@ -96,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_is_charged() {
+    fn failed_decompression_is_charged() {
         let bomb = crate::samples::zstd(&vec![0; 1 << 20]);
         let mut budget = Budget { bytes: 3 << 20, members: 3, ..Budget::default() };
         budget.decompress(Compression::Zstd, &bomb).unwrap();

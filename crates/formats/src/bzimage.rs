@@ -1,4 +1,4 @@
-//! A bzImage: the release in its setup header, the compressed kernel, and in that the configuration
+//! Reads a bzImage: the release in its setup header, the compressed kernel, and the configuration in that kernel
 //! (kernel `Documentation/arch/x86/boot.rst`, `kernel/configs.c`).
 
 use std::ops::Range;
@@ -8,7 +8,7 @@ use common::{Class, Error, Result};
 use crate::pe::{Pe, u16_at, u32_at};
 use crate::{Budget, Compression};
 
-/// `setup_sects`, the length of the real-mode code in sectors without the first one.
+/// `setup_sects`: length of the real-mode code in sectors, not counting the first one.
 pub(crate) const SETUP_SECTS: usize = 0x1f1;
 /// `boot_flag`, the end of the first sector.
 pub(crate) const BOOT_FLAG: usize = 0x1fe;
@@ -19,11 +19,11 @@ pub(crate) const KERNEL_VERSION: usize = 0x20e;
 /// `payload_offset`, relative to the protected-mode code, and after it `payload_length`.
 pub(crate) const PAYLOAD: usize = 0x248;
 const SECTOR: usize = 512;
-/// The longest version string that is looked for.
+/// Longest version string.
 const VERSION_MAX: usize = 512;
-/// Stands before the configuration (`IKCFG_ST`), gzip behind it.
+/// Marks the start of the configuration (`IKCFG_ST`); gzip follows.
 const CONFIG_START: &[u8] = b"IKCFG_ST";
-/// A configuration has some 100 to 300 kB.
+/// Largest decompressed configuration; usual ones have 100 to 300 kB.
 const CONFIG_MAX: u64 = 16 << 20;
 
 /// Whether `image` has a setup header; its first 1024 bytes are enough.
@@ -32,19 +32,19 @@ pub fn detect(image: &[u8]) -> bool {
     image.get(BOOT_FLAG..BOOT_FLAG + 2) == Some(&[0x55, 0xaa]) && image.get(MAGIC..MAGIC + 4) == Some(b"HdrS")
 }
 
-/// Release of the kernel in `image`, such as `6.12.117-talos`: the first word of its version string.
+/// Returns the release of the kernel in `image`, such as `6.12.117-talos`: the first word of its version string.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `image` is no bzImage, has no version string or no EFI stub.
+/// [`Class::UntrustedData`] when `image` is not a bzImage, or has no version string or no EFI stub.
 pub fn release(image: &[u8]) -> Result<String> {
-    let bad = |why: &str| Error::new(Class::BadInput, "not a usable kernel image").why(why);
+    let bad = |why: &str| Error::new(Class::UntrustedData, "kernel image is malformed").why(why);
     if !detect(image) {
-        return Err(bad("it is no bzImage: the setup header is missing"));
+        return Err(bad("not a bzImage: the setup header is missing"));
     }
     Pe::parse(image).map_err(|_| bad("it has no EFI stub").hint("build the kernel with CONFIG_EFI_STUB=y"))?;
     let pointer = usize::from(u16_at(image, KERNEL_VERSION)?);
     if pointer == 0 {
-        return Err(bad("the setup header names no version"));
+        return Err(bad("the setup header has no version string"));
     }
     let text = image.get(pointer + 0x200..).unwrap_or_default();
     let text = text.get(..VERSION_MAX).unwrap_or(text);
@@ -56,13 +56,13 @@ pub fn release(image: &[u8]) -> Result<String> {
     Ok(release.iter().copied().map(char::from).collect())
 }
 
-/// Where the compressed kernel lies in `image`; `None` for what is no bzImage.
+/// Returns the range of the compressed kernel in `image`; `None` when it is not a bzImage.
 #[must_use]
 pub fn payload(image: &[u8]) -> Option<Range<usize>> {
     if !detect(image) {
         return None;
     }
-    // 0 means 4, for the oldest of loaders.
+    // The boot protocol defines 0 as 4.
     let sectors = match *image.get(SETUP_SECTS)? {
         0 => 4,
         sectors => usize::from(sectors),
@@ -72,23 +72,17 @@ pub fn payload(image: &[u8]) -> Option<Range<usize>> {
     (start < end && end <= image.len()).then_some(start..end)
 }
 
-/// The kernel itself, `vmlinux` without symbols, decompressed.
-///
-/// # Errors
-/// [`Class::BadInput`] when `image` is no bzImage, is compressed in a way we do not know, or is damaged.
+/// Decompresses the kernel in `image`: `vmlinux` without symbols.
 pub fn vmlinux(image: &[u8], budget: &mut Budget) -> Result<Vec<u8>> {
-    let bad = |why: &str| Error::new(Class::BadInput, "cannot read the kernel in a bzImage").why(why);
-    let payload = &image[payload(image).ok_or_else(|| bad("the setup header names no payload"))?];
-    let compression = Compression::detect(payload).ok_or_else(|| bad("neither gzip nor xz nor zstd"))?;
+    let bad = |why: &str| Error::new(Class::UntrustedData, "cannot decompress the kernel of a bzImage").why(why);
+    let payload = &image[payload(image).ok_or_else(|| bad("the setup header has no valid payload range"))?];
+    let compression = Compression::detect(payload).ok_or_else(|| bad("unsupported compression: neither gzip nor xz nor zstd"))?;
     Ok(budget.decompress(compression, payload)?.0)
 }
 
-/// The configuration inside a `vmlinux`; `None` when it was built without `CONFIG_IKCONFIG`.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is there and damaged.
+/// Returns the configuration in a `vmlinux`; `None` when it was built without `CONFIG_IKCONFIG`.
 pub fn config(vmlinux: &[u8], budget: &mut Budget) -> Result<Option<String>> {
-    let bad = |why: String| Error::new(Class::BadInput, "cannot read the configuration in a kernel").why(why);
+    let bad = |why: String| Error::new(Class::UntrustedData, "kernel configuration in vmlinux is malformed").why(why);
     let starts =
         vmlinux.windows(CONFIG_START.len() + 2).position(|w| w.starts_with(CONFIG_START) && w.ends_with(&[0x1f, 0x8b]));
     let Some(start) = starts else { return Ok(None) };
@@ -103,12 +97,12 @@ mod tests {
     use crate::samples::{bzimage, bzimage_of, gzip, zstd};
 
     #[test]
-    fn takes_the_first_word() {
+    fn release_is_the_first_word() {
         assert_eq!(release(&bzimage("6.12.117-talos (talos@solana-talos) #1 SMP")).unwrap(), "6.12.117-talos");
     }
 
     #[test]
-    fn refuses_what_is_no_bzimage() {
+    fn rejects_what_is_not_a_bzimage() {
         let good = bzimage("6.12.117-talos x");
         for (at, value, why) in
             [(0x1fe, 0, "setup header"), (MAGIC, 0, "setup header"), (0, 0, "EFI stub"), (0x280, b'\n', "malformed")]
@@ -139,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_and_configuration_draw_on_the_budget() {
+    fn kernel_and_configuration_are_charged_to_the_budget() {
         let kernel = with_config("CONFIG_A=y\n");
         let image = bzimage_of("6.12 x", &zstd(&kernel));
         let mut budget = Budget { bytes: kernel.len() as u64 + 15, members: 1, ..Budget::default() };
@@ -150,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_lies_outside() {
+    fn rejects_ranges_outside_the_image() {
         let good = bzimage_of("6.12 x", b"payload");
         assert!(vmlinux(&good, &mut Budget::default()).unwrap_err().to_string().contains("neither gzip"));
         for (at, value) in [(PAYLOAD + 3, 0xff), (PAYLOAD + 6, 0xff), (0x202, b'x'), (SETUP_SECTS, 0xff)] {

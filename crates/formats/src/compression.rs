@@ -4,10 +4,10 @@ use std::io::Read;
 
 use common::{Class, Error, Result};
 
-/// Memory an xz or zstd decoder may take, in bytes.
+/// Memory limit of an xz or zstd decoder, in bytes.
 const DECODER_MAX: u64 = 128 << 20;
 
-/// The compressions that our images, kernels and squashfs layers use.
+/// Compression formats of images, kernels and squashfs layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// RFC 1952.
@@ -21,7 +21,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The compression by its magic number.
+    /// Detects the compression by its magic number.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -32,7 +32,7 @@ impl Compression {
         }
     }
 
-    /// As people call it.
+    /// The format's usual name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,20 +43,17 @@ impl Compression {
         }
     }
 
-    /// Decompresses the first stream of `bytes` to at most `max` bytes; what follows it is not looked at.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a damaged stream, and for one that decompresses to more.
+    /// Decompresses the first stream of `bytes` to at most `max` bytes and ignores what follows it.
     pub fn decompress(self, bytes: &[u8], max: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         self.decompress_into(bytes, max, &mut out)?;
         Ok(out)
     }
 
-    /// As [`Compression::decompress`], into the empty `out`; gives the length of the stream. After an error `out` holds what came before it.
+    /// As [`Compression::decompress`], into the empty `out`; returns the length of the stream. After an error `out` holds what was decompressed before it.
     pub(crate) fn decompress_into(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> Result<usize> {
         let bad =
-            |why: String| Error::new(Class::BadInput, format!("cannot decompress a {} stream", self.name())).why(why);
+            |why: String| Error::new(Class::UntrustedData, format!("cannot decompress a {} stream", self.name())).why(why);
         let rest = self.take(bytes, max, out).map_err(|e| bad(e.to_string()))?;
         if out.len() as u64 > max {
             return Err(bad(format!("it decompresses to more than {max} bytes")));
@@ -64,7 +61,7 @@ impl Compression {
         Ok(bytes.len() - rest)
     }
 
-    /// Decompresses the stream until one byte after the limit; gives the number of bytes that are left behind it.
+    /// Decompresses up to one byte beyond the limit; returns the number of input bytes after the stream.
     fn take(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> std::io::Result<usize> {
         let mut read = |reader: &mut dyn Read| reader.take(max.saturating_add(1)).read_to_end(out);
         Ok(match self {
@@ -102,7 +99,7 @@ mod tests {
     use crate::samples::{gzip, xz, zstd};
 
     #[test]
-    fn stops_a_bomb_of_each_kind() {
+    fn stops_decompression_bombs_of_each_kind() {
         let zeros = vec![0; 1 << 20];
         let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
         zlib.write_all(&zeros).unwrap();
@@ -112,11 +109,11 @@ mod tests {
             (Compression::Xz, xz(&zeros)),
             (Compression::Zstd, zstd(&zeros)),
         ] {
-            assert!(bytes.len() < 4096, "{kind:?} is a bomb");
+            assert!(bytes.len() < 4096, "{kind:?} is not a bomb");
             assert_eq!(kind.decompress(&bytes, 1 << 20).unwrap(), zeros);
             let error = kind.decompress(&bytes, (1 << 20) - 1).unwrap_err();
             assert!(error.to_string().contains("more than 1048575 bytes"), "{error}");
-            assert!(kind.decompress(&bytes[..bytes.len() / 2], 1 << 20).is_err(), "{kind:?} cut off");
+            assert!(kind.decompress(&bytes[..bytes.len() / 2], 1 << 20).is_err(), "{kind:?} truncated");
             assert_eq!(Compression::detect(&bytes), (kind != Compression::Zlib).then_some(kind));
         }
     }

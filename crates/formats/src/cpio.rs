@@ -2,7 +2,7 @@
 //! (kernel `Documentation/driver-api/early-userspace/buffer-format.rst`, `init/initramfs.c`).
 //!
 //! The writer is deterministic: entries in byte order of their paths, owner 0:0, one modification time, inode numbers
-//! counted from 1. The reader accepts what other tools write (`newc` and `crc`), and never panics on foreign bytes.
+//! counted from 1. The reader accepts what other tools write (`newc` and `crc`).
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const S_IFDIR: u32 = 0o040_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
 
-/// An archive to be written: paths relative to the root, each at most once.
+/// Builds an archive: paths relative to the root, each at most once.
 #[derive(Clone, Debug, Default)]
 pub struct Writer {
     entries: BTreeMap<String, (u32, Vec<u8>)>,
@@ -30,15 +30,12 @@ impl Writer {
     /// Adds a regular file with permission bits `perm`; missing parents become directories of mode 0755.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for an unusable path, one that is there already, or content of 4 GiB and more.
+    /// [`Class::BadInput`] for an invalid or duplicate path, or content of 4 GiB or more.
     pub fn file(&mut self, path: &str, perm: u32, content: Vec<u8>) -> Result<()> {
         self.insert(path, S_IFREG | (perm & 0o7777), content)
     }
 
     /// Adds a symbolic link to `target`.
-    ///
-    /// # Errors
-    /// As [`Writer::file`].
     pub fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
         self.insert(path, S_IFLNK | 0o777, target.into())
     }
@@ -46,23 +43,23 @@ impl Writer {
     fn insert(&mut self, path: &str, mode: u32, content: Vec<u8>) -> Result<()> {
         check_path(path)?;
         let bad =
-            |why: &str| Err(Error::new(Class::BadInput, "cannot put a file into a cpio archive").file(path).why(why));
+            |why: &str| Err(Error::new(Class::BadInput, "cannot add a file to a cpio archive").file(path).why(why));
         if u32::try_from(content.len()).is_err() {
-            return bad("the newc format ends at 4 GiB");
+            return bad("the newc format is limited to 4 GiB per file");
         }
         for (at, _) in path.match_indices('/') {
             let parent = self.entries.entry(path[..at].to_owned()).or_insert((S_IFDIR | 0o755, Vec::new()));
             if parent.0 & S_IFMT != S_IFDIR {
-                return bad("one of its parents is not a directory");
+                return bad("a parent of the path is not a directory");
             }
         }
         if self.entries.insert(path.to_owned(), (mode, content)).is_some() {
-            return bad("the path is there already");
+            return bad("the path already exists");
         }
         Ok(())
     }
 
-    /// The archive, ended by its trailer and padded to 4 bytes. `mtime` is in seconds since the epoch.
+    /// Returns the archive with its trailer, padded to 4 bytes. `mtime` is in seconds since the epoch.
     #[must_use]
     pub fn finish(self, mtime: u32) -> Vec<u8> {
         let mut out = Vec::new();
@@ -79,7 +76,7 @@ impl Writer {
     }
 }
 
-/// Appends header and name. `size` fits 32 bits: `Writer::insert` sees to it.
+/// Appends header and name. `size` fits 32 bits: `Writer::insert` checks it.
 fn header(out: &mut Vec<u8>, [inode, mode, links, mtime]: [u32; 4], size: usize, name: &str) {
     let fields =
         [inode as usize, mode as usize, 0, 0, links as usize, mtime as usize, size, 0, 0, 0, 0, name.len() + 1, 0];
@@ -92,7 +89,7 @@ fn header(out: &mut Vec<u8>, [inode, mode, links, mtime]: [u32; 4], size: usize,
     pad4(out);
 }
 
-/// Pads with zeros to a multiple of four bytes, which the kernel asks for before every header.
+/// Pads with zeros to a multiple of four bytes, as the kernel requires before every header.
 pub fn pad4(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(4), 0);
 }
@@ -101,11 +98,11 @@ fn check_path(path: &str) -> Result<()> {
     if is_plain(path) && path.len() < NAME_MAX && path != TRAILER {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, format!("{path:?} is no path for a cpio archive"))
-        .why("wanted a relative path without empty parts, `.` and `..`"))
+    Err(Error::new(Class::BadInput, format!("invalid path {path:?} for a cpio archive"))
+        .why("expected a relative path without empty parts, `.` and `..`"))
 }
 
-/// One member of an archive that was read.
+/// One member of a parsed archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member<'a> {
     /// Path without a leading `./` or `/`, as the kernel would unpack it.
@@ -144,17 +141,14 @@ impl Member<'_> {
     }
 }
 
-/// Whether `bytes` begin like an archive.
+/// Whether `bytes` start with the magic number of an archive.
 #[must_use]
 pub fn detect(bytes: &[u8]) -> bool {
     [b"070701", b"070702"].iter().any(|magic| bytes.starts_with(*magic))
 }
 
 /// Reads one archive from the start of `bytes` up to its trailer; returns the members and the number of bytes read,
-/// the trailer's padding included.
-///
-/// # Errors
-/// [`Class::BadInput`] naming the offset of the first thing that is not as the format says.
+/// including the trailer's padding.
 pub fn read(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize)> {
     let mut members = Vec::new();
     let mut at = 0;
@@ -170,22 +164,22 @@ pub fn read(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize)> {
 
 /// Reads the member at `at`; returns it and the offset of the next header.
 fn read_member(bytes: &[u8], at: usize) -> Result<(Member<'_>, usize)> {
-    let bad = |why: &str| Error::new(Class::BadInput, "malformed cpio archive").why(format!("{why} at byte {at}"));
+    let bad = |why: &str| Error::new(Class::UntrustedData, "cpio archive is malformed").why(format!("{why} at byte {at}"));
     let fields = read_fields(bytes.get(at..).unwrap_or_default()).ok_or_else(|| bad("no newc header"))?;
     let [_, mode, uid, gid, _, mtime, size, _, _, _, _, name_len, _] = fields;
     if name_len == 0 || name_len as usize > NAME_MAX {
-        return Err(bad("a name of impossible length"));
+        return Err(bad("invalid name length"));
     }
     let name_at = at + HEADER;
-    let name = bytes.get(name_at..name_at + name_len as usize).ok_or_else(|| bad("the name is cut off"))?;
+    let name = bytes.get(name_at..name_at + name_len as usize).ok_or_else(|| bad("truncated name"))?;
     let name =
-        name.strip_suffix(b"\0").filter(|name| !name.contains(&0)).ok_or_else(|| bad("a name without its end"))?;
-    let name = std::str::from_utf8(name).map_err(|_| bad("a name that is not UTF-8"))?;
+        name.strip_suffix(b"\0").filter(|name| !name.contains(&0)).ok_or_else(|| bad("name without terminating NUL"))?;
+    let name = std::str::from_utf8(name).map_err(|_| bad("name is not UTF-8"))?;
     let body_at = (name_at + name_len as usize).next_multiple_of(4);
-    let end = body_at.checked_add(size as usize).ok_or_else(|| bad("an impossible size"))?;
+    let end = body_at.checked_add(size as usize).ok_or_else(|| bad("invalid size"))?;
     // The padding of the very last member may be missing; an empty body may then start past the end.
     let content =
-        if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("the content is cut off"))? };
+        if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("truncated content"))? };
     let path = name.strip_prefix("./").unwrap_or(name).trim_start_matches('/');
     Ok((Member { path, mode, uid, gid, mtime, content, at: body_at }, end.next_multiple_of(4)))
 }
@@ -228,24 +222,24 @@ mod tests {
     }
 
     #[test]
-    fn the_same_files_give_the_recorded_digest() {
+    fn archive_is_reproducible() {
         let digest = common::Sha256::of(sample()).to_string();
         assert_eq!(digest, "f945c29b56224ea9d12b1e2ca11ec9bf34d9888cd12d74c9080b5fe106b09571");
     }
 
     #[test]
-    fn refuses_paths_that_lead_astray() {
+    fn rejects_invalid_and_duplicate_paths() {
         for bad in ["", "/etc", "a//b", "a/", "./a", "../a", "a/../b", "TRAILER!!!", "a\0b", &"x".repeat(5000)] {
             assert!(Writer::default().file(bad, 0o644, Vec::new()).is_err(), "{bad:?}");
         }
         let mut writer = Writer::default();
         writer.file("a", 0o644, Vec::new()).unwrap();
         assert!(writer.file("a", 0o644, Vec::new()).unwrap_err().to_string().contains("already"));
-        assert!(writer.file("a/b", 0o644, Vec::new()).unwrap_err().to_string().contains("parents"));
+        assert!(writer.file("a/b", 0o644, Vec::new()).unwrap_err().to_string().contains("a parent"));
     }
 
     #[test]
-    fn names_the_byte_where_an_archive_breaks() {
+    fn reports_the_offset_of_damage() {
         let bytes = sample();
         for cut in [0, 5, 109, 115, bytes.len() - 20] {
             let error = read(&bytes[..cut]).unwrap_err().to_string();

@@ -1,24 +1,24 @@
-//! The section table of 64-bit little-endian ELF files (System V ABI, chapter 4): kernels, modules, programs.
+//! Reads the section table of 64-bit little-endian ELF files (System V ABI, chapter 4): kernels, modules, programs.
 
 use std::ops::Range;
 
 const EHDR: usize = 64;
 const SHDR: usize = 64;
-/// `SHT_NOBITS`: takes no bytes of the file.
+/// `SHT_NOBITS`: occupies no bytes of the file.
 const NOBITS: u32 = 8;
-/// Kernels have some fifty sections, modules with many functions some hundreds.
+/// Kernels have about fifty sections, modules with many functions several hundred.
 const SECTIONS_MAX: usize = 8192;
 
 /// A section with bytes in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Its name; those that share one get a number: `.text`, `.text#2`.
+    /// Name; duplicates get a number: `.text`, `.text#2`.
     pub name: String,
-    /// Where it lies.
+    /// Range in the file.
     pub range: Range<usize>,
 }
 
-/// Sections in the order of the table; `None` for what is no such file or has a damaged table.
+/// Returns the sections in the order of the table; `None` when it is not such a file or the table is malformed.
 #[must_use]
 pub fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     if bytes.get(..6)? != b"\x7fELF\x02\x01" || bytes.len() < EHDR || u16_at(bytes, 0x3a)? as usize != SHDR {
@@ -52,7 +52,7 @@ pub fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     Some(sections)
 }
 
-/// Where the section of a row of the table lies in the file; `None` when it has no bytes there.
+/// Returns the file range of a row of the section table; `None` when it has no bytes in the file.
 fn content(bytes: &[u8], row: &[u8]) -> Option<Range<usize>> {
     if u32_at(row, 4)? == NOBITS {
         return None;
@@ -80,7 +80,7 @@ mod tests {
     use crate::samples::elf;
 
     #[test]
-    fn names_sections_and_numbers_those_that_share_a_name() {
+    fn numbers_sections_of_the_same_name() {
         let bytes = elf(&[(".text", b"code"), (".rela", b"r1"), (".rela", b"r2")]);
         let found = sections(&bytes).unwrap();
         let names: Vec<_> = found.iter().map(|s| s.name.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Walks an initramfs image: any number of cpio archives, plain or compressed, one after the other, zeros between them
+//! Walks an initramfs image: concatenated cpio archives, plain or compressed, with zero padding between them
 //! (kernel `init/initramfs.c`, `unpack_to_rootfs`).
 
 use std::ops::Range;
@@ -14,23 +14,23 @@ const DECOMPRESSED_MAX: u64 = 2 << 30;
 /// One part of an image.
 #[derive(Clone, Debug)]
 pub struct Part<'a> {
-    /// Where it lies in the image, without the zeros around it.
+    /// Range in the image, without padding.
     pub range: Range<usize>,
-    /// What it holds.
+    /// Content.
     pub body: Body<'a>,
 }
 
-/// What a [`Part`] holds.
+/// Content of a [`Part`].
 #[derive(Clone, Debug)]
 pub enum Body<'a> {
     /// A plain archive, as CPU microcode must be.
     Archive(Vec<Member<'a>>),
-    /// A compressed stream and its content, in which there may be several archives.
+    /// A compressed stream and its decompressed content, which may hold several archives.
     Stream(Compression, Vec<u8>),
 }
 
 impl Body<'_> {
-    /// How the part is compressed; `None` for a plain archive.
+    /// Compression of the part; `None` for a plain archive.
     #[must_use]
     pub const fn compression(&self) -> Option<Compression> {
         match self {
@@ -40,44 +40,41 @@ impl Body<'_> {
     }
 }
 
-/// The first byte from `at` on that is not zero: where the next part begins.
+/// Returns the offset of the next part: the first byte from `at` on that is not zero.
 #[must_use]
 pub fn next(image: &[u8], at: usize) -> Option<usize> {
     image.get(at..)?.iter().position(|&byte| byte != 0).map(|skip| at + skip)
 }
 
-/// Reads the part of `image` that begins at `start`; what it decompresses to is drawn on `budget`.
-///
-/// # Errors
-/// [`Class::BadInput`] naming the offset of a part that cannot be read.
+/// Reads the part of `image` that starts at `start`; decompressed bytes are charged to `budget`.
 pub fn part<'a>(image: &'a [u8], start: usize, budget: &mut Budget) -> Result<Part<'a>> {
-    let bad = |why: &str| Error::new(Class::BadInput, "malformed initramfs").why(format!("{why} at byte {start}"));
+    let bad = |why: &str| Error::new(Class::UntrustedData, "initramfs is malformed").why(format!("{why} at byte {start}"));
     let bytes = image.get(start..).unwrap_or_default();
     let (body, length) = match Compression::detect(bytes) {
         Some(compression) => {
             let (content, length) = budget.decompress(compression, bytes).map_err(|e| bad(&e.one_line()))?;
             (Body::Stream(compression, content), length)
         }
-        None if !cpio::detect(bytes) => return Err(bad("neither cpio nor a known compression")),
-        // The kernel takes it for no archive and stops.
-        None if !start.is_multiple_of(4) => return Err(bad("a plain archive that is not aligned to four bytes")),
+        None if !cpio::detect(bytes) => return Err(bad("neither cpio nor a supported compression")),
+        // The kernel does not recognise such an archive and stops.
+        None if !start.is_multiple_of(4) => return Err(bad("plain archive is not aligned to four bytes")),
         None => {
             let (members, length) = cpio::read(bytes)?;
             (Body::Archive(members), length)
         }
     };
     if length == 0 {
-        return Err(bad("an archive of no length"));
+        return Err(bad("empty archive"));
     }
     Ok(Part { range: start..start + length, body })
 }
 
-/// What a walk over an image shows of one member.
+/// One member as listed by [`list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Which part of the image it is in, from 0.
+    /// Number of the part of the image, from 0.
     pub part: usize,
-    /// How that part is compressed; `None` for a plain archive.
+    /// Compression of that part; `None` for a plain archive.
     pub compression: Option<Compression>,
     /// Path as unpacked.
     pub path: String,
@@ -88,20 +85,17 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// What is listed of `member`.
+    /// Describes `member`.
     #[must_use]
     pub fn new(part: usize, compression: Option<Compression>, member: &Member<'_>) -> Self {
         Self { part, compression, path: member.path.to_owned(), mode: member.mode, size: member.content.len() }
     }
 }
 
-/// Takes the number of the part, how it is compressed, and a member of it.
+/// Receives the number of the part, its compression, and a member of it.
 pub type Visit<'a> = dyn FnMut(usize, Option<Compression>, &Member<'_>) -> Result<()> + 'a;
 
 /// Calls `visit` with every member of `image` in the order in which the kernel unpacks them.
-///
-/// # Errors
-/// [`Class::BadInput`] naming the offset of the part that cannot be read, or what `visit` reports.
 pub fn walk(image: &[u8], visit: &mut Visit<'_>) -> Result<()> {
     let mut budget = Budget { bytes: DECOMPRESSED_MAX, stream: DECOMPRESSED_MAX, members: usize::MAX };
     walk_within(image, &mut budget, visit)
@@ -123,7 +117,7 @@ fn walk_within(image: &[u8], budget: &mut Budget, visit: &mut Visit<'_>) -> Resu
     Ok(())
 }
 
-/// The archives in a stream, one after the other; in it the kernel takes no further compression.
+/// Walks the archives in a stream; the kernel does not decompress nested streams.
 fn archives(bytes: &[u8], visit: &mut dyn FnMut(&Member<'_>) -> Result<()>) -> Result<()> {
     let mut at = 0;
     while let Some(start) = next(bytes, at) {
@@ -135,9 +129,6 @@ fn archives(bytes: &[u8], visit: &mut dyn FnMut(&Member<'_>) -> Result<()>) -> R
 }
 
 /// Lists every member of `image`.
-///
-/// # Errors
-/// As [`walk`].
 pub fn list(image: &[u8]) -> Result<Vec<Listed>> {
     let mut out = Vec::new();
     walk(image, &mut |part, compression, member| {
@@ -147,10 +138,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Listed>> {
     Ok(out)
 }
 
-/// Content of the file `path` as the kernel leaves it: of several, the last one counts.
-///
-/// # Errors
-/// As [`walk`].
+/// Returns the content of the file `path` after unpacking: of several, the last one counts.
 pub fn content(image: &[u8], path: &str) -> Result<Option<Vec<u8>>> {
     let mut found = None;
     walk(image, &mut |_, _, member| {
@@ -202,19 +190,18 @@ mod tests {
     }
 
     #[test]
-    fn says_where_an_image_breaks() {
+    fn reports_the_offset_of_damage() {
         let mut image = mixed();
         let junk = image.len();
         image.extend(b"junk");
         assert!(list(&image).unwrap_err().to_string().contains(&format!("at byte {junk}")));
         let unaligned = [&[0][..], &archive("a", b"")].concat();
         assert!(list(&unaligned).unwrap_err().to_string().contains("aligned"));
-        assert!(list(&mixed()[..mixed().len() - 4]).is_err(), "cut off in the gzip part");
+        assert!(list(&mixed()[..mixed().len() - 4]).is_err(), "truncated in the gzip part");
     }
 
-    /// Each part may be within the limit and all of them above it.
     #[test]
-    fn the_limit_is_that_of_all_parts() {
+    fn the_limit_covers_all_parts_together() {
         let part = archive("a", &[0; 4096]);
         let size = part.len() as u64;
         let image = zstd(&part).repeat(3);

@@ -1,6 +1,6 @@
-//! File formats of kernels and boot images, as their specifications define them; nothing here knows Talos or this project's images.
+//! File formats of kernels and boot images, as specified; independent of Talos and of this project's images.
 //!
-//! Bytes in, bytes out. Every reader takes untrusted bytes: it checks bounds, works under limits and does not panic.
+//! Bytes in, bytes out. Every reader takes untrusted bytes: it checks bounds, enforces limits and does not panic.
 
 pub mod budget;
 pub mod bzimage;

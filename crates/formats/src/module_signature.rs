@@ -1,5 +1,5 @@
 //! The signature at the end of a kernel module (kernel `include/linux/module_signature.h`, `kernel/module_signature.c`): after the module
-//! come a PKCS#7 message, `struct module_signature`, and a line of text. Whether the signature is good only the kernel can say.
+//! come a PKCS#7 message, `struct module_signature`, and a line of text. The signature itself is not verified here.
 
 use std::ops::Range;
 
@@ -9,16 +9,16 @@ use common::{Class, Error, Result};
 pub const MAGIC: &[u8] = b"~Module signature appended~\n";
 /// Length of `struct module_signature`.
 pub const INFO: usize = 12;
-/// `PKEY_ID_PKCS7`: the message names algorithm, digest and signer itself.
+/// `PKEY_ID_PKCS7`: algorithm, digest and signer are in the message.
 const PKCS7: u8 = 2;
 
-/// Whether `module` ends like a signed one.
+/// Whether `module` ends with the signature marker.
 #[must_use]
 pub fn is_signed(module: &[u8]) -> bool {
     module.ends_with(MAGIC)
 }
 
-/// Where module and message lie in the file; `None` for what is not signed, or cut off.
+/// Returns the ranges of module and message; `None` when the file is not signed or is truncated.
 #[must_use]
 pub fn split(bytes: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     let (rest, info) = bytes.strip_suffix(MAGIC)?.split_last_chunk::<INFO>()?;
@@ -27,37 +27,31 @@ pub fn split(bytes: &[u8]) -> Option<(Range<usize>, Range<usize>)> {
     Some((0..start, start..rest.len()))
 }
 
-/// Where the message lies, checked as the kernel does before it looks into it.
-///
-/// # Errors
-/// What is wrong, in words.
+/// Returns the range of the message after the checks that the kernel makes before it parses it.
 pub fn check(bytes: &[u8]) -> Result<Range<usize>, String> {
-    let rest = bytes.strip_suffix(MAGIC).ok_or("it is not signed")?;
-    let (_, info) = rest.split_last_chunk::<INFO>().ok_or("its signature is cut off")?;
+    let rest = bytes.strip_suffix(MAGIC).ok_or("the module is not signed")?;
+    let (_, info) = rest.split_last_chunk::<INFO>().ok_or("the signature is truncated")?;
     let [algorithm, hash, kind, signer, key, ..] = info;
     if *kind != PKCS7 {
-        return Err(format!("its signature is of the unknown kind {kind}"));
+        return Err(format!("the signature has the unknown type {kind}"));
     }
     if [algorithm, hash, signer, key] != [&0; 4] {
-        return Err("its signature has fields set that PKCS#7 leaves empty".to_owned());
+        return Err("the signature sets fields that must be zero for PKCS#7".to_owned());
     }
     let (_, message) = split(bytes)
         .filter(|(_, message)| !message.is_empty())
-        .ok_or("its signature is longer than the file, or empty")?;
+        .ok_or("the signature is empty or longer than the file")?;
     // Every PKCS#7 message is a DER SEQUENCE.
     if bytes[message.start] != 0x30 {
-        return Err("its signature is no PKCS#7 message".to_owned());
+        return Err("the signature is not a PKCS#7 message".to_owned());
     }
     Ok(message)
 }
 
-/// Appends `message`, a detached PKCS#7 signature, to `module`, in the bytes of the kernel's `scripts/sign-file`.
-///
-/// # Errors
-/// [`Class::BadInput`] for a message of 4 GiB and more.
+/// Appends `message`, a detached PKCS#7 signature, to `module`, byte for byte as the kernel's `scripts/sign-file` does.
 pub fn append(module: &mut Vec<u8>, message: &[u8]) -> Result<()> {
     let length = u32::try_from(message.len())
-        .map_err(|_| Error::new(Class::BadInput, "the signature of a module is too long"))?;
+        .map_err(|_| Error::new(Class::UntrustedData, "module signature is longer than 4 GiB"))?;
     module.extend_from_slice(message);
     // Algorithm, hash, kind, lengths of signer and key identifier, three bytes of padding; then the length, in big endian.
     module.extend_from_slice(&[0, 0, PKCS7, 0, 0, 0, 0, 0]);

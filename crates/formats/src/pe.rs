@@ -1,6 +1,6 @@
 //! Reads PE32+ images (Microsoft PE/COFF specification).
 //!
-//! Only x86-64 images are known. Nothing here trusts an offset of the file: every access is bounds-checked.
+//! Only x86-64 images are supported. Every access is bounds-checked.
 
 use common::{Class, Error, Result};
 
@@ -56,14 +56,11 @@ pub struct Pe<'a> {
 }
 
 pub(crate) fn bad(why: impl std::fmt::Display) -> Error {
-    Error::new(Class::BadInput, "not a usable PE image").why(why)
+    Error::new(Class::UntrustedData, "PE image is malformed").why(why)
 }
 
 impl<'a> Pe<'a> {
-    /// Parses the headers of `bytes` and checks that every section lies within the file.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] saying what is wrong.
+    /// Parses the headers of `bytes` and checks that every section is within the file.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let (coff, optional, table) = locate(bytes)?;
         let section_alignment = u32_at(bytes, optional + SECTION_ALIGNMENT)?;
@@ -72,7 +69,7 @@ impl<'a> Pe<'a> {
             || !section_alignment.is_power_of_two()
             || file_alignment > section_alignment
         {
-            return Err(bad(format!("alignments of {file_alignment} and {section_alignment}")));
+            return Err(bad(format!("invalid alignments {file_alignment} (file) and {section_alignment} (section)")));
         }
         let count = usize::from(u16_at(bytes, coff + 2)?);
         let sections =
@@ -80,13 +77,13 @@ impl<'a> Pe<'a> {
         Ok(Self { bytes, coff, optional, table, section_alignment, file_alignment, sections })
     }
 
-    /// The section table, in the order of the file.
+    /// Returns the section table in file order.
     #[must_use]
     pub fn sections(&self) -> &[Section] {
         &self.sections
     }
 
-    /// What `section` holds: its raw data without the padding.
+    /// Returns the raw data of `section` without padding.
     #[must_use]
     pub fn content(&self, section: &Section) -> &'a [u8] {
         let start = section.raw_offset as usize;
@@ -95,9 +92,6 @@ impl<'a> Pe<'a> {
     }
 
     /// Whether there is an Authenticode signature.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a header that is cut off.
     pub fn is_signed(&self) -> Result<bool> {
         if u32_at(self.bytes, self.optional + DIRECTORIES)? as usize <= CERTIFICATES {
             return Ok(false);
@@ -106,19 +100,16 @@ impl<'a> Pe<'a> {
         Ok(u32_at(self.bytes, entry)? != 0 || u32_at(self.bytes, entry + 4)? != 0)
     }
 
-    /// Whether the image says that it copes with non-executable data.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a header that is cut off.
+    /// Whether the image declares `NX_COMPAT`.
     pub fn is_nx(&self) -> Result<bool> {
         Ok(u16_at(self.bytes, self.optional + DLL_CHARACTERISTICS)? & NX_COMPAT != 0)
     }
 }
 
-/// Offsets of COFF header, optional header and section table.
+/// Returns the offsets of COFF header, optional header and section table.
 fn locate(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     if !bytes.starts_with(b"MZ") {
-        return Err(bad("it does not begin with MZ"));
+        return Err(bad("it does not start with MZ"));
     }
     let signature = u32_at(bytes, 0x3c)? as usize;
     if slice(bytes, signature, 4)? != b"PE\0\0" {
@@ -127,7 +118,7 @@ fn locate(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let coff = signature + 4;
     let machine = u16_at(bytes, coff)?;
     if machine != MACHINE_AMD64 {
-        return Err(bad(format!("machine type {machine:#06x}, wanted x86-64")));
+        return Err(bad(format!("machine type {machine:#06x}, expected x86-64")));
     }
     let optional = coff + COFF_HEADER;
     let optional_size = usize::from(u16_at(bytes, coff + 16)?);
@@ -145,7 +136,7 @@ fn read_section(bytes: &[u8], at: usize) -> Result<Section> {
     let name = slice(bytes, at, 8)?;
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
     let section = Section {
-        name: std::str::from_utf8(name).map_err(|_| bad("a section name that is not text"))?.to_owned(),
+        name: std::str::from_utf8(name).map_err(|_| bad("a section name is not UTF-8"))?.to_owned(),
         virtual_size: u32_at(bytes, at + 8)?,
         virtual_address: u32_at(bytes, at + 12)?,
         raw_size: u32_at(bytes, at + 16)?,
@@ -153,17 +144,17 @@ fn read_section(bytes: &[u8], at: usize) -> Result<Section> {
         flags: u32_at(bytes, at + 36)?,
     };
     if section.raw_size > 0 && slice(bytes, section.raw_offset as usize, section.raw_size as usize).is_err() {
-        return Err(bad(format!("the section {} lies outside the file", section.name)));
+        return Err(bad(format!("section {} is outside the file", section.name)));
     }
     if section.virtual_address.checked_add(section.virtual_size).is_none() {
-        return Err(bad(format!("the section {} lies outside the address space", section.name)));
+        return Err(bad(format!("section {} is outside the address space", section.name)));
     }
     Ok(section)
 }
 
-/// `len` bytes from `at`.
+/// Returns `len` bytes from `at`.
 pub(crate) fn slice(bytes: &[u8], at: usize, len: usize) -> Result<&[u8]> {
-    at.checked_add(len).and_then(|end| bytes.get(at..end)).ok_or_else(|| bad("it is cut off"))
+    at.checked_add(len).and_then(|end| bytes.get(at..end)).ok_or_else(|| bad("it is truncated"))
 }
 
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Result<u16> {

@@ -1,4 +1,4 @@
-//! Appends sections to a PE image, by the rules that systemd's `ukify` follows.
+//! Appends sections to a PE image, as systemd's `ukify` does.
 
 use common::{Error, Result};
 
@@ -7,7 +7,7 @@ use crate::pe::{
     SIZE_OF_INITIALIZED_DATA, bad, u16_at, u32_at,
 };
 
-/// What a section holds; `IMAGE_SCN_…` with read permission.
+/// Kind of a section: `IMAGE_SCN_…` flags with read permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `CNT_CODE | MEM_READ`.
@@ -25,7 +25,7 @@ impl Kind {
     }
 }
 
-/// A copy of an image that grows section by section.
+/// A copy of an image that sections are appended to.
 #[derive(Debug)]
 pub struct Appender {
     bytes: Vec<u8>,
@@ -37,7 +37,7 @@ pub struct Appender {
     names: Vec<String>,
     /// First address after the last section.
     next_address: u32,
-    /// End of the room for section headers.
+    /// End of the space for section headers.
     headers_end: usize,
 }
 
@@ -45,14 +45,14 @@ impl Appender {
     /// Starts from `stub`.
     ///
     /// # Errors
-    /// [`common::Class::BadInput`] when it is no image, is signed, carries a symbol table, or has sections that are unaligned or out of order.
+    /// [`common::Class::UntrustedData`] when it is malformed, signed, has a symbol table, or its sections are unaligned or out of order.
     pub fn new(stub: &[u8]) -> Result<Self> {
         let pe = Pe::parse(stub)?;
         if pe.is_signed()? {
-            return Err(bad("the stub is signed; adding to it would break the signature").hint("use the unsigned stub"));
+            return Err(bad("the stub is signed; adding a section would invalidate the signature").hint("use the unsigned stub"));
         }
         if u32_at(stub, pe.coff + 8)? != 0 {
-            return Err(bad("the stub carries a symbol table").hint("strip it"));
+            return Err(bad("the stub has a symbol table").hint("strip it"));
         }
         let next_address = check_order(&pe)?;
         let headers = u32_at(stub, pe.optional + SIZE_OF_HEADERS)?;
@@ -60,7 +60,7 @@ impl Appender {
         let first_data =
             pe.sections().iter().filter(|s| s.raw_size > 0).map(|s| s.raw_offset).min().unwrap_or(headers_end);
         if headers_end > first_data {
-            return Err(bad("the headers run into the first section"));
+            return Err(bad("the headers overlap the first section"));
         }
         let mut this = Self {
             bytes: stub.to_vec(),
@@ -77,18 +77,18 @@ impl Appender {
         Ok(this)
     }
 
-    /// Adds one section after the last one.
+    /// Adds a section after the last one.
     ///
     /// # Errors
-    /// [`common::Class::BadInput`] for a name that is not 1 to 8 ASCII characters, is there already, for empty content, a full header or an image over 4 GiB.
+    /// Names must be unique and have 1 to 8 ASCII characters; the content must not be empty, the header not full, the image at most 4 GiB.
     pub fn add(&mut self, name: &str, kind: Kind, content: &[u8]) -> Result<()> {
         self.check_name(name)?;
         if content.is_empty() {
-            return Err(bad(format!("the section {name} would be empty")));
+            return Err(bad(format!("section {name} is empty")));
         }
         let header = self.table + self.names.len() * SECTION_HEADER;
         if header + SECTION_HEADER > self.headers_end {
-            return Err(bad(format!("no header space left for the section {name}")));
+            return Err(bad(format!("no header space left for section {name}")));
         }
         let size = size32(content.len())?;
         let raw_offset = align(size32(self.bytes.len())?, self.file_alignment)?;
@@ -106,7 +106,7 @@ impl Appender {
         let data =
             u32_at(&self.bytes, self.optional + SIZE_OF_INITIALIZED_DATA)?.checked_add(size).ok_or_else(too_large)?;
         self.put(self.optional + SIZE_OF_INITIALIZED_DATA, &data.to_le_bytes())?;
-        // Reserved exactly: doubling would waste a gigabyte on a large initramfs.
+        // Reserve exactly: doubling would waste a gigabyte for a large initramfs.
         self.bytes.reserve_exact((raw_offset as usize + raw_size as usize).saturating_sub(self.bytes.len()));
         self.bytes.resize(raw_offset as usize, 0);
         self.bytes.extend_from_slice(content);
@@ -116,28 +116,22 @@ impl Appender {
 
     fn check_name(&self, name: &str) -> Result<()> {
         if name.is_empty() || name.len() > 8 || !name.is_ascii() {
-            return Err(bad(format!("{name:?} is no section name: 1 to 8 ASCII characters")));
+            return Err(bad(format!("invalid section name {name:?}: expected 1 to 8 ASCII characters")));
         }
         if self.names.iter().any(|there| there == name) {
-            return Err(bad(format!("there is a section {name} already")));
+            return Err(bad(format!("section {name} already exists")));
         }
         Ok(())
     }
 
-    /// Says that the image no longer copes with non-executable data, because what it carries does not.
-    ///
-    /// # Errors
-    /// [`common::Class::BadInput`] for a header that is cut off.
+    /// Clears `NX_COMPAT`, because the embedded kernel does not support it.
     pub fn clear_nx(&mut self) -> Result<()> {
         let at = self.optional + DLL_CHARACTERISTICS;
         let flags = u16_at(&self.bytes, at)? & !NX_COMPAT;
         self.put(at, &flags.to_le_bytes())
     }
 
-    /// The finished image. The checksum, which UEFI does not read, is zero.
-    ///
-    /// # Errors
-    /// [`common::Class::BadInput`] for more sections than the header can count or an image over 4 GiB.
+    /// Returns the finished image. The checksum, which UEFI does not read, is zero.
     pub fn finish(mut self) -> Result<Vec<u8>> {
         let count = u16::try_from(self.names.len()).map_err(|_| too_large())?;
         let image = align(self.next_address, self.section_alignment)?;
@@ -148,21 +142,21 @@ impl Appender {
     }
 
     fn put(&mut self, at: usize, value: &[u8]) -> Result<()> {
-        let place = self.bytes.get_mut(at..at + value.len()).ok_or_else(|| bad("a header is cut off"))?;
+        let place = self.bytes.get_mut(at..at + value.len()).ok_or_else(|| bad("a header is truncated"))?;
         place.copy_from_slice(value);
         Ok(())
     }
 }
 
-/// Sections must be aligned in the file and ascend in memory; returns the first address after them.
+/// Checks that sections are aligned in the file and ascending in memory; returns the first address after them.
 fn check_order(pe: &Pe<'_>) -> Result<u32> {
     let mut next = 0;
     for section in pe.sections() {
         if section.raw_offset % pe.file_alignment != 0 || section.raw_size % pe.file_alignment != 0 {
-            return Err(bad(format!("the section {} is not aligned in the file", section.name)));
+            return Err(bad(format!("section {} is not aligned in the file", section.name)));
         }
         if section.virtual_address < next {
-            return Err(bad(format!("the section {} is out of order", section.name)));
+            return Err(bad(format!("section {} is out of order", section.name)));
         }
         next = section.virtual_address + section.virtual_size;
     }
@@ -170,7 +164,7 @@ fn check_order(pe: &Pe<'_>) -> Result<u32> {
 }
 
 fn too_large() -> Error {
-    bad("an image of more than 4 GiB")
+    bad("the image is larger than 4 GiB")
 }
 
 fn size32(size: usize) -> Result<u32> {
@@ -213,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_when_the_headers_are_full() {
+    fn rejects_a_section_when_the_headers_are_full() {
         let mut appender = Appender::new(&stub(0x1a0)).unwrap();
         // 0x58 + 240 + 2 rows = 0x198; SizeOfHeaders grows to 0x200, which is room for two more.
         appender.add(".a", Kind::Data, b"1").unwrap();
@@ -222,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_would_break() {
+    fn rejects_invalid_sections_and_stubs() {
         let mut appender = Appender::new(&stub(0x200)).unwrap();
         for (name, content, why) in [
             (".sbat", &b"x"[..], "already"),

@@ -1,23 +1,23 @@
-//! What a file is, by the bytes it begins with.
+//! Detects the format of a file by its first bytes.
 
 use crate::{Compression, bzimage, initramfs, squashfs};
 
-/// The formats that are known.
+/// Known formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A program, object or module for Linux.
+    /// A Linux program, object or module.
     Elf,
     /// A squashfs image.
     Squashfs,
-    /// Archives and compressed streams, one after the other: an initramfs, a single archive, or a single stream.
+    /// Concatenated archives and compressed streams: an initramfs, a single archive, or a single stream.
     Archives,
-    /// A kernel with its setup header, which may also be a PE image.
+    /// A kernel with its setup header; may also be a PE image.
     BzImage,
-    /// A program for UEFI.
+    /// A UEFI program.
     Pe,
 }
 
-/// The format of the file `bytes`.
+/// Returns the format of the file `bytes`.
 #[must_use]
 pub fn sniff(bytes: &[u8]) -> Option<Format> {
     let archives = || {
@@ -27,7 +27,7 @@ pub fn sniff(bytes: &[u8]) -> Option<Format> {
     match bytes {
         [0x7f, b'E', b'L', b'F', ..] => Some(Format::Elf),
         _ if squashfs::Image::detect(bytes) => Some(Format::Squashfs),
-        // An archive may hold the marks of a kernel where a kernel has them; what it begins with decides.
+        // An archive may contain a kernel's magic numbers at a kernel's offsets, so its own magic number is checked first.
         _ => archives().or_else(|| match bytes {
             _ if bzimage::payload(bytes).is_some() => Some(Format::BzImage),
             [b'M', b'Z', ..] => Some(Format::Pe),

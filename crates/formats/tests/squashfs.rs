@@ -1,4 +1,4 @@
-//! Squashfs images: those of `mksquashfs`, and those that nobody should believe.
+//! Squashfs images: those of `mksquashfs`, and malformed ones.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use common::Class;
@@ -18,12 +18,12 @@ fn data(name: &str) -> Vec<u8> {
 
 fn file(image: &Image<'_>, path: &str) -> Vec<u8> {
     let entry = image.entries().iter().find(|entry| entry.path == path).unwrap();
-    let Kind::File(file) = &entry.kind else { panic!("{path} is no file") };
+    let Kind::File(file) = &entry.kind else { panic!("{path} is not a file") };
     image.content(file, 1 << 20).unwrap()
 }
 
 #[test]
-fn reads_what_mksquashfs_wrote() {
+fn reads_images_of_mksquashfs() {
     for sample in SAMPLES {
         let bytes = data(sample);
         let image = Image::open(&bytes).unwrap();
@@ -52,9 +52,8 @@ fn reads_what_mksquashfs_wrote() {
     }
 }
 
-/// All three hold the same, so the compressors judge each other.
 #[test]
-fn every_compressor_gives_the_same_files() {
+fn every_compressor_holds_the_same_files() {
     let read = |sample: &str| {
         let bytes = data(sample);
         let image = Image::open(&bytes).unwrap();
@@ -65,7 +64,7 @@ fn every_compressor_gives_the_same_files() {
 }
 
 #[test]
-fn refuses_what_it_cannot_trust() {
+fn rejects_malformed_superblocks() {
     let good = data("sample-zstd.sqsh");
     let put = |at: usize, value: &[u8]| {
         let mut bytes = good.clone();
@@ -75,38 +74,38 @@ fn refuses_what_it_cannot_trust() {
     for (bad, why) in [
         (good[..50].to_vec(), "superblock"),
         (put(0, b"sqsh"), "superblock"),
-        (good[..good.len() - 100].to_vec(), "should have"),
+        (good[..good.len() - 100].to_vec(), "truncated"),
         (put(12, &u32::MAX.to_le_bytes()), "block size"),
-        (put(20, &[5]), "compressor is number 5"),
+        (put(20, &[5]), "unsupported compressor 5"),
         (put(28, &[3]), "version 3.0"),
-        (put(4, &u32::MAX.to_le_bytes()), "counts 4294967295 inodes"),
+        (put(4, &u32::MAX.to_le_bytes()), "declares 4294967295 inodes"),
         (put(64, &u64::MAX.to_le_bytes()), "outside"),
         (put(72, &(u64::MAX - 1).to_le_bytes()), "outside"),
         (put(48, &u64::MAX.to_le_bytes()), "outside"),
         (put(32, &[0xff; 8]), "outside"),
     ] {
         let error = Image::open(&bad).unwrap_err();
-        assert_eq!(error.class(), Class::BadInput);
+        assert_eq!(error.class(), Class::UntrustedData);
         assert!(error.to_string().contains(why), "{why}: {error}");
     }
     let image = Image::open(&good).unwrap();
     let Kind::File(blocks) = &image.entries().iter().find(|e| e.path == "usr/lib/blocks").unwrap().kind else {
         panic!()
     };
-    assert!(image.content(blocks, 8999).unwrap_err().to_string().contains("8999 are the limit"));
+    assert!(image.content(blocks, 8999).unwrap_err().to_string().contains("max 8999"));
 }
 
-/// The kernel would show one of the two, and whoever lists them both.
+/// The kernel shows one of the two, other tools list both.
 #[test]
-fn refuses_a_name_that_is_there_twice() {
+fn rejects_duplicate_names() {
     let paths = |image: &Image<'_>| image.entries().iter().map(|entry| entry.path.clone()).collect::<Vec<_>>();
     assert_eq!(paths(&Image::open(&squashfs(&["a", "b"])).unwrap()), ["a", "b"]);
     let error = Image::open(&squashfs(&["a", "b", "a"])).unwrap_err().to_string();
-    assert!(error.contains("\"a\" is twice"), "{error}");
+    assert!(error.contains("duplicate name \"a\""), "{error}");
 }
 
 #[test]
-fn files_of_one_fragment_decompress_it_once() {
+fn a_shared_fragment_is_decompressed_once() {
     let bytes = data("sample-zstd.sqsh");
     let image = Image::open(&bytes).unwrap();
     let Kind::File(motd) = &image.entries().iter().find(|e| e.path == "etc/motd").unwrap().kind else { panic!() };
@@ -116,9 +115,9 @@ fn files_of_one_fragment_decompress_it_once() {
     assert_eq!(image.content(motd, 6).unwrap(), b"hello\n");
 }
 
-/// `unsquashfs` was written by others, and lists the same.
+/// `unsquashfs` is the independent reference tool.
 #[test]
-fn unsquashfs_sees_the_same_tree() {
+fn unsquashfs_lists_the_same_tree() {
     let Some(rootfs) = skip::toolchain(&["unsquashfs"]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let bytes = data("sample-zstd.sqsh");
@@ -126,7 +125,7 @@ fn unsquashfs_sees_the_same_tree() {
     let script =
         "unsquashfs -q -n -d /tmp/root /build/w/a.sqsh >&2; cd /tmp/root; find . -type f | sort | xargs sha256sum";
     let run = Run::script(script, &[]).read(dir.path(), "/build/w");
-    let judged = String::from_utf8(Sandbox::new(rootfs).output(&run).unwrap()).unwrap();
+    let reference = String::from_utf8(Sandbox::new(rootfs).output(&run).unwrap()).unwrap();
     let image = Image::open(&bytes).unwrap();
     let mut ours = String::new();
     for entry in image.entries() {
@@ -135,7 +134,7 @@ fn unsquashfs_sees_the_same_tree() {
             ours.push_str(&format!("{digest}  ./{}\n", entry.path));
         }
     }
-    assert_eq!(judged, ours);
+    assert_eq!(reference, ours);
 }
 
 proptest! {

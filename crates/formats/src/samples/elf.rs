@@ -1,6 +1,6 @@
 //! ELF files for tests.
 
-/// The smallest ELF file with these sections.
+/// Returns a minimal ELF file with these sections.
 pub fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; 64];
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");

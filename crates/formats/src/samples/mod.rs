@@ -11,7 +11,7 @@ pub use elf::elf;
 pub use pe::{OPTIONAL, bzimage, bzimage_of, pe, stub};
 pub use squashfs::squashfs;
 
-/// One tree as `mksquashfs` writes it with gzip, xz and zstd; see `tests/data/README.md`.
+/// The same tree as written by `mksquashfs` with gzip, xz and zstd; see `tests/data/README.md`.
 pub const SQUASHFS: [(&str, &[u8]); 3] = [
     ("sample-gzip.sqsh", include_bytes!("../../tests/data/sample-gzip.sqsh")),
     ("sample-xz.sqsh", include_bytes!("../../tests/data/sample-xz.sqsh")),

@@ -1,4 +1,4 @@
-//! PE images, and kernels that are ones, too.
+//! PE images and kernels for tests.
 
 use crate::bzimage::{BOOT_FLAG, KERNEL_VERSION, MAGIC, PAYLOAD, SETUP_SECTS};
 use crate::pe::{
@@ -6,7 +6,7 @@ use crate::pe::{
     SECTION_ALIGNMENT, SECTION_HEADER, SIZE_OF_HEADERS,
 };
 
-/// Where the optional header of [`stub`] begins.
+/// Offset of the optional header of [`stub`].
 pub const OPTIONAL: usize = 0x58;
 
 /// A PE32+ image with `.text` and `.sbat`, written field by field; `headers` is SizeOfHeaders.

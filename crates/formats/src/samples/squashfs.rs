@@ -1,4 +1,4 @@
-//! Squashfs images for tests that `mksquashfs` would not make.
+//! Squashfs images for tests that `mksquashfs` cannot make.
 
 /// Stored metadata blocks of at most 8 KiB.
 fn metadata(bytes: &[u8]) -> Vec<u8> {
@@ -10,7 +10,7 @@ fn numbers(list: &[u32]) -> Vec<u8> {
     list.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// An image whose root lists these names, all of them the one inode of an empty file.
+/// Returns an image whose root lists these names, all of them the same inode of an empty file.
 pub fn squashfs(names: &[&str]) -> Vec<u8> {
     let mut listing = numbers(&[u32::try_from(names.len()).unwrap() - 1, 0, 1]);
     for name in names {

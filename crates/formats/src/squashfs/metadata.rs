@@ -1,4 +1,4 @@
-//! Metadata blocks: runs of at most 8 KiB, each after its length, that tables and inodes are cut into.
+//! Reads metadata blocks: tables and inodes are split into length-prefixed blocks of at most 8 KiB.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,19 +9,19 @@ use common::Result;
 use super::bad;
 use crate::compression::Compression;
 
-/// Bytes in one block, decompressed.
+/// Decompressed size of a block.
 const BLOCK_MAX: usize = 8192;
-/// The bit of a block's length that says that it is stored as it is.
+/// Bit of a block's length: the block is stored uncompressed.
 const STORED: u16 = 1 << 15;
-/// Blocks kept decompressed: 32 MiB.
+/// Cached decompressed blocks: 32 MiB.
 const KEPT: usize = 4096;
 
-/// Little-endian numbers, one after the other.
+/// Reads consecutive little-endian numbers.
 pub(super) struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
     pub fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| bad("a field is cut off"))?;
+        let (taken, rest) = self.0.split_at_checked(length).ok_or_else(|| bad("a field is truncated"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -40,15 +40,15 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What a block holds, and where the next one begins.
+/// Content of a block, and offset of the next one.
 type Block = (Rc<[u8]>, u64);
 
-/// Decompresses blocks as they are asked for, and keeps some.
+/// Decompresses blocks on demand and caches them.
 #[derive(Debug)]
 pub(super) struct Metadata<'a> {
     bytes: &'a [u8],
     compression: Compression,
-    /// By offset in the image.
+    /// Cache by offset in the image.
     kept: RefCell<BTreeMap<u64, Block>>,
 }
 
@@ -57,23 +57,23 @@ impl<'a> Metadata<'a> {
         Self { bytes, compression, kept: RefCell::default() }
     }
 
-    /// `length` bytes that begin `offset` bytes into the block at `at`, over as many blocks as they take.
+    /// Reads `length` bytes starting `offset` bytes into the block at `at`, across as many blocks as needed.
     pub fn read(&self, at: u64, offset: usize, length: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let (mut at, mut offset) = (at, offset);
         while out.len() < length {
             let (block, next) = self.block(at)?;
-            let rest = block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is cut off"))?;
+            let rest = block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is truncated"))?;
             out.extend_from_slice(&rest[..rest.len().min(length - out.len())]);
             (at, offset) = (next, 0);
         }
         Ok(out)
     }
 
-    /// The number `index` of the list of pointers at `table`.
+    /// Returns entry `index` of the pointer list at `table`.
     pub fn pointer(&self, table: u64, index: u64) -> Result<u64> {
         let at = table.checked_add(index * 8).and_then(|at| usize::try_from(at).ok());
-        Fields(at.and_then(|at| self.bytes.get(at..)).ok_or_else(|| bad("a table lies outside the image"))?).u64()
+        Fields(at.and_then(|at| self.bytes.get(at..)).ok_or_else(|| bad("a table is outside the image"))?).u64()
     }
 
     fn block(&self, at: u64) -> Result<Block> {
@@ -81,7 +81,7 @@ impl<'a> Metadata<'a> {
         if let Some((block, next)) = kept.get(&at) {
             return Ok((Rc::clone(block), *next));
         }
-        let outside = || bad("a metadata block lies outside the image");
+        let outside = || bad("a metadata block is outside the image");
         let mut fields = Fields(usize::try_from(at).ok().and_then(|at| self.bytes.get(at..)).ok_or_else(outside)?);
         let header = fields.u16()?;
         let length = usize::from(header & !STORED);

@@ -1,7 +1,7 @@
 //! Reads squashfs 4.0 images (kernel `Documentation/filesystems/squashfs.rst`, `fs/squashfs/squashfs_fs.h`) from memory.
 //!
-//! Meant for layers that strangers made: no size of the file is believed before the bytes are there, directories cannot form a
-//! loop, and all the work that one image may cause is bounded. Extended attributes are not read.
+//! For untrusted images: no declared size is used before the bytes are read, directory loops are rejected, and the total work per image
+//! is bounded. Extended attributes are not read.
 
 mod directory;
 mod metadata;
@@ -16,23 +16,23 @@ use metadata::{Fields, Metadata};
 
 const MAGIC: &[u8] = b"hsqs";
 const SUPERBLOCK: usize = 96;
-/// The format's own limit on the size of a block, in bytes.
+/// Largest block size of the format, in bytes.
 const BLOCK_MAX: u32 = 1 << 20;
-/// The bit of a data block's length that says that it is stored as it is.
+/// Bit of a data block's length: the block is stored uncompressed.
 const STORED: u32 = 1 << 24;
 /// Entries in one block of the fragment table.
 const FRAGMENTS_PER_BLOCK: u64 = 512;
-/// How much all files of one image may come to, in bytes: sparse files claim any length for nothing.
+/// Total size of all files of one image, in bytes: sparse files can declare any length for free.
 const CONTENT_MAX: u64 = 8 << 30;
-/// No fragment: the file ends with a full block of its own.
+/// Marks a file without fragment: its tail has a block of its own.
 const NO_FRAGMENT: u32 = u32::MAX;
 
-/// What stands at one path.
+/// The entry at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Relative to the root, which is the empty path.
     pub path: String,
-    /// What it is.
+    /// File type.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u16,
@@ -55,18 +55,18 @@ pub enum Kind {
     Special,
 }
 
-/// Where the bytes of a file are.
+/// Location of the bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
     /// Length in bytes.
     pub size: u64,
     start: u64,
     blocks: Vec<u32>,
-    /// Number of the fragment, and the offset in it.
+    /// Number of the fragment and offset in it.
     fragment: Option<(u32, u32)>,
 }
 
-/// An opened image: its tree is known, the files are decompressed as they are asked for.
+/// An open image: the tree has been read, files are decompressed on demand.
 #[derive(Debug)]
 pub struct Image<'a> {
     bytes: &'a [u8],
@@ -75,30 +75,27 @@ pub struct Image<'a> {
     fragments: u32,
     fragment_table: u64,
     entries: Vec<Entry>,
-    /// Number and content of the fragment that was decompressed last: small files share one.
+    /// Cache of the last decompressed fragment: small files share one.
     kept: RefCell<Option<(u32, Rc<[u8]>)>>,
 }
 
 pub(crate) fn bad(why: impl std::fmt::Display) -> Error {
-    Error::new(Class::BadInput, "not a usable squashfs image").why(why)
+    Error::new(Class::UntrustedData, "squashfs image is malformed").why(why)
 }
 
 impl<'a> Image<'a> {
-    /// Whether `bytes` begin like one.
+    /// Whether `bytes` start with the magic number of squashfs.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> bool {
         bytes.starts_with(MAGIC)
     }
 
     /// Reads the superblock and the whole tree.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] saying what is wrong.
     pub fn open(bytes: &'a [u8]) -> Result<Self> {
         Self::within(bytes, &mut { usize::MAX })
     }
 
-    /// As [`Image::open`]; what the tree lists is taken off `members`, also where an error ends it.
+    /// As [`Image::open`]; the entries read are subtracted from `members`, also after an error.
     pub fn within(bytes: &'a [u8], members: &mut usize) -> Result<Self> {
         if !Self::detect(bytes) || bytes.len() < SUPERBLOCK {
             return Err(bad("the superblock is missing"));
@@ -111,19 +108,19 @@ impl<'a> Image<'a> {
         let (id_table, _xattrs) = (fields.u64()?, fields.u64()?);
         let (inode_table, directory_table, fragment_table) = (fields.u64()?, fields.u64()?, fields.u64()?);
         if version != (4, 0) {
-            return Err(bad(format!("version {}.{}, wanted 4.0", version.0, version.1)));
+            return Err(bad(format!("version {}.{}, expected 4.0", version.0, version.1)));
         }
         if !(4096..=BLOCK_MAX).contains(&block_size) || block_size.checked_ilog2() != Some(log.into()) {
-            return Err(bad(format!("a block size of {block_size}")));
+            return Err(bad(format!("invalid block size {block_size}")));
         }
         if used > bytes.len() as u64 {
-            return Err(bad(format!("it should have {used} bytes and has {}", bytes.len())));
+            return Err(bad(format!("truncated: {used} bytes expected, got {}", bytes.len())));
         }
         let compression = match compressor {
             1 => Compression::Zlib,
             4 => Compression::Xz,
             6 => Compression::Zstd,
-            other => return Err(bad(format!("its compressor is number {other}; gzip, xz and zstd are known"))),
+            other => return Err(bad(format!("unsupported compressor {other}: expected gzip, xz or zstd"))),
         };
         let metadata = Metadata::new(bytes, compression);
         let owners = owners(&metadata, id_table, ids)?;
@@ -132,16 +129,13 @@ impl<'a> Image<'a> {
         Ok(Self { bytes, block_size, compression, fragments, fragment_table, entries, kept: RefCell::default() })
     }
 
-    /// Everything but the root, a directory before what it holds, each directory in the order it is stored in.
+    /// Returns all entries but the root; a directory comes before its children.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Gives `file` to `sink`, block by block.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a damaged block; what `sink` reports.
+    /// Passes the content of `file` to `sink`, block by block.
     pub fn read(&self, file: &File, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut at = file.start;
         let mut left = file.size;
@@ -149,13 +143,13 @@ impl<'a> Image<'a> {
             let expected = left.min(u64::from(self.block_size));
             left -= expected;
             if length == 0 {
-                // A hole: zeros that take no room.
+                // A hole of a sparse file.
                 sink(&vec![0; expected as usize])?;
                 continue;
             }
             let block = self.block(at, length, expected)?;
             if block.len() as u64 != expected {
-                return Err(bad(format!("a block of {} bytes where {expected} are due", block.len())));
+                return Err(bad(format!("a block of {} bytes, expected {expected}", block.len())));
             }
             sink(&block)?;
             at += u64::from(length & !STORED);
@@ -164,18 +158,15 @@ impl<'a> Image<'a> {
             let fragment = self.fragment(number)?;
             let end = u64::from(offset) + left;
             let tail = usize::try_from(end).ok().and_then(|end| fragment.get(offset as usize..end));
-            sink(tail.ok_or_else(|| bad("the end of a file lies outside its fragment"))?)?;
+            sink(tail.ok_or_else(|| bad("the tail of a file is outside its fragment"))?)?;
         }
         Ok(())
     }
 
-    /// The whole of `file`, if it has at most `max` bytes.
-    ///
-    /// # Errors
-    /// As [`Image::read`]; [`Class::BadInput`] when it is longer.
+    /// Returns the content of `file`; one longer than `max` bytes is an error.
     pub fn content(&self, file: &File, max: u64) -> Result<Vec<u8>> {
         if file.size > max {
-            return Err(bad(format!("a file of {} bytes, {max} are the limit", file.size)));
+            return Err(bad(format!("a file of {} bytes (max {max})", file.size)));
         }
         let mut out = Vec::new();
         self.read(file, &mut |block| {
@@ -185,7 +176,7 @@ impl<'a> Image<'a> {
         Ok(out)
     }
 
-    /// What decompressing `file` takes, in bytes: its own, and a block for a fragment that is not at hand.
+    /// Returns the bytes to decompress for `file`: its own, and a block when its fragment is not cached.
     #[must_use]
     pub fn cost(&self, file: &File) -> u64 {
         let is_kept = |number| self.kept.borrow().as_ref().is_some_and(|(kept, _)| *kept == number);
@@ -198,7 +189,7 @@ impl<'a> Image<'a> {
             return Ok(Rc::clone(content));
         }
         if number >= self.fragments {
-            return Err(bad(format!("fragment {number} of {}", self.fragments)));
+            return Err(bad(format!("fragment {number}, but there are only {}", self.fragments)));
         }
         let (block, row) = (u64::from(number) / FRAGMENTS_PER_BLOCK, u64::from(number) % FRAGMENTS_PER_BLOCK);
         let metadata = Metadata::new(self.bytes, self.compression);
@@ -211,14 +202,14 @@ impl<'a> Image<'a> {
         Ok(content)
     }
 
-    /// The block of `length` bytes at `at`, which decompresses to at most `max`.
+    /// Reads the block of `length` bytes at `at`, decompressed to at most `max` bytes.
     fn block(&self, at: u64, length: u32, max: u64) -> Result<Vec<u8>> {
         let stored = length & !STORED;
         if stored > self.block_size {
-            return Err(bad("a block that is longer than blocks may be"));
+            return Err(bad("a block is longer than the block size"));
         }
         let end = at.checked_add(u64::from(stored)).and_then(|end| usize::try_from(end).ok());
-        let bytes = end.and_then(|end| self.bytes.get(at as usize..end)).ok_or_else(|| bad("a block is cut off"))?;
+        let bytes = end.and_then(|end| self.bytes.get(at as usize..end)).ok_or_else(|| bad("a block is truncated"))?;
         if length & STORED != 0 {
             return Ok(bytes.to_vec());
         }
@@ -226,7 +217,7 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The table that the owners in inodes are numbers in.
+/// Reads the ID table, which the owners in inodes are indexes into.
 fn owners(metadata: &Metadata<'_>, table: u64, count: u16) -> Result<Vec<u32>> {
     const PER_BLOCK: usize = 2048;
     let mut owners = Vec::new();
