@@ -175,7 +175,7 @@ fn a_base_that_is_no_talos_image_is_told() {
     fs::write(scene.path("empty"), "").unwrap();
     for (name, why) in [
         ("other.oci", "images for linux/amd64 seen: example.org/some/image:1"),
-        ("plain", "it holds no file named oci-layout"),
+        ("plain", "the file oci-layout is missing"),
         ("text", "why: "),
         ("empty", "why: "),
     ] {

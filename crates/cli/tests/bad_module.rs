@@ -70,7 +70,7 @@ fn what_is_no_kernel_devel_image_is_told() {
     let build =
         |image: &str, words: &[&str]| scene.fails(BAD_INPUT, &["module", "build", "m", "--kernel-devel", image], words);
     build("nowhere", &["there is no kernel-devel image", "file: nowhere", "hint: `./x build` writes one"]);
-    build("m", &["this is no OCI image layout", "file: m", "no file named oci-layout"]);
+    build("m", &["not an OCI image layout", "file: m", "the file oci-layout is missing"]);
     assert!(!scene.cache().exists(), "something was made before");
 
     if !scene.fake_toolchain() {
@@ -139,7 +139,7 @@ fn a_manifest_that_names_no_image_is_told_before_anything_is_made() {
     let scene = scene();
     let manifest = "version: v1alpha1\nmetadata: {name: M, version: 1.0, author: a, description: d, compatibility: {talos: {version: ''}}}\n";
     fs::write(scene.path("manifest.yaml"), manifest).unwrap();
-    let words = ["\"ghcr.io/our-org/M:1.0\" is no full image reference"];
+    let words = ["invalid image reference \"ghcr.io/our-org/M:1.0\""];
     scene.fails(BAD_INPUT, &["module", "build", "m", "--extension", "manifest.yaml"], &words);
     assert!(!scene.cache().exists(), "something was made before");
 }

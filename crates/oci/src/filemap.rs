@@ -1,4 +1,4 @@
-//! What a layer holds: a sorted map from path to entry, checked as it is filled.
+//! Content of a layer to be written: a sorted map from path to entry.
 
 use std::collections::BTreeMap;
 use std::fs::FileType;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use common::{Class, Error, Result};
 
-/// Where the bytes of a file come from.
+/// Source of a file's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// These bytes.
+    /// Bytes in memory.
     Bytes(Vec<u8>),
-    /// The file at this path of the host; read while the layer is written.
+    /// A file of the host, read while the layer is written.
     Host(PathBuf),
 }
 
-/// One entry of a layer. Owner is always 0:0 and the time is the layer's.
+/// One entry of a layer. Owner is always 0:0, modification time that of the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A regular file.
@@ -33,9 +33,9 @@ pub enum Entry {
         /// Permission bits.
         mode: u32,
     },
-    /// A symbolic link; the target is kept as it is and never followed.
+    /// A symbolic link; the target is written as given and never followed.
     Symlink {
-        /// What it points at.
+        /// Target.
         target: String,
     },
 }
@@ -54,53 +54,42 @@ impl FileMap {
         Self::default()
     }
 
-    /// Adds `entry` at `path`, and its parents as directories of mode 0755 where they are missing.
-    ///
-    /// A directory may be given again to set its mode.
+    /// Adds `entry` at `path`; missing parents become directories of mode 0755. A directory may be added again to set its mode.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the path is not relative and plain, is taken, or leads through something that is no directory.
+    /// [`Class::BadInput`] when the path is not relative and plain, already exists, or has a parent that is not a directory.
     pub fn insert(&mut self, path: &str, entry: Entry) -> Result<()> {
         check_path(path)?;
-        let taken = |what: &str| Err(Error::new(Class::BadInput, format!("cannot put {path} into the layer: {what}")));
+        let taken = |what: &str| Err(Error::new(Class::BadInput, format!("cannot add {path} to the layer: {what}")));
         for (end, _) in path.match_indices('/') {
             match self.0.get(&path[..end]) {
                 None => _ = self.0.insert(path[..end].to_owned(), Entry::Dir { mode: 0o755 }),
                 Some(Entry::Dir { .. }) => {}
-                Some(_) => return taken(&format!("{} is no directory", &path[..end])),
+                Some(_) => return taken(&format!("{} is not a directory", &path[..end])),
             }
         }
         match (self.0.get(path), &entry) {
             (None, _) | (Some(Entry::Dir { .. }), Entry::Dir { .. }) => {}
-            (Some(_), _) => return taken("the path is taken"),
+            (Some(_), _) => return taken("the path already exists"),
         }
         self.0.insert(path.to_owned(), entry);
         Ok(())
     }
 
-    /// Adds a file that holds `bytes`.
-    ///
-    /// # Errors
-    /// As [`FileMap::insert`].
+    /// Adds a file with content `bytes`.
     pub fn bytes(&mut self, path: &str, bytes: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
         self.insert(path, Entry::File { source: Source::Bytes(bytes.into()), mode, xattrs: BTreeMap::new() })
     }
 
     /// Adds the host's file `source`.
-    ///
-    /// # Errors
-    /// As [`FileMap::insert`].
     pub fn host(&mut self, path: &str, source: &Path, mode: u32) -> Result<()> {
         self.insert(path, Entry::File { source: Source::Host(source.to_owned()), mode, xattrs: BTreeMap::new() })
     }
 
-    /// Adds the tree under the host's directory `root` at `prefix` (empty: the image's root).
+    /// Adds the tree of the host's directory `root` at `prefix` (empty: the image's root).
     ///
-    /// Modes are made regular so that the umask of the host does not show: 0755 for directories and files with any execute bit,
+    /// Modes are normalised, so that they do not depend on the host's umask: 0755 for directories and files with any execute bit,
     /// 0644 for other files. Symbolic links are kept, never followed.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a device, socket or pipe, and for a name that is not UTF-8; otherwise as [`FileMap::insert`].
     pub fn tree(&mut self, prefix: &str, root: &Path) -> Result<()> {
         if !prefix.is_empty() {
             self.insert(prefix, Entry::Dir { mode: 0o755 })?;
@@ -128,12 +117,12 @@ impl FileMap {
         Ok(())
     }
 
-    /// Entries in the order of their paths; a directory comes before what it holds.
+    /// Returns the entries sorted by path; a directory comes before its children.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
-    /// The entry at `path`.
+    /// Returns the entry at `path`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Entry> {
         self.0.get(path)
@@ -154,18 +143,17 @@ fn special(path: &Path, kind: FileType) -> Error {
         k if k.is_socket() => "a socket",
         _ => "a device",
     };
-    Error::new(Class::BadInput, "an image can hold files, directories and symbolic links only")
+    Error::new(Class::BadInput, "unsupported file type: images take files, directories and symbolic links only")
         .file(path)
         .why(format!("it is {kind}"))
         .hint("remove it from the tree")
 }
 
-/// Refuses what is not a plain relative path.
 fn check_path(path: &str) -> Result<()> {
     if common::path::is_plain(path) {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, format!("{path:?} is no path inside an image"))
+    Err(Error::new(Class::BadInput, format!("invalid path {path:?} in an image"))
         .why("it must be relative, without empty parts, '.', '..' or NUL"))
 }
 
@@ -186,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_paths_that_are_not_plain() {
+    fn rejects_paths_that_are_not_plain() {
         for bad in ["", "/", "/etc", "a//b", "a/", "./a", "a/../b", "..", "a\0b"] {
             let error = FileMap::new().bytes(bad, "", 0o644).unwrap_err();
             assert_eq!(error.class(), Class::BadInput, "{bad:?}");
@@ -194,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_two_things_in_one_place() {
+    fn rejects_duplicate_paths() {
         let mut map = FileMap::new();
         map.bytes("a", "x", 0o644).unwrap();
         for bad in ["a", "a/b"] {
@@ -219,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_special_files() {
+    fn rejects_special_files() {
         let dir = tempfile::tempdir().unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("sock")).unwrap();
         let error = FileMap::new().tree("", dir.path()).unwrap_err();

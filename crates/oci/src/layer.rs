@@ -1,8 +1,8 @@
 //! Deterministic tar+gzip layers: the same map and time always give the same bytes.
 //!
-//! ustar headers (POSIX.1-1988) with owner 0:0, no names of users, no device numbers; PAX records (POSIX.1-2001) only where ustar
-//! cannot say it: long paths, long link targets, extended attributes. The gzip header carries no time and no name.
-//! The bytes of the gzip stream depend on the compressor (zlib-rs, level 6): after an upgrade of it compare diff IDs, not digests.
+//! ustar headers (POSIX.1-1988) with owner 0:0, no names of users, no device numbers; PAX records (POSIX.1-2001) only for what ustar
+//! cannot store: long paths, long link targets, extended attributes. The gzip header carries no time and no name.
+//! The gzip stream depends on the compressor (zlib-rs, level 6): after its upgrade, compare diff IDs, not digests.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write};
@@ -15,24 +15,21 @@ use tar::{EntryType, Header};
 use crate::filemap::{Entry, FileMap, Source};
 use crate::types::{self, Descriptor, MediaType};
 
-/// Higher levels gain little here, for the large files are compressed already.
+/// Higher levels gain little: the large files are compressed already.
 const LEVEL: u32 = 6;
 
-/// A layer that is stored in a layout.
+/// A layer stored in a layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Media type, digest and size of the blob as stored.
+    /// Media type, digest and size of the stored blob.
     pub descriptor: Descriptor,
     /// Digest of the uncompressed tar (image-spec, config.md, `diff_ids`).
     pub diff_id: Sha256,
 }
 
-/// Writes the layer that holds `files` to `sink`, every entry dated `mtime` (seconds since the epoch).
+/// Writes a layer of `files` to `sink`; every entry has the modification time `mtime` (seconds since the epoch).
 ///
 /// Memory is bounded: files of the host are streamed.
-///
-/// # Errors
-/// What a file of the map or the sink reports, and [`Class::BadInput`] for a host file that changed its size while it was read.
 pub fn write(files: &FileMap, mtime: u64, sink: impl Write) -> Result<Layer> {
     let gzip = GzBuilder::new().mtime(0).operating_system(255).write(Tee::new(sink), Compression::new(LEVEL));
     let mut tar = tar::Builder::new(Tee::new(gzip));
@@ -99,9 +96,9 @@ fn append_host<W: Write>(
     header.set_size(size);
     let mut exact = file.take(size);
     append_entry(tar, header, path, pax, &mut exact)?;
-    // A file that shrank would shift every later header, one that grew would be cut.
+    // A file that shrank would shift every later header, one that grew would be truncated.
     if exact.limit() != 0 || exact.into_inner().read(&mut [0])? != 0 {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file changed its size while it was read"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file size changed while it was read"));
     }
     Ok(())
 }
@@ -117,7 +114,7 @@ fn append_entry<'a, W: Write>(
     data: impl io::Read,
 ) -> io::Result<()> {
     if header.set_path(path).is_err() {
-        // What stands in the header is then read by nobody; keep it the same for all.
+        // Readers ignore the header's path then; keep it constant.
         header.set_path("long-path")?;
         pax.insert("path".to_owned(), path.as_bytes());
     }
@@ -127,7 +124,7 @@ fn append_entry<'a, W: Write>(
 }
 
 fn failed(path: &str, entry: &Entry, e: &io::Error) -> Error {
-    let what = format!("cannot put {path} into a layer");
+    let what = format!("cannot add {path} to a layer");
     match entry {
         Entry::File { source: Source::Host(host), .. } if e.kind() == io::ErrorKind::InvalidData => {
             Error::new(Class::BadInput, what).file(host).why(e)
@@ -137,7 +134,7 @@ fn failed(path: &str, entry: &Entry, e: &io::Error) -> Error {
     }
 }
 
-/// Passes writes on and hashes them.
+/// Forwards writes and hashes them.
 struct Tee<W> {
     inner: W,
     hasher: Hasher,

@@ -1,4 +1,4 @@
-//! Reads OCI layout directories (image-layout.md). Whatever is read is first compared with its digest and size.
+//! Reads OCI layout directories (image-layout.md). Digest and size of every blob are verified before use.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _};
@@ -12,11 +12,11 @@ use crate::types::{
     self, DOCUMENT_LIMIT as LIMIT, Descriptor, Document, ImageConfig, Index, Manifest, MediaType, Named as _,
 };
 
-/// Entries of all indexes of a layout together. An inner index may be named again and again: without this, few documents make billions.
+/// Entries of all indexes of a layout together. An inner index may be listed many times: without this limit, few documents expand to billions.
 const ENTRIES: usize = 10_000;
-/// Bytes of documents and names that one walk over a layout may read, however often each is named.
+/// Bytes of documents and names that one walk over a layout may read, counting every repetition.
 const WALK_LIMIT: u64 = 64 << 20;
-/// Layers of one image; overlayfs under Docker takes 128 directories (moby, `daemon/graphdriver/overlay2`).
+/// Layers of one image; Docker's overlayfs driver supports 128 directories (moby, `daemon/graphdriver/overlay2`).
 const LAYERS: usize = 128;
 
 /// A layout directory.
@@ -28,11 +28,11 @@ pub struct Layout {
 /// An image of a layout: manifest and configuration verified, layers not yet read.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// Names the index gives it.
+    /// Names in the index.
     pub names: Vec<String>,
     /// Digest of the manifest.
     pub digest: Sha256,
-    /// Annotations of the manifest.
+    /// The manifest.
     pub manifest: Manifest,
     /// The configuration.
     pub config: ImageConfig,
@@ -40,17 +40,17 @@ pub struct Image {
     pub layers: Vec<Layer>,
 }
 
-/// What a layout holds beside images: signatures, bills of materials, provenance.
+/// An artifact of a layout: signature, SBOM, provenance.
 #[derive(Clone, Debug)]
 pub struct Artifact {
-    /// The index entry, which names the manifest.
+    /// The index entry of the manifest.
     pub descriptor: Descriptor,
     /// The manifest, verified.
     pub manifest: Manifest,
 }
 
 impl Artifact {
-    /// The name the index gives it: cosign's `sha256-<hex>.sig`, where it is not found by its subject.
+    /// Its name in the index: cosign's `sha256-<hex>.sig`, for artifacts without a subject.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.descriptor.annotation(types::REF_NAME)
@@ -58,7 +58,7 @@ impl Artifact {
 }
 
 impl Image {
-    /// A label of the image.
+    /// Returns a label of the image.
     #[must_use]
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.config.labels.as_ref()?.get(name).map(String::as_str)
@@ -69,25 +69,28 @@ impl Layout {
     /// Opens the layout at `root`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when it is no layout of version 1.0.0.
+    /// [`Class::BadInput`] when `root` has no file `oci-layout`; [`Class::UntrustedData`] for another version than 1.0.0.
     pub fn open(root: &Path) -> Result<Self> {
         let marker = root.join("oci-layout");
-        let bad = |why: String| Error::new(Class::BadInput, "this is no OCI image layout").file(root).why(why);
+        let bad = |class, why: String| Error::new(class, "not an OCI image layout").file(root).why(why);
         if !marker.is_file() {
-            return Err(bad("it holds no file named oci-layout".to_owned()));
+            return Err(bad(Class::BadInput, "the file oci-layout is missing".to_owned()));
         }
         let marker: serde_json::Value = parse(&marker, &read_small(&marker)?)?;
         match marker.get("imageLayoutVersion").and_then(|v| v.as_str()) {
             Some("1.0.0") => Ok(Self { root: root.to_owned() }),
-            other => Err(bad(format!("imageLayoutVersion is {}, 1.0.0 is known", other.unwrap_or("missing")))),
+            other => {
+                let why = format!("imageLayoutVersion is {}, expected 1.0.0", other.unwrap_or("missing"));
+                Err(bad(Class::UntrustedData, why))
+            }
         }
     }
 
-    /// Every image for linux/amd64, in the order of the index. Images for other platforms are passed over.
+    /// Returns every image for linux/amd64 in index order. Images for other platforms are skipped.
     ///
     /// # Errors
-    /// [`Class::Verification`] when a blob is not what its digest says; [`Class::BadInput`] for a missing blob, an unknown media type,
-    /// another schema version, or more than the limits of entries, documents and layers.
+    /// [`Class::Verification`] for a digest mismatch; [`Class::UntrustedData`] for a missing blob, an unknown media type, another schema
+    /// version, or more than the limits of entries, documents and layers.
     pub fn images(&self) -> Result<Vec<Image>> {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
@@ -99,19 +102,13 @@ impl Layout {
         Ok(walk.images)
     }
 
-    /// The index.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is malformed or of another schema version.
+    /// Reads the index.
     pub fn index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
         types::read(&read_small(&path)?).map_err(|e| malformed(&path, &e))
     }
 
-    /// Every artifact of the index itself, in its order.
-    ///
-    /// # Errors
-    /// As [`Layout::images`].
+    /// Returns every artifact of the index, in index order.
     pub fn artifacts(&self) -> Result<Vec<Artifact>> {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
@@ -124,13 +121,10 @@ impl Layout {
         Ok(artifacts)
     }
 
-    /// The bytes of a small blob, such as a document, compared with its descriptor.
-    ///
-    /// # Errors
-    /// As [`Layout::blob`]; [`Class::BadInput`] above 4 MiB.
+    /// Reads and verifies a blob of at most 4 MiB, such as a document.
     pub fn document(&self, blob: &Descriptor) -> Result<Vec<u8>> {
         if blob.size() > LIMIT {
-            let why = format!("{} bytes, {LIMIT} are the limit", blob.size());
+            let why = format!("{} bytes (max {LIMIT})", blob.size());
             return Err(malformed(&self.blob_path(blob.sha256()?), &why));
         }
         let mut bytes = Vec::new();
@@ -138,17 +132,17 @@ impl Layout {
         Ok(bytes)
     }
 
-    /// The image named `name` (its `org.opencontainers.image.ref.name`).
+    /// Returns the image named `name` (its `org.opencontainers.image.ref.name`).
     ///
     /// # Errors
-    /// [`Class::BadInput`] when there is none; otherwise as [`Layout::images`].
+    /// [`Class::BadInput`] when there is no such image; otherwise as [`Layout::images`].
     pub fn image(&self, name: &str) -> Result<Image> {
         let images = self.images()?;
         let known: BTreeSet<_> = images.iter().flat_map(|image| &image.names).cloned().collect();
         images.into_iter().find(|image| image.names.iter().any(|n| n == name)).ok_or_else(|| {
-            Error::new(Class::BadInput, format!("the layout holds no image named {name}"))
+            Error::new(Class::BadInput, format!("the layout contains no image named {name}"))
                 .file(&self.root)
-                .why(format!("it holds {known:?}"))
+                .why(format!("it contains {known:?}"))
         })
     }
 
@@ -167,7 +161,7 @@ impl Layout {
                     let inner = self.read_document(entry)?;
                     self.walk(&self.blob_path(entry.sha256()?), &inner, &names, depth - 1, walk)?;
                 }
-                MediaType::ImageIndex => return Err(malformed(file, "indexes stand in each other too deeply")),
+                MediaType::ImageIndex => return Err(malformed(file, &types::nested_too_deeply())),
                 MediaType::ImageManifest => self.add(entry, names, walk)?,
                 other => return Err(unknown_type(file, &other)),
             }
@@ -175,7 +169,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Adds the image of one index entry, or its names when the image is known already.
+    /// Adds the image of one index entry, or only its names when the image is known already.
     fn add(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<()> {
         if entry.platform().as_ref().is_some_and(|platform| !types::is_linux_amd64(platform)) {
             return Ok(());
@@ -198,7 +192,7 @@ impl Layout {
         let manifest: Manifest = self.read_document(entry)?;
         let count = manifest.layers().len();
         if count > LAYERS {
-            return Err(malformed(&file, &format!("it has {count} layers, {LAYERS} are the limit")));
+            return Err(malformed(&file, &format!("it has {count} layers (max {LAYERS})")));
         }
         if types::oci_type(manifest.config().media_type()) != MediaType::ImageConfig {
             return Err(unknown_type(&file, manifest.config().media_type()));
@@ -208,7 +202,7 @@ impl Layout {
             parse(&self.blob_path(manifest.config().sha256()?), &self.document(manifest.config())?)?;
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != count {
-            return Err(malformed(&file, &format!("it has {count} layers, its configuration {}", diff_ids.len())));
+            return Err(malformed(&file, &format!("the manifest has {count} layers, the image config {}", diff_ids.len())));
         }
         let layer = |(descriptor, diff_id): (&Descriptor, &types::Digest)| {
             Ok(Layer { descriptor: oci_layer(&file, descriptor)?, diff_id: diff_id.0 })
@@ -217,30 +211,29 @@ impl Layout {
         Ok(Image { names, digest, manifest, config, layers })
     }
 
-    /// Opens a blob that has been compared with its descriptor, at its beginning.
+    /// Verifies a blob against its descriptor and opens it.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when it is missing, [`Class::Verification`] when size or digest differ.
+    /// [`Class::UntrustedData`] when it is missing, [`Class::Verification`] when size or digest differ.
     pub fn blob(&self, blob: &Descriptor) -> Result<fs_err::File> {
         let expected = blob.sha256()?;
         let path = self.blob_path(expected);
         if !path.is_file() {
-            return Err(Error::new(Class::BadInput, "the layout lacks a blob that it names")
+            return Err(Error::new(Class::UntrustedData, "a blob of the OCI layout is missing")
                 .file(path)
                 .why(format!("{} of {} bytes", blob.media_type(), blob.size()))
-                .hint("copy the image again, whole"));
+                .hint("copy the whole image again"));
         }
         let mut file = fs_err::File::open(&path)?;
         let size = file.metadata()?.len();
-        let wrong = |why: String| {
-            Error::new(Class::Verification, "a blob of the layout is not what its name says").file(&path).why(why)
-        };
+        let wrong =
+            |why: String| Error::new(Class::Verification, "digest mismatch for a blob of the OCI layout").file(&path).why(why);
         if size != blob.size() {
-            return Err(wrong(format!("it has {size} bytes, {} are expected", blob.size())));
+            return Err(wrong(format!("{size} bytes, expected {}", blob.size())));
         }
         let (digest, _) = Sha256::of_reader(&mut file)?;
         if digest != expected {
-            return Err(wrong(format!("its sha256 is {digest}")));
+            return Err(wrong(format!("sha256 is {digest}, expected {expected}")));
         }
         file.rewind()?;
         Ok(file)
@@ -251,14 +244,14 @@ impl Layout {
         types::read(&self.document(blob)?).map_err(|e| malformed(&path, &e))
     }
 
-    /// Where the blob `digest` is, if the layout has it; unlike [`Layout::blob`] this looks at nothing.
+    /// Returns the path of the blob `digest`, without checking that it exists.
     #[must_use]
     pub fn blob_path(&self, digest: Sha256) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.to_string())
     }
 }
 
-/// A walk over the indexes of a layout: what it found, and what it may still cost.
+/// State of a walk over the indexes of a layout: images found, and limits left.
 struct Walk {
     images: Vec<Image>,
     entries: usize,
@@ -272,33 +265,33 @@ impl Walk {
 
     /// Counts one entry of the index `file`.
     fn count(&mut self, file: &Path) -> Result<()> {
-        let over = || malformed(file, &format!("the indexes of the layout have more than {ENTRIES} entries together"));
+        let over = || malformed(file, &format!("the indexes of the layout have more than {ENTRIES} entries in total"));
         self.entries = self.entries.checked_sub(1).ok_or_else(over)?;
         Ok(())
     }
 
-    /// Counts `bytes` of a document or name that `file` names, before they are read.
+    /// Charges `bytes` of a document or name referenced by `file`, before they are read.
     fn spend(&mut self, file: &Path, bytes: u64) -> Result<()> {
-        let over = || malformed(file, &format!("the layout's documents come to more than {WALK_LIMIT} bytes"));
+        let over = || malformed(file, &format!("the documents of the layout have more than {WALK_LIMIT} bytes in total"));
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(over)?;
         Ok(())
     }
 }
 
-/// Whether an index entry is for something that is no image. Cosign's first layout looks like an image but for its tag.
+/// Whether an index entry is an artifact. Cosign's tag-based artifacts differ from images only in their tag.
 fn is_artifact(entry: &Descriptor) -> bool {
     let cosign = || entry.annotation(types::REF_NAME).and_then(cosign_subject).is_some();
     *entry.media_type() == MediaType::ImageManifest && (entry.artifact_type().is_some() || cosign())
 }
 
-/// The digest in a tag of cosign's first layout, `sha256-<hex>.sig` and its like.
+/// Returns the digest in a tag of cosign: `sha256-<hex>.sig`, `.att` or `.sbom`.
 #[must_use]
 pub fn cosign_subject(tag: &str) -> Option<Sha256> {
     let (hex, kind) = tag.strip_prefix("sha256-")?.split_once('.')?;
     ["sig", "att", "sbom"].contains(&kind).then(|| hex.parse().ok()).flatten()
 }
 
-/// The same layer under its OCI media type; Docker's gzip layers differ in the name only.
+/// Returns the layer with its OCI media type; Docker's gzip layers differ in the name only.
 fn oci_layer(file: &Path, layer: &Descriptor) -> Result<Descriptor> {
     let media_type = types::oci_type(layer.media_type());
     if !matches!(media_type, MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd) {
@@ -313,7 +306,7 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(malformed(path, &format!("it is longer than {LIMIT} bytes")));
+        return Err(malformed(path, &format!("longer than {LIMIT} bytes")));
     }
     Ok(bytes)
 }
@@ -328,5 +321,5 @@ fn unknown_type(file: &Path, media_type: &MediaType) -> Error {
 }
 
 fn malformed(file: &Path, why: &str) -> Error {
-    Error::new(Class::BadInput, "a document of the OCI layout cannot be used").file(file).why(why)
+    Error::new(Class::UntrustedData, "OCI layout document is malformed").file(file).why(why)
 }

@@ -1,9 +1,9 @@
-//! OCI images: deterministic layers, layout directories, and the reading of third-party layers.
+//! OCI images: writes deterministic layers and layout directories, reads untrusted ones.
 //!
-//! Knows nothing of what the images are for. Uses `common`, nothing else of the project.
+//! Independent of Talos. Uses only `common` of the project.
 //!
 //! Formats: the OCI image specification 1.1 (manifest.md, config.md, layer.md, image-layout.md, descriptor.md).
-//! Nothing here talks to a registry: what comes from one is first copied into a layout by the caller.
+//! Does not access registries: the caller first copies an image into a layout.
 
 pub mod filemap;
 pub mod layer;

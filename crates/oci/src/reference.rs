@@ -1,4 +1,4 @@
-//! Names of images: `registry/repository:tag@sha256:…`, parsed strictly (distribution reference grammar; distribution-spec, "Pulling manifests").
+//! Image references: `registry/repository:tag@sha256:…`, parsed strictly (distribution reference grammar; distribution-spec, "Pulling manifests").
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use common::{Class, Error, Result, Sha256};
 
 use crate::types::Digest;
 
-/// A full name: the registry is always given, nothing is assumed.
+/// A full reference: the registry is required, there is no default.
 ///
 /// ```
 /// let name: oci::Reference = "ghcr.io/siderolabs/imager:v1.10.3".parse().unwrap();
@@ -23,25 +23,25 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Host of the registry, with its port if there is one.
+    /// Host of the registry, with its port if given.
     #[must_use]
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// Path in the registry.
+    /// Path within the registry.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// The tag, where it is given.
+    /// The tag, if given.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, where it is given.
+    /// The digest, if given.
     #[must_use]
     pub fn digest(&self) -> Option<Sha256> {
         self.digest.map(|digest| digest.0)
@@ -66,7 +66,7 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = |why: &str| {
-            Error::new(Class::BadInput, format!("{text:?} is no full image reference"))
+            Error::new(Class::BadInput, format!("invalid image reference {text:?}"))
                 .why(why)
                 .hint("write it like ghcr.io/our-org/installer:v1, with or without @sha256:<digest>")
         };
@@ -74,7 +74,7 @@ impl FromStr for Reference {
             Some((name, digest)) => (name, Some(Digest::try_from(digest.to_owned()).map_err(|e| bad(&e.to_string()))?)),
             None => (text, None),
         };
-        let (registry, rest) = name.split_once('/').ok_or_else(|| bad("it names no registry"))?;
+        let (registry, rest) = name.split_once('/').ok_or_else(|| bad("the registry is missing"))?;
         let (repository, tag) = match rest.rsplit_once(':') {
             Some((repository, tag)) => (repository, Some(tag.to_owned())),
             None => (rest, None),
@@ -83,16 +83,16 @@ impl FromStr for Reference {
             return Err(bad("the registry must be a host with a dot or a port, or localhost"));
         }
         if registry.len() + 1 + repository.len() > 255 || !repository.split('/').all(is_component) {
-            return Err(bad("the repository holds what is not allowed there"));
+            return Err(bad("the repository contains invalid characters or is too long"));
         }
         if !tag.as_deref().is_none_or(is_tag) {
-            return Err(bad("the tag holds what is not allowed there"));
+            return Err(bad("the tag contains invalid characters or is too long"));
         }
         Ok(Self { registry: registry.to_owned(), repository: repository.to_owned(), tag, digest })
     }
 }
 
-/// A host name, as opposed to the first part of a repository, has a dot or a port or is `localhost`.
+/// A registry, unlike the first part of a repository, has a dot or a port or is `localhost`.
 fn is_registry(text: &str) -> bool {
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
     let label = |label: &str| {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_docker_would_guess_or_take() {
+    fn rejects_short_and_invalid_references() {
         let long = format!("ghcr.io/{}", "a".repeat(250));
         let tag = format!("ghcr.io/a:{}", "t".repeat(129));
         for bad in [

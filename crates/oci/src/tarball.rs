@@ -1,4 +1,4 @@
-//! A layout packed as a tar file, plain or gzip.
+//! Unpacks a layout from a tar file, plain or gzip.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -7,10 +7,10 @@ use common::{Class, Error, Result};
 
 use crate::tarstream::{self, Item, ItemKind, Limits};
 
-/// Extracts the files of a layout from a tar, plain or gzip, into the directory `work`; nothing else in it is written.
+/// Extracts the files of a layout from a tar, plain or gzip, into the directory `work`; other entries are skipped.
 ///
 /// # Errors
-/// [`Class::BadInput`] for an unsound tar, one above `limits`, and for an archive of `docker save`.
+/// [`Class::UntrustedData`] for a malformed tar, one above `limits`, and an archive of `docker save`.
 pub fn unpack(file: fs_err::File, work: &Path, limits: Limits) -> Result<()> {
     let mut file = BufReader::with_capacity(1 << 16, file);
     let gzip = std::io::BufRead::fill_buf(&mut file)?.starts_with(&[0x1f, 0x8b]);
@@ -28,7 +28,7 @@ pub fn unpack(file: fs_err::File, work: &Path, limits: Limits) -> Result<()> {
         Ok(())
     })?;
     if docker && !work.join("oci-layout").exists() {
-        return Err(Error::new(Class::BadInput, "this is an archive of the older `docker save`")
+        return Err(Error::new(Class::UntrustedData, "unsupported format: an archive of the older `docker save`")
             .hint("convert it: `skopeo copy docker-archive:FILE oci:DIR:NAME`"));
     }
     Ok(())

@@ -1,15 +1,15 @@
-//! One entry of a layer, and the error for a layer that is refused.
+//! One entry of a layer, and the error for a rejected layer.
 
-use std::io;
+use std::fmt;
 
 use common::{Class, Error};
 
-/// One entry of a layer; the path is relative and plain, empty for the root.
+/// One entry of a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// Where it goes.
+    /// Relative and plain path, empty for the root.
     pub path: String,
-    /// What it is.
+    /// File type.
     pub kind: ItemKind,
     /// Permission bits.
     pub mode: u32,
@@ -18,11 +18,11 @@ pub struct Item {
 /// Kind of an [`Item`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemKind {
-    /// A regular file of so many bytes.
+    /// A regular file of this size in bytes.
     File(u64),
     /// A directory.
     Dir,
-    /// A symbolic link to this target, as written.
+    /// A symbolic link with this target, as stored.
     Symlink(String),
     /// A hard link to this path, relative and plain.
     Hardlink(String),
@@ -30,11 +30,7 @@ pub enum ItemKind {
     Special,
 }
 
-pub(crate) fn broken(e: &io::Error) -> Error {
-    refused(e.to_string())
-}
-
-/// The layer is unsound or hostile.
-pub(crate) fn refused(why: String) -> Error {
-    Error::new(Class::BadInput, "a layer cannot be used").why(why)
+/// Returns the error for a layer that is malformed or above a limit.
+pub(crate) fn malformed(why: impl fmt::Display) -> Error {
+    Error::new(Class::UntrustedData, "image layer is malformed").why(why)
 }

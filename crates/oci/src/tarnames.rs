@@ -1,30 +1,30 @@
-//! What the headers of a tar say of an entry. Whatever Go's `archive/tar` (reader.go), with which containerd and Docker unpack,
-//! would read as something else is refused: a layer could hide files from us otherwise.
+//! Parses the headers of a tar. Headers that Go's `archive/tar` (reader.go), which containerd and Docker use, would read differently
+//! are rejected: a layer could hide files from us otherwise.
 
 use std::io::Read;
 
 use common::Result;
 use tar::{EntryType, PaxExtensions};
 
-use crate::tarentry::{Item, ItemKind, broken, refused};
+use crate::tarentry::{Item, ItemKind, malformed};
 
-/// Long names and PAX records above this are an attack.
+/// Largest size of long names and PAX records.
 const EXTENSION_LIMIT: u64 = 1 << 20;
 /// `PATH_MAX` of Linux.
 const PATH_LIMIT: usize = 4096;
 
-/// Names that came before the header they belong to.
+/// Names from header extensions that precede the header they belong to.
 #[derive(Default)]
 pub(crate) struct Names {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
-    /// Whether PAX records came: of several blocks, Go takes the last alone.
+    /// Whether there were PAX records: of several blocks, Go uses only the last.
     pax: bool,
 }
 
 impl Names {
-    /// Takes `entry` when it only describes the next one.
+    /// Consumes `entry` if it is a header extension of the next one.
     pub(crate) fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<bool> {
         let kind = entry.header().entry_type();
         let extension = matches!(
@@ -35,15 +35,15 @@ impl Names {
             return Ok(false);
         }
         if entry.size() > EXTENSION_LIMIT {
-            return Err(refused(format!("a header extension of {} bytes", entry.size())));
+            return Err(malformed(format!("a header extension of {} bytes (max {EXTENSION_LIMIT})", entry.size())));
         }
         let mut data = Vec::new();
-        entry.read_to_end(&mut data).map_err(|e| broken(&e))?;
+        entry.read_to_end(&mut data).map_err(malformed)?;
         match kind {
             EntryType::GNULongName => once(&mut self.path, until_nul(&data))?,
             EntryType::GNULongLink => once(&mut self.link, until_nul(&data))?,
             EntryType::XHeader => self.pax(&data)?,
-            // Global records of git and others are comments and the like, which nobody heeds.
+            // Global records, such as git's, hold comments, which have no effect.
             _ => self.global(&data)?,
         }
         Ok(true)
@@ -51,63 +51,63 @@ impl Names {
 
     fn pax(&mut self, data: &[u8]) -> Result<()> {
         if std::mem::replace(&mut self.pax, true) {
-            return Err(refused("an entry has two blocks of PAX records".to_owned()));
+            return Err(malformed("an entry has two blocks of PAX records"));
         }
         for record in PaxExtensions::new(data) {
-            let record = record.map_err(|e| broken(&e))?;
+            let record = record.map_err(malformed)?;
             match record.key_bytes() {
                 b"path" => once(&mut self.path, record.value_bytes().to_vec())?,
                 b"linkpath" => once(&mut self.link, record.value_bytes().to_vec())?,
                 b"size" => {
                     let size = record.value().ok().and_then(|v| v.parse().ok());
-                    self.size = Some(size.ok_or_else(|| refused("a PAX size is no number".to_owned()))?);
+                    self.size = Some(size.ok_or_else(|| malformed("a PAX size is not a number"))?);
                 }
-                key if key.starts_with(b"GNU.sparse.") => return Err(refused("it holds a sparse file".to_owned())),
+                key if key.starts_with(b"GNU.sparse.") => return Err(malformed("it contains a sparse file")),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Go makes an entry of its own of a global header, and forgets what came before it.
+    /// Go treats a global header as an entry of its own and drops the extensions before it.
     fn global(&self, data: &[u8]) -> Result<()> {
         if self.pax || self.path.is_some() || self.link.is_some() {
-            return Err(refused("a global PAX header stands between an entry and its names".to_owned()));
+            return Err(malformed("a global PAX header is between an entry and its names"));
         }
         for record in PaxExtensions::new(data) {
-            let record = record.map_err(|e| broken(&e))?;
+            let record = record.map_err(malformed)?;
             let key = record.key_bytes();
             if matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset") || key.starts_with(b"GNU.sparse.") {
-                return Err(refused("a global PAX header changes the entries behind it".to_owned()));
+                return Err(malformed("a global PAX header changes the entries after it"));
             }
         }
         Ok(())
     }
 
-    /// The entry of `header`, under the names that came before it.
+    /// Returns the entry of `header`, with the names of the extensions before it.
     pub(crate) fn item(&mut self, header: &tar::Header) -> Result<Item> {
         let Self { path, link, size, .. } = std::mem::take(self);
         check_format(header)?;
         let written = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let path = plain(&written)?;
-        let declared = header.entry_size().map_err(|e| broken(&e))?;
+        let declared = header.entry_size().map_err(malformed)?;
         if size.is_some_and(|size| size != declared) {
-            return Err(refused(format!("{path} has two sizes")));
+            return Err(malformed(format!("{path} has two different sizes")));
         }
         let link = link.or_else(|| header.link_name_bytes().map(|name| name.into_owned())).unwrap_or_default();
         let kind = kind(header.entry_type(), &path, &link, declared)?;
-        // A trailing slash made a directory before POSIX, and does so still for Go.
+        // A trailing slash marked a directory before POSIX, and still does for Go.
         if matches!(kind, ItemKind::File(_)) && written.ends_with(b"/") {
-            return Err(refused(format!("{path} is a file by its type and a directory by its name")));
+            return Err(malformed(format!("{path} is a file by type and a directory by name")));
         }
-        // Go goes on with the next header, and finds entries in what is skipped here.
+        // Go continues with the next header and would find entries in the data that is skipped here.
         if declared != 0 && !matches!(kind, ItemKind::File(_)) {
-            return Err(refused(format!("{path} is no file and declares {declared} bytes")));
+            return Err(malformed(format!("{path} is not a file but declares {declared} bytes")));
         }
         if path.is_empty() && kind != ItemKind::Dir {
-            return Err(refused("the root of the image is no directory".to_owned()));
+            return Err(malformed("the root of the image is not a directory"));
         }
-        let mode = header.mode().map_err(|e| broken(&e))? & 0o7777;
+        let mode = header.mode().map_err(malformed)? & 0o7777;
         Ok(Item { path, kind, mode })
     }
 }
@@ -117,56 +117,55 @@ fn kind(entry_type: EntryType, path: &str, link: &[u8], declared: u64) -> Result
         EntryType::Regular | EntryType::Continuous => ItemKind::File(declared),
         EntryType::Directory => ItemKind::Dir,
         EntryType::Symlink => match text(link)? {
-            target if target.is_empty() => return Err(refused(format!("the link {path} has no target"))),
+            target if target.is_empty() => return Err(malformed(format!("the link {path} has no target"))),
             target => ItemKind::Symlink(target),
         },
         EntryType::Link => ItemKind::Hardlink(plain(link)?),
         EntryType::Char | EntryType::Block | EntryType::Fifo => ItemKind::Special,
-        other => return Err(refused(format!("{path} is of the unknown type {:?}", char::from(other.as_byte())))),
+        other => return Err(malformed(format!("{path} has the unknown type {:?}", char::from(other.as_byte())))),
     })
 }
 
-/// Sets `place`, which nothing may have set before: Go prefers GNU's names to PAX's, others the later ones, and passes over empty ones.
+/// Sets `place` once: with several names, Go prefers GNU's to PAX's and ignores empty ones, other readers use the last.
 fn once(place: &mut Option<Vec<u8>>, name: Vec<u8>) -> Result<()> {
     if name.is_empty() {
-        return Err(refused("a header extension holds an empty name".to_owned()));
+        return Err(malformed("a header extension has an empty name"));
     }
     match place.replace(name) {
         None => Ok(()),
-        Some(_) => Err(refused("an entry has two names from header extensions".to_owned())),
+        Some(_) => Err(malformed("an entry has two names from header extensions")),
     }
 }
 
-/// Only ustar has a prefix of the name in its header. Go finds one in headers of star and in broken ones of GNU, too, and does not look
-/// at ustar's version.
+/// Only ustar headers have a name prefix. Go also finds one in headers of star and in malformed GNU headers, and ignores ustar's version.
 fn check_format(header: &tar::Header) -> Result<()> {
     const PREFIX: std::ops::Range<usize> = 345..500;
     let bytes = header.as_bytes();
     let prefix = bytes[PREFIX].iter().any(|byte| *byte != 0);
     let star = bytes.ends_with(b"tar\0");
     if prefix && (star || header.as_ustar().is_none()) {
-        return Err(refused("a header of another format than ustar has a prefix".to_owned()));
+        return Err(malformed("a header that is not ustar has a name prefix"));
     }
     Ok(())
 }
 
-/// `bytes` as a relative path without empty parts and `.`; what is absolute or climbs is refused.
+/// Returns `bytes` as a relative path without empty parts and `.`; absolute paths and `..` are rejected.
 fn plain(bytes: &[u8]) -> Result<String> {
     let path = text(bytes)?;
     if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        return Err(refused(format!("the path {path:?} leads out of the image")));
+        return Err(malformed(format!("the path {path:?} leaves the image root")));
     }
     Ok(path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/"))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {
     if bytes.len() > PATH_LIMIT {
-        return Err(refused(format!("a path of {} bytes", bytes.len())));
+        return Err(malformed(format!("a path of {} bytes (max {PATH_LIMIT})", bytes.len())));
     }
     let text = std::str::from_utf8(bytes)
-        .map_err(|_| refused(format!("the path {:?} is not UTF-8", String::from_utf8_lossy(bytes))))?;
+        .map_err(|_| malformed(format!("the path {:?} is not UTF-8", String::from_utf8_lossy(bytes))))?;
     if text.contains('\0') {
-        return Err(refused(format!("the path {text:?} holds a NUL")));
+        return Err(malformed(format!("the path {text:?} contains NUL")));
     }
     Ok(text.to_owned())
 }

@@ -1,9 +1,9 @@
-//! Reads the tar of a foreign layer, entry by entry, under limits and with bounded memory.
+//! Reads the tar of an untrusted layer, entry by entry, under limits and with bounded memory.
 //!
-//! Understood: ustar, GNU long names, PAX paths. Refused, for readers of tar disagree about them and an attacker lives on that: sparse
-//! files, PAX sizes that differ from the header's, paths that are absolute or climb, and anything above the limits. So is what Go's
-//! `archive/tar` (reader.go), with which containerd and Docker unpack, would read as something else: data of what is no file,
-//! names from two places, names that are empty, and parts of names in headers of other formats.
+//! Supported: ustar, GNU long names, PAX paths. Rejected, because tar readers disagree about them and an attacker could use that: sparse
+//! files, PAX sizes that differ from the header's, absolute paths and `..`, anything above the limits, and what Go's `archive/tar`
+//! (reader.go), which containerd and Docker use, reads differently: data of entries that are not files, names from two places,
+//! empty names, and name prefixes in headers of other formats.
 
 use std::io::{self, Read};
 
@@ -12,10 +12,10 @@ use common::{Result, Sha256};
 use tar::Archive;
 
 pub use crate::tarentry::{Item, ItemKind};
-use crate::tarentry::{broken, refused};
+use crate::tarentry::malformed;
 use crate::tarnames::Names;
 
-/// How much a foreign image may cost; checked while it is read, before anything is allocated or written.
+/// Limits for an untrusted image; checked while it is read, before anything is allocated or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Entries in one layer.
@@ -24,62 +24,62 @@ pub struct Limits {
     pub file: u64,
     /// Bytes of one layer, uncompressed.
     pub layer: u64,
-    /// Bytes of all layers of an image together, uncompressed; also of what the image is written out to, where links become copies.
+    /// Bytes of all layers of an image together, uncompressed; also of the unpacked image, in which hard links become copies.
     pub image: u64,
 }
 
 impl Limits {
-    /// For images of a whole operating system: several times what the largest known one holds.
+    /// For images of a whole operating system: several times the largest known one.
     pub const SYSTEM: Self = Self { entries: 200_000, file: 2 << 30, layer: 8 << 30, image: 16 << 30 };
 }
 
-/// What a tar stream was, read to its end.
+/// Digest and size of a whole tar stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// Digest of it all.
+    /// Digest of the stream.
     pub digest: Sha256,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
-/// Calls `each` with the number, the entry and the data of every entry of the tar `stream`, reads the stream to its end,
-/// and tells what it was.
+/// Calls `each` with the number, header and data of every entry of the tar `stream`, reads the stream to its end, and returns its digest
+/// and size.
 ///
 /// # Errors
-/// [`Class::BadInput`] for what is no sound tar, and for what `limits` or the rules above forbid; and what `each` reports.
+/// [`Class::UntrustedData`](common::Class) for a malformed tar and for what `limits` or the rules above forbid.
 pub fn read(stream: impl Read, limits: Limits, each: &mut Each<'_>) -> Result<Whole> {
     let left = limits.layer.min(limits.image);
     let mut metered = Metered { inner: stream, hasher: Hasher::default(), left, failed: None };
     let result = entries(&mut metered, limits, each);
-    // Whoever copies an entry takes the failure of this stream for one of its own files.
+    // A copy in `each` cannot tell a read error of this stream from a write error of its file.
     if let Some(why) = metered.failed {
-        return Err(refused(why));
+        return Err(malformed(why));
     }
     result?;
     let (digest, size) = metered.hasher.finish();
     Ok(Whole { digest, size })
 }
 
-/// Takes the number, the entry and the data of an entry.
+/// Receives the number, header and data of an entry.
 pub type Each<'a> = dyn FnMut(u64, &Item, &mut dyn Read) -> Result<()> + 'a;
 
 fn entries<R: Read>(metered: &mut Metered<R>, limits: Limits, each: &mut Each<'_>) -> Result<()> {
     let mut archive = Archive::new(&mut *metered);
     let mut names = Names::default();
     let mut count = 0;
-    for entry in archive.entries().map_err(|e| broken(&e))?.raw(true) {
-        let mut entry = entry.map_err(|e| broken(&e))?;
+    for entry in archive.entries().map_err(malformed)?.raw(true) {
+        let mut entry = entry.map_err(malformed)?;
         count += 1;
         if count > limits.entries {
-            return Err(refused(format!("it has more than {} entries", limits.entries)));
+            return Err(malformed(format!("it has more than {} entries", limits.entries)));
         }
         if names.take(&mut entry)? {
             continue;
         }
         let item = names.item(entry.header())?;
         if entry.size() > limits.file {
-            return Err(refused(format!(
-                "{} declares {} bytes, {} are the limit",
+            return Err(malformed(format!(
+                "{} declares {} bytes (max {})",
                 item.path,
                 entry.size(),
                 limits.file
@@ -87,15 +87,15 @@ fn entries<R: Read>(metered: &mut Metered<R>, limits: Limits, each: &mut Each<'_
         }
         each(count, &item, &mut entry)?;
     }
-    io::copy(metered, &mut io::sink()).map(drop).map_err(|e| broken(&e))
+    io::copy(metered, &mut io::sink()).map(drop).map_err(malformed)
 }
 
-/// Hashes and counts what is read, and fails once it is more than allowed: a bomb is stopped while it is decompressed.
+/// Hashes and counts what is read and fails above the limit: stops a decompression bomb while it is decompressed.
 struct Metered<R> {
     inner: R,
     hasher: Hasher,
     left: u64,
-    /// Why reading failed.
+    /// Reason of the first failed read.
     failed: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl<R: Read> Metered<R> {
     fn fetch(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::FileTooLarge, "it decompresses to more than the limit of bytes")
+            io::Error::new(io::ErrorKind::FileTooLarge, "it decompresses to more than the limit")
         })?;
         self.hasher.update(&buffer[..read]);
         Ok(read)
@@ -113,7 +113,7 @@ impl<R: Read> Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.fetch(buffer).inspect_err(|e| {
-            // What was interrupted is read again, and what the machine cannot read is no fault of the layer's.
+            // Interrupted reads are retried; an error of the operating system is not the layer's fault.
             if e.kind() != io::ErrorKind::Interrupted && e.raw_os_error().is_none() {
                 self.failed.get_or_insert_with(|| e.to_string());
             }

@@ -1,6 +1,6 @@
 //! The JSON documents of an image (OCI image-spec 1.1): the types of `oci-spec`, and our own for the image configuration.
 //!
-//! Fields that nobody knows are ignored in what others wrote, as the specification demands (considerations.md, "Extensibility").
+//! Unknown fields are ignored on reading, as the specification requires (considerations.md, "Extensibility").
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr as _;
@@ -13,12 +13,18 @@ use oci_spec::image::{Arch, ImageManifestBuilder, Os, Sha256Digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Longest index or manifest that is read; the distribution specification lets registries refuse longer ones.
+/// Largest index or manifest that is read; the distribution specification lets registries reject larger ones.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
 /// How deep image indexes may be nested.
 pub const INDEX_DEPTH: u32 = 3;
 
-/// A digest as OCI writes it: `sha256:<hex>`. Other algorithms are refused.
+/// Reason of the error for deeper nesting.
+#[must_use]
+pub fn nested_too_deeply() -> String {
+    format!("image indexes nested too deeply (max {INDEX_DEPTH})")
+}
+
+/// A digest in OCI notation: `sha256:<hex>`. Other algorithms are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(pub Sha256);
@@ -34,23 +40,20 @@ impl TryFrom<String> for Digest {
 
     fn try_from(text: String) -> Result<Self> {
         let hex = text.strip_prefix("sha256:");
-        let hex = hex.ok_or_else(|| Error::new(Class::BadInput, format!("{text:?} is no sha256: digest")))?;
+        let hex = hex.ok_or_else(|| Error::new(Class::UntrustedData, format!("invalid SHA-256 digest {text:?}")))?;
         hex.parse().map(Self)
     }
 }
 
-/// What `oci-spec` leaves open in a descriptor: it takes digests of any algorithm, and annotations may be missing.
+/// Extends the descriptors of `oci-spec`, which allow digests of any algorithm and missing annotations.
 pub trait Named {
-    /// The digest of the content.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for another algorithm than SHA-256, which [`read`] lets no document have.
+    /// Returns the digest of the content; an error for other algorithms than SHA-256, which [`read`] rejects.
     fn sha256(&self) -> Result<Sha256>;
 
-    /// Whether the content is that of `digest`.
+    /// Whether the digest of the content is `digest`.
     fn is(&self, digest: Sha256) -> bool;
 
-    /// The annotation `key`.
+    /// Returns the annotation `key`.
     fn annotation(&self, key: &str) -> Option<&str>;
 
     /// Sets the annotation `key`.
@@ -77,21 +80,21 @@ impl Named for Descriptor {
     }
 }
 
-/// A descriptor of `size` bytes, without platform and annotations.
+/// Returns a descriptor of `size` bytes, without platform and annotations.
 #[must_use]
 pub fn descriptor(media_type: impl Into<MediaType>, digest: Sha256, size: u64) -> Descriptor {
     let digest = Sha256Digest::from_str(&digest.to_string()).expect("a SHA-256 prints as 64 hexadecimal digits");
     Descriptor::new(media_type.into(), size, digest)
 }
 
-/// An OCI manifest of these blobs; layers lowest first.
+/// Returns an OCI manifest of these blobs; layers lowest first.
 pub fn manifest(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest> {
     let manifest = ImageManifestBuilder::default().schema_version(2u32).media_type(MediaType::ImageManifest);
     let manifest = manifest.config(config).layers(layers).build();
-    manifest.map_err(|e| Error::new(Class::BadInput, "cannot make a manifest").why(e))
+    manifest.map_err(|e| Error::new(Class::UntrustedData, "cannot build a manifest").why(e))
 }
 
-/// An OCI index of these manifests.
+/// Returns an OCI index of these manifests.
 #[must_use]
 pub fn index(manifests: Vec<Descriptor>) -> Index {
     let mut index = Index::default();
@@ -99,7 +102,7 @@ pub fn index(manifests: Vec<Descriptor>) -> Index {
     index
 }
 
-/// Annotations as `oci-spec` has them: an empty map is left out.
+/// Returns annotations for `oci-spec`; `None` for an empty map.
 pub fn annotations<K: Into<String>, V: Into<String>>(
     pairs: impl IntoIterator<Item = (K, V)>,
 ) -> Option<HashMap<String, String>> {
@@ -107,13 +110,13 @@ pub fn annotations<K: Into<String>, V: Into<String>>(
     Some(all).filter(|all| !all.is_empty())
 }
 
-/// The only platform that we build for.
+/// The only supported platform.
 #[must_use]
 pub fn linux_amd64() -> Platform {
     platform("amd64", "linux")
 }
 
-/// The platform with Go's names of architecture and operating system.
+/// Returns the platform with Go's names of architecture and operating system.
 #[must_use]
 pub fn platform(architecture: &str, os: &str) -> Platform {
     let mut platform = Platform::default();
@@ -121,13 +124,13 @@ pub fn platform(architecture: &str, os: &str) -> Platform {
     platform
 }
 
-/// Whether an image for `platform` runs where ours do, whatever the variant.
+/// Whether `platform` is linux/amd64, of any variant.
 #[must_use]
 pub fn is_linux_amd64(platform: &Platform) -> bool {
     (platform.architecture(), platform.os()) == (&Arch::Amd64, &Os::Linux)
 }
 
-/// The OCI media type of what Docker names otherwise; any other is kept.
+/// Maps Docker's media types to those of OCI; others are kept.
 #[must_use]
 pub fn oci_type(media_type: &MediaType) -> MediaType {
     match media_type.as_ref() {
@@ -141,9 +144,9 @@ pub fn oci_type(media_type: &MediaType) -> MediaType {
 
 /// An index or a manifest.
 pub trait Document: DeserializeOwned {
-    /// Its schema version.
+    /// Schema version.
     fn schema(&self) -> u32;
-    /// Every descriptor in it.
+    /// All descriptors in it.
     fn named(&self) -> Vec<&Descriptor>;
 }
 
@@ -167,41 +170,38 @@ impl Document for Manifest {
     }
 }
 
-/// Reads an index or a manifest of schema version 2 in which every digest is a SHA-256.
-///
-/// # Errors
-/// What is wrong with it, for the caller's error.
+/// Parses an index or manifest of schema version 2 with SHA-256 digests only; the error is the reason for the caller's error.
 pub fn read<T: Document>(bytes: &[u8]) -> Result<T, String> {
     let document: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     if document.schema() != 2 {
-        return Err(format!("schemaVersion is {}, 2 is known", document.schema()));
+        return Err(format!("schemaVersion is {}, expected 2", document.schema()));
     }
     document.named().into_iter().try_for_each(|entry| entry.sha256().map(drop)).map_err(|e| e.to_string())?;
     Ok(document)
 }
 
-/// An image configuration (config.md). Our own, since that of `oci-spec` loses the fields of `config` that it does not know (`Healthcheck`,
-/// `Shell`, `OnBuild`, …), which an installer takes over from its base.
+/// An image config (config.md). Own type: that of `oci-spec` drops unknown fields of `config` (`Healthcheck`, `Shell`, `OnBuild`, …),
+/// which an installer inherits from its base image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// When it was made, RFC 3339.
+    /// Creation time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// Go's name of the architecture.
     pub architecture: String,
     /// Go's name of the operating system.
     pub os: String,
-    /// How a container is started from it.
+    /// How a container is started.
     #[serde(default)]
     pub config: RunConfig,
     /// Digests of the uncompressed layers.
     pub rootfs: RootFs,
-    /// How the layers came about.
+    /// History of the layers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
-/// How a container is started; what we do not name is kept as it is.
+/// How a container is started; other fields are kept unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct RunConfig {
@@ -219,7 +219,7 @@ pub struct RunConfig {
     pub other: BTreeMap<String, serde_json::Value>,
 }
 
-/// The layers of a configuration.
+/// The layers of an image config.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
     /// Always `layers`.
@@ -232,20 +232,20 @@ pub struct RootFs {
 /// One step of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// When, RFC 3339.
+    /// Creation time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// By what.
+    /// Command that created the layer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Whether the step made no layer.
+    /// Whether the step created no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }
 
-/// The one text of a value: keys sorted, no white space.
+/// Serialises a value as canonical JSON: sorted keys, no white space.
 pub fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
-    let bad = |e| Error::new(Class::BadInput, "cannot write JSON").why(e);
-    // Through `Value`, whose maps are sorted: structs alone would keep the order of their declaration.
+    let bad = |e| Error::new(Class::UntrustedData, "cannot serialise JSON").why(e);
+    // Via `Value`, whose maps are sorted: structs keep the order of declaration.
     serde_json::to_vec(&serde_json::to_value(value).map_err(bad)?).map_err(bad)
 }

@@ -1,7 +1,7 @@
-//! Opens the file system of a foreign image: list it, take files out, or write it into a directory.
+//! Opens the file system of an untrusted image: lists it, extracts files, or unpacks it into a directory.
 //!
-//! Layers are streamed, once to learn what is there and once more for the bytes that are wanted; memory does not grow with their size.
-//! Owners and extended attributes are not taken over.
+//! Layers are streamed, once for the list of entries and once more for the content; memory does not grow with their size.
+//! Owners and extended attributes are ignored.
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -13,12 +13,12 @@ use common::{Class, Error, Result, Sha256, atomic};
 
 use crate::layer::Layer;
 use crate::layout::{Image, Layout};
-use crate::tarentry::{Item, refused};
+use crate::tarentry::{Item, malformed};
 use crate::tarstream::{self, Each, Limits, Whole};
 use crate::types::{MediaType, Named as _};
 use crate::view::{Kind, Node, Origin, View};
 
-/// Takes the paths, the length and the bytes of a file.
+/// Receives the paths, size and content of a file.
 pub type Visit<'a> = dyn FnMut(&[&str], u64, &mut dyn Read) -> Result<()> + 'a;
 
 /// An image whose layers have been read and verified.
@@ -32,10 +32,10 @@ pub struct Unpacked<'a> {
 }
 
 impl<'a> Unpacked<'a> {
-    /// Reads every layer of `image` through, and compares it with its digest and its diff ID.
+    /// Reads every layer of `image` and verifies its digest and diff ID.
     ///
     /// # Errors
-    /// [`Class::Verification`] when a digest differs; [`Class::BadInput`] for a layer that is unsound, hostile or above `limits`.
+    /// [`Class::Verification`] for a digest mismatch; [`Class::UntrustedData`] for a layer that is malformed or above `limits`.
     pub fn open(layout: &'a Layout, image: &'a Image, limits: Limits) -> Result<Self> {
         let mut view = View::default();
         let mut size = 0;
@@ -51,37 +51,31 @@ impl<'a> Unpacked<'a> {
         Ok(Self { layout, image, limits, view, size })
     }
 
-    /// What the image holds.
+    /// The files of the image.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// Bytes of all layers, uncompressed.
+    /// Uncompressed size of all layers in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Writes the files `wanted` (path in the image, path on the host) out; links are followed inside the image.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when one is not there or no regular file; otherwise what the file system reports.
+    /// Extracts the files `wanted` (path in the image, path on the host); links are followed inside the image.
     pub fn extract(&self, wanted: &[(&str, PathBuf)]) -> Result<()> {
         let mut targets = Targets::new();
         for (path, host) in wanted {
             let Some(Node { kind: Kind::File { origin, .. }, .. }) = self.view.get(path) else {
-                return Err(Error::new(Class::BadInput, format!("the image holds no file {path}")));
+                return Err(Error::new(Class::UntrustedData, format!("the image contains no file {path}")));
             };
             targets.entry(*origin).or_default().push((host.clone(), 0o644));
         }
         self.copy(&targets)
     }
 
-    /// Calls `each` with the paths, the length and the bytes of every regular file; a file of several names comes once, with all of them.
-    ///
-    /// # Errors
-    /// What `each` reports.
+    /// Calls `each` with the paths, size and content of every regular file; once per file, with the paths of all hard links.
     pub fn visit(&self, each: &mut Visit<'_>) -> Result<()> {
         let mut files: BTreeMap<Origin, (u64, Vec<&str>)> = BTreeMap::new();
         for (path, node) in self.view.iter() {
@@ -100,13 +94,12 @@ impl<'a> Unpacked<'a> {
         Ok(())
     }
 
-    /// Writes the whole file system into the directory `dest`, which it replaces; it is written beside and renamed.
+    /// Unpacks the file system into a staging directory and replaces `dest` with it.
     ///
-    /// Links are written as they are and may point out of `dest`: whoever walks it must not follow them. Set-id bits are dropped.
+    /// Symbolic links are kept and may point out of `dest`: do not follow them. Set-id bits are dropped.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the image holds a device or named pipe, or more than the limit once each link is a copy; otherwise what
-    /// the file system reports.
+    /// [`Class::UntrustedData`] for a device or named pipe, or above the limit once each hard link is a copy.
     pub fn apply(&self, dest: &Path) -> Result<()> {
         self.check_written()?;
         let stage = atomic::beside(dest, "part");
@@ -118,12 +111,12 @@ impl<'a> Unpacked<'a> {
         result
     }
 
-    /// Few bytes may have many names, and each is written for itself.
+    /// Hard links are written as copies, so a small image could fill the disk.
     fn check_written(&self) -> Result<()> {
         let sizes = self.view.iter().map(|(_, node)| if let Kind::File { size, .. } = node.kind { size } else { 0 });
         if sizes.fold(0, u64::saturating_add) > self.limits.image {
-            let why = format!("its files and links come to more than {} bytes when written out", self.limits.image);
-            return Err(refused(why));
+            let why = format!("its files and hard links have more than {} bytes when unpacked", self.limits.image);
+            return Err(malformed(why));
         }
         Ok(())
     }
@@ -136,11 +129,11 @@ impl<'a> Unpacked<'a> {
                 Kind::Dir => fs_err::create_dir(host)?,
                 Kind::File { origin, .. } => targets.entry(*origin).or_default().push((host, node.mode & 0o777)),
                 Kind::Symlink(_) => {}
-                Kind::Special => return Err(refused(format!("{path} is a device or named pipe"))),
+                Kind::Special => return Err(malformed(format!("{path} is a device or named pipe"))),
             }
         }
         self.copy(&targets)?;
-        // Links last: nothing is ever written through one. Modes of directories after that, deepest first.
+        // Links last, so that nothing is written through one; then modes of directories, deepest first.
         for (path, node) in self.view.iter().collect::<Vec<_>>().into_iter().rev() {
             let host = root.join(path);
             match &node.kind {
@@ -152,7 +145,7 @@ impl<'a> Unpacked<'a> {
         Ok(())
     }
 
-    /// Streams the layers that hold a target and writes each file to where it is wanted.
+    /// Streams the layers that contain a target and writes each file to its targets.
     fn copy(&self, targets: &Targets) -> Result<()> {
         for (number, layer) in self.image.layers.iter().enumerate() {
             if !targets.keys().any(|origin| origin.layer == number) {
@@ -171,13 +164,13 @@ impl<'a> Unpacked<'a> {
 
 fn not_its_diff_id(layer: &Layer, found: Sha256) -> Error {
     Error::new(Class::Verification, "layer diff ID does not match the image config").why(format!(
-        "layer {} has the diff ID {found}, {} is expected",
+        "layer {} has the diff ID {found}, expected {}",
         layer.descriptor.digest(),
         layer.diff_id
     ))
 }
 
-/// Where the bytes of one entry go, with which mode; more than one place where files are linked.
+/// Target paths and modes of each entry; several for hard links.
 type Targets = BTreeMap<Origin, Vec<(PathBuf, u32)>>;
 
 fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
@@ -192,15 +185,12 @@ fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
     Ok(())
 }
 
-/// The verified blob of `layer`, decompressed as it is read. It may come to any length: whoever reads it counts.
-///
-/// # Errors
-/// As [`Layout::blob`].
+/// Opens the verified blob of `layer`, decompressed as it is read. Its length is not limited: the caller must count.
 pub fn decompressed(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
     let blob = layout.blob(&layer.descriptor)?;
     Ok(match layer.descriptor.media_type() {
         MediaType::ImageLayerGzip => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
-        // zstd refuses windows above 128 MiB by itself.
+        // zstd itself rejects windows above 128 MiB.
         MediaType::ImageLayerZstd => Box::new(zstd::Decoder::new(blob)?),
         _ => Box::new(blob),
     })

@@ -1,32 +1,32 @@
-//! The file system that layers add up to, as a map: whiteouts applied, links resolved inside the root (image-spec, layer.md).
+//! The merged file system of all layers as a map: whiteouts applied, links resolved inside the root (image-spec, layer.md).
 //!
-//! Pure bookkeeping, no file is touched. Parents of every path are real directories of the map, so whoever writes the map out into a
-//! fresh directory never writes through a link.
+//! In memory only. Parents of every path are real directories of the map, so unpacking into an empty directory never writes through
+//! a link.
 
 use std::collections::BTreeMap;
 
 use common::Result;
 
-use crate::tarentry::{Item, ItemKind, refused};
+use crate::tarentry::{Item, ItemKind, malformed};
 
-/// As many links as Linux follows in one path (`MAXSYMLINKS`).
+/// Links followed in one path, as in Linux (`MAXSYMLINKS`).
 const LINK_LIMIT: u32 = 40;
-/// Bytes of paths and link targets in one view. Without it, few long paths could name gigabytes of directories.
+/// Bytes of paths and link targets in one view. Without it, few long paths could create gigabytes of directories.
 const TEXT_LIMIT: usize = 64 << 20;
-/// Bytes of paths that may be gone through to make one view, many times what honest layers take. Without it, whiteouts of a full
-/// directory again and again, or paths through long links, would take hours.
+/// Bytes of paths processed to build one view, many times what real layers need. Without it, repeated whiteouts of a large directory or
+/// paths through long links would take hours.
 const WORK_LIMIT: usize = 256 << 20;
-/// What one part of a path, or one path that is looked at, costs beside its bytes.
+/// Fixed cost of one path component or one visited path, added to its bytes.
 const STEP: usize = 16;
 
-/// What stands at a path.
+/// A file system entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// What it is.
+    /// File type.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
-    /// The layer that put it there.
+    /// The layer that added it.
     layer: usize,
 }
 
@@ -35,29 +35,29 @@ pub struct Node {
 pub enum Kind {
     /// A regular file.
     File {
-        /// Its length in bytes.
+        /// Size in bytes.
         size: u64,
-        /// Where its bytes are.
+        /// Location of its content.
         origin: Origin,
     },
     /// A directory.
     Dir,
-    /// A symbolic link, as written: it may point anywhere.
+    /// A symbolic link as stored: it may point anywhere.
     Symlink(String),
     /// A device or named pipe.
     Special,
 }
 
-/// Layer and entry that hold the bytes of a file.
+/// Layer and entry with the content of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// Index of the layer, lowest first.
     pub layer: usize,
-    /// Number of the entry in it.
+    /// Number of the entry in the layer.
     pub entry: u64,
 }
 
-/// Sorted paths, relative to the root, which has none itself.
+/// Sorted paths relative to the root; the root itself has no entry.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     nodes: BTreeMap<String, Node>,
@@ -66,10 +66,10 @@ pub struct View {
 }
 
 impl View {
-    /// Adds the entry number `entry` of the layer number `layer`; layers come lowest first.
+    /// Adds entry number `entry` of layer number `layer`; layers come lowest first.
     ///
     /// # Errors
-    /// [`common::Class::BadInput`] when its path leads through a file or out of the root, or it is a hard link to nothing.
+    /// Rejects paths through a file or out of the root, dangling hard links, and what exceeds the limits above.
     pub fn add(&mut self, layer: usize, entry: u64, item: &Item) -> Result<()> {
         let (parent, name) = item.path.rsplit_once('/').unwrap_or(("", &item.path));
         if name.is_empty() {
@@ -95,44 +95,44 @@ impl View {
         Ok(())
     }
 
-    /// Everything, in the order of paths; a directory comes before what it holds.
+    /// Returns all entries sorted by path; a directory comes before its children.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// What stands at `path`, links followed inside the root.
+    /// Returns the entry at `path`; links are followed inside the root.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Node> {
         let (real, _) = self.resolve(path.trim_start_matches('/'), true).ok()?;
         self.nodes.get(&real)
     }
 
-    /// What is to be shared with the link `path`.
+    /// Returns what the hard link `path` refers to.
     fn link_target(&mut self, path: &str, target: &str, layer: usize) -> Result<Kind> {
         let (parent, name) = target.rsplit_once('/').unwrap_or(("", target));
         let target_path = join(&self.directory(parent, layer)?, name);
         match self.nodes.get(&target_path).map(|node| &node.kind) {
             Some(kind @ (Kind::File { .. } | Kind::Symlink(_))) => Ok(kind.clone()),
-            _ => Err(refused(format!("{path} is a hard link to {target}, which is no file of the image"))),
+            _ => Err(malformed(format!("{path} is a hard link to {target}, which is not a file of the image"))),
         }
     }
 
-    /// The real path of the directory `path`, made where it is missing.
+    /// Returns the real path of the directory `path`, which is created if missing.
     fn directory(&mut self, path: &str, layer: usize) -> Result<String> {
         let (real, work) = self.resolve(path, true)?;
         self.work += work;
         if self.work > WORK_LIMIT {
-            return Err(refused("its paths, links and whiteouts take too long to follow".to_owned()));
+            return Err(malformed("its paths, links and whiteouts take too long to follow"));
         }
         if self.nodes.get(&real).is_some_and(|node| node.kind != Kind::Dir) {
-            return Err(refused(format!("{path} is used as a directory and is none")));
+            return Err(malformed(format!("{path} is used as a directory but is not one")));
         }
         if real.split('/').any(|part| part.starts_with(".wh.")) {
-            return Err(refused(format!("{path} leads through a whiteout")));
+            return Err(malformed(format!("{path} leads through a whiteout")));
         }
         self.add_parents(&format!("{real}/"), layer);
         if self.text > TEXT_LIMIT {
-            return Err(refused(format!("its paths take more than {TEXT_LIMIT} bytes")));
+            return Err(malformed(format!("its paths take more than {TEXT_LIMIT} bytes")));
         }
         Ok(real)
     }
@@ -146,8 +146,8 @@ impl View {
         }
     }
 
-    /// Follows the links in `path`, seeing the image's root as `/`. What is missing is taken for directories to be.
-    /// Also gives how many bytes of paths it took.
+    /// Follows the links in `path` with the image's root as `/`; missing components count as directories.
+    /// Returns the real path and its cost in bytes of paths.
     fn resolve(&self, path: &str, follow_last: bool) -> Result<(String, usize)> {
         let mut rest: Vec<String> = path.split('/').rev().map(str::to_owned).collect();
         let (mut real, mut links, mut work) = (String::new(), 0, 0);
@@ -156,7 +156,7 @@ impl View {
             match part.as_str() {
                 "" | "." => continue,
                 ".." if real.is_empty() => {
-                    return Err(refused(format!("{path} leads through a link out of the image")));
+                    return Err(malformed(format!("{path} leaves the image root through a link")));
                 }
                 ".." => {
                     real.truncate(real.rfind('/').unwrap_or(0));
@@ -169,7 +169,7 @@ impl View {
                 Some(Kind::Symlink(target)) if follow_last || !rest.is_empty() => {
                     links += 1;
                     if links > LINK_LIMIT {
-                        return Err(refused(format!("{path} leads through too many links")));
+                        return Err(malformed(format!("{path} leads through too many links")));
                     }
                     if target.starts_with('/') {
                         real.clear();
@@ -177,7 +177,7 @@ impl View {
                     rest.extend(target.split('/').rev().map(str::to_owned));
                 }
                 Some(Kind::File { .. } | Kind::Special) if !rest.is_empty() => {
-                    return Err(refused(format!("{path} leads through {next}, which is no directory")));
+                    return Err(malformed(format!("{path} leads through {next}, which is not a directory")));
                 }
                 _ => real = next,
             }
@@ -187,16 +187,16 @@ impl View {
 
     fn whiteout(&mut self, parent: &str, hidden: &str, layer: usize) -> Result<()> {
         match hidden {
-            "" | "." | ".." => return Err(refused(format!("a whiteout in {parent:?} names {hidden:?}"))),
+            "" | "." | ".." => return Err(malformed(format!("a whiteout in {parent:?} names {hidden:?}"))),
             ".wh..opq" => self.remove_below(parent, layer),
-            // Other names of aufs's own hide nothing.
+            // Other names reserved by aufs hide nothing.
             name if name.starts_with(".wh.") => {}
             name => self.remove(&join(parent, name), layer),
         }
         Ok(())
     }
 
-    /// Removes `path` and what is below, as far as it came from layers under `layer`.
+    /// Removes `path` and its children that come from layers below `layer`.
     fn remove(&mut self, path: &str, layer: usize) {
         if self.nodes.get(path).is_some_and(|node| node.layer < layer) {
             self.nodes.remove(path);
@@ -223,7 +223,7 @@ impl View {
     }
 }
 
-/// `dir/name`; with an empty `dir`, the root, just `name`.
+/// Returns `dir/name`, or `name` for the root, an empty `dir`.
 fn join(dir: &str, name: &str) -> String {
     if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") }
 }

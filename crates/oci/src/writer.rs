@@ -1,4 +1,4 @@
-//! Writes OCI layout directories: beside the destination, renamed into place when whole (image-layout.md).
+//! Writes OCI layout directories: in a staging directory, renamed into place when complete (image-layout.md).
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write as _};
@@ -14,24 +14,24 @@ use crate::types::{
     self, Descriptor, Digest, History, ImageConfig, Manifest, MediaType, Named as _, RootFs, RunConfig,
 };
 
-/// What a new image is made of.
+/// Description of a new image.
 #[derive(Clone, Debug)]
 pub struct NewImage<'a> {
-    /// Names under which the index lists it (`org.opencontainers.image.ref.name`); at least one.
+    /// Names in the index (`org.opencontainers.image.ref.name`); at least one.
     pub names: &'a [String],
-    /// When it was made, in seconds since the epoch.
+    /// Creation time in seconds since the epoch.
     pub created: u64,
-    /// How a container is started from it.
+    /// How a container is started.
     pub config: RunConfig,
-    /// Layers, lowest first; each must be in the layout already.
+    /// Layers, lowest first; already stored in the layout.
     pub layers: &'a [Layer],
-    /// One entry a layer; empty for none.
+    /// One entry per layer; may be empty.
     pub history: Vec<History>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A layout that is being written. Dropped without [`Writer::finish`], it leaves nothing behind.
+/// A layout being written. Dropping it without [`Writer::finish`] removes the staging directory.
 #[derive(Debug)]
 pub struct Writer {
     stage: PathBuf,
@@ -39,38 +39,32 @@ pub struct Writer {
     manifests: Vec<Descriptor>,
 }
 
-/// Requires that nothing has the name `dest` but a layout or an empty directory, which alone are replaced.
-///
-/// # Errors
-/// [`Class::BadInput`] when something else has.
-pub fn refuse_foreign(dest: &Path) -> Result<()> {
+/// Checks that `dest` may be replaced: it does not exist, or is a layout or an empty directory.
+pub fn check_replaceable(dest: &Path) -> Result<()> {
     let empty = std::fs::read_dir(dest).is_ok_and(|mut items| items.next().is_none());
     if dest.symlink_metadata().is_err() || dest.join("oci-layout").is_file() || empty {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, "cannot write an OCI layout here")
         .file(dest)
-        .why("something that is no OCI layout has this name")
+        .why("the path exists and is not an OCI layout")
         .hint("remove it, or choose another name"))
 }
 
 impl Writer {
-    /// Begins a layout that will stand at `dest`.
+    /// Creates a writer of the layout `dest`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when `dest` holds something that is no layout, which is never replaced; otherwise what the file system reports.
+    /// [`Class::BadInput`] when `dest` exists and is not a layout: it is never replaced.
     pub fn create(dest: &Path) -> Result<Self> {
-        refuse_foreign(dest)?;
+        check_replaceable(dest)?;
         let stage = atomic::beside(dest, "part");
         atomic::empty_dir(&stage)?;
         fs_err::create_dir_all(stage.join("blobs/sha256"))?;
         Ok(Self { stage, dest: dest.to_owned(), manifests: Vec::new() })
     }
 
-    /// Stores the layer that holds `files`, every entry dated `mtime` (seconds since the epoch).
-    ///
-    /// # Errors
-    /// As [`layer::write`].
+    /// Stores a layer of `files`; every entry has the modification time `mtime` (seconds since the epoch).
     pub fn layer(&mut self, files: &FileMap, mtime: u64) -> Result<Layer> {
         let part = self.stage.join("layer.part");
         let mut sink = BufWriter::with_capacity(1 << 16, fs_err::File::create(&part)?);
@@ -80,10 +74,7 @@ impl Writer {
         Ok(layer)
     }
 
-    /// Copies a blob as it is out of another layout, verified.
-    ///
-    /// # Errors
-    /// As [`Layout::blob`], and what the file system reports.
+    /// Copies a verified blob from another layout.
     pub fn copy(&mut self, from: &Layout, blob: &Descriptor) -> Result<()> {
         let mut source = from.blob(blob)?;
         let mut target = fs_err::File::create(self.blob(blob.sha256()?))?;
@@ -91,10 +82,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores the configuration and manifest of `image` for linux/amd64, lists it in the index, and gives the manifest's digest.
+    /// Stores config and manifest of `image` for linux/amd64 and lists it in the index; returns the manifest's digest.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the image has no name or a name that another image has; otherwise what the file system reports.
+    /// [`Class::BadInput`] for an image without a name or with the name of another image.
     pub fn image(&mut self, image: &NewImage<'_>) -> Result<Sha256> {
         let config = self.json(MediaType::ImageConfig, &config(image))?;
         let layers = image.layers.iter().map(|layer| layer.descriptor.clone()).collect();
@@ -103,7 +94,7 @@ impl Writer {
         let mut manifest = self.json(MediaType::ImageManifest, &manifest)?;
         manifest.set_platform(Some(types::linux_amd64()));
         if image.names.is_empty() {
-            return Err(Error::new(Class::BadInput, "an image of a layout needs a name"));
+            return Err(Error::new(Class::BadInput, "an image in a layout needs a name"));
         }
         for name in image.names {
             if self.manifests.iter().any(|m| m.annotation(types::REF_NAME) == Some(name.as_str())) {
@@ -115,14 +106,14 @@ impl Writer {
         manifest.sha256()
     }
 
-    /// Stores `bytes` as they are.
+    /// Stores `bytes` as a blob.
     pub fn bytes(&self, media_type: impl Into<MediaType>, bytes: &[u8]) -> Result<Descriptor> {
         let digest = Sha256::of(bytes);
         fs_err::write(self.blob(digest), bytes)?;
         Ok(types::descriptor(media_type, digest, bytes.len() as u64))
     }
 
-    /// Stores the manifest of an artifact and lists it in the index, under `name` where it has one. Its blobs must be in the layout already.
+    /// Stores the manifest of an artifact and lists it in the index, under `name` if given. Its blobs must be in the layout already.
     pub fn artifact(&mut self, manifest: &Manifest, name: Option<&str>) -> Result<Descriptor> {
         let written = self.json(MediaType::ImageManifest, manifest)?;
         let mut entry = written.clone();
@@ -132,20 +123,17 @@ impl Writer {
         Ok(written)
     }
 
-    /// Copies the blob at `path`, whose digest the caller has seen to be `digest`.
+    /// Copies the blob at `path`; the caller has verified that its digest is `digest`.
     pub fn file(&self, path: &Path, digest: Sha256) -> Result<()> {
         Ok(fs_err::copy(path, self.blob(digest)).map(drop)?)
     }
 
-    /// Lists a manifest that is in the layout already, as it is.
+    /// Adds an index entry for a manifest that is in the layout already.
     pub fn list(&mut self, entry: Descriptor) {
         self.manifests.push(entry);
     }
 
-    /// Writes the index and puts the layout in place of what was there.
-    ///
-    /// # Errors
-    /// What the file system reports; the destination is then as it was.
+    /// Writes the index and renames the layout into place; on an error the destination is unchanged.
     pub fn finish(mut self) -> Result<()> {
         let index = types::index(std::mem::take(&mut self.manifests));
         fs_err::write(self.stage.join("index.json"), types::canonical(&index)?)?;
@@ -164,7 +152,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // After `finish` nothing is there any more; before it, nobody is left to tell.
+        // Already gone after `finish`; `drop` cannot report errors.
         let _ = std::fs::remove_dir_all(&self.stage);
     }
 }

@@ -1,4 +1,4 @@
-//! Foreign bytes in any order: an error or a sound view, never a panic.
+//! Random layers and damaged tars: an error or a consistent view, never a panic.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -41,13 +41,13 @@ fn tar() -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Whatever comes, every parent in the view is a real directory: nothing can be written through a link or a file.
+    /// Every parent in the view is a real directory: nothing can be written through a link or a file.
     #[test]
     fn a_view_keeps_its_invariant(layers in prop::collection::vec(prop::collection::vec(item(), 0..12), 1..4)) {
         let mut view = View::default();
         for (number, layer) in layers.iter().enumerate() {
             for (entry, item) in layer.iter().enumerate() {
-                // A refused entry may stop the reading; here it is passed over.
+                // Rejected entries are skipped here.
                 let _ = view.add(number, entry as u64, item);
             }
         }
@@ -66,7 +66,7 @@ proptest! {
         for (at, byte) in damage {
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            // With a right checksum the damage is looked at, not just noticed.
+            // With a valid checksum the damaged fields are parsed.
             let block = at / 512 * 512;
             if fix && &bytes[block + 257..block + 262] == b"ustar" {
                 let mut header = tar::Header::from_byte_slice(&bytes[block..block + 512]).clone();

@@ -1,4 +1,4 @@
-//! Layers that mean harm, and layers that are merely broken.
+//! Hostile and malformed layers.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -10,16 +10,16 @@ use oci::tarstream::{Item, ItemKind};
 use oci::types::MediaType;
 use oci::view::View;
 use oci::{Layout, Limits, Unpacked};
-use support::{NAME, RawTar, foreign, gzip, plain, tempdir, tree, zstd};
+use support::{NAME, RawTar, raw_layout, gzip, plain, tempdir, tree, zstd};
 
 const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20, image: 6 << 20 };
 
-/// The layout `dir`/a.oci with one image of these layers, plain.
+/// Writes the layout `dir`/a.oci with one image of these uncompressed layers.
 fn layout(dir: &std::path::Path, tars: &[Vec<u8>]) -> Layout {
-    foreign(&dir.join("a.oci"), &MediaType::ImageLayer, tars, plain)
+    raw_layout(&dir.join("a.oci"), &MediaType::ImageLayer, tars, plain)
 }
 
-/// Opens and applies an image of these layers below a fresh directory that must stay clean; gives the error, or the tree.
+/// Unpacks an image of these layers into a fresh directory, outside of which nothing may be written; returns the tree.
 fn apply(tars: &[Vec<u8>]) -> Result<std::collections::BTreeMap<String, (String, u32)>, common::Error> {
     let dir = tempdir();
     let layout = layout(dir.path(), tars);
@@ -27,38 +27,38 @@ fn apply(tars: &[Vec<u8>]) -> Result<std::collections::BTreeMap<String, (String,
     let dest = dir.path().join("jail/out");
     fs::create_dir(dir.path().join("jail")).unwrap();
     let result = Unpacked::open(&layout, &image, SMALL).and_then(|unpacked| unpacked.apply(&dest));
-    let beside: Vec<_> = fs::read_dir(dir.path().join("jail")).unwrap().map(|item| item.unwrap().file_name()).collect();
-    assert_eq!(beside.len(), usize::from(result.is_ok()), "left behind or written out of the root: {beside:?}");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something was written out of the root");
+    let left: Vec<_> = fs::read_dir(dir.path().join("jail")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    assert_eq!(left.len(), usize::from(result.is_ok()), "left behind or written outside of the root: {left:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "something was written outside of the root");
     result.map(|()| tree(&dest))
 }
 
 fn refused(tar: RawTar, word: &str) {
     let error = apply(&[tar.done()]).unwrap_err();
-    assert_eq!(error.class(), Class::BadInput, "{error}");
+    assert_eq!(error.class(), Class::UntrustedData, "{error}");
     assert!(error.to_string().contains(word), "{word}: {error}");
 }
 
 #[test]
 fn paths_that_climb_or_are_absolute() {
-    refused(RawTar::default().file("../evil", "x"), "out of the image");
-    refused(RawTar::default().file("a/../../evil", "x"), "out of the image");
-    refused(RawTar::default().file("/etc/evil", "x"), "out of the image");
-    refused(RawTar::default().dir("../evil/"), "out of the image");
+    refused(RawTar::default().file("../evil", "x"), "leaves the image root");
+    refused(RawTar::default().file("a/../../evil", "x"), "leaves the image root");
+    refused(RawTar::default().file("/etc/evil", "x"), "leaves the image root");
+    refused(RawTar::default().dir("../evil/"), "leaves the image root");
     refused(RawTar::default().file("a/.wh...", ""), "whiteout");
-    refused(RawTar::default().entry(b'L', "././@LongLink", "", b"../evil\0").file("x", "x"), "out of the image");
-    refused(RawTar::default().entry(b'x', "pax", "", b"16 path=../evil\n").file("x", "x"), "out of the image");
+    refused(RawTar::default().entry(b'L', "././@LongLink", "", b"../evil\0").file("x", "x"), "leaves the image root");
+    refused(RawTar::default().entry(b'x', "pax", "", b"16 path=../evil\n").file("x", "x"), "leaves the image root");
 }
 
 #[test]
 fn writing_through_a_link_stays_inside() {
-    refused(RawTar::default().symlink("out", "../..").file("out/evil", "x"), "out of the image");
+    refused(RawTar::default().symlink("out", "../..").file("out/evil", "x"), "leaves the image root");
     refused(RawTar::default().symlink("a", "b").symlink("b", "a").file("a/evil", "x"), "too many links");
     refused(RawTar::default().file("a", "x").file("a/evil", "x"), "directory");
     let absolute = RawTar::default().symlink("out", "/tmp").file("out/evil", "x").done();
     assert_eq!(apply(&[absolute]).unwrap()["tmp/evil"].0, "x");
     let across = [RawTar::default().symlink("out", "../../..").done(), RawTar::default().file("out/evil", "x").done()];
-    assert!(apply(&across).unwrap_err().to_string().contains("out of the image"));
+    assert!(apply(&across).unwrap_err().to_string().contains("leaves the image root"));
     // A link alone is harmless: it is written last and never followed.
     assert_eq!(
         apply(&[RawTar::default().symlink("passwd", "../../../etc/passwd").done()]).unwrap()["passwd"].0,
@@ -69,18 +69,18 @@ fn writing_through_a_link_stays_inside() {
 }
 
 #[test]
-fn hard_links_to_what_is_not_theirs() {
-    refused(RawTar::default().hardlink("shadow", "/etc/shadow"), "out of the image");
-    refused(RawTar::default().hardlink("shadow", "../etc/shadow"), "out of the image");
-    refused(RawTar::default().hardlink("shadow", "etc/shadow"), "no file of the image");
-    refused(RawTar::default().dir("d/").hardlink("e", "d"), "no file of the image");
-    refused(RawTar::default().symlink("up", "..").hardlink("x", "up/secret"), "out of the image");
+fn hard_links_out_of_the_image() {
+    refused(RawTar::default().hardlink("shadow", "/etc/shadow"), "leaves the image root");
+    refused(RawTar::default().hardlink("shadow", "../etc/shadow"), "leaves the image root");
+    refused(RawTar::default().hardlink("shadow", "etc/shadow"), "not a file of the image");
+    refused(RawTar::default().dir("d/").hardlink("e", "d"), "not a file of the image");
+    refused(RawTar::default().symlink("up", "..").hardlink("x", "up/secret"), "leaves the image root");
     let through = RawTar::default().symlink("l", "/etc/shadow").hardlink("x", "l").file("x", "mine").done();
     assert_eq!(apply(&[through]).unwrap()["l"].0, "/etc/shadow");
 }
 
 #[test]
-fn kinds_that_no_image_of_ours_holds() {
+fn unsupported_file_types() {
     refused(RawTar::default().entry(b'3', "dev/null", "", b""), "device");
     refused(RawTar::default().entry(b'6', "pipe", "", b""), "pipe");
     refused(RawTar::default().entry(b'S', "sparse", "", b""), "unknown type");
@@ -88,22 +88,22 @@ fn kinds_that_no_image_of_ours_holds() {
     refused(RawTar::default().entry(b'2', "empty", "", b""), "no target");
 }
 
-/// Go finds a file behind a directory that declares data, for it reads the next header there.
+/// Go finds a file after a directory that declares data, because it reads the next header there.
 #[test]
-fn data_of_what_is_no_file() {
+fn data_of_entries_that_are_not_files() {
     let hidden = RawTar::default().file("evil", "x").done();
     for kind in [b'1', b'2', b'3', b'4', b'5', b'6'] {
         let tar = RawTar::default().file("a", "x").entry(kind, "b", "a", &hidden[..1024]);
-        refused(tar, "is no file and declares 1024 bytes");
+        refused(tar, "is not a file but declares 1024 bytes");
     }
-    // Before POSIX a slash made the directory; Go goes by it where the type is NUL.
-    refused(RawTar::default().entry(0, "d/", "", &hidden[..1024]), "a directory by its name");
-    refused(RawTar::default().file("d/", "x"), "a directory by its name");
+    // Before POSIX a trailing slash marked a directory; Go applies that where the type is NUL.
+    refused(RawTar::default().entry(0, "d/", "", &hidden[..1024]), "a directory by name");
+    refused(RawTar::default().file("d/", "x"), "a directory by name");
 }
 
-/// Readers disagree which of several names counts, and what an empty one means.
+/// Readers disagree which of several names counts and what an empty one means.
 #[test]
-fn names_from_two_places_and_from_none() {
+fn duplicate_and_empty_names() {
     let long = |name: &[u8]| RawTar::default().entry(b'L', "l", "", name);
     let target = |name: &[u8]| RawTar::default().entry(b'K', "l", "", name);
     let pax = |tar: RawTar, data: &[u8]| tar.entry(b'x', "pax", "", data);
@@ -124,16 +124,16 @@ fn names_from_two_places_and_from_none() {
     refused(pax(pax(RawTar::default(), b"12 path=one\n"), b"11 mtime=1\n").file("x", "x"), "two blocks of PAX");
     let global = |tar: RawTar, data: &[u8]| tar.entry(b'g', "pax_global_header", "", data).file("x", "x");
     refused(global(pax(RawTar::default(), b"12 path=one\n"), b"13 comment=a\n"), "between an entry and its names");
-    refused(global(RawTar::default(), b"12 path=one\n"), "changes the entries behind it");
+    refused(global(RawTar::default(), b"12 path=one\n"), "changes the entries after it");
     let commented = global(RawTar::default(), b"13 comment=a\n").done();
     assert_eq!(apply(&[commented]).unwrap().keys().collect::<Vec<_>>(), ["x"]);
-    // One name is fine, for each entry anew.
+    // One name per entry is valid.
     let fine = pax(long(b"one\0").file("x", ""), b"12 path=two\n").file("x", "").done();
     assert_eq!(apply(&[fine]).unwrap().keys().collect::<Vec<_>>(), ["one", "two"]);
 }
 
 #[test]
-fn only_a_directory_stands_at_the_root() {
+fn the_root_must_be_a_directory() {
     for path in ["", ".", "./"] {
         refused(RawTar::default().symlink(path, "x"), "root of the image");
     }
@@ -141,7 +141,7 @@ fn only_a_directory_stands_at_the_root() {
     apply(&[RawTar::default().dir("./").done()]).unwrap();
 }
 
-/// The second half of a long path stands in ustar's header; Go looks for it in others, too.
+/// Only ustar headers have a name prefix; Go also reads it in others.
 #[test]
 fn a_prefix_in_a_header_of_another_format() {
     let with = |mut header: tar::Header, version: &[u8; 2], end: &[u8]| {
@@ -154,9 +154,9 @@ fn a_prefix_in_a_header_of_another_format() {
     };
     let ustar = apply(&[with(tar::Header::new_ustar(), b"00", b"").done()]).unwrap();
     assert_eq!(ustar.keys().collect::<Vec<_>>(), ["dir/file"]);
-    refused(with(tar::Header::new_ustar(), b"01", b""), "another format than ustar");
-    refused(with(tar::Header::new_ustar(), b"00", b"tar\0"), "another format than ustar");
-    refused(with(tar::Header::new_gnu(), b"00", b""), "another format than ustar");
+    refused(with(tar::Header::new_ustar(), b"01", b""), "not ustar");
+    refused(with(tar::Header::new_ustar(), b"00", b"tar\0"), "not ustar");
+    refused(with(tar::Header::new_gnu(), b"00", b""), "not ustar");
 }
 
 #[test]
@@ -175,48 +175,48 @@ fn sizes_above_the_limits() {
     refused(RawTar::default().entry(b'L', "././@LongLink", "", &long[1..]).file("x", ""), "a path of");
 }
 
-/// 8 MiB of zeros in some kilobytes: stopped at the limit of 4 MiB.
+/// 8 MiB of zeros in some kilobytes, rejected at the limit of 4 MiB.
 #[test]
-fn bombs() {
+fn decompression_bombs() {
     let tar = RawTar::default().file("ok", "x").entry(b'0', "zeros", "", &vec![0; 8 << 20]).done();
     for (media_type, pack) in
         [(MediaType::ImageLayerGzip, gzip as fn(&[u8]) -> Vec<u8>), (MediaType::ImageLayerZstd, zstd)]
     {
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
+        let layout = raw_layout(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();
         let limits = Limits { file: 1 << 30, ..SMALL };
         let error = Unpacked::open(&layout, &image, limits).unwrap_err();
-        assert_eq!(error.class(), Class::BadInput);
+        assert_eq!(error.class(), Class::UntrustedData);
         assert!(error.to_string().contains("decompresses to more"), "{error}");
     }
 }
 
-/// Each layer is within its limit, all of them are not.
+/// Each layer is within its limit, all together are not.
 #[test]
-fn many_layers() {
+fn layers_above_the_limit_of_the_image() {
     let half = |name: &str| RawTar::default().file(name, &"x".repeat(1 << 20)).file("b", &"x".repeat(1 << 20)).done();
     let (one, two, three) = (half("1"), half("2"), half("3"));
     apply(&[one.clone(), two.clone()]).unwrap();
     let error = apply(&[one, two, three]).unwrap_err();
-    assert_eq!(error.class(), Class::BadInput);
+    assert_eq!(error.class(), Class::UntrustedData);
     assert!(error.to_string().contains("decompresses to more"), "{error}");
 }
 
-/// Each link would be a copy of a megabyte.
+/// Each hard link becomes a copy of 1 MiB.
 #[test]
 fn links_that_would_fill_the_disk() {
     let file = || RawTar::default().file("f", &"x".repeat(1 << 20));
     let links = |count: usize| (0..count).fold(file(), |tar, n| tar.hardlink(&format!("l{n}"), "f")).done();
     assert_eq!(apply(&[links(5)]).unwrap().len(), 6);
     let error = apply(&[links(6)]).unwrap_err();
-    assert_eq!(error.class(), Class::BadInput);
-    assert!(error.to_string().contains("when written out"), "{error}");
+    assert_eq!(error.class(), Class::UntrustedData);
+    assert!(error.to_string().contains("when unpacked"), "{error}");
 }
 
-/// A full directory, hidden over and over, or names through long links: hours, were they all followed.
+/// Repeated whiteouts of a large directory, or paths through long links, would take hours.
 #[test]
-fn whiteouts_and_links_without_end() {
+fn expensive_whiteouts_and_links() {
     let add = |view: &mut View, n: u64, path: &str, kind: ItemKind| {
         view.add(1, n, &Item { path: path.to_owned(), kind, mode: 0o755 })
     };
@@ -234,34 +234,34 @@ fn whiteouts_and_links_without_end() {
     assert!(result.unwrap_err().to_string().contains("too long to follow"));
 }
 
-/// Few long paths would name millions of directories.
+/// Few long paths would create millions of directories.
 #[test]
 fn a_flood_of_directories() {
     let deep = |n: usize| format!("{n}/{}f", "d/".repeat(2000));
     let flood = (0..100).fold(RawTar::default(), |tar, n| tar.entry(b'L', "l", "", deep(n).as_bytes()).file("x", ""));
     let dir = tempdir();
-    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[flood.done()], plain);
+    let layout = raw_layout(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[flood.done()], plain);
     let image = layout.image(NAME).unwrap();
     let error = Unpacked::open(&layout, &image, Limits { entries: 1000, ..SMALL }).unwrap_err();
     assert!(error.to_string().contains("its paths take"), "{error}");
 }
 
 #[test]
-fn garbage_and_half_a_layer() {
+fn garbage_and_truncated_layers() {
     let whole = RawTar::default().file("a", &"x".repeat(5000)).done();
     for bad in [vec![b'x'; 2048], whole[..1500].to_vec(), whole[..100].to_vec()] {
-        assert_eq!(apply(&[bad]).unwrap_err().class(), Class::BadInput);
+        assert_eq!(apply(&[bad]).unwrap_err().class(), Class::UntrustedData);
     }
     for media_type in [MediaType::ImageLayerGzip, MediaType::ImageLayerZstd] {
-        // No archive of its kind at all.
+        // Not compressed at all.
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&whole), plain);
+        let layout = raw_layout(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&whole), plain);
         let image = layout.image(NAME).unwrap();
-        assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::BadInput);
+        assert_eq!(Unpacked::open(&layout, &image, SMALL).unwrap_err().class(), Class::UntrustedData);
     }
 }
 
-/// The file that is just being written is not to blame.
+/// The error is about the layer, not about the file being written.
 #[test]
 fn a_layer_that_ends_within_a_file() {
     let dir = tempdir();
@@ -273,15 +273,14 @@ fn a_layer_that_ends_within_a_file() {
         std::io::copy(data, &mut out).map(drop).map_err(|e| common::Error::io("cannot write", dir.path(), &e))
     })
     .unwrap_err();
-    assert_eq!(error.class(), Class::BadInput, "{error}");
+    assert_eq!(error.class(), Class::UntrustedData, "{error}");
 }
 
-/// The blob is what its digest says, but decompresses to something else than the configuration's diff ID.
 #[test]
 fn a_wrong_diff_id_is_a_failed_verification() {
     let dir = tempdir();
     let tar = RawTar::default().file("a", "x").done();
-    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[tar], plain);
+    let layout = raw_layout(&dir.path().join("a.oci"), &MediaType::ImageLayer, &[tar], plain);
     let mut image = layout.image(NAME).unwrap();
     image.layers[0].diff_id = common::Sha256::of("other");
     let error = Unpacked::open(&layout, &image, SMALL).unwrap_err();
@@ -290,7 +289,7 @@ fn a_wrong_diff_id_is_a_failed_verification() {
 }
 
 #[test]
-fn honest_layers_of_every_kind_are_read() {
+fn valid_layers_of_every_compression_are_read() {
     let tar = RawTar::default().dir("./").file("./a/b", "hello").hardlink("c", "a/b").symlink("d", "a").done();
     for (media_type, pack) in [
         (MediaType::ImageLayer, plain as fn(&[u8]) -> Vec<u8>),
@@ -298,7 +297,7 @@ fn honest_layers_of_every_kind_are_read() {
         (MediaType::ImageLayerZstd, zstd),
     ] {
         let dir = tempdir();
-        let layout = foreign(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
+        let layout = raw_layout(&dir.path().join("a.oci"), &media_type, std::slice::from_ref(&tar), pack);
         let image = layout.image(NAME).unwrap();
         let unpacked = Unpacked::open(&layout, &image, SMALL).unwrap();
         let out = dir.path().join("b");

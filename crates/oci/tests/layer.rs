@@ -1,4 +1,4 @@
-//! Layers: stable bytes, faithful content.
+//! Layers: reproducible bytes, complete content.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::collections::BTreeMap;
@@ -37,9 +37,9 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     tar
 }
 
-/// A change of either digest means that every image gets a new one: say so in the changelog, then record the new ones here.
+/// When a digest changes, all images change: note it in the changelog, then update the digests here.
 #[test]
-fn small_inputs_give_the_recorded_digests() {
+fn layers_are_reproducible() {
     let (layer, bytes) = written(&sample());
     assert_eq!(layer.descriptor.sha256().unwrap(), Sha256::of(&bytes));
     assert_eq!(layer.descriptor.size(), bytes.len() as u64);
@@ -52,13 +52,13 @@ fn small_inputs_give_the_recorded_digests() {
 }
 
 #[test]
-fn another_time_gives_another_digest() {
+fn the_digest_depends_on_the_time() {
     let other = layer::write(&sample(), EPOCH + 1, std::io::sink()).unwrap();
     assert_ne!(other.diff_id, written(&sample()).0.diff_id);
 }
 
 #[test]
-fn entries_carry_nothing_of_the_host() {
+fn entries_are_independent_of_the_host() {
     let tar = gunzip(&written(&sample()).1);
     let mut archive = tar::Archive::new(tar.as_slice());
     let mut seen = Vec::new();
@@ -88,7 +88,7 @@ fn entries_carry_nothing_of_the_host() {
 }
 
 #[test]
-fn long_links_and_attributes_travel_as_pax() {
+fn long_links_and_attributes_are_pax_records() {
     let tar = gunzip(&written(&sample()).1);
     let mut archive = tar::Archive::new(tar.as_slice());
     for entry in archive.entries().unwrap() {
@@ -131,9 +131,9 @@ fn a_full_disk_is_an_error() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
     #[test]
-    fn what_goes_in_comes_out(files in prop::collection::btree_map("([a-z]{1,40}/){0,6}[a-zA-Z0-9 é._-]{1,110}", prop::collection::vec(any::<u8>(), 0..2000), 0..12)) {
+    fn files_survive_a_round_trip(files in prop::collection::btree_map("([a-z]{1,40}/){0,6}[a-zA-Z0-9 é._-]{1,110}", prop::collection::vec(any::<u8>(), 0..2000), 0..12)) {
         let mut map = FileMap::new();
-        // Names that are '.' or '..', or lie under another file, are refused by the map.
+        // The map rejects '.', '..' and paths below a file.
         let kept: BTreeMap<_, _> = files.into_iter().filter(|(path, data)| map.bytes(path, data.clone(), 0o644).is_ok()).collect();
         let (layer, bytes) = written(&map);
         let tar = gunzip(&bytes);

@@ -1,4 +1,4 @@
-//! Layout directories: written whole, read with suspicion.
+//! Layout directories: written atomically, verified on reading.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -12,7 +12,7 @@ use oci::{FileMap, Layout, NewImage, Writer};
 use support::{NAME, sample, tempdir};
 
 #[test]
-fn what_is_written_is_read() {
+fn reads_back_what_it_wrote() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
     let digest = sample(&dest, "hello\n");
@@ -23,18 +23,18 @@ fn what_is_written_is_read() {
     assert_eq!(image.config.created.as_deref(), Some("2025-01-01T00:00:00Z"));
     assert_eq!(image.layers.len(), 1);
     assert_eq!(image.config.rootfs.diff_ids[0].0, image.layers[0].diff_id);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something was left beside the layout");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something was left next to the layout");
 }
 
 #[test]
-fn the_same_input_gives_the_recorded_manifest() {
+fn manifests_are_reproducible() {
     let dir = tempdir();
     let digest = sample(&dir.path().join("a.oci"), "hello\n");
     assert_eq!(digest.to_string(), "03fa7d82597f0367b88244cf8d676271ffd66bd7b7efd9914da623afab4131a2");
     assert_ne!(digest, sample(&dir.path().join("b.oci"), "other\n"));
 }
 
-/// `oci-spec` was written by others from the same specification.
+/// `oci-spec` is an independent implementation of the specification.
 #[test]
 fn the_documents_parse_with_oci_spec() {
     use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest, OciLayout};
@@ -61,7 +61,7 @@ fn json_is_canonical() {
 }
 
 #[test]
-fn artifacts_stand_beside_images_and_are_none() {
+fn artifacts_are_not_listed_as_images() {
     let dir = tempdir();
     let (from, to) = (dir.path().join("a.oci"), dir.path().join("b.oci"));
     let subject = sample(&from, "hello\n");
@@ -86,7 +86,7 @@ fn artifacts_stand_beside_images_and_are_none() {
 }
 
 #[test]
-fn a_dropped_writer_leaves_nothing_and_the_old_layout_stands() {
+fn a_dropped_writer_keeps_the_old_layout() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
     let digest = sample(&dest, "hello\n");
@@ -98,7 +98,7 @@ fn a_dropped_writer_leaves_nothing_and_the_old_layout_stands() {
 }
 
 #[test]
-fn a_foreign_directory_is_never_replaced() {
+fn a_directory_that_is_not_a_layout_is_never_replaced() {
     let dir = tempdir();
     fs::write(dir.path().join("precious"), "x").unwrap();
     assert_eq!(Writer::create(dir.path()).unwrap_err().class(), Class::BadInput);
@@ -106,7 +106,7 @@ fn a_foreign_directory_is_never_replaced() {
 }
 
 #[test]
-fn two_images_of_one_name_are_refused() {
+fn duplicate_and_missing_names_are_rejected() {
     let dir = tempdir();
     let mut writer = Writer::create(&dir.path().join("a.oci")).unwrap();
     let names = [NAME.to_owned(), NAME.to_owned()];
@@ -145,7 +145,7 @@ fn a_flipped_byte_in_any_blob_is_found() {
 }
 
 #[test]
-fn a_truncated_or_missing_blob_is_named() {
+fn a_truncated_or_missing_blob_is_reported() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
     let digest = sample(&dest, "hello\n").to_string();
@@ -158,12 +158,12 @@ fn a_truncated_or_missing_blob_is_named() {
     assert!(error.to_string().contains("bytes"), "{error}");
     fs::remove_file(&path).unwrap();
     let error = layout.images().unwrap_err();
-    assert_eq!(error.class(), Class::BadInput);
+    assert_eq!(error.class(), Class::UntrustedData);
     assert!(error.to_string().contains(&digest), "{error}");
 }
 
 #[test]
-fn documents_we_do_not_know_are_refused() {
+fn unknown_documents_are_rejected() {
     for (file, from, to, word) in [
         ("oci-layout", "1.0.0", "2.0.0", "imageLayoutVersion"),
         ("index.json", "\"schemaVersion\":2", "\"schemaVersion\":1", "schemaVersion"),
@@ -171,7 +171,7 @@ fn documents_we_do_not_know_are_refused() {
         ("index.json", "sha256:", "sha512:", "digest"),
         ("index.json", "sha256:", "blake3:", "blake3:"),
         ("index.json", "\"manifests\"", "\"manifest\"", "manifests"),
-        ("index.json", "{", "", "cannot be used"),
+        ("index.json", "{", "", "is malformed"),
     ] {
         let dir = tempdir();
         let dest = dir.path().join("a.oci");
@@ -179,14 +179,14 @@ fn documents_we_do_not_know_are_refused() {
         let text = fs::read_to_string(dest.join(file)).unwrap();
         fs::write(dest.join(file), text.replacen(from, to, 1)).unwrap();
         let error = Layout::open(&dest).and_then(|layout| layout.images()).unwrap_err();
-        assert_eq!(error.class(), Class::BadInput, "{error}");
+        assert_eq!(error.class(), Class::UntrustedData, "{error}");
         assert!(error.to_string().contains(word), "{word}: {error}");
     }
 }
 
-/// The manifest itself lies: right digest, wrong content.
+/// The digest matches, the content is unsupported.
 #[test]
-fn manifests_we_do_not_know_are_refused() {
+fn unknown_manifests_are_rejected() {
     for (from, to, word) in [
         ("\"schemaVersion\":2", "\"schemaVersion\":3", "schemaVersion"),
         ("image.config.v1", "image.novelty.v1", "novelty"),
@@ -207,7 +207,7 @@ fn manifests_we_do_not_know_are_refused() {
         index.set_manifests(entries);
         fs::write(dest.join("index.json"), types::canonical(&index).unwrap()).unwrap();
         let error = Layout::open(&dest).unwrap().images().unwrap_err();
-        assert_eq!(error.class(), Class::BadInput, "{error}");
+        assert_eq!(error.class(), Class::UntrustedData, "{error}");
         assert!(error.to_string().contains(word), "{word}: {error}");
     }
 }
@@ -227,7 +227,7 @@ fn put(dest: &Path, media_type: MediaType, bytes: &[u8]) -> types::Descriptor {
     types::descriptor(media_type, Sha256::of(bytes), bytes.len() as u64)
 }
 
-/// Some kilobytes could name one manifest a million times.
+/// Some kilobytes could list one manifest a million times.
 #[test]
 fn indexes_that_multiply_each_other() {
     let dir = tempdir();
@@ -240,16 +240,15 @@ fn indexes_that_multiply_each_other() {
     let layout = indexed(&dest, &vec![inner(10); 10]);
     let images = layout.images().unwrap();
     assert_eq!(images.len(), 1);
-    assert_eq!(images[0].names, [NAME], "a name is told once");
+    assert_eq!(images[0].names, [NAME], "a name is listed once");
     let layout = indexed(&dest, &vec![inner(1000); 1000]);
     let error = layout.images().unwrap_err();
-    assert_eq!(error.class(), Class::BadInput);
+    assert_eq!(error.class(), Class::UntrustedData);
     assert!(error.to_string().contains("more than 10000 entries"), "{error}");
 }
 
-/// One long document, named again and again, is read no more than so often.
 #[test]
-fn documents_that_are_named_too_often() {
+fn documents_above_the_limit_of_the_layout() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
     sample(&dest, "hello\n");
@@ -259,7 +258,7 @@ fn documents_that_are_named_too_often() {
     let layout = indexed(&dest, &vec![long.clone(); 16]);
     assert!(layout.images().unwrap().is_empty());
     let error = indexed(&dest, &vec![long; 17]).images().unwrap_err();
-    assert_eq!(error.class(), Class::BadInput);
+    assert_eq!(error.class(), Class::UntrustedData);
     assert!(error.to_string().contains("more than 67108864 bytes"), "{error}");
     let mut note = put(&dest, MediaType::ImageManifest, &[b' '; 4 << 20]);
     note.set_artifact_type(Some("note".into())).set_size(128 << 20);
@@ -273,25 +272,25 @@ fn too_many_layers() {
     for (count, taken) in [(128, true), (129, false)] {
         let tars = vec![Vec::new(); count];
         let layout =
-            support::foreign(&dir.path().join(count.to_string()), &MediaType::ImageLayer, &tars, support::plain);
+            support::raw_layout(&dir.path().join(count.to_string()), &MediaType::ImageLayer, &tars, support::plain);
         let images = layout.images();
         assert_eq!(images.is_ok(), taken);
         if let Err(error) = images {
-            assert_eq!(error.class(), Class::BadInput);
-            assert!(error.to_string().contains("it has 129 layers, 128 are the limit"), "{error}");
+            assert_eq!(error.class(), Class::UntrustedData);
+            assert!(error.to_string().contains("it has 129 layers (max 128)"), "{error}");
         }
     }
 }
 
 #[test]
-fn a_directory_without_marker_is_no_layout() {
+fn a_directory_without_the_file_oci_layout() {
     let error = Layout::open(tempdir().path()).unwrap_err();
     assert_eq!(error.class(), Class::BadInput);
     assert!(error.to_string().contains("oci-layout"), "{error}");
 }
 
 #[test]
-fn an_unknown_name_says_which_are_known() {
+fn an_unknown_name_lists_the_known_ones() {
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
     sample(&dest, "hello\n");

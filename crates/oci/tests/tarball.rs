@@ -1,4 +1,4 @@
-//! Layouts out of tar files, and what is refused.
+//! Layouts in tar files.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -24,7 +24,7 @@ fn packed(from: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn plain_and_gzip_are_unpacked_and_nothing_but_the_layout() {
+fn unpacks_only_the_layout_from_plain_and_gzip() {
     let dir = tempdir();
     let layout = dir.path().join("layout");
     let digest = sample(&layout, "x");
@@ -42,24 +42,24 @@ fn plain_and_gzip_are_unpacked_and_nothing_but_the_layout() {
 }
 
 #[test]
-fn what_is_not_a_layout_is_refused() {
+fn rejects_what_is_not_a_layout() {
     let dir = tempdir();
     let file = dir.path().join("file");
     for (tar, why) in [
-        (RawTar::default().file("../oci-layout", "x").done(), "out of the image"),
+        (RawTar::default().file("../oci-layout", "x").done(), "leaves the image root"),
         (RawTar::default().file("manifest.json", "[]").done(), "docker-archive:"),
         (b"no tar at all".to_vec(), "why"),
     ] {
         fs::write(&file, tar).unwrap();
         let error = unpack(&file, &dir.path().join("work")).unwrap_err();
-        assert_eq!(error.class(), Class::BadInput);
+        assert_eq!(error.class(), Class::UntrustedData);
         assert!(error.to_string().contains(why), "{why}: {error}");
     }
 }
 
-/// A download that broke off is the file's fault, not this machine's.
+/// A truncated download is not an infrastructure error.
 #[test]
-fn half_a_tarball_is_bad_input() {
+fn a_truncated_tarball_is_untrusted_data() {
     let dir = tempdir();
     let layout = dir.path().join("layout");
     sample(&layout, "x");
@@ -69,12 +69,12 @@ fn half_a_tarball_is_bad_input() {
     for cut in [gz.len() / 8, gz.len() / 2, gz.len() - 1] {
         fs::write(&half, &gz[..cut]).unwrap();
         let error = unpack(&half, &dir.path().join("work")).unwrap_err();
-        assert_eq!(error.class(), Class::BadInput);
-        assert!(error.to_string().contains("a layer cannot be used"), "{error}");
+        assert_eq!(error.class(), Class::UntrustedData);
+        assert!(error.to_string().contains("image layer is malformed"), "{error}");
     }
 }
 
-/// What gzip cannot shorten.
+/// Returns incompressible bytes.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {

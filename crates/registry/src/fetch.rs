@@ -114,7 +114,7 @@ impl Fetch<'_> {
         for child in &contents.children {
             if depth == 0 {
                 return Err(Error::new(Class::BadInput, "the image cannot be used")
-                    .why("indexes stand in each other too deeply"));
+                    .why(oci::types::nested_too_deeply()));
             }
             if !found.documents.contains(&child.sha256()?) {
                 self.take(&named(self.client, &self.access, child)?, depth - 1, found)?;
@@ -170,7 +170,7 @@ impl Fetch<'_> {
     /// What was taken; none, and a warning, where it is of no use to us.
     fn usable<T>(&self, name: &str, taken: Result<T>) -> Result<Option<T>> {
         let error = match taken {
-            Err(e) if e.class() == Class::BadInput => e.to_string(),
+            Err(e) if matches!(e.class(), Class::BadInput | Class::UntrustedData) => e.to_string(),
             taken => return taken.map(Some),
         };
         let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("hint: ")).collect();

@@ -166,7 +166,7 @@ impl Reader<'_> {
         self.layout.blob(entry)?.read_to_end(&mut bytes)?;
         let read = read(entry, &bytes).map_err(|e| e.file(self.root))?;
         if depth == 0 && !read.children.is_empty() {
-            return Err(malformed(self.root, "indexes stand in each other too deeply"));
+            return Err(malformed(self.root, &oci::types::nested_too_deeply()));
         }
         let mut children = Vec::new();
         for child in &read.children {

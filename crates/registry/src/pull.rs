@@ -9,7 +9,7 @@ use common::event::{Event, Sink};
 use common::{Error, Result, Sha256, atomic};
 use oci::Reference;
 use oci::types::Named as _;
-use oci::writer::refuse_foreign;
+use oci::writer::check_replaceable;
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch::{self, Fetch};
@@ -34,7 +34,7 @@ pub struct Pulled {
 /// [`common::Class::Verification`] when a document or blob is not what its name says; [`common::Class::Infrastructure`] otherwise. `out` is then as it was.
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
     let _lock = Lock::take(out, sink)?;
-    refuse_foreign(out)?;
+    check_replaceable(out)?;
     let repository = Repository::of(reference);
     let wanted = fetch::wanted(reference)?;
     let label = format!("pull {reference}");

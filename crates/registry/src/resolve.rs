@@ -38,7 +38,7 @@ pub fn resolve(client: &Client<'_>, reference: &Reference) -> Result<Resolved> {
         };
         document = fetch::named(client, &access, entry)?;
     }
-    Err(unusable(reference, "indexes stand in each other too deeply"))
+    Err(unusable(reference, &types::nested_too_deeply()))
 }
 
 fn unusable(reference: &Reference, why: &str) -> Error {

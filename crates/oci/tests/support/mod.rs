@@ -29,7 +29,7 @@ pub fn sample_files(text: &str) -> FileMap {
     files
 }
 
-/// Writes a layout with one image of one layer under two names, and gives the manifest's digest.
+/// Writes a layout with one image of one layer under two names; returns the manifest's digest.
 pub fn sample(dest: &Path, text: &str) -> Sha256 {
     let mut writer = Writer::create(dest).unwrap();
     let layer = writer.layer(&sample_files(text), EPOCH).unwrap();
@@ -52,7 +52,7 @@ pub fn toolchain() -> Option<Sandbox> {
     skip::toolchain(&["skopeo", "umoci"]).map(Sandbox::new)
 }
 
-/// Runs `script` in the toolchain with `dir` at `/build/w`; gives its output, or what went wrong.
+/// Runs `script` in the toolchain with `dir` at `/build/w`; returns its output or the error.
 pub fn run(sandbox: &Sandbox, dir: &Path, script: &str) -> Result<String, String> {
     let run = Run::script(script, &[NAME]).write(dir, "/build/w").directory("/build/w");
     sandbox.output(&run).map(|out| String::from_utf8_lossy(&out).into_owned()).map_err(|e| e.to_string())
@@ -80,8 +80,8 @@ fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, (String, u32)>) {
     }
 }
 
-/// A layout with one image of the given raw tars as layers (`media_type` and how they are packed given), named [`NAME`].
-pub fn foreign(dest: &Path, media_type: &MediaType, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
+/// Writes a layout with one image named [`NAME`] of these raw tars as layers, packed by `pack`.
+pub fn raw_layout(dest: &Path, media_type: &MediaType, tars: &[Vec<u8>], pack: fn(&[u8]) -> Vec<u8>) -> Layout {
     let blobs = dest.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |media_type: MediaType, bytes: &[u8]| {
@@ -102,7 +102,7 @@ pub fn foreign(dest: &Path, media_type: &MediaType, tars: &[Vec<u8>], pack: fn(&
     Layout::open(dest).unwrap()
 }
 
-/// A tar that GNU tar or an attacker could have written: names go in unchecked.
+/// Builds a tar as GNU tar or an attacker could: names are not checked.
 #[derive(Default)]
 pub struct RawTar(Vec<u8>);
 

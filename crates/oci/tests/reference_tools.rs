@@ -1,4 +1,4 @@
-//! What skopeo, umoci and oras say about our layouts. They come from the toolchain's root filesystem (`SOLANA_TALOS_ROOTFS`).
+//! Checks our layouts with the reference tools skopeo, umoci and oras, from the toolchain's root filesystem (`SOLANA_TALOS_ROOTFS`).
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -8,7 +8,7 @@ use std::fs;
 
 use oci::types::{MediaType, Named as _};
 use oci::{Limits, Unpacked};
-use support::{NAME, RawTar, foreign, gzip, run, sample, tempdir, toolchain, tree};
+use support::{NAME, RawTar, gzip, raw_layout, run, sample, tempdir, toolchain, tree};
 
 #[test]
 fn skopeo_reads_and_copies_it() {
@@ -22,11 +22,11 @@ fn skopeo_reads_and_copies_it() {
     assert_eq!(inspected["Labels"]["alpha.talos.dev/version"], "v1.10.3");
     run(&sandbox, dir.path(), "skopeo copy --insecure-policy oci:a.oci:$1 oci:b.oci:copy").unwrap();
     let copied = oci::Layout::open(&dir.path().join("b.oci")).unwrap().image("copy").unwrap();
-    assert_eq!(copied.digest, digest, "skopeo changed the image on its way");
+    assert_eq!(copied.digest, digest, "skopeo changed the image");
 }
 
 #[test]
-fn umoci_unpacks_the_tree_that_went_in() {
+fn umoci_unpacks_the_same_tree() {
     let Some(sandbox) = toolchain() else { return };
     let dir = tempdir();
     sample(&dir.path().join("a.oci"), "hello\n");
@@ -50,9 +50,9 @@ fn oras_lists_both_names() {
     assert_eq!(tags.lines().collect::<Vec<_>>(), [NAME, "ghcr.io/our-org/sample:latest"]);
 }
 
-/// The same flipped byte that we refuse is refused by the others: our check is no stricter and no laxer than theirs.
+/// Our check agrees with those of the reference tools.
 #[test]
-fn a_flipped_byte_in_the_layer_is_refused_by_all() {
+fn every_tool_rejects_a_flipped_byte_in_the_layer() {
     let Some(sandbox) = toolchain() else { return };
     let dir = tempdir();
     let dest = dir.path().join("a.oci");
@@ -61,7 +61,7 @@ fn a_flipped_byte_in_the_layer_is_refused_by_all() {
     let layer = layout.image(NAME).unwrap().layers[0].descriptor.clone();
     let path = dest.join("blobs/sha256").join(layer.sha256().unwrap().to_string());
     let mut bytes = fs::read(&path).unwrap();
-    // The byte of the gzip header that names an operating system: only the digest tells.
+    // The byte of the gzip header that names an operating system: only the digest shows the change.
     bytes[9] ^= 1;
     fs::write(&path, bytes).unwrap();
     assert_eq!(layout.blob(&layer).unwrap_err().class(), common::Class::Verification);
@@ -71,9 +71,9 @@ fn a_flipped_byte_in_the_layer_is_refused_by_all() {
     assert!(umoci.contains("verified reader") || umoci.contains("digest") || umoci.contains("checksum"), "{umoci}");
 }
 
-/// Layers with whiteouts, opaque directories, links and replaced kinds come out as umoci has them.
+/// Covers whiteouts, opaque directories, links and replaced file types.
 #[test]
-fn we_unpack_layers_as_umoci_does() {
+fn unpacks_layers_like_umoci() {
     let Some(sandbox) = toolchain() else { return };
     let dir = tempdir();
     let lower = RawTar::default()
@@ -100,7 +100,7 @@ fn we_unpack_layers_as_umoci_does() {
         .symlink("was-dir", "usr")
         .file(".wh.b", "")
         .done();
-    let layout = foreign(&dir.path().join("a.oci"), &MediaType::ImageLayerGzip, &[lower, upper], gzip);
+    let layout = raw_layout(&dir.path().join("a.oci"), &MediaType::ImageLayerGzip, &[lower, upper], gzip);
     let image = layout.image(NAME).unwrap();
     Unpacked::open(&layout, &image, Limits::SYSTEM).unwrap().apply(&dir.path().join("ours")).unwrap();
     run(&sandbox, dir.path(), "umoci unpack --rootless --image a.oci:$1 theirs").unwrap();
