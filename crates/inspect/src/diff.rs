@@ -1,4 +1,4 @@
-//! How two images differ, in the terms of those who run them: configuration, modules, packages, command line, files.
+//! Compares two images by configuration, modules, packages, command line and files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,21 +8,21 @@ use serde::Serialize;
 use crate::contents::{Contents, File, Kind, Module, Uki};
 use crate::report::{ImageReport, Report};
 
-/// One thing that differs.
+/// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// What it is in the first; `None` where that lacks it.
+    /// Value in the first; `None` if missing there.
     pub first: Option<String>,
-    /// What it is in the second.
+    /// Value in the second.
     pub second: Option<String>,
 }
 
-/// All that differs, in groups that are left out where nothing does.
+/// All differences, in groups; empty groups are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Words of the kernel command line, or the whole of it where only their order differs.
+    /// Words of the kernel command line, or the whole line if only their order differs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command_line: Vec<Change>,
     /// Kernel release, unified kernel images, extensions, signers.
@@ -37,19 +37,19 @@ pub struct Changes {
     /// Kernel modules, compared without their signatures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<Change>,
-    /// Packages of the bills of materials.
+    /// Packages of the SBOMs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<Change>,
     /// Other files, and sections of unified kernel images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<Change>,
-    /// Modes, owners where they are known, links, devices, and directories that only one has.
+    /// Modes, owners if known, links, devices, and directories that only one side has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<Change>,
 }
 
 impl Changes {
-    /// The groups with what they are called.
+    /// Returns the groups with their names.
     #[must_use]
     pub fn groups(&self) -> [(&'static str, &[Change]); 8] {
         [
@@ -68,26 +68,26 @@ impl Changes {
 /// Two images of one kind.
 #[derive(Debug, Serialize)]
 pub struct Pair {
-    /// What both are for.
+    /// Purpose of both.
     pub kind: Kind,
     /// Name and digest of the first.
     pub first: String,
     /// Name and digest of the second.
     pub second: String,
-    /// Whether the manifests are the same, byte for byte.
+    /// Whether the manifests are identical.
     pub equal: bool,
-    /// What differs.
+    /// Differences.
     pub changes: Changes,
 }
 
 /// Two layouts.
 #[derive(Debug, Serialize)]
 pub struct Diff {
-    /// Images that both have.
+    /// Images in both.
     pub pairs: Vec<Pair>,
-    /// Images that only the first has.
+    /// Images only in the first.
     pub only_first: Vec<String>,
-    /// Images that only the second has.
+    /// Images only in the second.
     pub only_second: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ impl Diff {
     }
 }
 
-/// Compares what two layouts hold, image by image: those of one kind, or the only ones.
+/// Compares two layouts image by image: images of the same kind, or the only ones.
 #[must_use]
 pub fn diff(first: &(Report, Vec<Contents>), second: &(Report, Vec<Contents>)) -> Diff {
     let list = |side: &'_ (Report, Vec<Contents>)| -> Vec<usize> { (0..side.0.images.len()).collect() };
@@ -144,7 +144,7 @@ fn changes(first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) 
     compared(first, second, |value, _| value.clone())
 }
 
-/// What differs, as `shown` says it: shortly, or in full where two values look the same otherwise.
+/// Returns the differences, formatted by `shown`: shortened, or in full if the short forms are equal.
 fn compared<V: PartialEq>(
     first: &BTreeMap<String, V>,
     second: &BTreeMap<String, V>,
@@ -161,7 +161,7 @@ fn compared<V: PartialEq>(
     names.into_iter().filter(|name| first.get(*name) != second.get(*name)).map(new).collect()
 }
 
-/// A digest, of which 16 digits tell any two apart that nobody made alike.
+/// Formats a digest; 16 digits are enough unless someone made two collide.
 fn digest(sha256: &Sha256, full: bool) -> String {
     let digits = sha256.to_string();
     if full { digits } else { digits[..16].to_owned() }
@@ -174,14 +174,14 @@ fn command_lines(first: &Contents, second: &Contents) -> Vec<Change> {
         words.sort();
         words
     };
-    // Where the words differ, they have told it.
+    // Different words are reported already.
     let whole = changes(&lines(first), &lines(second)).into_iter();
     let whole = whole.filter(|change| sorted(&change.first) == sorted(&change.second));
     found.extend(whole.map(|change| Change { name: format!("{}the whole line", change.name), ..change }));
     found
 }
 
-/// What stands before the words of each command line, and the line.
+/// Returns the prefix and the text of each command line.
 fn lines(contents: &Contents) -> BTreeMap<String, String> {
     let line = |(at, uki): (usize, &Uki)| (prefix(at, uki), uki.command_line.clone());
     contents.ukis.iter().enumerate().map(line).collect()
@@ -191,7 +191,7 @@ fn prefix(at: usize, uki: &Uki) -> String {
     if at == 0 { String::new() } else { format!("{}: ", uki.path) }
 }
 
-/// Words of the command lines; one that is there twice, such as `console=`, is a word of its own with each value.
+/// Returns the words of the command lines; a repeated option, such as `console=`, is one word per value.
 fn words(contents: &Contents) -> BTreeMap<String, String> {
     let mut seen = BTreeMap::new();
     for (at, uki) in contents.ukis.iter().enumerate() {
@@ -247,7 +247,7 @@ fn packages(image: &ImageReport) -> BTreeMap<String, String> {
     image.sbom.as_ref().map(|sbom| sbom.packages.clone()).unwrap_or_default()
 }
 
-/// Files that no other group tells of. An archive whose members differ is told by them, unless not all of it could be read.
+/// Returns the files that no other group covers. An archive is omitted if its differing members are reported and it could be read completely.
 fn files(first: &Contents, second: &Contents) -> Vec<Change> {
     let list = |contents: &Contents| -> BTreeMap<String, File> {
         let other = |(path, _): &(&String, &File)| !contents.modules.contains_key(*path);
@@ -259,24 +259,24 @@ fn files(first: &Contents, second: &Contents) -> Vec<Change> {
     let modules = modules(first, second);
     let inner: BTreeSet<_> = all.iter().chain(&modules).map(|change| change.name.clone()).collect();
     let is_whole = |contents: &Contents, name: &str| contents.opened.contains(name) && !contents.partial.contains(name);
-    let is_told = |name: &str| {
+    let is_covered = |name: &str| {
         let inside = format!("{name}:");
         let is_inner = |next: &String| next.starts_with(&inside);
         is_whole(first, name) && is_whole(second, name) && inner.range(inside.clone()..).next().is_some_and(is_inner)
     };
-    all.into_iter().filter(|change| !is_told(&change.name)).collect()
+    all.into_iter().filter(|change| !is_covered(&change.name)).collect()
 }
 
-/// What has other attributes, and what is no file and stands alone in one of the two.
+/// Returns entries with different attributes, and entries other than files that only one side has.
 fn attributes(first: &Contents, second: &Contents) -> Vec<Change> {
-    let is_told = |contents: &Contents, path: &str| {
+    let is_covered = |contents: &Contents, path: &str| {
         let inside = format!("{path}/");
         let mut below = contents.attributes.range(inside.clone()..).map(|(path, _)| path);
         contents.files.contains_key(path) || below.next().is_some_and(|next| next.starts_with(&inside))
     };
     let is_new = |change: &Change| match (&change.first, &change.second) {
-        (Some(_), None) => !is_told(first, &change.name),
-        (None, _) => !is_told(second, &change.name),
+        (Some(_), None) => !is_covered(first, &change.name),
+        (None, _) => !is_covered(second, &change.name),
         _ => true,
     };
     changes(&first.attributes, &second.attributes).into_iter().filter(is_new).collect()
@@ -293,9 +293,9 @@ mod tests {
         Contents { files: [file(sha256)].into(), modules: [module].into(), ..Contents::default() }
     }
 
-    /// Whoever makes both images can find two files whose digests begin alike.
+    /// The author of both images can create two files whose digests have the same prefix.
     #[test]
-    fn digests_are_compared_whole() {
+    fn digests_are_compared_in_full() {
         let (first, second) = (format!("{:0<64}", "ab"), format!("{:1<64}", "ab00000000000000"));
         let (a, b) = (contents(&first), contents(&second));
         assert_eq!(files(&a, &b)[0].second.as_deref(), Some(format!("{second}, 1 bytes").as_str()));
@@ -305,21 +305,21 @@ mod tests {
         assert_eq!(files(&a, &other)[0].first.as_deref(), Some("ab00000000000000, 1 bytes"));
     }
 
-    /// A path may hold a colon without being inside of anything.
+    /// A path may contain a colon without being inside another file.
     #[test]
-    fn a_file_is_not_told_by_its_neighbour() {
+    fn a_file_is_not_covered_by_its_neighbour() {
         let with = |digest: &str| {
             let mut contents = contents(&format!("{digest:0<64}"));
             contents.files.insert("a:b".to_owned(), contents.files["a"].clone());
             contents
         };
-        let told = |a: &Contents, b: &Contents| files(a, b).into_iter().map(|change| change.name).collect::<Vec<_>>();
+        let names = |a: &Contents, b: &Contents| files(a, b).into_iter().map(|change| change.name).collect::<Vec<_>>();
         let (mut a, mut b) = (with("ab"), with("cd"));
-        assert_eq!(told(&a, &b), ["a", "a:b"]);
+        assert_eq!(names(&a, &b), ["a", "a:b"]);
         a.opened.insert("a".to_owned());
         b.opened.insert("a".to_owned());
-        assert_eq!(told(&a, &b), ["a:b"]);
+        assert_eq!(names(&a, &b), ["a:b"]);
         b.partial.insert("a".to_owned());
-        assert_eq!(told(&a, &b), ["a", "a:b"], "not all of it could be read");
+        assert_eq!(names(&a, &b), ["a", "a:b"], "not all of it could be read");
     }
 }

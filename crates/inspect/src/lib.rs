@@ -1,6 +1,6 @@
-//! What is in an image, how two images differ, and where two builds first do.
+//! Reports the contents of an image, the differences of two images, and the first difference of two builds.
 //!
-//! Reads only: every format is taken apart in memory, under limits, and nothing is written anywhere.
+//! Reads only: every format is opened in memory, under limits.
 //! [`compare`] names the first member that differs, from the output directory down to a section of a program.
 //!
 //! Each module uses only those before it: `parts`, then `contents` and `compare`, then `report`, then `diff`, then `text`.

@@ -1,4 +1,4 @@
-//! Takes one file apart: sections of programs, members of archives, what is inside a compressed stream.
+//! Splits a file into parts: sections of programs, members of archives, content of a compressed stream.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,23 +11,23 @@ use formats::pe::Pe;
 use formats::squashfs::{self, Kind};
 use formats::{Budget, Compression, bzimage, cpio, elf, module_signature, sniff};
 
-/// Longer targets of links are told by their digest (`PATH_MAX` of Linux).
+/// Longer link targets are replaced by their digest (`PATH_MAX` of Linux).
 const TARGET_MAX: usize = 4096;
 
-/// The formats that are taken apart.
+/// Supported formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A kernel with its setup header.
     BzImage,
-    /// A program for UEFI: a unified kernel image, a boot loader.
+    /// A UEFI program: a unified kernel image, a boot loader.
     Pe,
-    /// A program or object for Linux.
+    /// A Linux program or object.
     Elf,
     /// A kernel module with its signature.
     SignedModule,
     /// One cpio archive.
     Cpio,
-    /// Several archives or streams, one after the other.
+    /// Several concatenated archives or streams.
     Initramfs,
     /// One compressed stream.
     Stream(Compression),
@@ -38,22 +38,22 @@ pub enum Format {
 /// One member of a file.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Its name, once in a file.
+    /// Name, unique in the file.
     pub name: String,
-    /// What there is to say of it beside content and time: mode, owner, link target. Empty for sections.
+    /// Metadata other than content and time: mode, owner, link target. Empty for sections.
     pub attributes: String,
     /// Seconds since the epoch.
     time: Option<u32>,
-    /// Bytes that the name ends with to be there once.
+    /// Length of the suffix that makes the name unique.
     added: usize,
     body: Bytes,
 }
 
 #[derive(Clone, Debug)]
 enum Bytes {
-    /// These bytes of the file.
+    /// A range of the file.
     Here(Range<usize>),
-    /// What the file decompresses to.
+    /// Decompressed content of the file.
     Decompressed(Vec<u8>),
     /// Blocks of a squashfs image.
     Blocks(squashfs::File),
@@ -72,19 +72,19 @@ impl Part {
         !matches!(self.body, Bytes::None)
     }
 
-    /// Its name as the file has it, where several may share one.
+    /// Name as stored in the file; may not be unique.
     #[must_use]
     pub fn original(&self) -> &str {
         &self.name[..self.name.len() - self.added]
     }
 
-    /// All there is to say of it beside its content.
+    /// All metadata.
     #[must_use]
     pub fn facts(&self) -> String {
         self.time.map_or_else(String::new, |time| format!("{}, time {time}", self.attributes))
     }
 
-    /// Where it lies in the file, where that is known.
+    /// Range in the file, if known.
     #[must_use]
     pub fn range(&self) -> Option<Range<usize>> {
         match &self.body {
@@ -95,27 +95,27 @@ impl Part {
     }
 }
 
-/// A file, taken apart. Every byte of it lies in a part or in what holds the parts together.
+/// A file split into parts. Every byte is in a part or in headers, tables or padding around them.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    /// What it is.
+    /// Format.
     pub format: Format,
-    /// Its members in the order of the file.
+    /// Parts in file order.
     pub members: Vec<Part>,
-    /// Where the part of an initramfs begins that cannot be read, and why: what follows it is in no member.
+    /// Offset of the part of an initramfs that cannot be read, and the error: nothing from there on is in a member.
     pub unread: Option<(usize, Error)>,
     bytes: &'a [u8],
     squashfs: Option<squashfs::Image<'a>>,
 }
 
 impl<'a> Parts<'a> {
-    /// Takes `bytes` apart; `None` for what is of no known format, damaged, or costs more than one image may.
+    /// Splits `bytes`; `None` for an unknown format, a damaged file, or one above the limits.
     #[must_use]
     pub fn of(bytes: &'a [u8]) -> Option<Self> {
         Self::within(bytes, &mut Budget::default())
     }
 
-    /// As [`Parts::of`], drawn on `budget`: whoever opens parts of parts draws on it again.
+    /// As [`Parts::of`], charged to `budget`, which callers share for nested parts.
     #[must_use]
     pub fn within(bytes: &'a [u8], budget: &mut Budget) -> Option<Self> {
         let new =
@@ -143,27 +143,24 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// What `part` holds; what has to be decompressed for it is drawn on `budget`.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when it is damaged, or larger than the limit.
+    /// Returns the content of `part`; decompressed bytes are charged to `budget`.
     pub fn content<'b>(&'b self, part: &'b Part, budget: &mut Budget) -> Result<Cow<'b, [u8]>> {
         match (&part.body, &self.squashfs) {
             (Bytes::Here(range), _) => Ok(Cow::Borrowed(self.bytes.get(range.clone()).unwrap_or_default())),
             (Bytes::Decompressed(bytes), _) => Ok(Cow::Borrowed(bytes)),
             (Bytes::None, _) => Ok(Cow::Borrowed(&[])),
             (Bytes::Blocks(file), Some(image)) => {
-                // What is refused for its own size takes nothing from the others.
+                // A file above the limit is not charged: it is rejected below.
                 if file.size <= FILE_MAX {
                     budget.spend(image.cost(file))?;
                 }
                 image.content(file, FILE_MAX).map(Cow::Owned)
             }
-            (Bytes::Blocks(_), None) => Err(Error::new(Class::BadInput, "a file of another image").file(&part.name)),
+            (Bytes::Blocks(_), None) => Err(Error::new(Class::UntrustedData, "a file of another image").file(&part.name)),
         }
     }
 
-    /// Names what the byte at `offset`, which is in no part, is for.
+    /// Describes the byte at `offset`, which is in no part.
     #[must_use]
     pub fn outside(&self, offset: usize) -> String {
         let after = self.members.iter().filter_map(|p| Some((p.range()?, &p.name))).find(|(r, _)| r.start > offset);
@@ -172,7 +169,7 @@ impl<'a> Parts<'a> {
             (Format::Cpio | Format::Initramfs, None) => "the end of the archive".to_owned(),
             (Format::Stream(compression), _) => format!("the {} form of equal content", compression.name()),
             (Format::Squashfs, _) => "the tables of the squashfs image".to_owned(),
-            (Format::SignedModule, _) => "the trailer behind the signature".to_owned(),
+            (Format::SignedModule, _) => "the trailer after the signature".to_owned(),
             (Format::BzImage, Some(_)) => "the setup code before the payload".to_owned(),
             (Format::BzImage, None) => "what follows the payload".to_owned(),
             (Format::Pe | Format::Elf, Some((_, name))) => format!("headers or padding before {name}"),
@@ -181,7 +178,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// What its members are called.
+    /// Returns the name for its parts.
     #[must_use]
     pub const fn member_kind(&self) -> &'static str {
         match self.format {
@@ -198,7 +195,7 @@ fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
     let pe = Pe::parse(bytes).ok()?;
     let part = |section: &formats::pe::Section| {
         let start = section.raw_offset as usize;
-        // The file's padding is none of the section's content.
+        // Without padding.
         let length = section.raw_size.min(section.virtual_size) as usize;
         (length > 0).then(|| Part::here(&section.name, start..start + length))
     };
@@ -219,12 +216,12 @@ fn inode(entry: &squashfs::Entry) -> Part {
     Part { name: path.clone(), attributes, time: Some(*mtime), added: 0, body }
 }
 
-/// What a sequence is, its members, and where what cannot be read begins.
+/// Format and members of a sequence, and the offset and error of the first unreadable part.
 type Sequence = (Format, Vec<Part>, Option<(usize, Error)>);
 
-/// Archives and streams, one after the other, with zeros between.
+/// Reads concatenated archives and streams with zero padding between them.
 fn sequence(bytes: &[u8], budget: &mut Budget) -> Option<Sequence> {
-    // The content of a stream is needed only where nothing follows it.
+    // The content of a stream is needed only if nothing follows it.
     let (mut found, mut content, mut unread) = (Vec::<(Range<usize>, &str)>::new(), None, None);
     while let Some(start) = initramfs::next(bytes, found.last().map_or(0, |(range, _)| range.end)) {
         content = content.filter(|body| matches!(body, Body::Archive(_)));
@@ -266,7 +263,7 @@ fn members(members: &[cpio::Member<'_>], budget: &mut Budget) -> Result<Vec<Part
     members.iter().map(part).collect()
 }
 
-/// What a symbolic link points at, which is its content.
+/// Describes the target of a symbolic link, which is its content.
 fn link(member: &cpio::Member<'_>) -> String {
     match std::str::from_utf8(member.content) {
         _ if !member.is_symlink() => String::new(),
@@ -275,7 +272,7 @@ fn link(member: &cpio::Member<'_>) -> String {
     }
 }
 
-/// Those that share a name get a number.
+/// Makes names unique by numbering duplicates.
 fn numbered(mut members: Vec<Part>) -> Vec<Part> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for part in &mut members {

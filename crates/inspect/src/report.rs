@@ -1,4 +1,4 @@
-//! What `solana-talos inspect` says of a layout.
+//! The report of `solana-talos inspect` on a layout.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -11,41 +11,41 @@ use serde_json::Value;
 
 use crate::contents::{Certificate, Contents, Extension, Kind, Signer, Uki};
 
-/// Artifact type of a bill of materials (SPDX in JSON).
+/// Artifact type of an SBOM (SPDX in JSON).
 const SPDX: &str = "application/spdx+json";
-/// Where sigstore's bundles say what they state.
+/// Annotation of sigstore bundles with the predicate type.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
-/// A bill of materials has some hundred kilobytes.
+/// Largest SBOM; usual ones have some hundred kilobytes.
 const SBOM_MAX: u64 = 64 << 20;
 
-/// Everything about one layout.
+/// Report on one layout.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Its images.
+    /// Images.
     pub images: Vec<ImageReport>,
-    /// Artifacts about images that are not there.
+    /// Artifacts of images that are not in the layout.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strays: Vec<Attached>,
 }
 
-/// Everything about one image.
+/// Report on one image.
 #[derive(Debug, Serialize)]
 pub struct ImageReport {
-    /// Names that the index gives it.
+    /// Names in the index.
     pub names: Vec<String>,
     /// Digest of the manifest.
     pub digest: Sha256,
-    /// What it is for.
+    /// Purpose.
     pub kind: Kind,
-    /// When it says it was made.
+    /// Creation time in the image config.
     pub created: Option<String>,
     /// Layers, lowest first.
     pub layers: Vec<LayerReport>,
-    /// Regular files, those inside of initramfs and squashfs included.
+    /// Number of regular files, including those inside initramfs and squashfs.
     pub files: usize,
     /// The kernel's release.
     pub release: Option<String>,
-    /// Number of options that are set, where the kernel carries its configuration.
+    /// Number of options that are set, if the kernel has its configuration built in.
     pub config_options: Option<usize>,
     /// Certificates in the kernel.
     pub certificates: Vec<Certificate>,
@@ -53,17 +53,17 @@ pub struct ImageReport {
     pub ukis: Vec<Uki>,
     /// Modules.
     pub modules: Modules,
-    /// Layers that the initramfs lists.
+    /// Layers listed in the initramfs.
     pub extensions: Vec<Extension>,
     /// The manifest of an extension.
     pub manifest: Option<Extension>,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// Signatures and attestations that are there, not verified.
+    /// Attached signatures and attestations, not verified.
     pub attached: Vec<Attached>,
-    /// The bill of materials.
+    /// The SBOM.
     pub sbom: Option<Sbom>,
-    /// What a given key says, where one was given.
+    /// Result of the verification, if a key was given.
     pub verified: Option<Verdict>,
     /// What could not be read.
     pub problems: Vec<String>,
@@ -78,75 +78,75 @@ pub struct LayerReport {
     pub diff_id: Sha256,
     /// Bytes of the blob.
     pub size: u64,
-    /// How it is packed.
+    /// Media type.
     pub media_type: String,
 }
 
 /// The modules of an image.
 #[derive(Debug, Default, Serialize)]
 pub struct Modules {
-    /// How many.
+    /// Number of modules.
     pub count: usize,
-    /// Releases they were built for, and how many for each.
+    /// Number of modules by release.
     pub releases: BTreeMap<String, usize>,
-    /// Who signed them.
+    /// Signers.
     pub signers: Vec<Signed>,
-    /// Paths of those without a signature, or with one that cannot be read.
+    /// Paths of modules without a readable signature.
     pub unsigned: Vec<String>,
 }
 
-/// What one signer signed.
+/// Modules of one signer.
 #[derive(Debug, Serialize)]
 pub struct Signed {
-    /// Who.
+    /// Signer.
     #[serde(flatten)]
     pub signer: Signer,
-    /// How many modules.
+    /// Number of modules.
     pub modules: usize,
-    /// SHA-256 of the signer's key, where the kernel beside them has the certificate.
+    /// SHA-256 of the signer's key, if the kernel in the image has the certificate.
     pub key: Option<Sha256>,
 }
 
 /// A signature or attestation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Attached {
-    /// Its artifact type, or the kind of cosign's tag.
+    /// Artifact type, or kind of cosign tag.
     pub what: String,
-    /// What it states, where it says.
+    /// Predicate type, if known.
     pub predicate: Option<String>,
     /// Digest of its manifest.
     pub digest: Sha256,
 }
 
-/// A bill of materials, counted.
+/// Summary of an SBOM.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sbom {
     /// Name of the document.
     pub name: String,
-    /// Packages by kind: the type of their package URL.
+    /// Number of packages by type of their package URL.
     pub kinds: BTreeMap<String, usize>,
     /// Version by kind and name.
     #[serde(skip)]
     pub packages: BTreeMap<String, String>,
 }
 
-/// What verifying gave.
+/// Result of the verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// Whether all that was demanded is there and signed with the key.
+    /// Whether everything required is present and signed with the key.
     pub good: bool,
-    /// What, or why not.
+    /// What was verified, or the error.
     pub detail: String,
 }
 
-/// Reads everything of `layout`.
+/// Reads all images of `layout`.
 ///
 /// # Errors
-/// As [`Contents::read`]; [`Class::BadInput`] when there is no image.
+/// As [`Contents::read`]; [`Class::UntrustedData`] when there is no image.
 pub fn report(layout: &Layout, limits: Limits) -> Result<(Report, Vec<Contents>)> {
     let (images, artifacts) = (layout.images()?, layout.artifacts()?);
     if images.is_empty() {
-        return Err(Error::new(Class::BadInput, "the layout holds no image for linux/amd64"));
+        return Err(Error::new(Class::UntrustedData, "the layout contains no image for linux/amd64"));
     }
     let mut reports = Vec::new();
     let mut all = Vec::new();
@@ -217,7 +217,7 @@ fn modules(contents: &Contents) -> Modules {
     found
 }
 
-/// By its subject, or by cosign's tag `sha256-<hex>.sig`.
+/// Whether `artifact` refers to `image`, by subject or by cosign's tag `sha256-<hex>.sig`.
 fn is_about(artifact: &Artifact, image: &Image) -> bool {
     let tag = format!("sha256-{}.", image.digest);
     artifact.manifest.subject().as_ref().is_some_and(|subject| subject.is(image.digest))
@@ -235,10 +235,10 @@ fn attached(artifact: &Artifact) -> Result<Attached> {
 }
 
 fn sbom(layout: &Layout, artifact: &Artifact) -> Result<Sbom> {
-    let bad = |why: &dyn std::fmt::Display| Error::new(Class::BadInput, "cannot read the bill of materials").why(why);
-    let blob = artifact.manifest.layers().first().ok_or_else(|| bad(&"its artifact is empty"))?;
+    let bad = |why: &dyn std::fmt::Display| Error::new(Class::UntrustedData, "SBOM is malformed").why(why);
+    let blob = artifact.manifest.layers().first().ok_or_else(|| bad(&"the artifact is empty"))?;
     if blob.size() > SBOM_MAX {
-        return Err(bad(&format!("it has {} bytes", blob.size())));
+        return Err(bad(&format!("{} bytes (max {SBOM_MAX})", blob.size())));
     }
     let mut text = Vec::new();
     layout.blob(blob)?.read_to_end(&mut text)?;
@@ -246,12 +246,9 @@ fn sbom(layout: &Layout, artifact: &Artifact) -> Result<Sbom> {
 }
 
 /// Counts the packages of an SPDX 2.3 document.
-///
-/// # Errors
-/// [`Class::BadInput`] when it lists none.
 pub fn spdx(document: &Value) -> Result<Sbom> {
     let list = document["packages"].as_array();
-    let list = list.ok_or_else(|| Error::new(Class::BadInput, "the bill of materials lists no packages"))?;
+    let list = list.ok_or_else(|| Error::new(Class::UntrustedData, "SBOM lists no packages"))?;
     let name = document["name"].as_str().unwrap_or_default().to_owned();
     let mut sbom = Sbom { name, kinds: BTreeMap::new(), packages: BTreeMap::new() };
     for package in list {
@@ -263,7 +260,7 @@ pub fn spdx(document: &Value) -> Result<Sbom> {
         let kind = if kind.is_empty() { "other".to_owned() } else { kind };
         *sbom.kinds.entry(kind.clone()).or_default() += 1;
         let key = format!("{kind} {}", text("name"));
-        // Two versions of one crate stand beside each other.
+        // There may be two versions of one crate.
         let versions = sbom.packages.entry(key).or_default();
         let separator = if versions.is_empty() { "" } else { ", " };
         versions.push_str(&format!("{separator}{}", text("versionInfo")));

@@ -1,4 +1,4 @@
-//! Reports and differences as text for a terminal.
+//! Formats reports and differences as text for a terminal.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -8,15 +8,15 @@ use common::text::{one_line, printable};
 use crate::diff::{Change, Diff, Pair};
 use crate::report::{Attached, ImageReport, Report};
 
-/// Longer lists are cut off in text; JSON has them whole.
+/// Longer lists are truncated in text, not in JSON.
 const SHOWN: usize = 40;
-/// What two images of different digests may differ in without a change that is told.
-const UNSEEN: &str =
+/// What is not compared: images of different digests may differ in these only.
+const NOT_COMPARED: &str =
     "layers, times, history, annotations, signatures, extended attributes, device numbers, and owners in layers";
-/// Where the values of a report begin.
+/// Column of the values of a report.
 const INDENT: &str = "\n               ";
 
-/// As [`one_line`], for what stands at the beginning of a line: it cannot be indented as the lines of a report are.
+/// As [`one_line`], for text at the start of a line: leading white space is escaped, so that it cannot imitate a field.
 fn heading(text: &str) -> Cow<'_, str> {
     match text.chars().next() {
         Some(first) if first.is_whitespace() => {
@@ -27,12 +27,12 @@ fn heading(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Text of our own over several lines, which may quote foreign text.
+/// Formats text of several lines, which may quote untrusted text.
 fn paragraph(text: &str) -> String {
     printable(text).replace('\n', INDENT)
 }
 
-/// The report for people.
+/// Formats a report.
 #[must_use]
 pub fn report(report: &Report) -> String {
     let mut out = String::new();
@@ -41,7 +41,7 @@ pub fn report(report: &Report) -> String {
     out.trim_end().to_owned()
 }
 
-/// The differences for people.
+/// Formats the differences.
 #[must_use]
 pub fn diff(diff: &Diff) -> String {
     let mut out = String::new();
@@ -55,7 +55,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out)?;
     }
     for stray in &report.strays {
-        writeln!(out, "about an image that is not here: {}", one_line(&line(stray)))?;
+        writeln!(out, "attached to a missing image: {}", one_line(&line(stray)))?;
     }
     Ok(())
 }
@@ -66,12 +66,12 @@ fn write_image(out: &mut String, image: &ImageReport) -> fmt::Result {
     }
     field(out, "digest", &image.digest.oci())?;
     field(out, "kind", image.kind.name())?;
-    field(out, "created", image.created.as_deref().unwrap_or("not said"))?;
+    field(out, "created", image.created.as_deref().unwrap_or("unknown"))?;
     for (at, layer) in image.layers.iter().enumerate() {
         let packed = layer.media_type.rsplit(['+', '.']).next().unwrap_or_default();
         field(out, &format!("layer {}", at + 1), &format!("{}, {}, {packed}", layer.digest.oci(), size(layer.size)))?;
     }
-    field(out, "files", &format!("{}, those in initramfs and squashfs included", image.files))?;
+    field(out, "files", &format!("{}, including those in initramfs and squashfs", image.files))?;
     write_kernel(out, image)?;
     if let Some(manifest) = &image.manifest {
         field(out, "manifest", &format!("{} {}", manifest.name, manifest.version))?;
@@ -134,14 +134,14 @@ fn write_modules(out: &mut String, image: &ImageReport) -> fmt::Result {
 
 fn write_attached(out: &mut String, image: &ImageReport) -> fmt::Result {
     if image.attached.is_empty() {
-        field(out, "attached", "no signatures, attestations or bill of materials")?;
+        field(out, "attached", "no signatures, attestations or SBOM")?;
     }
     for attached in &image.attached {
         field(out, "attached", &line(attached))?;
     }
     if let Some(sbom) = &image.sbom {
         let kinds: Vec<_> = sbom.kinds.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
-        field(out, "materials", &format!("{}: {}", sbom.name, kinds.join(", ")))?;
+        field(out, "SBOM", &format!("{}: {}", sbom.name, kinds.join(", ")))?;
     }
     match &image.verified {
         Some(verdict) if verdict.good => lines(out, "verified", &verdict.detail),
@@ -160,7 +160,7 @@ fn field(out: &mut String, name: &str, value: &str) -> fmt::Result {
     writeln!(out, "  {name:<12} {}", one_line(value))
 }
 
-/// A field whose value keeps its own line ends.
+/// Writes a field whose value may have several lines.
 fn lines(out: &mut String, name: &str, value: &str) -> fmt::Result {
     writeln!(out, "  {name:<12} {}", paragraph(value))
 }
@@ -190,11 +190,11 @@ fn write_pair(out: &mut String, pair: &Pair) -> fmt::Result {
     let (first, second) = (one_line(&pair.first), one_line(&pair.second));
     writeln!(out, "{}\n  first   {first}\n  second  {second}", pair.kind.name())?;
     if pair.equal {
-        return writeln!(out, "  the same, byte for byte");
+        return writeln!(out, "  identical, byte for byte");
     }
-    let mut told = false;
+    let mut any = false;
     for (name, changes) in pair.changes.groups().into_iter().filter(|(_, changes)| !changes.is_empty()) {
-        told = true;
+        any = true;
         writeln!(out, "  {name}: {}", changes.len())?;
         for change in changes.iter().take(SHOWN) {
             write_change(out, change)?;
@@ -203,13 +203,13 @@ fn write_pair(out: &mut String, pair: &Pair) -> fmt::Result {
             writeln!(out, "    … {} more; --format json has all", changes.len() - SHOWN)?;
         }
     }
-    if !told {
-        writeln!(out, "  the same in all that is compared; not compared are {UNSEEN}")?;
+    if !any {
+        writeln!(out, "  no differences found; not compared: {NOT_COMPARED}")?;
     }
     Ok(())
 }
 
-/// `-` for what only the first has, `+` for what only the second has, `~` for what both have.
+/// Writes a change: `-` only in the first, `+` only in the second, `~` in both.
 fn write_change(out: &mut String, change: &Change) -> fmt::Result {
     let shown = |value: &Option<String>| value.as_deref().map(one_line).map(Cow::into_owned);
     let (name, first, second) = (one_line(&change.name), shown(&change.first), shown(&change.second));

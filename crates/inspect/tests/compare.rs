@@ -1,4 +1,4 @@
-//! The first member that differs, and that it is that one.
+//! Finding the first member that differs.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -17,7 +17,7 @@ fn say(first: &[u8], second: &[u8]) -> String {
     compare::bytes(first, second).unwrap().to_string()
 }
 
-/// One sample of each format that is taken apart.
+/// One sample of each supported format.
 fn samples() -> Vec<Vec<u8>> {
     let kernel = elf(&[(".text", b"kernel"), (".rodata", b"6.12.117-talos")]);
     vec![
@@ -37,14 +37,14 @@ fn samples() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn equal_things_do_not_differ() {
+fn equal_files_have_no_difference() {
     for sample in samples() {
         assert_eq!(compare::bytes(&sample, &sample.clone()), None);
     }
 }
 
 #[test]
-fn goes_down_to_the_innermost_member() {
+fn finds_the_innermost_member() {
     let layer = |name: &str| cpio(&[("usr/lib/modules/6.12/a.ko", &module(name.as_bytes()))]);
     assert_eq!(
         say(&uki("quiet", &layer("code one")), &uki("quiet", &layer("code two"))),
@@ -61,14 +61,14 @@ fn goes_down_to_the_innermost_member() {
 }
 
 #[test]
-fn tells_what_only_one_has() {
+fn finds_members_of_one_side_only() {
     let (a, b) = (cpio(&[("a", b"1"), ("b", b"2")]), cpio(&[("a", b"1"), ("c", b"2")]));
     assert_eq!(say(&a, &b), "member c: only in the second");
     assert_eq!(say(&cpio(&[("a", b"1"), ("b", b"2")]), &cpio(&[("a", b"1")])), "member b: only in the first");
 }
 
 #[test]
-fn tells_another_form_of_equal_content() {
+fn finds_another_form_of_equal_content() {
     let content = cpio(&[("a", &[b'x'; 5000])]);
     let (fast, good) = (zstd::encode_all(&content[..], 1).unwrap(), zstd::encode_all(&content[..], 19).unwrap());
     assert!(say(&fast, &good).starts_with("in the zstd form of equal content: "), "{}", say(&fast, &good));
@@ -87,7 +87,7 @@ fn pair(a: &[(&str, &[u8])], b: &[(&str, &[u8])]) -> String {
 }
 
 #[test]
-fn layouts_are_named_by_image_layer_and_file() {
+fn finds_image_layer_and_file_of_layouts() {
     assert_eq!(
         pair(&[("boot/vmlinuz", b"one"), ("z", b"")], &[("boot/vmlinuz", b"two"), ("z", b"")]),
         format!("image {NAME} > layer 1 > file boot/vmlinuz: line 1: \"one\" and \"two\"")
@@ -108,9 +108,9 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every digest is the same, and the bytes are not.
+/// The digests in the index are equal, the blob is damaged or missing.
 #[test]
-fn a_damaged_copy_of_a_layout_is_not_the_same() {
+fn a_damaged_copy_of_a_layout_differs() {
     let dir = tempfile::tempdir().unwrap();
     let (a, _) = layout(dir.path(), "a", &[("boot/vmlinuz", b"one")]);
     let image = oci::Layout::open(&a).unwrap().images().unwrap().remove(0);
@@ -130,7 +130,7 @@ fn a_damaged_copy_of_a_layout_is_not_the_same() {
 }
 
 #[test]
-fn diff_ids_are_not_taken_on_trust() {
+fn diff_ids_are_verified() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str, content: &[u8]| {
         let layout = oci::Layout::open(&layout(dir.path(), name, &[("a", content)]).0).unwrap();
@@ -154,7 +154,7 @@ fn diff_ids_are_not_taken_on_trust() {
 }
 
 #[test]
-fn names_give_no_orders_to_a_terminal() {
+fn control_characters_in_names_are_escaped() {
     let archive = |name: &str| cpio(&[(name, b"x")]);
     assert_eq!(say(&archive("a"), &archive("a\n\u{1b}[2J")), "member a\\n\\u{1b}[2J: only in the second");
 }
@@ -164,7 +164,7 @@ fn rows(first: &Path, second: &Path) -> Vec<Row> {
 }
 
 #[test]
-fn outputs_differ_where_they_should_and_nowhere_else() {
+fn outputs_are_compared_without_build_times() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str, seconds: &str, kernel: &[u8]| {
         let out = dir.path().join(name);
@@ -182,7 +182,7 @@ fn outputs_differ_where_they_should_and_nowhere_else() {
     let line = "line 1: \"one\" and \"two\"";
     let image = format!("output kernel.oci > image {NAME} > layer 1 > file boot/vmlinuz: {line}");
     assert_eq!(said, [image, format!("output vmlinuz: {line}")]);
-    // A blob that nothing names is told, too, and a damaged layout.
+    // Unreferenced blobs and damaged layouts are reported, too.
     fs::write(b.join("kernel.oci/blobs/sha256/stray"), "x").unwrap();
     assert_eq!(
         rows(&a, &b)[0].difference.as_ref().unwrap().to_string(),
@@ -198,7 +198,7 @@ fn outputs_differ_where_they_should_and_nowhere_else() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
-    /// The member that is named holds the byte that was changed, and what lies outside of all members is named so.
+    /// The reported member contains the changed byte; changes outside of all members are reported as such.
     #[test]
     fn a_flipped_byte_is_in_the_named_member(at in any::<prop::sample::Index>(), bit in 0u8..8, sample in 0usize..12) {
         let first = samples().swap_remove(sample);
@@ -212,7 +212,7 @@ proptest! {
             return Ok(());
         }
         let step = &difference.path[0];
-        // Members that a damaged table moved or renamed lie elsewhere in the second file.
+        // A damaged table may have moved or renamed members in the second file.
         let holding: Vec<_> = a.members.iter().chain(&b.members).filter(|part| part.range().is_some_and(|r| r.contains(&at))).collect();
         let moved = a.members.len() != b.members.len()
             || a.members.iter().zip(&b.members).any(|(a, b)| a.name != b.name || a.range() != b.range() || a.facts() != b.facts());
@@ -227,10 +227,10 @@ proptest! {
 }
 
 proptest! {
-    // Few, for each case writes two layouts and waits for the disk.
+    // Few cases: each writes two layouts to disk.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
 
-    /// A changed byte of a file in a layer is found in that file, whatever lies around it.
+    /// A changed byte of a file in a layer is found in that file.
     #[test]
     fn a_flipped_byte_of_a_layer_is_in_the_named_file(at in any::<prop::sample::Index>(), files in prop::collection::btree_map("[a-z]{1,8}", prop::collection::vec(any::<u8>(), 1..3000), 1..5), which in any::<prop::sample::Index>()) {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What is said of images made for it.
+//! Reports on and differences of sample images.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -9,7 +9,7 @@ use inspect::parts::Parts;
 use inspect::{diff, report, text};
 use oci::{Entry, FileMap, Layout, Limits};
 use serde_json::json;
-use support::{cpio, data, layout, module, pe, squashfs, uki, unended};
+use support::{cpio, data, layout, module, pe, squashfs, uki, without_trailer};
 
 type Read = (report::Report, Vec<inspect::contents::Contents>);
 
@@ -25,21 +25,21 @@ fn extension(version: &str, code: &[u8]) -> Read {
 }
 
 #[test]
-fn knows_an_extension() {
+fn reports_an_extension() {
     let (report, _) = extension("v1", b"code");
     let image = &report.images[0];
     assert_eq!(image.kind, Kind::Extension);
     assert_eq!(image.manifest.as_ref().unwrap().version, "v1");
     assert_eq!((image.modules.count, image.files), (1, 2));
-    // The sample's signature is none: it is told, and counts as no signature.
+    // The sample's signature is invalid: the module counts as not signed.
     assert_eq!(image.modules.unsigned, ["rootfs/usr/lib/modules/6.12/extras/a.ko"]);
     let said = text::report(&report);
     assert!(said.contains("kind         extension") && said.contains("NOT SIGNED: rootfs/"), "{said}");
-    assert!(said.contains("no signatures, attestations or bill of materials"), "{said}");
+    assert!(said.contains("no signatures, attestations or SBOM"), "{said}");
 }
 
 #[test]
-fn knows_an_installer_and_looks_into_its_initramfs() {
+fn reports_an_installer_and_its_initramfs() {
     let uki = support::pe(&[
         (".osrel", b"PRETTY_NAME=\"Talos (v1.10.3)\"\n"),
         (".cmdline", b"console=ttyS0 quiet"),
@@ -64,7 +64,7 @@ fn initrd(layer: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_damaged_part_is_a_problem_and_the_rest_is_told() {
+fn a_damaged_part_is_a_problem_and_the_rest_is_reported() {
     let (report, _) = read(&[
         ("boot/broken.efi", &uki("quiet", b"")[..0x300]),
         ("etc/motd", b"hello"),
@@ -73,11 +73,11 @@ fn a_damaged_part_is_a_problem_and_the_rest_is_told() {
     let image = &report.images[0];
     assert_eq!((image.kind, image.files), (Kind::Other, 3));
     assert_eq!(image.problems.len(), 2, "{:?}", image.problems);
-    assert!(text::report(&report).contains("problem      a/b.sqsh: cannot be taken apart"));
+    assert!(text::report(&report).contains("problem      a/b.sqsh: cannot be opened"));
 }
 
 #[test]
-fn differences_are_told_in_groups() {
+fn differences_are_grouped() {
     let diff = diff::diff(&extension("v1", b"code one"), &extension("v2", b"code two"));
     let changes = &diff.pairs[0].changes;
     assert_eq!(changes.identity[0].name, "extension solana-optimizer");
@@ -88,11 +88,11 @@ fn differences_are_told_in_groups() {
     let said = text::diff(&diff);
     assert!(said.contains("    ~ extension solana-optimizer  v1 -> v2\n"), "{said}");
     let same = diff::diff(&extension("v1", b"x"), &extension("v1", b"x"));
-    assert!(same.is_equal() && text::diff(&same).contains("the same, byte for byte"));
+    assert!(same.is_equal() && text::diff(&same).contains("identical, byte for byte"));
 }
 
 #[test]
-fn words_of_the_command_line_are_compared_one_by_one() {
+fn command_lines_are_compared_by_word() {
     let image = |line: &str| {
         let uki = support::pe(&[(".cmdline", line.as_bytes()), (".linux", b"x"), (".initrd", &initrd(b"layer"))]);
         read(&[("usr/install/amd64/vmlinuz.efi", &uki)])
@@ -121,9 +121,9 @@ fn packages_are_counted_by_kind() {
     assert!(report::spdx(&json!({})).is_err());
 }
 
-/// What `openssl pkcs7 -print` says of the same message.
+/// Expected values are those of `openssl pkcs7 -print`.
 #[test]
-fn a_signer_is_named_as_openssl_names_it() {
+fn signers_match_openssl() {
     use inspect::contents::{Signer, signer};
     let message = data("signature.p7s");
     let expected = Signer {
@@ -138,10 +138,10 @@ fn a_signer_is_named_as_openssl_names_it() {
     }
     let mut other = message;
     other[10] ^= 1;
-    assert!(signer(&other).unwrap_err().to_string().contains("of the type"));
+    assert!(signer(&other).unwrap_err().to_string().contains("has the type"));
 }
 
-/// Bombs in bombs: each is small, and all of them together are held to what one may decompress to.
+/// Nested decompression bombs are charged to one limit.
 #[test]
 fn archives_in_archives_share_one_limit() {
     let zeros = vec![0; 4 << 20];
@@ -150,7 +150,7 @@ fn archives_in_archives_share_one_limit() {
     let budget = |bytes: u64| Budget { bytes, members: 100, ..Budget::default() };
     assert!(Parts::within(&inner, &mut budget(4 << 20)).is_some());
     assert!(Parts::within(&inner, &mut budget((4 << 20) - 1)).is_none());
-    // Streams one after the other are decompressed to find where they end.
+    // Concatenated streams are decompressed to find their ends.
     let many = inner.repeat(3);
     let mut left = budget((12 << 20) + 1);
     assert!(Parts::within(&many, &mut left).unwrap().unread.is_none());
@@ -189,7 +189,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_part_that_is_not_looked_at_is_told() {
+fn an_unreadable_part_is_a_problem() {
     let good = zstd(&cpio(&[("init", b"good")]));
     assert_eq!(installer(&[&good[..], &[0; 9]].concat()).0.images[0].problems, [""; 0], "zeros are nothing");
     let mut evil = cpio(&[("init", b"evil"), ("x", b"")]);
@@ -200,11 +200,11 @@ fn a_part_that_is_not_looked_at_is_told() {
         let (report, contents) = installer(&[&good, &padding[..], &tail].concat());
         let problems = &report.images[0].problems;
         let place =
-            format!("a.efi:.initrd: a part of it is not looked at, from byte {} of ", good.len() + padding.len());
+            format!("a.efi:.initrd: not read from byte {} of ", good.len() + padding.len());
         assert!(problems.len() == 1 && problems[0].starts_with(&place), "{problems:?}");
         assert_eq!(contents[0].files["a.efi:.initrd:init"].sha256, common::Sha256::of("good"));
     }
-    // The kernel takes plain archives at multiples of four only, and no stream in a stream.
+    // The kernel accepts plain archives at multiples of four only, and no nested streams.
     for other in [[&good, &vec![0; padding.len() + 1][..], &cpio(&[("init", b"2")])].concat(), zstd(&good)] {
         let (report, contents) = installer(&other);
         assert_eq!(report.images[0].problems.len(), 1, "{:?}", report.images[0].problems);
@@ -213,9 +213,9 @@ fn a_part_that_is_not_looked_at_is_told() {
     }
 }
 
-/// Magic numbers of a kernel, where a kernel has them, in the first file of an archive.
+/// The archive has the magic numbers of a kernel at the offsets of a kernel.
 #[test]
-fn an_archive_does_not_pass_for_a_kernel() {
+fn an_archive_is_not_mistaken_for_a_kernel() {
     let mut archive = cpio(&[("init", &[b'x'; 0x400])]);
     archive[0x1f1] = 1;
     archive[0x1fe..0x206].copy_from_slice(b"\x55\xaa\xeb\x66HdrS");
@@ -227,7 +227,7 @@ fn an_archive_does_not_pass_for_a_kernel() {
 }
 
 #[test]
-fn of_one_path_the_last_member_counts() {
+fn the_last_member_of_a_path_counts() {
     let list = |name: &str| format!("layers:\n- image: 0.sqsh\n  metadata: {{name: {name}, version: v1}}\n");
     let one = |name: &str, layer: &[u8]| {
         cpio(&[("a.ko", &module(name.as_bytes())), ("0.sqsh", layer), ("extensions.yaml", list(name).as_bytes())])
@@ -235,7 +235,7 @@ fn of_one_path_the_last_member_counts() {
     let (first, second) = (one("first", &data("sample-zstd.sqsh")), one("second", &squashfs(&["b"])));
     let (alone, alone_contents) = installer(&second);
     assert_eq!(alone.images[0].problems, [""; 0]);
-    let in_one = [unended(first.clone()), second.clone()].concat();
+    let in_one = [without_trailer(first.clone()), second.clone()].concat();
     for both in [in_one.clone(), zstd(&in_one), [first, second].concat()] {
         let (report, contents) = installer(&both);
         assert_eq!(report.images[0].problems, [""; 0]);
@@ -247,19 +247,19 @@ fn of_one_path_the_last_member_counts() {
         };
         assert_eq!(inner(&contents[0]), inner(&alone_contents[0]), "nothing is left of the first layer");
     }
-    // What the kernel would put elsewhere is told.
+    // A path through a link is a problem.
     let mut writer = formats::cpio::Writer::default();
     writer.symlink("x", ".").unwrap();
-    let mut behind = [unended(writer.finish(7)), cpio(&[("x_init", b"evil")])].concat();
+    let mut behind = [without_trailer(writer.finish(7)), cpio(&[("x_init", b"evil")])].concat();
     let at = behind.windows(6).position(|bytes| bytes == b"x_init").unwrap();
     behind[at + 1] = b'/';
     let problems = &installer(&behind).0.images[0].problems;
-    assert!(problems.iter().any(|problem| problem.ends_with("x/init: it lies elsewhere than its path says")));
+    assert!(problems.iter().any(|problem| problem.ends_with("x/init: its path leads elsewhere, through `..` or a link")));
 }
 
-/// Names, annotations and words of an image, each with the line that it would like to be.
+/// Names and annotations of an image that imitate lines of the report.
 #[test]
-fn foreign_text_forges_no_line_of_a_report() {
+fn untrusted_text_cannot_forge_lines_of_a_report() {
     let evil = "x\n  verified     signatures\u{1b}[1A\u{1b}[2K";
     let shown = "x\\n  verified     signatures\\u{1b}[1A\\u{1b}[2K";
     let (mut report, contents) = read(&[("etc/motd", b"hello")]);
@@ -307,7 +307,7 @@ fn settings_modes_and_links_are_compared() {
     assert!(said(&second).contains(expected), "{}", said(&second));
     let mut second = image(0o755, "a", json!({"Entrypoint": ["/bin/sh"], "User": "65534"}));
     second.0.images[0].digest = common::Sha256::of("other");
-    assert!(said(&second).contains("the same in all that is compared; not compared are layers, times"));
+    assert!(said(&second).contains("no differences found; not compared: layers, times"));
 }
 
 #[test]

@@ -1,21 +1,21 @@
-//! Two files in memory, down to the innermost member that can be opened.
+//! Compares two files in memory, down to the innermost member that can be opened.
 
 use super::{Difference, How, pairs, reordered, text};
 use crate::parts::{Part, Parts};
 use formats::Budget;
 
-/// How deep members are opened: an installer's module lies six deep.
+/// Largest nesting of opened members: an installer's module is at depth six.
 const DEPTH_MAX: u32 = 16;
 
-/// Where `first` and `second` first differ.
+/// Returns the first difference of `first` and `second`.
 ///
-/// What cannot be taken apart, for it is damaged or of no known format, is compared line by line where it is text, and byte by byte.
+/// Damaged files and unknown formats are compared line by line if they are text, else byte by byte.
 #[must_use]
 pub fn bytes(first: &[u8], second: &[u8]) -> Option<Difference> {
     at_depth(first, second, DEPTH_MAX, &mut Budgets::default())
 }
 
-/// What taking the two apart may still cost.
+/// Remaining limits for both sides.
 #[derive(Default)]
 struct Budgets {
     first: Budget,
@@ -41,7 +41,7 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budg
             (Err(e), Err(f)) if budgets.first.is_spent() || budgets.second.is_spent() => {
                 Some(Difference::new(How::Value { first: e.one_line(), second: f.one_line() }))
             }
-            // What neither can give is no content to compare.
+            // Nothing to compare where both are unreadable.
             (Err(_), Err(_)) => None,
             (Err(e), Ok(_)) => Some(Difference::new(How::Value { first: e.one_line(), second: "content".to_owned() })),
             (Ok(_), Err(e)) => Some(Difference::new(How::Value { first: "content".to_owned(), second: e.one_line() })),
@@ -62,7 +62,7 @@ fn members(first: &Parts<'_>, second: &Parts<'_>, depth: u32, budgets: &mut Budg
     reordered(a, b, |part| &part.name).then(|| Difference::new(How::Order))
 }
 
-/// All members are equal: the difference is in what holds them together.
+/// All members are equal: the difference is in headers, tables or padding.
 fn outside(parts: &Parts<'_>, first: &[u8], second: &[u8]) -> Difference {
     let at = mismatch(first, second);
     plain(first, second).inside("in", parts.outside(at))
@@ -73,7 +73,7 @@ fn plain(first: &[u8], second: &[u8]) -> Difference {
     Difference::new(How::Bytes { at: mismatch(first, second) as u64, lengths })
 }
 
-/// Offset of the first byte that differs; the shorter length where one begins like the other.
+/// Returns the offset of the first byte that differs; the shorter length if one is a prefix of the other.
 fn mismatch(first: &[u8], second: &[u8]) -> usize {
     let shorter = first.len().min(second.len());
     first.iter().zip(second).position(|(a, b)| a != b).unwrap_or(shorter)

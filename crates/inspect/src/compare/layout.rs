@@ -1,4 +1,4 @@
-//! Two layouts, down to the layers' files.
+//! Compares two layouts, down to the files of the layers.
 
 use std::cell::Cell;
 use std::io::Read;
@@ -20,16 +20,13 @@ struct Entry {
     size: u64,
     digest: Sha256,
     number: u64,
-    /// Where its header ends in the tar.
+    /// Offset of the end of its header in the tar.
     header_end: u64,
 }
 
-/// Where two layouts first differ in what they mean: images by name, then artifacts, then the index.
+/// Returns the first difference in content of two layouts: images by name, then artifacts, then the index.
 ///
-/// What has one digest in both is taken for equal: that the files are what their names say, the caller sees to.
-///
-/// # Errors
-/// [`Class::BadInput`] and [`Class::Verification`] for a layout that cannot be read, or holds other bytes than it says.
+/// Equal digests count as equal content: the caller has compared the blobs.
 pub(super) fn meaning(first: &Path, second: &Path, limits: Limits) -> Result<Option<Difference>> {
     let (a, b) = (Layout::open(first)?, Layout::open(second)?);
     let (images_a, images_b) = (named(a.images()?, image_name), named(b.images()?, image_name));
@@ -54,13 +51,13 @@ fn image_name(image: &Image) -> String {
     image.names.first().cloned().unwrap_or_default()
 }
 
-/// What it is, without digests: those differ wherever the images do.
+/// Returns a name without digests, which differ wherever the images do.
 fn artifact_name(artifact: &Artifact) -> String {
     let tag = artifact.name().and_then(|name| name.rsplit_once('.')).map(|(_, kind)| format!("tagged .{kind}"));
     tag.or_else(|| artifact.manifest.artifact_type().as_ref().map(ToString::to_string)).unwrap_or_default()
 }
 
-/// With names that are there once.
+/// Makes names unique.
 fn named<T>(list: Vec<T>, name: impl Fn(&T) -> String) -> Vec<(String, T)> {
     let mut seen = std::collections::BTreeMap::new();
     let number = |item: T| {
@@ -104,12 +101,12 @@ fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Optio
     Ok(None)
 }
 
-/// Where two layers first differ. Both are read through and verified, unless one digest names both.
+/// Returns the first difference of two layers. Both are verified, unless they have the same digest.
 ///
-/// Memory grows with the number of entries, and with the size of the one that differs, which is taken apart up to [`FILE_MAX`].
+/// Memory grows with the number of entries and the size of the one that differs, at most [`FILE_MAX`].
 ///
 /// # Errors
-/// As [`tarstream::read`]; [`Class::Verification`] for a layer whose diff ID is not that in the configuration.
+/// As [`tarstream::read`]; [`Class::Verification`] when the diff ID does not match the image config.
 pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limits) -> Result<Option<Difference>> {
     if first.1.descriptor.digest() == second.1.descriptor.digest() {
         return Ok(None);
@@ -146,7 +143,7 @@ pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limit
     outside(first, second, &a)
 }
 
-/// Every entry with the digest of its bytes; the layer is what its digests say.
+/// Lists every entry with the digest of its content and verifies the layer.
 fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>> {
     let path = layout.blob_path(layer.descriptor.sha256()?);
     let read = Cell::new(0);
@@ -163,7 +160,7 @@ fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>
     if whole.digest != layer.diff_id {
         return Err(Error::new(Class::Verification, "layer diff ID does not match the image config")
             .file(path)
-            .why(format!("its diff ID is {}, {} is expected", whole.digest, layer.diff_id)));
+            .why(format!("diff ID {}, expected {}", whole.digest, layer.diff_id)));
     }
     let unique = named(found, |(name, _)| name.clone());
     Ok(unique.into_iter().map(|(name, (_, entry))| Entry { name, ..entry }).collect())
@@ -191,7 +188,7 @@ fn content((layout, layer): (&Layout, &Layer), wanted: u64, limits: Limits) -> R
     Ok(content)
 }
 
-/// Files are equal, the tars are not: names the entry in whose header they part.
+/// All files are equal, the tars are not: names the entry whose header differs.
 fn outside(first: (&Layout, &Layer), second: (&Layout, &Layer), entries: &[Entry]) -> Result<Option<Difference>> {
     let (mut a, mut b) = (decompressed(first.0, first.1)?, decompressed(second.0, second.1)?);
     let Some(at) = mismatch(&mut a, &mut b)? else { return Ok(None) };
@@ -201,10 +198,7 @@ fn outside(first: (&Layout, &Layer), second: (&Layout, &Layer), entries: &[Entry
     Ok(Some(Difference::new(How::Bytes { at, lengths: (last, last) }).inside("in", place)))
 }
 
-/// Offset of the first byte in which two streams differ.
-///
-/// # Errors
-/// What they report.
+/// Returns the offset of the first byte in which two streams differ.
 pub(super) fn mismatch(first: &mut dyn Read, second: &mut dyn Read) -> Result<Option<u64>> {
     let (mut a, mut b) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut at = 0;
@@ -237,7 +231,7 @@ fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(filled)
 }
 
-/// Counts what is read.
+/// Counts the bytes read.
 struct Counted<'a, R> {
     inner: R,
     read: &'a Cell<u64>,

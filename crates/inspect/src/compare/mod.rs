@@ -1,7 +1,7 @@
-//! Names the first member in which two things differ: output → image → layer → file → section.
+//! Finds the first member that differs: output → image → layer → file → section.
 //!
-//! Content comes before what describes it, for a changed byte also changes sizes, digests and manifests further out; those are
-//! named only where all content is equal.
+//! Content is compared before metadata, because a changed byte also changes sizes, digests and manifests further out; those are
+//! reported only if all content is equal.
 
 mod bytes;
 mod layout;
@@ -18,12 +18,12 @@ pub use bytes::bytes;
 pub use layout::layers;
 pub use outputs::{Row, files, layouts, outputs};
 
-/// One step on the way to a difference.
+/// One step of the path to a difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
-    /// What it is: `image`, `layer`, `file`, `section`, …
+    /// Kind of the member: `image`, `layer`, `file`, `section`, …
     pub kind: &'static str,
-    /// Which one.
+    /// Name of the member.
     pub name: String,
 }
 
@@ -31,14 +31,14 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub enum How {
-    /// One of the two lacks it.
+    /// Only one side has the member.
     Only {
-        /// Where it is.
+        /// Which side.
         r#in: Side,
     },
-    /// Bytes differ, from this one on; lengths may, too.
+    /// Bytes differ from this offset on; lengths may differ, too.
     Bytes {
-        /// Offset of the first.
+        /// Offset of the first difference.
         at: u64,
         /// Length of both members, in bytes.
         lengths: (u64, u64),
@@ -52,18 +52,18 @@ pub enum How {
         /// The line in the second.
         second: Option<String>,
     },
-    /// A value differs: of a JSON document, or what an archive says of a member.
+    /// A value differs: of a JSON document, or metadata of an archive's member.
     Value {
-        /// It in the first.
+        /// Value in the first.
         first: String,
-        /// It in the second.
+        /// Value in the second.
         second: String,
     },
-    /// The members are the same and stand in another order.
+    /// The members are equal, but in a different order.
     Order,
 }
 
-/// One of the two that are compared.
+/// One of the two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
@@ -73,12 +73,12 @@ pub enum Side {
     Second,
 }
 
-/// Where two things first differ, and how.
+/// The first difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// From the outermost to the innermost.
+    /// Path from the outermost to the innermost member.
     pub path: Vec<Step>,
-    /// How.
+    /// Kind of difference.
     #[serde(flatten)]
     pub how: How,
 }
@@ -88,7 +88,7 @@ impl Difference {
         Self { path: Vec::new(), how }
     }
 
-    /// The same, found inside the member `name`.
+    /// Prepends the member `name` to the path.
     #[must_use]
     pub(crate) fn inside(mut self, kind: &'static str, name: impl Into<String>) -> Self {
         self.path.insert(0, Step { kind, name: name.into() });
@@ -109,7 +109,7 @@ impl fmt::Display for Difference {
 
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Quoted, and with escapes for all that is no plain text.
+        // Quoted, with control characters escaped.
         let line = |line: &Option<String>| line.as_ref().map_or("nothing".to_owned(), |line| format!("{line:?}"));
         match self {
             Self::Only { r#in: Side::First } => f.write_str("only in the first"),
@@ -118,15 +118,12 @@ impl fmt::Display for How {
             Self::Bytes { at, lengths: (a, b) } => write!(f, "byte {at}; {a} bytes and {b} bytes"),
             Self::Line { number, first, second } => write!(f, "line {number}: {} and {}", line(first), line(second)),
             Self::Value { first, second } => write!(f, "{} and {}", one_line(first), one_line(second)),
-            Self::Order => f.write_str("the same members in another order"),
+            Self::Order => f.write_str("the same members in a different order"),
         }
     }
 }
 
-/// Walks two lists of named members side by side. `each` compares two members of one name; the first difference ends the walk.
-///
-/// # Errors
-/// What `each` reports.
+/// Walks two lists of named members in parallel. `each` compares two members of the same name; the first difference ends the walk.
 fn pairs<'a, T, E>(
     first: &'a [T],
     second: &'a [T],
@@ -151,7 +148,7 @@ fn pairs<'a, T, E>(
     Ok(None)
 }
 
-/// Whether the names of two lists stand in another order.
+/// Whether the names of two lists are in a different order.
 fn reordered<T>(first: &[T], second: &[T], name: impl Fn(&T) -> &str) -> bool {
     first.len() != second.len() || first.iter().zip(second).any(|(a, b)| name(a) != name(b))
 }

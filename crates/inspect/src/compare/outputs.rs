@@ -1,4 +1,4 @@
-//! Two output directories, or any two files.
+//! Compares two output directories, or any two files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::layout::{meaning, mismatch};
 use super::{Difference, How, Side, bytes};
 use formats::budget::FILE_MAX;
 
-/// The record of a build, whose `seconds` differ from build to build, and with them its line in the list of digests.
+/// The build record; its `seconds` differ from build to build, and so does its line in `SHA256SUMS`.
 const RECORD: &str = "build.json";
 const SUMS: &str = "SHA256SUMS";
-/// These say what the other outputs are: they differ wherever another one does, and come last.
+/// Metadata of the other outputs: differs wherever another output does, so it is compared last.
 const LAST: [&str; 3] = [RECORD, SUMS, ".identity"];
-/// The record is some kilobytes.
+/// Largest build record; usual ones have some kilobytes.
 const RECORD_MAX: u64 = 64 << 20;
 
 /// One output in both directories.
@@ -26,20 +26,20 @@ const RECORD_MAX: u64 = 64 << 20;
 pub struct Row {
     /// Name in the directory.
     pub name: String,
-    /// Digest in the first: of a file, or of a layout's index, which names all else by digest.
+    /// Digest in the first: of a file, or of a layout's index, which references everything else by digest.
     pub first: Option<Sha256>,
     /// Digest in the second.
     pub second: Option<Sha256>,
-    /// Where they differ.
+    /// First difference.
     pub difference: Option<Difference>,
 }
 
 /// Compares the output directories `first` and `second`, every file byte by byte; of `build.json` all but `seconds`.
 ///
-/// The record and the lists of digests come last.
+/// The build record and checksums come last.
 ///
 /// # Errors
-/// [`Class::BadInput`] when one is no directory; what the file system reports.
+/// [`Class::BadInput`] when one is not a directory.
 pub fn outputs(first: &Path, second: &Path) -> Result<Vec<Row>> {
     let mut names: Vec<_> = names(first, second)?.into_iter().collect();
     names.sort_by_key(|name| LAST.iter().position(|last| last == name));
@@ -50,7 +50,7 @@ fn names(first: &Path, second: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for dir in [first, second] {
         let entries = fs::read_dir(dir).map_err(|e| {
-            Error::new(Class::BadInput, "cannot list a directory that is to be compared").file(dir).why(e)
+            Error::new(Class::BadInput, "cannot list the directory").file(dir).why(e)
         })?;
         for entry in entries {
             names.insert(entry?.file_name().to_string_lossy().into_owned());
@@ -73,29 +73,29 @@ fn row(name: &str, first: &Path, second: &Path) -> Result<Row> {
 fn member(name: &str, first: &Path, second: &Path) -> Result<Option<Difference>> {
     match (first.is_dir(), second.is_dir()) {
         (true, true) => layouts(first, second, Limits::SYSTEM),
-        (false, false) if [RECORD, SUMS].contains(&name) => Ok(bytes(&lasting(name, first)?, &lasting(name, second)?)),
+        (false, false) if [RECORD, SUMS].contains(&name) => Ok(bytes(&reproducible(name, first)?, &reproducible(name, second)?)),
         (false, false) => files(first, second),
         (dir, _) => Ok(Some(kinds(dir))),
     }
 }
 
-/// One of the two is a directory: the first, or else the second.
+/// Returns the difference of a directory and a file; `first` is the directory, or else the second.
 fn kinds(first: bool) -> Difference {
     let kind = |dir| if dir { "a directory" } else { "a file" }.to_owned();
     Difference::new(How::Value { first: kind(first), second: kind(!first) })
 }
 
-/// What of the record and of the list of digests is the same in every build.
-fn lasting(name: &str, path: &Path) -> Result<Vec<u8>> {
+/// Returns the part of the build record or of `SHA256SUMS` that is the same in every build.
+fn reproducible(name: &str, path: &Path) -> Result<Vec<u8>> {
     if path.metadata().is_ok_and(|meta| meta.len() > RECORD_MAX) {
-        return Err(Error::new(Class::BadInput, "the record of a build is too long").file(path));
+        return Err(Error::new(Class::UntrustedData, "build record is too large").file(path));
     }
     let text = fs::read_to_string(path)?;
     if name == SUMS {
         let other = |line: &&str| !line.ends_with(&format!("  {RECORD}"));
         return Ok(text.lines().filter(other).map(|line| format!("{line}\n")).collect::<String>().into());
     }
-    let malformed = |e| Error::new(Class::BadInput, "malformed record of a build").file(path).why(e);
+    let malformed = |e| Error::new(Class::UntrustedData, "build record is malformed").file(path).why(e);
     let mut record: Value = serde_json::from_str(&text).map_err(malformed)?;
     if let Some(record) = record.as_object_mut() {
         record.remove("seconds");
@@ -108,7 +108,7 @@ fn digest(name: &str, path: &Path) -> Result<Option<Sha256>> {
         return Ok(None);
     }
     if [RECORD, SUMS].contains(&name) && path.is_file() {
-        return lasting(name, path).map(|bytes| Some(Sha256::of(bytes)));
+        return reproducible(name, path).map(|bytes| Some(Sha256::of(bytes)));
     }
     if !path.is_dir() {
         return Sha256::of_file(path).map(Some);
@@ -117,11 +117,8 @@ fn digest(name: &str, path: &Path) -> Result<Option<Sha256>> {
     if index.is_file() { Sha256::of_file(&index).map(Some) } else { common::stage::hash_tree(path).map(Some) }
 }
 
-/// Two directories, which differ where a file of theirs does. Layouts that do are then compared by what they mean: images by name, then
-/// artifacts, then the index.
-///
-/// # Errors
-/// What the file system reports. A damaged layout is no error: it is told by its files, as is one with a blob that nothing names.
+/// Compares two directories file by file. If both are layouts and differ, they are compared by content: images by name, then artifacts,
+/// then the index. For damaged layouts and unreferenced blobs the file that differs is reported.
 pub fn layouts(first: &Path, second: &Path, limits: Limits) -> Result<Option<Difference>> {
     let Some(file) = differing(first, second)? else { return Ok(None) };
     if [first, second].iter().all(|dir| dir.join("oci-layout").is_file())
@@ -132,7 +129,7 @@ pub fn layouts(first: &Path, second: &Path, limits: Limits) -> Result<Option<Dif
     Ok(Some(file))
 }
 
-/// The first file below two directories that differs.
+/// Returns the first file below two directories that differs.
 fn differing(first: &Path, second: &Path) -> Result<Option<Difference>> {
     for name in names(first, second)? {
         let (a, b) = (first.join(&name), second.join(&name));
@@ -156,10 +153,8 @@ fn differing(first: &Path, second: &Path) -> Result<Option<Difference>> {
     Ok(None)
 }
 
-/// Where two files first differ. They are streamed; only those that differ are read into memory, and those above [`FILE_MAX`] never.
-///
-/// # Errors
-/// What the file system reports.
+/// Returns the first difference of two files. They are streamed; only files that differ and have at most [`FILE_MAX`] bytes are read into
+/// memory.
 pub fn files(first: &Path, second: &Path) -> Result<Option<Difference>> {
     let (mut a, mut b) = (fs::File::open(first)?, fs::File::open(second)?);
     let Some(at) = mismatch(&mut a, &mut b)? else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! Documents: JSON by value, other text by line.
+//! Compares documents: JSON by value, other text by line.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::{Difference, How};
 
-/// Longer documents are compared as bytes.
+/// Larger documents are compared as bytes.
 const DOCUMENT_MAX: usize = 64 << 20;
-/// Longer values are cut off in what is shown.
+/// Longer values are truncated in the output.
 const SHOWN: usize = 120;
-/// So much of two lines is shown from before they part.
+/// Characters shown before the first difference of two lines.
 const BEFORE: usize = 40;
 
-/// Where two texts differ; `None` when one is no text.
+/// Returns the first difference of two texts; `None` when one is not text.
 pub(super) fn compare(first: &[u8], second: &[u8]) -> Option<Difference> {
     if first.len().max(second.len()) > DOCUMENT_MAX {
         return None;
@@ -22,7 +22,7 @@ pub(super) fn compare(first: &[u8], second: &[u8]) -> Option<Difference> {
     json(a, b).or_else(|| line(a, b))
 }
 
-/// Text that people can read: UTF-8 without control characters but tabs and line ends.
+/// Returns printable text: UTF-8 without control characters except tabs and line ends.
 fn text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t' | '\r');
@@ -64,7 +64,7 @@ fn shown(first: Option<&Value>, second: Option<&Value>) -> How {
     How::Value { first: show(first), second: show(second) }
 }
 
-/// The JSON document in a base64 string (RFC 4648), which is how DSSE envelopes carry statements.
+/// Decodes a base64 string (RFC 4648) of a JSON document: DSSE envelopes carry statements this way.
 fn decode(text: &str) -> Option<Vec<u8>> {
     // `{"` and `[` in base64.
     if !(text.starts_with("ey") || text.starts_with('W')) {
@@ -82,7 +82,7 @@ fn line(first: &str, second: &str) -> Option<Difference> {
             (None, None) => return None,
             (a, b) if a == b => {}
             (Some(a), Some(b)) => {
-                let (first, second) = apart(a, b);
+                let (first, second) = excerpts(a, b);
                 return Some(Difference::new(How::Line { number, first: Some(first), second: Some(second) }));
             }
             (a, b) => return Some(Difference::new(How::Line { number, first: a.map(cut), second: b.map(cut) })),
@@ -90,8 +90,8 @@ fn line(first: &str, second: &str) -> Option<Difference> {
     }
 }
 
-/// Both lines from shortly before where they part.
-fn apart(first: &str, second: &str) -> (String, String) {
+/// Returns both lines from shortly before their first difference.
+fn excerpts(first: &str, second: &str) -> (String, String) {
     let same = first.chars().zip(second.chars()).take_while(|(a, b)| a == b).count();
     let skip = same.saturating_sub(BEFORE);
     let from = |text: &str| {
@@ -130,13 +130,13 @@ mod tests {
         );
         assert_eq!(say(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#), "key a > key 1 > key b: 2 and 3");
         assert_eq!(say(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), "key b: nothing and 2");
-        // The same value in another form is told by its lines.
+        // Equal JSON values in another form are compared by line.
         assert_eq!(say("{\"a\":1}", "{\"a\": 1}"), "line 1: \"{\\\"a\\\":1}\" and \"{\\\"a\\\": 1}\"");
         assert!(compare(b"\xff", b"a").is_none());
     }
 
     #[test]
-    fn looks_into_the_payload_of_an_envelope() {
+    fn compares_the_payload_of_an_envelope() {
         // base64 of {"x":1} and {"x":2}
         assert_eq!(
             say(r#"{"payload":"eyJ4IjoxfQ=="}"#, r#"{"payload":"eyJ4IjoyfQ=="}"#),

@@ -1,4 +1,4 @@
-//! What a bzImage says: its release, its configuration, the certificates that it checks modules with.
+//! Reads a bzImage: release, configuration, and built-in certificates for module signatures.
 
 use std::collections::BTreeMap;
 
@@ -11,36 +11,36 @@ use super::module::fingerprint;
 use formats::Budget;
 use formats::bzimage;
 
-/// Certificates of a kernel are few; a haystack of forged ones is cut off.
+/// Largest number of certificates reported; kernels have few.
 const CERTIFICATES_MAX: usize = 64;
-/// Bytes of one certificate.
+/// Largest certificate in bytes.
 const CERTIFICATE_MAX: usize = 16 << 10;
 
 /// A kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Kernel {
-    /// Its release.
+    /// Release.
     pub release: String,
-    /// Options that are set, where it carries its configuration.
+    /// Options that are set, if the configuration is built in.
     pub config: Option<BTreeMap<String, String>>,
-    /// Certificates that are compiled in.
+    /// Built-in certificates.
     pub certificates: Vec<Certificate>,
 }
 
 /// A certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Certificate {
-    /// Whose it is.
+    /// Subject.
     pub subject: String,
-    /// Who issued it.
+    /// Issuer.
     pub issuer: String,
-    /// Its serial number in hexadecimal.
+    /// Serial number in hexadecimal.
     pub serial: String,
     /// SHA-256 of the key (`SubjectPublicKeyInfo`).
     pub key: Sha256,
 }
 
-/// Reads the kernel in `image`; what it decompresses to is drawn on `budget`.
+/// Reads the kernel in `image`; decompressed bytes are charged to `budget`.
 pub(super) fn read(image: &[u8], budget: &mut Budget) -> Result<Kernel> {
     let release = bzimage::release(image)?;
     let vmlinux = bzimage::vmlinux(image, budget)?;
@@ -48,13 +48,13 @@ pub(super) fn read(image: &[u8], budget: &mut Budget) -> Result<Kernel> {
     Ok(Kernel { release, config, certificates: certificates(&vmlinux) })
 }
 
-/// Options and their values, without those that are not set.
+/// Returns the options that are set, with their values.
 fn options(text: &str) -> BTreeMap<String, String> {
     let option = |line: &str| line.strip_prefix("CONFIG_")?.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
     text.lines().filter_map(option).collect()
 }
 
-/// Every X.509 certificate of version 3 that lies in `bytes`: a SEQUENCE that begins with a SEQUENCE that begins with `[0] { INTEGER 2 }`.
+/// Finds all X.509 version 3 certificates in `bytes`: a SEQUENCE that starts with a SEQUENCE that starts with `[0] { INTEGER 2 }`.
 fn certificates(bytes: &[u8]) -> Vec<Certificate> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_no_certificate() {
+    fn noise_is_not_a_certificate() {
         let mut noise = vec![0x30, 0x82, 1, 0, 0x30, 0x82, 0, 8, 0xa0, 3, 2, 1, 2];
         noise.resize(600, 0xff);
         assert_eq!(certificates(&noise), []);

@@ -1,4 +1,4 @@
-//! What is in an image: files, kernels, command line, modules and their signers, extensions; known from content, not from names.
+//! Contents of an image: files, kernels, command line, modules and their signers, extensions; detected by content, not by name.
 
 mod kernel;
 mod module;
@@ -19,7 +19,7 @@ use formats::Budget;
 pub use kernel::{Certificate, Kernel};
 pub use module::{Module, Signer, signer};
 
-/// What an image is for.
+/// Purpose of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As people call it.
+    /// The usual name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,19 +46,19 @@ impl Kind {
     }
 }
 
-/// A file, wherever in the image it lies.
+/// A file anywhere in the image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct File {
-    /// Its length in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its digest.
+    /// Digest.
     pub sha256: Sha256,
 }
 
-/// A layer that an initramfs lists.
+/// A layer listed in an initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Extension {
-    /// Its squashfs image.
+    /// Squashfs image.
     pub image: String,
     /// Name.
     pub name: String,
@@ -69,28 +69,28 @@ pub struct Extension {
 /// A unified kernel image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Uki {
-    /// Where it is.
+    /// Path.
     pub path: String,
     /// The kernel command line.
     pub command_line: String,
-    /// The release that its `.uname` names.
+    /// Release in `.uname`.
     pub release: Option<String>,
-    /// `PRETTY_NAME` of its os-release.
+    /// `PRETTY_NAME` of the os-release.
     pub os: Option<String>,
-    /// Whether an Authenticode signature is attached; whose, the firmware says.
+    /// Whether an Authenticode signature is attached; not verified.
     pub signed: bool,
 }
 
-/// Everything that was found. Paths inside of files are put together with `:`, as in `usr/install/amd64/vmlinuz.efi:.initrd:0.sqsh:usr`.
+/// Contents of an image. Paths inside files are joined with `:`, as in `usr/install/amd64/vmlinuz.efi:.initrd:0.sqsh:usr`.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// Every regular file, also those inside of initramfs and squashfs.
+    /// Every regular file, including those inside initramfs and squashfs.
     pub files: BTreeMap<String, File>,
     /// Sections of unified kernel images that are not opened.
     pub sections: BTreeMap<String, File>,
-    /// Mode, owner where it is known, kind and link target of everything that is in a file system.
+    /// File type, mode, owner if known, and link target of every file system entry.
     pub attributes: BTreeMap<String, String>,
-    /// How a container is started from it, as its configuration says.
+    /// How a container is started, from the image config.
     pub settings: BTreeMap<String, String>,
     /// Kernels by path.
     pub kernels: BTreeMap<String, Kernel>,
@@ -98,22 +98,22 @@ pub struct Contents {
     pub ukis: Vec<Uki>,
     /// Kernel modules by path.
     pub modules: BTreeMap<String, Module>,
-    /// What `extensions.yaml` lists, from the lowest to the highest.
+    /// Layers listed in `extensions.yaml`, lowest first.
     pub extensions: Vec<Extension>,
-    /// What the manifest of an extension says of it.
+    /// Manifest of an extension.
     pub manifest: Option<Extension>,
-    /// What could not be read, and why.
+    /// What could not be read, with the reason.
     pub problems: Vec<String>,
-    /// Archives and programs that were opened: what is in them has paths of its own.
+    /// Archives and programs that were opened: their members have their own paths.
     pub opened: BTreeSet<String>,
-    /// Files of which not everything could be read.
+    /// Files that could only be read in part.
     pub partial: BTreeSet<String>,
 }
 
 impl Contents {
-    /// Reads `image` of `layout`: every layer is verified, every file hashed, and what is known taken apart.
+    /// Reads `image` of `layout`: verifies every layer, hashes every file, and opens known formats.
     ///
-    /// What cannot be taken apart is listed among the problems: it is a fact about the image, no reason to say nothing of it.
+    /// Files that cannot be opened are listed in `problems`.
     ///
     /// # Errors
     /// As [`Unpacked::open`].
@@ -129,13 +129,13 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Notes that not all of the file at `path` could be read.
+    /// Records that the file at `path` could not be read completely.
     fn problem(&mut self, path: &str, why: impl std::fmt::Display) {
         self.problems.push(format!("{}: {why}", one_line(path)));
         self.partial.insert(path.to_owned());
     }
 
-    /// Forgets the file at `path` and what was found in it: another one takes its place.
+    /// Removes the file at `path` and everything found in it: another file replaces it.
     fn forget(&mut self, path: &str) {
         forget(&mut self.files, path);
         forget(&mut self.attributes, path);
@@ -151,7 +151,7 @@ impl Contents {
         }
     }
 
-    /// What the image is for.
+    /// Returns the purpose of the image.
     #[must_use]
     pub fn kind(&self) -> Kind {
         if !self.ukis.is_empty() {
@@ -165,13 +165,13 @@ impl Contents {
         }
     }
 
-    /// The kernel that counts: of several the first.
+    /// Returns the kernel; the first of several.
     #[must_use]
     pub fn kernel(&self) -> Option<&Kernel> {
         self.kernels.values().next()
     }
 
-    /// The release of the kernel in it, or else that which its modules are for.
+    /// Returns the release of the kernel, or else of the modules.
     #[must_use]
     pub fn release(&self) -> Option<&str> {
         self.kernel()
@@ -179,7 +179,7 @@ impl Contents {
             .or_else(|| self.modules.values().find_map(|m| m.release.as_deref()))
     }
 
-    /// Takes the layers that an initramfs lists.
+    /// Stores the layers listed in an initramfs.
     fn list(&mut self, layers: &Layers) {
         let entry = |entry: &imager::layers::LayerEntry| Extension {
             image: entry.image.clone(),
@@ -200,7 +200,7 @@ fn attributes(node: &oci::view::Node) -> String {
     }
 }
 
-/// Removes `path` and what is inside of it; whether there was any.
+/// Removes `path` and everything inside it; returns whether there was any.
 fn forget<V>(map: &mut BTreeMap<String, V>, path: &str) -> bool {
     let inside = format!("{path}:");
     let below = map.range(inside.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&inside));

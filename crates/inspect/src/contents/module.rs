@@ -1,4 +1,4 @@
-//! What a kernel module says of itself: its release, and who signed it. Whether the signature is good only the kernel can say.
+//! Reads a kernel module: its release and signer. The signature is not verified.
 
 use cms::cert::IssuerAndSerialNumber;
 use cms::content_info::ContentInfo;
@@ -13,7 +13,7 @@ use formats::{elf, module_signature};
 
 /// `id-signedData` (RFC 5652, section 5.1).
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
-/// A signature has about a kilobyte.
+/// Largest signature; usual ones have about a kilobyte.
 const MESSAGE_MAX: usize = 1 << 20;
 
 /// A kernel module.
@@ -23,23 +23,23 @@ pub struct Module {
     pub release: Option<String>,
     /// Digest of the module without its signature.
     pub sha256: Sha256,
-    /// Who signed it; `None` for what is not signed.
+    /// Signer; `None` if not signed.
     pub signer: Option<Signer>,
-    /// Why its signature cannot be read.
+    /// Why the signature cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Whose a signature says it is.
+/// The signer according to a signature.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Signer {
-    /// Name of the certificate's issuer, as RFC 4514 writes it; empty where the signer is named by key identifier.
+    /// Issuer of the certificate (RFC 4514); empty if the signer is identified by key identifier.
     pub issuer: String,
-    /// Serial number of the certificate, or the key's identifier, in hexadecimal.
+    /// Serial number of the certificate, or the key identifier, in hexadecimal.
     pub serial: String,
-    /// The digest that is signed.
+    /// Digest algorithm.
     pub digest: String,
-    /// How it is signed.
+    /// Signature algorithm.
     pub signature: String,
 }
 
@@ -56,21 +56,18 @@ pub(super) fn read(bytes: &[u8]) -> Module {
     }
 }
 
-/// Reads a detached PKCS#7 message (RFC 5652), of which the first signer counts.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is none, or nobody signed it.
+/// Parses a detached PKCS#7 message (RFC 5652) and returns its first signer.
 pub fn signer(message: &[u8]) -> Result<Signer> {
-    let bad = |why: String| Error::new(Class::BadInput, "cannot read a module's signature").why(why);
+    let bad = |why: String| Error::new(Class::UntrustedData, "module signature is malformed").why(why);
     if message.len() > MESSAGE_MAX {
-        return Err(bad(format!("it has {} bytes", message.len())));
+        return Err(bad(format!("{} bytes (max {MESSAGE_MAX})", message.len())));
     }
     let info = ContentInfo::from_der(message).map_err(|e| bad(e.to_string()))?;
     if info.content_type != SIGNED_DATA {
-        return Err(bad(format!("its content is of the type {}", info.content_type)));
+        return Err(bad(format!("the content has the type {}, expected signedData", info.content_type)));
     }
     let data: SignedData = info.content.decode_as().map_err(|e| bad(e.to_string()))?;
-    let signer = data.signer_infos.0.iter().next().ok_or_else(|| bad("nobody signed it".to_owned()))?;
+    let signer = data.signer_infos.0.iter().next().ok_or_else(|| bad("it has no signer".to_owned()))?;
     let (issuer, serial) = match &signer.sid {
         SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber { issuer, serial_number }) => {
             (issuer.to_string(), hex(serial_number.as_bytes()))
@@ -80,7 +77,7 @@ pub fn signer(message: &[u8]) -> Result<Signer> {
     Ok(Signer { issuer, serial, digest: name(signer.digest_alg.oid), signature: name(signer.signature_algorithm.oid) })
 }
 
-/// What the algorithms of our keys are called (RFC 8017, RFC 5758, RFC 5754).
+/// Returns the name of an algorithm (RFC 8017, RFC 5758, RFC 5754).
 pub(super) fn name(oid: ObjectIdentifier) -> String {
     let known = [
         ("2.16.840.1.101.3.4.2.1", "sha256"),
@@ -98,12 +95,12 @@ pub(super) fn name(oid: ObjectIdentifier) -> String {
     known.iter().find(|(oid, _)| *oid == text).map_or(text, |(_, name)| (*name).to_owned())
 }
 
-/// Digest of a public key's DER, the fingerprint that `keys show` prints.
+/// Returns the digest of a public key's DER: the fingerprint that `keys show` prints.
 pub(super) fn fingerprint(key: &x509_cert::spki::SubjectPublicKeyInfoOwned) -> Option<Sha256> {
     key.to_der().ok().map(Sha256::of)
 }
 
-/// The first word of `vermagic` in `.modinfo`, where strings stand between NULs.
+/// Returns the first word of `vermagic` in `.modinfo`, which holds NUL-separated strings.
 fn vermagic(bytes: &[u8]) -> Option<String> {
     let section = elf::sections(bytes)?.into_iter().find(|section| section.name == ".modinfo")?;
     let strings = bytes.get(section.range)?.split(|&byte| byte == 0);

@@ -1,4 +1,4 @@
-//! Programs for UEFI, of which unified kernel images are looked into.
+//! Opens UEFI programs that are unified kernel images.
 
 use common::{Class, Error, Result};
 use formats::pe::Pe;
@@ -8,7 +8,7 @@ use super::{Contents, Uki};
 use formats::Budget;
 
 impl Contents {
-    /// A program for UEFI. Those with a command line and a kernel are unified kernel images.
+    /// Reads a UEFI program. One with a command line and a kernel is a unified kernel image.
     pub(super) fn program(&mut self, path: &str, bytes: &[u8], depth: u32, budget: &mut Budget) -> Result<()> {
         let pe = Pe::parse(bytes)?;
         let section = |name: &str| pe.sections().iter().find(|s| s.name == name).map(|s| pe.content(s));
@@ -24,13 +24,13 @@ impl Contents {
             signed: pe.is_signed()?,
         });
         if depth == 0 {
-            return Err(Error::new(Class::BadInput, "it lies too deep to be taken apart"));
+            return Err(Error::new(Class::UntrustedData, "nested too deeply to be opened"));
         }
         self.opened.insert(path.to_owned());
         self.sections(path, &pe, depth - 1, budget)
     }
 
-    /// Kernel and initramfs are opened; of the other sections it is noted what they hold.
+    /// Opens kernel and initramfs; records size and digest of the other sections.
     fn sections(&mut self, path: &str, pe: &Pe<'_>, depth: u32, budget: &mut Budget) -> Result<()> {
         for (at, section) in pe.sections().iter().enumerate() {
             let content = pe.content(section);
@@ -44,9 +44,9 @@ impl Contents {
                 continue;
             }
             if is_opened {
-                self.problem(path, format!("of several sections {} only the first is looked into", section.name));
+                self.problem(path, format!("only the first of several sections {} is opened", section.name));
             }
-            // Names of sections have at most eight bytes, so no other is called that.
+            // Section names have at most eight bytes, so this name is unique.
             let is_taken = is_opened || self.sections.contains_key(&inside);
             let name = if is_taken { format!("{inside} (section {at})") } else { inside };
             self.sections.insert(name, file_of(content));

@@ -1,14 +1,14 @@
-//! How a container is started from an image, one line a setting.
+//! Lists the settings of an image config, one line each.
 
 use std::collections::BTreeMap;
 
 use oci::types::RunConfig;
 use serde_json::Value;
 
-/// What `config` sets, under the names that the image specification has: `Entrypoint`, `User`, `Env PATH`, `Labels maintainer`, …
+/// Returns the settings of `config` under the names of the image specification: `Entrypoint`, `User`, `Env PATH`, `Labels maintainer`, …
 pub(super) fn settings(config: &RunConfig) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    // These types hold nothing that JSON could not.
+    // These types always serialise.
     let Ok(Value::Object(config)) = serde_json::to_value(config) else { return found };
     for (key, value) in config {
         match value {
@@ -23,7 +23,7 @@ pub(super) fn settings(config: &RunConfig) -> BTreeMap<String, String> {
     found
 }
 
-/// Of a variable that is set twice, both values are kept.
+/// Adds a variable; of one that is set twice, both values are kept.
 fn variable(found: &mut BTreeMap<String, String>, pair: &Value) {
     let pair = shown(pair);
     let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));

@@ -1,4 +1,4 @@
-//! From the files of an image to what is inside of them.
+//! Walks the files of an image and opens known formats.
 
 use std::io::Read;
 
@@ -14,16 +14,16 @@ use super::{Contents, Extension, File, kernel, module};
 use crate::parts::{self, Part, Parts};
 use common::text::one_line;
 
-/// How many bytes tell what a file is.
+/// Bytes needed to detect the format of a file.
 const HEAD: usize = 1024;
-/// How deep archives are opened: a module of an installer lies four deep.
+/// Largest nesting of opened archives: a module of an installer is at depth four.
 const DEPTH_MAX: u32 = 8;
-/// A manifest or list of layers has some kilobytes.
+/// Largest manifest or list of layers; usual ones have some kilobytes.
 const TEXT_MAX: usize = 1 << 20;
-/// What is said of the file at which the budget ends.
-const SPENT: &str = "it decompresses to more, or has more members, than one image may";
+/// Problem of the file at which the budget ends.
+const SPENT: &str = "the image exceeds the limit of decompressed bytes or members";
 
-/// The part of an extension's manifest that is shown.
+/// The fields of an extension's manifest that are reported.
 #[derive(Deserialize)]
 struct Manifest {
     metadata: Metadata,
@@ -36,7 +36,7 @@ struct Metadata {
 }
 
 impl Contents {
-    /// Takes a file of the image's own file system, known under one or more paths.
+    /// Reads a file of the image's file system, with one or more paths.
     pub(super) fn take(&mut self, paths: &[&str], size: u64, data: &mut dyn Read, budget: &mut Budget) -> Result<()> {
         let mut head = Vec::new();
         data.take(HEAD as u64).read_to_end(&mut head)?;
@@ -50,7 +50,7 @@ impl Contents {
             let file = File { size, sha256 };
             for path in known {
                 self.insert(path, file.clone());
-                self.problem(path, format!("it has {size} bytes, and above {FILE_MAX} nothing is looked into"));
+                self.problem(path, format!("{size} bytes: files above {FILE_MAX} bytes are not opened"));
             }
             file
         };
@@ -58,12 +58,12 @@ impl Contents {
         Ok(())
     }
 
-    /// Takes a file of several names, by each of which it is looked at.
+    /// Reads a file with several paths, once for each of them.
     fn open_all(&mut self, paths: &[&str], bytes: &[u8], budget: &mut Budget) -> File {
         let file = file_of(bytes);
         for (at, path) in paths.iter().enumerate() {
             self.insert(path, file.clone());
-            // Each further name costs as much again.
+            // Each further path costs the same again.
             let paid = if at > 0 { budget.spend(file.size) } else { Ok(()) };
             if let Err(e) = paid.and_then(|()| self.look(path, bytes, DEPTH_MAX, budget)) {
                 self.problem(path, e);
@@ -72,7 +72,7 @@ impl Contents {
         file
     }
 
-    /// Takes a file that is in memory, and what is in it.
+    /// Reads a file in memory and its members.
     pub(super) fn open(&mut self, path: &str, bytes: &[u8], depth: u32, budget: &mut Budget) {
         self.insert(path, file_of(bytes));
         if let Err(e) = self.look(path, bytes, depth, budget) {
@@ -82,12 +82,12 @@ impl Contents {
 
     fn insert(&mut self, path: &str, file: File) {
         if self.files.insert(path.to_owned(), file).is_some() {
-            self.problem(path, "there are two of it, for paths may hold colons, too; only one is told of");
+            self.problem(path, "duplicate path (paths may contain colons); only one of the files is reported");
         }
     }
 
     fn look(&mut self, path: &str, bytes: &[u8], depth: u32, budget: &mut Budget) -> Result<()> {
-        // First of all, for an archive may hold the marks of everything that follows where those have them.
+        // Archives first: an archive may contain the magic numbers of all other formats at their offsets.
         let format = sniff(bytes);
         if format == Some(Format::Squashfs) || path.ends_with(":.initrd") {
             self.archive(path, bytes, false, depth, budget);
@@ -104,19 +104,19 @@ impl Contents {
             self.manifest = manifest(bytes);
         } else if is_list(path) {
             if bytes.len() > TEXT_MAX {
-                return Err(Error::new(Class::BadInput, "the list of layers is too long"));
+                return Err(Error::new(Class::UntrustedData, "list of layers is too large"));
             }
             self.list(&Layers::from_yaml(&String::from_utf8_lossy(bytes))?);
         }
         Ok(())
     }
 
-    /// An initramfs or a squashfs image, or what is in one; `packed` once a stream was decompressed, in which the kernel takes plain archives
-    /// only. The parts of an initramfs are one file system, so they do not show in paths.
+    /// Opens an initramfs, a squashfs image, or a part of one. `packed` is set inside a decompressed stream, where the kernel accepts plain
+    /// archives only. The parts of an initramfs are one file system, so paths do not name the part.
     fn archive(&mut self, path: &str, bytes: &[u8], packed: bool, depth: u32, budget: &mut Budget) {
         let parts = (depth > 0).then(|| Parts::within(bytes, budget)).flatten();
         let Some(parts) = parts.filter(|parts| is_opened(parts.format, packed)) else {
-            let why = if budget.is_spent() { SPENT } else { "cannot be taken apart" };
+            let why = if budget.is_spent() { SPENT } else { "cannot be opened: damaged or nested too deeply" };
             return self.problem(path, why);
         };
         self.opened.insert(path.to_owned());
@@ -132,11 +132,11 @@ impl Contents {
             }
         }
         if let Some((at, e)) = &parts.unread {
-            self.problem(path, format!("a part of it is not looked at, from byte {at} of {} on: {e}", bytes.len()));
+            self.problem(path, format!("not read from byte {at} of {} on: {e}", bytes.len()));
         }
     }
 
-    /// A member of an archive. Of those that share a path the last one counts, as for the kernel.
+    /// Reads a member of an archive. Of those with the same path the last one counts, as for the kernel.
     fn member(&mut self, archive: &str, part: &Part, content: &[u8], depth: u32, budget: &mut Budget) {
         let name = plain(part.original());
         let path = format!("{archive}:{name}");
@@ -144,7 +144,7 @@ impl Contents {
             return self.problem(archive, SPENT);
         }
         if name.split('/').any(|part| part == "..") || self.is_below_link(archive, &name) {
-            self.problem(archive, format!("{}: it lies elsewhere than its path says", one_line(&part.name)));
+            self.problem(archive, format!("{}: its path leads elsewhere, through `..` or a link", one_line(&part.name)));
         }
         if self.files.contains_key(&path) {
             self.forget(&path);
@@ -156,12 +156,12 @@ impl Contents {
     }
 
     fn is_below_link(&self, archive: &str, name: &str) -> bool {
-        let is_link = |path: String| self.attributes.get(&path).is_some_and(|said| said.starts_with("link to "));
+        let is_link = |path: String| self.attributes.get(&path).is_some_and(|text| text.starts_with("link to "));
         name.match_indices('/').any(|(end, _)| is_link(format!("{archive}:{}", &name[..end])))
     }
 }
 
-/// The compression of what is a module by its name.
+/// Returns the compression of a file whose name is that of a compressed module.
 fn packed_module(path: &str, bytes: &[u8]) -> Option<Compression> {
     let is_module = [".ko.zst", ".ko.xz", ".ko.gz"].iter().any(|end| path.ends_with(end));
     Compression::detect(bytes).filter(|_| is_module)
@@ -185,7 +185,7 @@ fn plain(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
-/// Whether a file is worth the memory of taking it apart.
+/// Whether a file is worth reading into memory.
 fn is_known(path: &str, head: &[u8]) -> bool {
     let compressed = [".ko", ".ko.zst", ".ko.xz", ".ko.gz"].iter().any(|end| path.ends_with(end));
     let program = bzimage::detect(head) || head.starts_with(b"MZ");
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_files_of_an_image_draw_on_one_budget() {
+    fn all_files_of_an_image_share_one_budget() {
         let bomb = formats::samples::zstd(&vec![0; 1 << 20]);
         let mut budget = Budget { bytes: (1 << 20) + 9, members: 9, ..Budget::default() };
         let mut contents = Contents::default();
@@ -231,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_is_told() {
+    fn a_large_file_is_a_problem() {
         let mut contents = Contents::default();
         contents.take(&["a.ko", "b"], FILE_MAX + 1, &mut &b"code"[..], &mut Budget::default()).unwrap();
         assert_eq!((contents.files.len(), contents.modules.len(), contents.problems.len()), (2, 0, 1));
     }
 
     #[test]
-    fn every_name_of_a_file_is_looked_at() {
+    fn every_path_of_a_file_is_read() {
         let mut contents = Contents::default();
         contents.take(&["a.txt", "b.ko", "c.ko"], 4, &mut &b"code"[..], &mut Budget::default()).unwrap();
         assert_eq!(contents.modules.keys().collect::<Vec<_>>(), ["b.ko", "c.ko"]);

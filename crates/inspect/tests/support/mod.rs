@@ -29,7 +29,7 @@ pub fn cpio(files: &[(&str, &[u8])]) -> Vec<u8> {
     writer.finish(7)
 }
 
-/// A module, signed in form only.
+/// A module with an invalid signature.
 pub fn module(text: &[u8]) -> Vec<u8> {
     let message = b"a PKCS#7 message";
     let mut out = elf(&[(".text", text), (".data", b"data")]);
@@ -49,14 +49,14 @@ pub fn uki(cmdline: &str, layer: &[u8]) -> Vec<u8> {
     pe(&[(".cmdline", cmdline.as_bytes()), (".uname", b"6.12.117-talos"), (".initrd", &initrd)])
 }
 
-/// The same archive without its trailer, for another one to go on with it.
-pub fn unended(mut archive: Vec<u8>) -> Vec<u8> {
+/// Returns the archive without its trailer, so that another one can be appended.
+pub fn without_trailer(mut archive: Vec<u8>) -> Vec<u8> {
     let name = archive.windows(10).rposition(|bytes| bytes == b"TRAILER!!!").unwrap();
     archive.truncate(name - 110);
     archive
 }
 
-/// Writes a layout with one image of these files; gives its directory and the manifest's digest.
+/// Writes a layout with one image of these files; returns its directory and the manifest's digest.
 pub fn layout(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> (PathBuf, Sha256) {
     let mut map = FileMap::new();
     for (path, content) in files {
