@@ -1,4 +1,4 @@
-//! Texts and DER.
+//! Targets for texts and DER.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -11,7 +11,7 @@ use kernel_config::devel::Record;
 use keys::{Certificate, KeySet, PublicKey, Role};
 use oci::Reference;
 
-/// Names of images. What is taken prints as it was written.
+/// Image references. Accepted ones print as they were written.
 pub fn reference(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(name) = text.parse::<Reference>()
@@ -27,17 +27,17 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// The description of a service of an extension.
+/// A service definition of an extension.
 pub fn service(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         match Service::parse(text, "hello") {
             Ok(service) => assert_eq!(service.name, "hello"),
-            Err(broken) => assert!(!broken.is_empty(), "refused without a reason"),
+            Err(broken) => assert!(!broken.is_empty(), "rejected without a reason"),
         }
     }
 }
 
-/// The record of a kernel-devel tree. What is taken can be written and taken again.
+/// The record of a kernel-devel tree. Accepted ones survive a round trip.
 pub fn record(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(record) = Record::parse(text)
@@ -48,7 +48,7 @@ pub fn record(data: &[u8]) {
     }
 }
 
-/// `extensions.yaml`. What is taken can be written and taken again.
+/// `extensions.yaml`. Accepted ones survive a round trip.
 pub fn yaml_layers(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(layers) = imager::layers::Layers::from_yaml(text)
@@ -66,7 +66,7 @@ pub fn dotconfig(data: &[u8]) {
     }
 }
 
-/// Bundles, payloads, statements and bills of materials.
+/// Bundles, payloads, statements and SBOMs.
 pub fn attestation(data: &[u8]) {
     let _ = Bundle::parse(data);
     let _ = Payload::parse(data);
@@ -76,7 +76,7 @@ pub fn attestation(data: &[u8]) {
     }
 }
 
-/// Public keys and certificates, PEM and DER, and a private key in a set.
+/// Public keys and certificates, PEM and DER, and a private key in a key set.
 pub fn keys(data: &[u8]) {
     let _ = PublicKey::from_pem(data);
     let _ = PublicKey::from_der(data);
@@ -93,22 +93,22 @@ pub fn keys(data: &[u8]) {
     }
 }
 
-/// A line with an address, and what a registry says in an answer from there: a `Location`, or a `Link`.
+/// A line with a URL, and the value of a `Location` or `Link` header in a response from there.
 pub fn address(data: &[u8]) {
-    let Some((from, said)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
+    let Some((from, header)) = std::str::from_utf8(data).ok().and_then(|text| text.split_once('\n')) else { return };
     let Ok(from) = registry::url::Url::parse(from) else { return };
-    for location in registry::referrers::next(said).into_iter().chain([said]) {
+    for location in registry::referrers::next(header).into_iter().chain([header]) {
         let Ok(url) = from.join(location) else { continue };
-        assert!(url.secure() || !from.secure(), "{from} leads to {url}");
+        assert!(url.secure() || !from.secure(), "{from} redirects to {url}");
         assert_eq!(
             registry::url::Url::parse(&url.full().to_string()).ok(),
             Some(url),
-            "it is not what it is written as"
+            "the URL does not survive a round trip"
         );
     }
 }
 
-/// What a registry answers, and files of logins.
+/// Responses of registries, and Docker's credential files.
 pub fn registry(data: &[u8]) {
     let _ = registry::token::parse(data);
     let _ = registry::referrers::parse(data);

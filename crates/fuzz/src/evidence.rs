@@ -1,4 +1,4 @@
-//! What stands beside an image and is said to be about it.
+//! Target for artifacts attached to an image.
 
 use attest::evidence::Evidence;
 use attest::subject::Subject;
@@ -8,10 +8,10 @@ use keys::PublicKey;
 use oci::Artifact;
 use oci::types::{self, Descriptor, MediaType, Named as _, REF_NAME};
 
-/// A key whose private half nobody has: what it is said to have signed is forged.
+/// A public key whose private key was not kept: every signature by it is forged.
 const KEY: &str = include_str!("../corpus/keys/public.pem");
 
-/// A line of base64, which is a signature, and a document: kept as each kind that cosign knows. None of it can be verified.
+/// A line of base64, the signature, and a document: attached in each form that cosign knows. None of them can be verified.
 pub fn evidence(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (Ok(signature), document) = (std::str::from_utf8(&data[..end]), data.get(end + 1..).unwrap_or_default()) else {
@@ -27,23 +27,23 @@ pub fn evidence(data: &[u8]) {
     let artifacts = [tagged("sig", simple::MEDIA_TYPE), tagged("att", dsse::MEDIA_TYPE), referrer];
     let Ok(artifacts) = artifacts.into_iter().collect() else { return };
     let (Ok(evidence), Ok(key)) =
-        (Evidence::of(&Beside { artifacts, document }, &image), PublicKey::from_pem(KEY.as_bytes()))
+        (Evidence::of(&OneDocument { artifacts, document }, &image), PublicKey::from_pem(KEY.as_bytes()))
     else {
         return;
     };
-    assert_eq!(evidence.items.len() + evidence.unreadable.len(), 3, "something was passed over");
+    assert_eq!(evidence.items.len() + evidence.unreadable.len(), 3, "an artifact was skipped");
     for item in &evidence.items {
         assert!(item.verify(&key, image.digest()).is_err(), "verified without a key: {}", item.predicate_type());
     }
 }
 
-/// One document under several names.
-struct Beside<'a> {
+/// Source of one document under several names.
+struct OneDocument<'a> {
     artifacts: Vec<Artifact>,
     document: &'a [u8],
 }
 
-impl Source for Beside<'_> {
+impl Source for OneDocument<'_> {
     fn read(&self, _blob: &Descriptor) -> Result<Vec<u8>> {
         Ok(self.document.to_vec())
     }

@@ -4,10 +4,10 @@
 
 mod documents;
 mod evidence;
-mod images_of;
+mod images;
 mod programs;
 
-/// A target: its name, which is that of its corpus, and its function.
+/// A target: its name, also that of its corpus, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -15,14 +15,14 @@ pub const TARGETS: [Target; 21] = [
     ("address", documents::address),
     ("attestation", documents::attestation),
     ("compare", programs::compare),
-    ("cpio", images_of::cpio),
+    ("cpio", images::cpio),
     ("dotconfig", documents::dotconfig),
     ("evidence", evidence::evidence),
-    ("initramfs", images_of::initramfs),
+    ("initramfs", images::initramfs),
     ("kernel", programs::kernel),
     ("keys", documents::keys),
-    ("layer", images_of::layer),
-    ("layout", images_of::layout),
+    ("layer", images::layer),
+    ("layout", images::layout),
     ("manifest", documents::manifest),
     ("module", programs::module),
     ("pe", programs::pe),
@@ -30,12 +30,12 @@ pub const TARGETS: [Target; 21] = [
     ("reference", documents::reference),
     ("registry", documents::registry),
     ("service", documents::service),
-    ("squashfs", images_of::squashfs),
-    ("tar", images_of::tar),
+    ("squashfs", images::squashfs),
+    ("tar", images::tar),
     ("yaml_layers", documents::yaml_layers),
 ];
 
-/// Runs the target `name`; an unknown one does nothing.
+/// Runs the target `name`; ignores unknown names.
 pub fn run(name: &str, data: &[u8]) {
     if let Some((_, target)) = TARGETS.iter().find(|(known, _)| *known == name) {
         target(data);

@@ -1,4 +1,4 @@
-//! Kernels, modules, programs, and the engine that takes all of them apart.
+//! Targets for kernels, modules and programs, and for the comparison of files.
 
 use formats::pe::Pe;
 use formats::pe_append::{Appender, Kind};
@@ -6,7 +6,7 @@ use formats::{Budget, bzimage, elf, module_signature};
 use inspect::compare;
 use inspect::contents::signer;
 
-/// PE images, unified kernel images among them, and the stub of one: what a section was added to is an image that holds it.
+/// PE images, unified kernel images and stubs: an appended section can be read back.
 pub fn pe(data: &[u8]) {
     if let Ok(pe) = Pe::parse(data) {
         for section in pe.sections() {
@@ -17,7 +17,7 @@ pub fn pe(data: &[u8]) {
     let _ = imager::uki::inspect(data);
     if let Ok(image) = append(data) {
         let last = Pe::parse(&image).ok().and_then(|pe| pe.sections().last().map(|last| pe.content(last) == b"x"));
-        assert_eq!(last, Some(true), "the section is not there");
+        assert_eq!(last, Some(true), "the appended section is missing");
     }
 }
 
@@ -47,7 +47,7 @@ pub fn module(data: &[u8]) {
     let _ = extension::modules::Module::parse(data, "6.12.117-talos");
 }
 
-/// Two files: the halves of the input. They differ exactly when a difference is named.
+/// Compares the halves of the input: a difference is reported exactly if they differ.
 pub fn compare(data: &[u8]) {
     let (first, second) = data.split_at(data.len() / 2);
     let second = second.get(..first.len()).unwrap_or(second);

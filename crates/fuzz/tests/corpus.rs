@@ -1,9 +1,9 @@
-//! Replays the corpus, whole and cut off, so that CI covers what the fuzzer found; and makes the seeds.
+//! Replays the corpus, complete and truncated, so that CI covers what the fuzzer found; and writes the seeds.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use formats::samples::{bzimage_of, elf, gzip, pe, xz, zstd};
 use fuzz::TARGETS;
 
 fn corpus(target: &str) -> PathBuf {
@@ -17,26 +17,26 @@ fn inputs(target: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_input_is_taken_or_refused() {
+fn no_input_panics() {
     for (target, _) in TARGETS {
         let inputs = inputs(target);
         assert!(!inputs.is_empty(), "{target} has no corpus: UPDATE_CORPUS=1 cargo test -p solana-talos-fuzz");
         for input in inputs {
             let bytes = std::fs::read(&input).unwrap();
-            // Names the input that breaks, since the panic itself does not.
+            // Report the input: the panic message does not name it.
             let name = input.file_name().unwrap().to_owned();
             for cut in [8, 7, 4, 1] {
                 let part = bytes[..bytes.len() * cut / 8].to_vec();
                 let result = std::panic::catch_unwind(move || fuzz::run(target, &part));
-                assert!(result.is_ok(), "{target} breaks on {name:?}, the first {cut}/8 of it");
+                assert!(result.is_ok(), "{target} panics on the first {cut}/8 of {name:?}");
             }
         }
     }
 }
 
-/// Each target has its program for the engine, and no corpus is without one.
+/// Each target has a libFuzzer program and a corpus, and there are no others.
 #[test]
-fn targets_programs_and_corpora_belong_together() {
+fn targets_programs_and_corpora_match() {
     let names = |dir: &str, end: &str| {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(dir);
         let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -49,9 +49,9 @@ fn targets_programs_and_corpora_belong_together() {
     assert_eq!(names("corpus", ""), targets);
 }
 
-/// A seed that is refused at once would lead the engine nowhere.
+/// A seed that is rejected at once is useless to the fuzzer.
 #[test]
-fn seeds_get_past_the_first_check() {
+fn seeds_are_valid() {
     let read = |target: &str, name: &str| std::fs::read(corpus(target).join(name)).unwrap();
     let text = |target: &str, name: &str| String::from_utf8(read(target, name)).unwrap();
     formats::pe_append::Appender::new(&read("pe", "stub")).unwrap();
@@ -65,9 +65,9 @@ fn seeds_get_past_the_first_check() {
     attest::encoding::decode(text("evidence", "payload").lines().next().unwrap()).unwrap();
 }
 
-/// Writes the seeds anew with `UPDATE_CORPUS=1`; otherwise says whether they are all there.
+/// With `UPDATE_CORPUS=1`, writes the seeds; otherwise checks that they exist.
 #[test]
-fn the_seeds_are_there() {
+fn the_seeds_exist() {
     for (target, name, bytes) in seeds() {
         let path = corpus(target).join(name);
         if std::env::var_os("UPDATE_CORPUS").is_some() {
@@ -90,30 +90,30 @@ fn seeds() -> Vec<Seed> {
     seeds.push(("module", "signature.p7s", data("signature.p7s")));
     let message = data("signature.p7s");
     let info = [&[0, 0, 2, 0, 0, 0, 0, 0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..]].concat();
-    seeds.push(("module", "signed", [&elf()[..], &message, &info, b"~Module signature appended~\n"].concat()));
-    seeds.push(("module", "elf", elf()));
+    seeds.push(("module", "signed", [&module()[..], &message, &info, b"~Module signature appended~\n"].concat()));
+    seeds.push(("module", "elf", module()));
     let archive = cpio();
     seeds.push(("cpio", "two-files", archive.clone()));
-    let zstd = zstd::encode_all(&archive[..], 3).unwrap();
-    seeds.push(("initramfs", "plain-and-zstd", [archive.clone(), zstd.clone()].concat()));
+    let packed = zstd(&archive);
+    seeds.push(("initramfs", "plain-and-zstd", [archive.clone(), packed.clone()].concat()));
     seeds.push(("initramfs", "xz", xz(&archive)));
     seeds.push(("initramfs", "gzip", gzip(&archive)));
     let tar = tar();
     seeds.push(("tar", "kinds", tar.clone()));
     seeds.push(("layer", "plain", [&[0], &tar[..]].concat()));
     seeds.push(("layer", "gzip", [&[1], &gzip(&tar)[..]].concat()));
-    seeds.push(("layer", "zstd", [&[2], &zstd::encode_all(&tar[..], 3).unwrap()[..]].concat()));
+    seeds.push(("layer", "zstd", [&[2], &zstd(&tar)[..]].concat()));
     seeds.push(("layer", "extension", [&[0], &extension()[..]].concat()));
     seeds.push(("initramfs", "layers", layers()));
-    seeds.push(("pe", "sections", pe()));
+    seeds.push(("pe", "sections", uki()));
     seeds.push(("pe", "stub", stub()));
-    seeds.push(("kernel", "bzimage", bzimage()));
-    seeds.push(("compare", "archives", [&zstd[..], &zstd::encode_all(&cpio()[..], 19).unwrap()].concat()));
-    seeds.push(("compare", "programs", [elf(), elf()].concat()));
+    seeds.push(("kernel", "bzimage", kernel()));
+    seeds.push(("compare", "archives", [&packed[..], &zstd::encode_all(&cpio()[..], 19).unwrap()].concat()));
+    seeds.push(("compare", "programs", [module(), module()].concat()));
     seeds
 }
 
-/// What is said of the image whose manifest is empty, signed by nobody.
+/// Attestations of the image with an empty manifest, with invalid signatures.
 fn evidence() -> Vec<Seed> {
     let payload = r#"{"critical":{"identity":{"docker-reference":"ghcr.io/a/b"},"image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"type":"cosign container image signature"},"optional":null}"#;
     let statement = r#"{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":"a","digest":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}],"predicateType":"https://spdx.dev/Document","predicate":{}}"#;
@@ -211,25 +211,13 @@ fn texts() -> Vec<Seed> {
     ]
 }
 
-/// A public key whose private half was never kept.
+/// A public key whose private key was not kept.
 const KEY: &str = "\
 -----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEv/55w91owiIDVFl61BxXHhXbgBKc
 Qxj6uQEZt53O2+XPPTba1NF7r6+YzqpBQE2iOXrVinMp59USLcbHPLu+BA==
 -----END PUBLIC KEY-----
 ";
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn xz(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
 
 fn cpio() -> Vec<u8> {
     let mut writer = formats::cpio::Writer::default();
@@ -238,25 +226,25 @@ fn cpio() -> Vec<u8> {
     writer.finish(7)
 }
 
-/// An initramfs with a list of one layer.
+/// An initramfs that lists one layer.
 fn layers() -> Vec<u8> {
     let mut writer = formats::cpio::Writer::default();
     writer.file("init", 0o755, b"\x7fELF".to_vec()).unwrap();
     writer.file("0.sqsh", 0o644, b"hsqs".to_vec()).unwrap();
     let list = b"layers:\n- image: 0.sqsh\n  metadata: {name: a, version: v1}\n";
     writer.file("extensions.yaml", 0o644, list.to_vec()).unwrap();
-    zstd::encode_all(&writer.finish(7)[..], 3).unwrap()
+    zstd(&writer.finish(7))
 }
 
-/// The tar of an image that has something of everything a report is made of.
+/// The tar of an image with something for every part of a report.
 fn extension() -> Vec<u8> {
     let manifest = include_bytes!("../../../extension/solana-optimizer.yaml");
     pack(&[
         (tar::EntryType::Regular, "manifest.yaml", "", manifest),
-        (tar::EntryType::Regular, "rootfs/usr/lib/modules/6.12.117-talos/extras/a.ko", "", &elf()),
-        (tar::EntryType::Regular, "usr/install/amd64/vmlinuz.efi", "", &pe()),
+        (tar::EntryType::Regular, "rootfs/usr/lib/modules/6.12.117-talos/extras/a.ko", "", &module()),
+        (tar::EntryType::Regular, "usr/install/amd64/vmlinuz.efi", "", &uki()),
         (tar::EntryType::Regular, "usr/install/amd64/initramfs.xz", "", &layers()),
-        (tar::EntryType::Regular, "boot/vmlinuz", "", &bzimage()),
+        (tar::EntryType::Regular, "boot/vmlinuz", "", &kernel()),
     ])
 }
 
@@ -291,70 +279,25 @@ fn pack(entries: &[(tar::EntryType, &str, &str, &[u8])]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// ELF with one section beside the names.
-fn elf() -> Vec<u8> {
-    let mut bytes = vec![0; 64];
-    bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    let info = b"\0license=GPL\0vermagic=6.12.117-talos SMP\0";
-    let names = b"\0.modinfo\0.shstrtab\0";
-    bytes.extend(info);
-    bytes.extend(names);
-    let table = bytes.len() as u64;
-    let row = |name: u32, at: usize, length: usize| {
-        let mut row = vec![0; 64];
-        row[..4].copy_from_slice(&name.to_le_bytes());
-        row[4] = 1;
-        row[0x18..0x20].copy_from_slice(&(at as u64).to_le_bytes());
-        row[0x20..0x28].copy_from_slice(&(length as u64).to_le_bytes());
-        row
-    };
-    bytes.extend([vec![0; 64], row(1, 64, info.len()), row(10, 64 + info.len(), names.len())].concat());
-    bytes[0x28..0x30].copy_from_slice(&table.to_le_bytes());
-    (bytes[0x3a], bytes[0x3c], bytes[0x3e]) = (64, 3, 2);
-    bytes
+/// An ELF file with a `.modinfo`.
+fn module() -> Vec<u8> {
+    elf(&[(".modinfo", b"\0license=GPL\0vermagic=6.12.117-talos SMP\0")])
 }
 
-/// PE32+ with the sections of a unified kernel image.
-fn pe() -> Vec<u8> {
-    let sections = [".sbat", ".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".profile"];
-    let mut bytes = vec![0; 0x400];
-    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-    put(0, b"MZ");
-    put(0x3c, &[0x40]);
-    put(0x40, b"PE\0\0\x64\x86\x07");
-    put(0x54, &240u16.to_le_bytes());
-    for (at, value) in [(0, 0x20b_u32), (32, 0x1000), (36, 0x200), (60, 0x400), (108, 16)] {
-        put(0x58 + at, &value.to_le_bytes());
-    }
-    for (at, name) in (0_u32..).zip(sections) {
-        let row = 0x58 + 240 + at as usize * 40;
-        put(row, name.as_bytes());
-        for (field, value) in [(8, 5), (12, 0x1000 * (at + 1)), (16, 0x200), (20, 0x400 + 0x200 * at)] {
-            put(row + field, &u32::to_le_bytes(value));
-        }
-    }
-    bytes.resize(0x400 + 0x200 * sections.len(), b'x');
-    bytes
+/// A unified kernel image.
+fn uki() -> Vec<u8> {
+    pe(&[".sbat", ".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".profile"].map(|name| (name, &b"xxxxx"[..])))
 }
 
-/// The same with room for another section.
+/// A PE image with space for another section.
 fn stub() -> Vec<u8> {
-    let mut bytes = pe();
+    let mut bytes = uki();
     (bytes[0x46], bytes[0x58 + 108]) = (3, 0);
     bytes
 }
 
-/// A bzImage with an EFI stub's headers in front and a configuration in its kernel.
-fn bzimage() -> Vec<u8> {
-    let kernel = [b"IKCFG_ST", &gzip(b"CONFIG_A=y\n")[..], b"IKCFG_ED"].concat();
-    let payload = zstd::encode_all(&kernel[..], 3).unwrap();
-    let mut image = vec![0; 1024];
-    image[..2].copy_from_slice(b"MZ");
-    image[0x1f1] = 1;
-    image[0x1fe..0x206].copy_from_slice(b"\x55\xaa\xeb\x66HdrS");
-    image[0x20e] = 0x80;
-    image[0x280..0x28e].copy_from_slice(b"6.12.117-talos");
-    image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
-    image.extend(payload);
-    image
+/// A bzImage with an EFI stub and a built-in configuration.
+fn kernel() -> Vec<u8> {
+    let vmlinux = [b"IKCFG_ST", &gzip(b"CONFIG_A=y\n")[..], b"IKCFG_ED"].concat();
+    bzimage_of("6.12.117-talos", &zstd(&vmlinux))
 }

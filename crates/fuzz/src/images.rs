@@ -1,4 +1,4 @@
-//! Layouts, layers, archives.
+//! Targets for layouts, layers and archives.
 
 use std::io::Read;
 use std::path::Path;
@@ -11,7 +11,7 @@ use oci::types::{self, MediaType};
 use oci::view::View;
 use oci::{Layer, Layout, Unpacked};
 
-/// Small enough that an input beyond them is found at once.
+/// Small, so that inputs above the limits are found quickly.
 const LIMITS: Limits = Limits { entries: 500, file: 1 << 20, layer: 8 << 20, image: 16 << 20 };
 
 /// The tar of a layer.
@@ -19,13 +19,14 @@ pub fn tar(data: &[u8]) {
     let mut view = View::default();
     let _ = tarstream::read(data, LIMITS, &mut |entry, item: &Item, data: &mut dyn Read| {
         let read = std::io::copy(data, &mut std::io::sink()).unwrap_or(0);
-        assert!(read <= LIMITS.file, "more than the limit was given");
+        assert!(read <= LIMITS.file, "more bytes than the limit");
         assert!(!item.path.split('/').any(|part| part == ".."), "{}", item.path);
         view.add(0, entry, item)
     });
 }
 
-/// A packed layer, taken apart for a report, and unpacked into a directory beside which nothing may appear. The first byte chooses the packing.
+/// A compressed layer, read for a report and unpacked into a directory, outside of which nothing may be written. The first byte selects the
+/// compression.
 pub fn layer(data: &[u8]) {
     let Some((kind, blob)) = data.split_first() else { return };
     let media_types = [MediaType::ImageLayer, MediaType::ImageLayerGzip, MediaType::ImageLayerZstd];
@@ -72,7 +73,7 @@ fn unpack(dir: &Path, media_type: MediaType, blob: &[u8]) -> common::Result<()> 
     Ok(())
 }
 
-/// The documents of a layout, apart by the byte 0xff: index, then blobs. `@n` stands for the digest of blob n, `#n` for its length.
+/// The documents of a layout, separated by the byte 0xff: index, then blobs. `@n` is replaced by the digest of blob n, `#n` by its length.
 pub fn layout(data: &[u8]) {
     let mut documents = data.split(|byte| *byte == 0xff);
     let Ok(mut index) = String::from_utf8(documents.next().unwrap_or_default().to_vec()) else { return };
@@ -110,7 +111,7 @@ pub fn cpio(data: &[u8]) {
     }
 }
 
-/// Archives and compressed streams, one after the other.
+/// Concatenated archives and compressed streams.
 pub fn initramfs(data: &[u8]) {
     let _ = formats::initramfs::list(data);
     if let Ok(inspected) = imager::initramfs::inspect(data) {
@@ -119,7 +120,7 @@ pub fn initramfs(data: &[u8]) {
     let _ = inspect::parts::Parts::of(data);
 }
 
-/// A squashfs image, its small files read.
+/// A squashfs image and its small files.
 pub fn squashfs(data: &[u8]) {
     let Ok(image) = Image::open(data) else { return };
     for entry in image.entries().iter().take(100) {
