@@ -64,7 +64,9 @@ fn says_what_is_no_image() {
     let out = inspect(dir.path(), &["127.0.0.1:1/a/b:c"]);
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.code() == Some(6) && text.contains("127.0.0.1:1"), "{text}");
-    for (name, word) in [("none", "cannot open the image"), ("file", "file"), ("out", "the directory contains layouts: out/a.oci")] {
+    for (name, word) in
+        [("none", "cannot open the image"), ("file", "file"), ("out", "the directory contains layouts: out/a.oci")]
+    {
         let out = inspect(dir.path(), &[name]);
         let text = String::from_utf8(out.stderr).unwrap();
         assert_eq!(out.status.code(), Some(2), "{text}");

@@ -76,7 +76,8 @@ pub fn payload(image: &[u8]) -> Option<Range<usize>> {
 pub fn vmlinux(image: &[u8], budget: &mut Budget) -> Result<Vec<u8>> {
     let bad = |why: &str| Error::new(Class::UntrustedData, "cannot decompress the kernel of a bzImage").why(why);
     let payload = &image[payload(image).ok_or_else(|| bad("the setup header has no valid payload range"))?];
-    let compression = Compression::detect(payload).ok_or_else(|| bad("unsupported compression: neither gzip nor xz nor zstd"))?;
+    let compression =
+        Compression::detect(payload).ok_or_else(|| bad("unsupported compression: neither gzip nor xz nor zstd"))?;
     Ok(budget.decompress(compression, payload)?.0)
 }
 

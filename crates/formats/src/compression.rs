@@ -52,8 +52,9 @@ impl Compression {
 
     /// As [`Compression::decompress`], into the empty `out`; returns the length of the stream. After an error `out` holds what was decompressed before it.
     pub(crate) fn decompress_into(self, bytes: &[u8], max: u64, out: &mut Vec<u8>) -> Result<usize> {
-        let bad =
-            |why: String| Error::new(Class::UntrustedData, format!("cannot decompress a {} stream", self.name())).why(why);
+        let bad = |why: String| {
+            Error::new(Class::UntrustedData, format!("cannot decompress a {} stream", self.name())).why(why)
+        };
         let rest = self.take(bytes, max, out).map_err(|e| bad(e.to_string()))?;
         if out.len() as u64 > max {
             return Err(bad(format!("it decompresses to more than {max} bytes")));

@@ -164,7 +164,8 @@ pub fn read(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize)> {
 
 /// Reads the member at `at`; returns it and the offset of the next header.
 fn read_member(bytes: &[u8], at: usize) -> Result<(Member<'_>, usize)> {
-    let bad = |why: &str| Error::new(Class::UntrustedData, "cpio archive is malformed").why(format!("{why} at byte {at}"));
+    let bad =
+        |why: &str| Error::new(Class::UntrustedData, "cpio archive is malformed").why(format!("{why} at byte {at}"));
     let fields = read_fields(bytes.get(at..).unwrap_or_default()).ok_or_else(|| bad("no newc header"))?;
     let [_, mode, uid, gid, _, mtime, size, _, _, _, _, name_len, _] = fields;
     if name_len == 0 || name_len as usize > NAME_MAX {
@@ -172,14 +173,15 @@ fn read_member(bytes: &[u8], at: usize) -> Result<(Member<'_>, usize)> {
     }
     let name_at = at + HEADER;
     let name = bytes.get(name_at..name_at + name_len as usize).ok_or_else(|| bad("truncated name"))?;
-    let name =
-        name.strip_suffix(b"\0").filter(|name| !name.contains(&0)).ok_or_else(|| bad("name without terminating NUL"))?;
+    let name = name
+        .strip_suffix(b"\0")
+        .filter(|name| !name.contains(&0))
+        .ok_or_else(|| bad("name without terminating NUL"))?;
     let name = std::str::from_utf8(name).map_err(|_| bad("name is not UTF-8"))?;
     let body_at = (name_at + name_len as usize).next_multiple_of(4);
     let end = body_at.checked_add(size as usize).ok_or_else(|| bad("invalid size"))?;
     // The padding of the very last member may be missing; an empty body may then start past the end.
-    let content =
-        if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("truncated content"))? };
+    let content = if size == 0 { &[][..] } else { bytes.get(body_at..end).ok_or_else(|| bad("truncated content"))? };
     let path = name.strip_prefix("./").unwrap_or(name).trim_start_matches('/');
     Ok((Member { path, mode, uid, gid, mtime, content, at: body_at }, end.next_multiple_of(4)))
 }

@@ -48,7 +48,8 @@ pub fn next(image: &[u8], at: usize) -> Option<usize> {
 
 /// Reads the part of `image` that starts at `start`; decompressed bytes are charged to `budget`.
 pub fn part<'a>(image: &'a [u8], start: usize, budget: &mut Budget) -> Result<Part<'a>> {
-    let bad = |why: &str| Error::new(Class::UntrustedData, "initramfs is malformed").why(format!("{why} at byte {start}"));
+    let bad =
+        |why: &str| Error::new(Class::UntrustedData, "initramfs is malformed").why(format!("{why} at byte {start}"));
     let bytes = image.get(start..).unwrap_or_default();
     let (body, length) = match Compression::detect(bytes) {
         Some(compression) => {

@@ -49,7 +49,8 @@ impl Appender {
     pub fn new(stub: &[u8]) -> Result<Self> {
         let pe = Pe::parse(stub)?;
         if pe.is_signed()? {
-            return Err(bad("the stub is signed; adding a section would invalidate the signature").hint("use the unsigned stub"));
+            return Err(bad("the stub is signed; adding a section would invalidate the signature")
+                .hint("use the unsigned stub"));
         }
         if u32_at(stub, pe.coff + 8)? != 0 {
             return Err(bad("the stub has a symbol table").hint("strip it"));

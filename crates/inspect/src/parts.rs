@@ -156,7 +156,9 @@ impl<'a> Parts<'a> {
                 }
                 image.content(file, FILE_MAX).map(Cow::Owned)
             }
-            (Bytes::Blocks(_), None) => Err(Error::new(Class::UntrustedData, "a file of another image").file(&part.name)),
+            (Bytes::Blocks(_), None) => {
+                Err(Error::new(Class::UntrustedData, "a file of another image").file(&part.name))
+            }
         }
     }
 

@@ -199,8 +199,7 @@ fn an_unreadable_part_is_a_problem() {
     for tail in [evil, cpio(&[("init", b"evil")])[..150].to_vec(), b"junk".to_vec()] {
         let (report, contents) = installer(&[&good, &padding[..], &tail].concat());
         let problems = &report.images[0].problems;
-        let place =
-            format!("a.efi:.initrd: not read from byte {} of ", good.len() + padding.len());
+        let place = format!("a.efi:.initrd: not read from byte {} of ", good.len() + padding.len());
         assert!(problems.len() == 1 && problems[0].starts_with(&place), "{problems:?}");
         assert_eq!(contents[0].files["a.efi:.initrd:init"].sha256, common::Sha256::of("good"));
     }
@@ -254,7 +253,9 @@ fn the_last_member_of_a_path_counts() {
     let at = behind.windows(6).position(|bytes| bytes == b"x_init").unwrap();
     behind[at + 1] = b'/';
     let problems = &installer(&behind).0.images[0].problems;
-    assert!(problems.iter().any(|problem| problem.ends_with("x/init: its path leads elsewhere, through `..` or a link")));
+    assert!(
+        problems.iter().any(|problem| problem.ends_with("x/init: its path leads elsewhere, through `..` or a link"))
+    );
 }
 
 /// Names and annotations of an image that imitate lines of the report.

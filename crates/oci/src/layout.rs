@@ -202,7 +202,10 @@ impl Layout {
             parse(&self.blob_path(manifest.config().sha256()?), &self.document(manifest.config())?)?;
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != count {
-            return Err(malformed(&file, &format!("the manifest has {count} layers, the image config {}", diff_ids.len())));
+            return Err(malformed(
+                &file,
+                &format!("the manifest has {count} layers, the image config {}", diff_ids.len()),
+            ));
         }
         let layer = |(descriptor, diff_id): (&Descriptor, &types::Digest)| {
             Ok(Layer { descriptor: oci_layer(&file, descriptor)?, diff_id: diff_id.0 })
@@ -226,8 +229,9 @@ impl Layout {
         }
         let mut file = fs_err::File::open(&path)?;
         let size = file.metadata()?.len();
-        let wrong =
-            |why: String| Error::new(Class::Verification, "digest mismatch for a blob of the OCI layout").file(&path).why(why);
+        let wrong = |why: String| {
+            Error::new(Class::Verification, "digest mismatch for a blob of the OCI layout").file(&path).why(why)
+        };
         if size != blob.size() {
             return Err(wrong(format!("{size} bytes, expected {}", blob.size())));
         }
@@ -272,7 +276,8 @@ impl Walk {
 
     /// Charges `bytes` of a document or name referenced by `file`, before they are read.
     fn spend(&mut self, file: &Path, bytes: u64) -> Result<()> {
-        let over = || malformed(file, &format!("the documents of the layout have more than {WALK_LIMIT} bytes in total"));
+        let over =
+            || malformed(file, &format!("the documents of the layout have more than {WALK_LIMIT} bytes in total"));
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(over)?;
         Ok(())
     }

@@ -11,8 +11,8 @@ use common::digest::Hasher;
 use common::{Result, Sha256};
 use tar::Archive;
 
-pub use crate::tarentry::{Item, ItemKind};
 use crate::tarentry::malformed;
+pub use crate::tarentry::{Item, ItemKind};
 use crate::tarnames::Names;
 
 /// Limits for an untrusted image; checked while it is read, before anything is allocated or written.
@@ -78,12 +78,7 @@ fn entries<R: Read>(metered: &mut Metered<R>, limits: Limits, each: &mut Each<'_
         }
         let item = names.item(entry.header())?;
         if entry.size() > limits.file {
-            return Err(malformed(format!(
-                "{} declares {} bytes (max {})",
-                item.path,
-                entry.size(),
-                limits.file
-            )));
+            return Err(malformed(format!("{} declares {} bytes (max {})", item.path, entry.size(), limits.file)));
         }
         each(count, &item, &mut entry)?;
     }
@@ -102,9 +97,10 @@ struct Metered<R> {
 impl<R: Read> Metered<R> {
     fn fetch(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::FileTooLarge, "it decompresses to more than the limit")
-        })?;
+        self.left = self
+            .left
+            .checked_sub(read as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "it decompresses to more than the limit"))?;
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }

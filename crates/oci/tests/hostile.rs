@@ -10,7 +10,7 @@ use oci::tarstream::{Item, ItemKind};
 use oci::types::MediaType;
 use oci::view::View;
 use oci::{Layout, Limits, Unpacked};
-use support::{NAME, RawTar, raw_layout, gzip, plain, tempdir, tree, zstd};
+use support::{NAME, RawTar, gzip, plain, raw_layout, tempdir, tree, zstd};
 
 const SMALL: Limits = Limits { entries: 100, file: 1 << 20, layer: 4 << 20, image: 6 << 20 };
 

@@ -113,8 +113,9 @@ impl Fetch<'_> {
         self.stage.put(&document.bytes)?;
         for child in &contents.children {
             if depth == 0 {
-                return Err(Error::new(Class::BadInput, "the image cannot be used")
-                    .why(oci::types::nested_too_deeply()));
+                return Err(
+                    Error::new(Class::BadInput, "the image cannot be used").why(oci::types::nested_too_deeply())
+                );
             }
             if !found.documents.contains(&child.sha256()?) {
                 self.take(&named(self.client, &self.access, child)?, depth - 1, found)?;

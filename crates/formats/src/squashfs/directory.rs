@@ -83,7 +83,10 @@ impl Tables<'_> {
             }
         }
         if entries.len() as u64 + 1 < u64::from(inodes) {
-            return Err(bad(format!("the superblock declares {inodes} inodes, {} are in directories", entries.len() + 1)));
+            return Err(bad(format!(
+                "the superblock declares {inodes} inodes, {} are in directories",
+                entries.len() + 1
+            )));
         }
         entries.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         Ok(entries)
@@ -131,7 +134,8 @@ impl Tables<'_> {
         let mut fields = Fields(&head);
         let (kind, mode, user, group) = (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
         let mtime = fields.u32()?;
-        let owner = |at: u16| self.owners.get(usize::from(at)).copied().ok_or_else(|| bad("an inode has an unknown owner"));
+        let owner =
+            |at: u16| self.owners.get(usize::from(at)).copied().ok_or_else(|| bad("an inode has an unknown owner"));
         let owner = (owner(user)?, owner(group)?);
         let (kind, listing) = self.body(kind, at, offset + 16, block_size, budget)?;
         Ok(Inode { entry: Entry { path, kind, mode: mode & 0o7777, owner, mtime }, listing })
@@ -184,7 +188,8 @@ impl Tables<'_> {
                 if length > PATH_MAX {
                     return Err(bad(format!("a link target of {length} bytes")));
                 }
-                budget.text = budget.text.checked_sub(length).ok_or_else(|| bad("the link targets are too long in total"))?;
+                budget.text =
+                    budget.text.checked_sub(length).ok_or_else(|| bad("the link targets are too long in total"))?;
                 Ok((Kind::Symlink(text(&self.metadata.read(at, offset + 8, length)?)?), None))
             }
             4..=7 | 11..=14 => Ok((Kind::Special, None)),

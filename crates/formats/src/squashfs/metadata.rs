@@ -63,7 +63,8 @@ impl<'a> Metadata<'a> {
         let (mut at, mut offset) = (at, offset);
         while out.len() < length {
             let (block, next) = self.block(at)?;
-            let rest = block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is truncated"))?;
+            let rest =
+                block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is truncated"))?;
             out.extend_from_slice(&rest[..rest.len().min(length - out.len())]);
             (at, offset) = (next, 0);
         }

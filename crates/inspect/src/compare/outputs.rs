@@ -49,9 +49,8 @@ pub fn outputs(first: &Path, second: &Path) -> Result<Vec<Row>> {
 fn names(first: &Path, second: &Path) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for dir in [first, second] {
-        let entries = fs::read_dir(dir).map_err(|e| {
-            Error::new(Class::BadInput, "cannot list the directory").file(dir).why(e)
-        })?;
+        let entries =
+            fs::read_dir(dir).map_err(|e| Error::new(Class::BadInput, "cannot list the directory").file(dir).why(e))?;
         for entry in entries {
             names.insert(entry?.file_name().to_string_lossy().into_owned());
         }
@@ -73,7 +72,9 @@ fn row(name: &str, first: &Path, second: &Path) -> Result<Row> {
 fn member(name: &str, first: &Path, second: &Path) -> Result<Option<Difference>> {
     match (first.is_dir(), second.is_dir()) {
         (true, true) => layouts(first, second, Limits::SYSTEM),
-        (false, false) if [RECORD, SUMS].contains(&name) => Ok(bytes(&reproducible(name, first)?, &reproducible(name, second)?)),
+        (false, false) if [RECORD, SUMS].contains(&name) => {
+            Ok(bytes(&reproducible(name, first)?, &reproducible(name, second)?))
+        }
         (false, false) => files(first, second),
         (dir, _) => Ok(Some(kinds(dir))),
     }

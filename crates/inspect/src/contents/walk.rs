@@ -144,7 +144,10 @@ impl Contents {
             return self.problem(archive, SPENT);
         }
         if name.split('/').any(|part| part == "..") || self.is_below_link(archive, &name) {
-            self.problem(archive, format!("{}: its path leads elsewhere, through `..` or a link", one_line(&part.name)));
+            self.problem(
+                archive,
+                format!("{}: its path leads elsewhere, through `..` or a link", one_line(&part.name)),
+            );
         }
         if self.files.contains_key(&path) {
             self.forget(&path);

@@ -194,7 +194,11 @@ fn a_broken_layout_is_told_before_the_first_request() {
     let (layout, _, layer) = fresh("missing.oci");
     std::fs::remove_file(layouts::blob(&layout, layer)).unwrap();
     let error = push(&layout);
-    assert!(error.to_string().contains("a blob of the OCI layout is missing") && error.to_string().contains(&layer.to_string()), "{error}");
+    assert!(
+        error.to_string().contains("a blob of the OCI layout is missing")
+            && error.to_string().contains(&layer.to_string()),
+        "{error}"
+    );
 
     let (layout, _, layer) = fresh("changed.oci");
     let mut bytes = std::fs::read(layouts::blob(&layout, layer)).unwrap();
