@@ -1,6 +1,6 @@
-//! Assemble and validate a Talos system extension (siderolabs/talos v1.10.3, pkg/machinery/extensions).
+//! Assembles and validates Talos system extensions (siderolabs/talos v1.10.3, pkg/machinery/extensions).
 //!
-//! Uses `contract` for what a Talos line allows, `oci` for the files of the image, `common`.
+//! Uses `contract` (paths a Talos line allows), `formats`, `oci` (files of an image) and `common`.
 
 pub mod assemble;
 pub mod manifest;

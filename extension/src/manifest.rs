@@ -1,4 +1,4 @@
-//! `manifest.yaml`, which names an extension and the Talos versions it is for (siderolabs/talos, pkg/machinery/extensions/metadata.go).
+//! `manifest.yaml`: name, version and compatibility of an extension (siderolabs/talos, pkg/machinery/extensions/metadata.go).
 
 use std::path::Path;
 
@@ -7,73 +7,73 @@ use serde::{Deserialize, Serialize};
 
 use crate::range::Range;
 
-/// The whole file. Written in the order of the fields, so that one value gives one text.
+/// The whole file, written in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of the format.
     pub version: Format,
-    /// What Talos shows of the extension.
+    /// Metadata that Talos shows.
     pub metadata: Metadata,
 }
 
-/// Version of the manifest's format.
+/// Version of the manifest format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
-    /// The only one that there is.
+    /// The only version so far.
     #[serde(rename = "v1alpha1")]
     V1alpha1,
 }
 
-/// What the extension is; also goes into `extensions.yaml` of the initramfs.
+/// Metadata of the extension; also written to `extensions.yaml` in the initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Its version, free text.
+    /// Version, free text.
     pub version: String,
-    /// Who made it.
+    /// Author.
     pub author: String,
-    /// What it does.
+    /// Description.
     pub description: String,
-    /// What it can be used with.
+    /// Compatible versions.
     pub compatibility: Compatibility,
-    /// Anything more.
+    /// Further free text.
     #[serde(default, rename = "extraInfo", skip_serializing_if = "Option::is_none")]
     pub extra_info: Option<String>,
 }
 
-/// What an extension can be used with.
+/// Versions an extension is compatible with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compatibility {
-    /// Which Talos.
+    /// Talos versions.
     pub talos: Constraint,
 }
 
-/// A constraint on a version.
+/// A version constraint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Constraint {
-    /// A range as [`Range`] reads it; empty for any version.
+    /// A [`Range`]; empty for any version.
     pub version: String,
 }
 
 impl Manifest {
-    /// Parses the text of a manifest.
+    /// Parses the text of a manifest that the user wrote.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for unknown or missing keys, an empty name or version, and a range that Talos could not parse.
+    /// [`Class::BadInput`] for unknown or missing keys, an empty name or version, and a range that Talos cannot parse.
     pub fn parse(text: &str) -> Result<Self> {
         Self::check(text).map_err(|why| {
-            Error::new(Class::BadInput, "the extension's manifest cannot be used")
+            Error::new(Class::BadInput, "the extension manifest is invalid")
                 .why(why)
-                .hint("it holds version: v1alpha1 and metadata with name, version, author, description, compatibility.talos.version")
+                .hint("required: version: v1alpha1, and metadata with name, version, author, description, compatibility.talos.version")
         })
     }
 
-    /// As [`Manifest::parse`], with the reason alone.
+    /// Same as [`Manifest::parse`], but returns only the reason of a failure.
     pub(crate) fn check(text: &str) -> Result<Self, String> {
         let manifest: Self = yaml(text)?;
         let metadata = &manifest.metadata;
@@ -82,29 +82,23 @@ impl Manifest {
                 return Err(format!("metadata.{key} is empty"));
             }
         }
-        Range::check(&metadata.compatibility.talos.version)?;
+        Range::parse(&metadata.compatibility.talos.version)?;
         Ok(manifest)
     }
 
     /// Reads the manifest at `path`.
-    ///
-    /// # Errors
-    /// As [`Manifest::parse`], and what the file system reports.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&fs_err::read_to_string(path)?).map_err(|e| e.file(path))
     }
 
-    /// The text of the manifest.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for text that YAML cannot hold.
+    /// Returns the manifest as YAML.
     pub fn emit(&self) -> Result<String> {
         serde_saphyr::to_string(self)
             .map_err(|e| Error::new(Class::BadInput, "cannot write the manifest as YAML").why(e))
     }
 }
 
-/// Parses YAML; the reason is one line, without the excerpt that would drown a list of reasons.
+/// Parses YAML; the error is one line, without the excerpt, so that it fits in a list of violations.
 pub(crate) fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_saphyr::from_str(text).map_err(|e| {
         let text = e.to_string();
@@ -129,7 +123,7 @@ metadata:
 ";
 
     #[test]
-    fn what_is_read_is_written_the_same() {
+    fn round_trips() {
         let manifest = Manifest::parse(TEXT).unwrap();
         assert_eq!(manifest.metadata.compatibility.talos.version, ">= v1.10.0");
         assert_eq!(manifest.emit().unwrap(), TEXT);
@@ -141,7 +135,7 @@ metadata:
     }
 
     #[test]
-    fn refuses_what_is_not_in_the_format() {
+    fn invalid_manifests_are_rejected() {
         for (from, to, word) in [
             ("v1alpha1", "v1alpha2", "v1alpha2"),
             ("  author: our-org\n", "", "author"),

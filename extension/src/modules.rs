@@ -1,15 +1,15 @@
-//! What a kernel module file says of itself: the release it was built for, and its signature.
+//! Reads the kernel release and the signature of a kernel module file.
 
 use std::ops::Range;
 
 use formats::module_signature;
 
-/// A module of the wanted release that carries a signature.
+/// A signed module built for the expected kernel release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
     /// The whole `vermagic` string.
     pub vermagic: String,
-    /// Where the PKCS#7 message (DER) lies in the file; its `SignerInfo` names issuer and serial, or the key's identifier.
+    /// Position of the PKCS#7 message (DER) in the file.
     pub signature: Range<usize>,
 }
 
@@ -17,32 +17,32 @@ impl Module {
     /// Checks the module `bytes` against the kernel `release`.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// The reason, to be shown as a violation.
     pub fn parse(bytes: &[u8], release: &str) -> Result<Self, String> {
         if !bytes.starts_with(b"\x7fELF") {
-            return Err("it is no ELF file".to_owned());
+            return Err("not an ELF file".to_owned());
         }
         let signature = module_signature::check(bytes)?;
         let vermagic = vermagic(&bytes[..signature.start])?;
         let built_for = vermagic.split(' ').next().unwrap_or_default();
         if built_for != release {
-            return Err(format!("it was built for kernel {built_for}, not {release}"));
+            return Err(format!("built for kernel {built_for}, not {release}"));
         }
         Ok(Self { vermagic, signature })
     }
 }
 
-/// The value of `vermagic=` in the `.modinfo` section, where strings stand between NULs. Sections are not looked at: what else looks like
-/// one, in strings of the program, must say the same.
+/// Returns the value of `vermagic=`. `.modinfo` holds NUL-separated strings; section headers are not parsed, so every match in the file
+/// must have the same value.
 fn vermagic(bytes: &[u8]) -> Result<String, &'static str> {
     const KEY: &[u8] = b"\0vermagic=";
     let value = |at: usize| bytes[at + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
     let mut found = bytes.windows(KEY.len()).enumerate().filter(|(_, window)| *window == KEY).map(|(at, _)| value(at));
-    let first = found.next().ok_or("it has no vermagic")?;
+    let first = found.next().ok_or("vermagic is missing")?;
     if found.any(|other| other != first) {
-        return Err("it has several vermagics that differ");
+        return Err("vermagic is ambiguous: several different values");
     }
-    std::str::from_utf8(first).map(str::to_owned).map_err(|_| "its vermagic is not UTF-8")
+    std::str::from_utf8(first).map(str::to_owned).map_err(|_| "vermagic is not UTF-8")
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ pub(crate) mod tests {
 
     pub(crate) const RELEASE: &str = "6.12.117-talos";
 
-    /// Looks like a signed module for `release`.
+    /// Returns bytes that look like a signed module for `release`.
     pub(crate) fn module(release: &str) -> Vec<u8> {
         let mut bytes =
             format!("\x7fELF....\0license=GPL\0vermagic={release} SMP preempt mod_unload \0name=x\0").into_bytes();
@@ -75,7 +75,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn refuses_other_kernels_and_bad_signatures() {
+    fn other_kernels_and_bad_signatures_are_rejected() {
         let good = module(RELEASE);
         let elf = &good[..good.len() - MAGIC.len() - INFO - 5];
         let with = |tail: &[u8]| [elf, tail].concat();
@@ -94,8 +94,8 @@ pub(crate) mod tests {
             (odd, "must be zero"),
             (long, "longer than the file"),
             ([b"\x7fELF" as &[u8], MAGIC].concat(), "truncated"),
-            ([b"\x7fELF" as &[u8], &trailer(b"\x30", 2)].concat(), "no vermagic"),
-            ([&elf[..6], b"\0vermagic=6.12.117-talos SMP\0", &module("6.1.0")[4..]].concat(), "differ"),
+            ([b"\x7fELF" as &[u8], &trailer(b"\x30", 2)].concat(), "vermagic is missing"),
+            ([&elf[..6], b"\0vermagic=6.12.117-talos SMP\0", &module("6.1.0")[4..]].concat(), "ambiguous"),
             (good[1..].to_vec(), "ELF"),
             (Vec::new(), "ELF"),
         ] {

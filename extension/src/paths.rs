@@ -1,4 +1,4 @@
-//! Which entries an extension image may hold (siderolabs/talos v1.10.3, pkg/machinery/extensions: load.go, validate.go).
+//! Checks which files an extension image contains (siderolabs/talos v1.10.3, pkg/machinery/extensions: load.go, validate.go).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -26,24 +26,21 @@ pub enum Kind {
 pub struct Found {
     /// Path in the image, relative to its root.
     pub path: String,
-    /// What it is.
+    /// Kind of entry.
     pub kind: Kind,
     /// Permission bits.
     pub mode: u32,
-    /// Where it is on the host.
+    /// Path on the host.
     pub host: PathBuf,
 }
 
-/// Everything below `dir`, sorted by path, links not followed; `prefix` (empty or `some/dir/`) goes before every path.
-///
-/// # Errors
-/// What the file system reports, and [`Class::BadInput`] for a name that is not UTF-8.
+/// Lists everything below `dir`, sorted by path, without following links; `prefix` (empty or `some/dir/`) is prepended to every path.
 pub fn walk(dir: &Path, prefix: &str) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for item in fs_err::read_dir(dir)? {
         let item = item?;
         let Some(name) = item.file_name().to_str().map(str::to_owned) else {
-            return Err(Error::new(Class::BadInput, "a file name is not UTF-8")
+            return Err(Error::new(Class::UntrustedData, "file name is not UTF-8")
                 .file(item.path())
                 .hint("rename the file"));
         };
@@ -64,38 +61,38 @@ pub fn walk(dir: &Path, prefix: &str) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The rules on kinds, modes and places. The root must hold `manifest.yaml` and `rootfs/` and nothing else.
+/// Checks kinds, modes and paths. The root must contain `manifest.yaml` and `rootfs/` and nothing else.
 #[must_use]
 pub fn check(found: &[Found], talos: &Extension) -> Vec<Violation> {
-    let mut broken: Vec<_> = found.iter().flat_map(|entry| check_one(entry, talos)).collect();
+    let mut violations: Vec<_> = found.iter().flat_map(|entry| check_one(entry, talos)).collect();
     for (name, kind) in [("manifest.yaml", Kind::File), ("rootfs", Kind::Dir)] {
         if !found.iter().any(|entry| entry.path == name && entry.kind == kind) {
             let what = if kind == Kind::Dir { "directory" } else { "file" };
-            broken.push(Violation::new(name, format!("there is no such {what}"), "add it at the image's root"));
+            violations.push(Violation::new(name, format!("{what} is missing"), "add it at the root of the image"));
         }
     }
-    broken
+    violations
 }
 
 fn check_one(entry: &Found, talos: &Extension) -> Vec<Violation> {
-    let mut broken = Vec::new();
-    let mut say = |problem: &str, fix: String| broken.push(Violation::new(&entry.path, problem, fix));
+    let mut violations = Vec::new();
+    let mut add = |problem: &str, fix: String| violations.push(Violation::new(&entry.path, problem, fix));
     if entry.kind == Kind::Special {
-        say("it is a device, socket or named pipe", "keep files, directories and symbolic links only".to_owned());
+        add("a device, socket or named pipe is not allowed", "use only files, directories and symbolic links".to_owned());
     }
-    // Talos means to check this but looks at bits that are never set; the mode of a link says nothing.
+    // Talos intends this check but tests bits that are never set. The mode of a symbolic link is meaningless.
     if entry.kind != Kind::Symlink && entry.mode & 0o002 != 0 {
-        say("it is world-writable", format!("chmod o-w (mode {:o})", entry.mode));
+        add("world-writable", format!("chmod o-w (mode {:o})", entry.mode));
     }
     match entry.path.strip_prefix("rootfs") {
         Some("") => {}
         Some(path) if path.starts_with('/') => {
             if entry.kind != Kind::Dir && !talos.allows(path) {
-                say("Talos allows no file here", format!("move it below one of {}", talos.allowed.join(", ")));
+                add("Talos does not allow files here", format!("move it below one of {}", talos.allowed.join(", ")));
             }
         }
         _ if entry.path == "manifest.yaml" => {}
-        _ => say("the root holds manifest.yaml and rootfs/ only", "move it below rootfs/, or remove it".to_owned()),
+        _ => add("only manifest.yaml and rootfs/ are allowed here", "move it below rootfs/, or remove it".to_owned()),
     }
-    broken
+    violations
 }

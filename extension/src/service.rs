@@ -1,14 +1,14 @@
 //! Extension services, `/usr/local/etc/containers/<name>.yaml` (siderolabs/talos, pkg/machinery/extensions/services/services.go).
 //!
-//! Stricter than Talos where Talos is silent: it skips a service that it cannot use with a line in a log, and ignores keys it does not know.
+//! Stricter than Talos, which ignores unknown keys and only logs a service that it cannot use.
 
 use serde::Deserialize;
 
 use crate::manifest::yaml;
 
-/// Where the files are, in the booted system.
+/// Directory of the service files in the booted system.
 pub const DIRECTORY: &str = "usr/local/etc/containers";
-/// Where the services' root filesystems are.
+/// Directory of the services' root filesystems.
 pub const ROOTS: &str = "usr/local/lib/containers";
 
 /// One service; registered as `ext-<name>`.
@@ -17,51 +17,51 @@ pub const ROOTS: &str = "usr/local/lib/containers";
 pub struct Service {
     /// `[-_a-z0-9]+`, the file's name without `.yaml`.
     pub name: String,
-    /// What runs.
+    /// The container.
     pub container: Container,
-    /// What it waits for.
+    /// Conditions to wait for before the start.
     #[serde(default)]
     pub depends: Vec<Dependency>,
-    /// When it is started again.
+    /// Restart policy.
     pub restart: Restart,
-    /// Whether its output goes to the console as well.
+    /// Whether output is also written to the console.
     #[serde(default)]
     pub log_to_console: bool,
 }
 
-/// What runs.
+/// The container of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Container {
     /// The program, relative to the container's root filesystem.
     pub entrypoint: String,
-    /// Its arguments.
+    /// Arguments of the program.
     #[serde(default)]
     pub args: Vec<String>,
     /// `NAME=value` pairs.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// A file of such pairs.
+    /// A file of `NAME=value` lines.
     #[serde(default)]
     pub environment_file: String,
-    /// What is mounted into it.
+    /// Mounts.
     #[serde(default)]
     pub mounts: Vec<Mount>,
-    /// What it may do.
+    /// Security settings.
     #[serde(default)]
     pub security: Security,
 }
 
-/// A mount as the OCI runtime specification has it (config.md, "Mounts"), under the keys that Talos reads.
+/// A mount of the OCI runtime specification (config.md, "Mounts"), with the keys that Talos reads.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// Absolute path in the container.
     pub destination: String,
-    /// Kind of file system.
+    /// Filesystem type.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// What is mounted.
+    /// Source path or device.
     #[serde(default)]
     pub source: String,
     /// Mount options.
@@ -69,23 +69,23 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// What a service may do.
+/// Security settings of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Security {
-    /// Whether `/sys` can be written.
+    /// Whether `/sys` is writable.
     pub writeable_sysfs: bool,
-    /// Paths that cannot be read.
+    /// Masked paths.
     pub masked_paths: Option<Vec<String>>,
-    /// Paths that cannot be written.
+    /// Read-only paths.
     pub readonly_paths: Option<Vec<String>>,
-    /// Whether its root filesystem can be written.
+    /// Whether the root filesystem is writable.
     pub writeable_rootfs: bool,
-    /// How mounts travel.
+    /// Mount propagation.
     pub rootfs_propagation: Option<Propagation>,
 }
 
-/// Propagation of mounts (OCI runtime specification, config-linux.md, "Rootfs Mount Propagation"), with runc's recursive forms.
+/// Mount propagation (OCI runtime specification, config-linux.md, "Rootfs Mount Propagation"), with runc's recursive forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the names are those of mount(8)")]
@@ -100,7 +100,7 @@ pub enum Propagation {
     Runbindable,
 }
 
-/// What a service waits for; exactly one key.
+/// A condition that a service waits for; exactly one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Dependency {
@@ -108,15 +108,15 @@ pub struct Dependency {
     pub service: Option<String>,
     /// A path that exists.
     pub path: Option<String>,
-    /// States of the network.
+    /// Network states.
     pub network: Option<Vec<Network>>,
-    /// Time is in sync.
+    /// The clock is synchronised.
     pub time: Option<bool>,
-    /// The user's configuration of the service is there.
+    /// The user has supplied an `ExtensionServiceConfig`.
     pub configuration: Option<bool>,
 }
 
-/// States of the network (pkg/machinery/nethelpers/status.go).
+/// Network states (pkg/machinery/nethelpers/status.go).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "Talos's own names")]
@@ -127,15 +127,15 @@ pub enum Network {
     EtcFiles,
 }
 
-/// When a service is started again.
+/// Restart policy of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Restart {
-    /// Whenever it ends.
+    /// After every exit.
     Always,
     /// Never.
     Never,
-    /// Until it ended well.
+    /// Until it exits with code 0.
     UntilSuccess,
 }
 
@@ -143,54 +143,54 @@ impl Service {
     /// Parses `text`, the content of `<stem>.yaml`.
     ///
     /// # Errors
-    /// Every rule that it breaks, in words.
+    /// Every violated rule.
     pub fn parse(text: &str, stem: &str) -> Result<Self, Vec<String>> {
         let service: Self = yaml(text).map_err(|why| vec![why])?;
-        let broken = service.broken(stem);
-        if broken.is_empty() { Ok(service) } else { Err(broken) }
+        let violations = service.violations(stem);
+        if violations.is_empty() { Ok(service) } else { Err(violations) }
     }
 
-    fn broken(&self, stem: &str) -> Vec<String> {
-        let mut broken = Vec::new();
+    fn violations(&self, stem: &str) -> Vec<String> {
+        let mut violations = Vec::new();
         let allowed = |c: char| matches!(c, '-' | '_' | 'a'..='z' | '0'..='9');
         if self.name.is_empty() || !self.name.chars().all(allowed) {
-            broken.push(format!("name {:?} must be of the letters -_a-z0-9", self.name));
+            violations.push(format!("name {:?} contains characters other than -_a-z0-9, or is empty", self.name));
         }
         if self.name != stem {
-            broken.push(format!("name {:?} differs from the file's", self.name));
+            violations.push(format!("name {:?} does not match the file name", self.name));
         }
         if self.container.entrypoint.is_empty() {
-            broken.push("container.entrypoint is empty".to_owned());
+            violations.push("container.entrypoint is empty".to_owned());
         }
         for mount in self.container.mounts.iter().filter(|mount| !mount.destination.starts_with('/')) {
-            broken.push(format!("the mount destination {:?} is not absolute", mount.destination));
+            violations.push(format!("the mount destination {:?} is not absolute", mount.destination));
         }
         for (number, dependency) in self.depends.iter().enumerate() {
-            broken.extend(dependency.broken().map(|why| format!("depends[{number}]: {why}")));
+            violations.extend(dependency.violation().map(|why| format!("depends[{number}]: {why}")));
         }
-        broken
+        violations
     }
 }
 
 impl Dependency {
-    /// Talos counts a key only when its value says something.
-    fn broken(&self) -> Option<String> {
+    /// Talos ignores a key with an empty or false value.
+    fn violation(&self) -> Option<String> {
         let text = |value: &Option<String>| value.as_ref().is_some_and(|text| !text.is_empty());
-        let said = [
+        let set = [
             text(&self.service),
             text(&self.path),
             self.network.as_ref().is_some_and(|states| !states.is_empty()),
             self.time == Some(true),
             self.configuration == Some(true),
         ];
-        match said.into_iter().filter(|said| *said).count() {
-            0 => Some("it names nothing to wait for".to_owned()),
+        match set.into_iter().filter(|set| *set).count() {
+            0 => Some("no condition to wait for".to_owned()),
             1 => self
                 .path
                 .as_ref()
                 .filter(|path| !path.starts_with('/'))
                 .map(|path| format!("path {path:?} is not absolute")),
-            _ => Some("it has more than one key".to_owned()),
+            _ => Some("more than one key".to_owned()),
         }
     }
 }
@@ -239,11 +239,11 @@ logToConsole: true
     }
 
     #[test]
-    fn refuses_each_broken_rule() {
+    fn each_violated_rule_is_reported() {
         for (from, to, word) in [
-            ("name: hello", "name: Hello", "letters"),
-            ("name: hello", "name: \"\"", "letters"),
-            ("name: hello", "name: other", "differs from the file's"),
+            ("name: hello", "name: Hello", "other than"),
+            ("name: hello", "name: \"\"", "other than"),
+            ("name: hello", "name: other", "does not match the file name"),
             ("entrypoint: ./hello", "entrypoint: \"\"", "entrypoint is empty"),
             ("  entrypoint: ./hello\n", "", "entrypoint"),
             ("destination: /var", "destination: var", "not absolute"),
@@ -251,8 +251,8 @@ logToConsole: true
             ("writeableSysfs", "writableSysfs", "writableSysfs"),
             ("rootfsPropagation: shared", "rootfsPropagation: wide", "wide"),
             ("- service: cri", "- service: cri\n    time: true", "more than one key"),
-            ("- service: cri", "- time: false", "nothing to wait for"),
-            ("- service: cri", "- service: \"\"", "nothing to wait for"),
+            ("- service: cri", "- time: false", "no condition"),
+            ("- service: cri", "- service: \"\"", "no condition"),
             ("- service: cri", "- unit: cri", "unit"),
             ("path: /run", "path: run", "not absolute"),
             ("addresses", "address", "address"),
@@ -267,7 +267,7 @@ logToConsole: true
     }
 
     #[test]
-    fn names_all_broken_rules_at_once() {
+    fn all_violated_rules_are_reported() {
         let text = "name: A b\ncontainer: {entrypoint: \"\"}\nrestart: never\ndepends: [{}, {path: x}]\n";
         assert_eq!(Service::parse(text, "ab").unwrap_err().len(), 5);
     }

@@ -1,31 +1,31 @@
-//! A broken rule: where, what, and what to do about it.
+//! A violated rule: path, problem and fix.
 
 use std::fmt;
 
 use common::{Class, Error};
 
-/// One broken rule.
+/// One violated rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
     /// Path in the extension image.
     pub path: String,
-    /// What is wrong with it.
+    /// What is wrong.
     pub problem: String,
     /// What to do.
     pub fix: String,
 }
 
 impl Violation {
-    /// A violation at `path`.
+    /// Creates a violation at `path`.
     pub fn new(path: impl Into<String>, problem: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { path: path.into(), problem: problem.into(), fix: fix.into() }
     }
 
-    /// All of `violations` in one error.
+    /// Combines `violations` into one error.
     #[must_use]
-    pub fn error(violations: &[Self]) -> Error {
+    pub fn error(class: Class, violations: &[Self]) -> Error {
         let lines: Vec<_> = violations.iter().map(Self::to_string).collect();
-        Error::new(Class::BadInput, format!("the extension breaks {} rule(s)", lines.len())).why(lines.join("\n"))
+        Error::new(class, format!("the extension breaks {} rule(s)", lines.len())).why(lines.join("\n"))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Each rule of Talos with an extension that breaks it, and extensions that break none.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! For each rule an extension that violates it, and valid extensions.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -46,7 +46,7 @@ fn module(release: &str) -> Vec<u8> {
     [elf.as_bytes(), b"\x30\x01x", &[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3], b"~Module signature appended~\n"].concat()
 }
 
-/// An extension that breaks no rule and has one of everything.
+/// A valid extension with one entry of each kind.
 fn good() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "manifest.yaml", MANIFEST);
@@ -59,11 +59,11 @@ fn good() -> tempfile::TempDir {
     dir
 }
 
-/// The layer, uncompressed: the digest does not depend on a compressor.
+/// Compares the uncompressed layer, so the digest does not depend on the version of a compressor.
 #[test]
-fn the_same_tree_gives_the_recorded_digest() {
+fn layer_digest_is_reproducible() {
     let dir = good();
-    // Nor on the modes that the host gave its files.
+    // It does not depend on the modes on the host either.
     fs::set_permissions(dir.path().join(MODULE), fs::Permissions::from_mode(0o600)).unwrap();
     let files = assemble::assemble(&dir.path().join("rootfs"), &Manifest::parse(MANIFEST).unwrap(), &target()).unwrap();
     let layer = oci::layer::write(&files, 7, std::io::sink()).unwrap();
@@ -71,7 +71,7 @@ fn the_same_tree_gives_the_recorded_digest() {
 }
 
 #[test]
-fn a_good_extension_is_taken_whole() {
+fn valid_extension_is_accepted() {
     let dir = good();
     let extension = validate(dir.path(), &target()).unwrap();
     assert_eq!(extension.manifest.metadata.name, "sample");
@@ -80,64 +80,64 @@ fn a_good_extension_is_taken_whole() {
     assert_eq!(module.vermagic, "6.12.117-talos SMP ");
 }
 
-/// Breaks one rule of a good extension; the error must name the path and these words.
+/// Violates one rule in a valid extension; the error must contain the path and `words`.
 fn broken<T>(path: &str, words: &[&str], spoil: impl FnOnce(&Path) -> T) {
     let dir = good();
     spoil(dir.path());
     let error = validate(dir.path(), &target()).unwrap_err();
-    assert_eq!(error.class(), Class::BadInput, "{error}");
+    assert_eq!(error.class(), Class::UntrustedData, "{error}");
     let text = error.to_string();
     assert!(text.contains("breaks 1 rule(s)"), "{text}");
     let line = text
         .lines()
         .find(|line| line.contains(&format!("{path}: ")))
-        .unwrap_or_else(|| panic!("{path} is not named: {text}"));
+        .unwrap_or_else(|| panic!("{path} is missing: {text}"));
     for word in words {
         assert!(text.contains(word), "{word}: {text}");
     }
-    assert!(text.contains(';'), "says not what to do: {line}");
+    assert!(text.contains(';'), "no fix: {line}");
 }
 
 #[test]
-fn the_root_holds_manifest_and_rootfs_only() {
-    broken("README", &["manifest.yaml and rootfs/ only"], |root| put(root, "README", "x"));
-    broken("rootfs2", &["manifest.yaml and rootfs/ only"], |root| fs::create_dir(root.join("rootfs2")).unwrap());
-    broken("manifest.yaml", &["no such file"], |root| fs::remove_file(root.join("manifest.yaml")).unwrap());
+fn root_contains_only_manifest_and_rootfs() {
+    broken("README", &["only manifest.yaml and rootfs/"], |root| put(root, "README", "x"));
+    broken("rootfs2", &["only manifest.yaml and rootfs/"], |root| fs::create_dir(root.join("rootfs2")).unwrap());
+    broken("manifest.yaml", &["file is missing"], |root| fs::remove_file(root.join("manifest.yaml")).unwrap());
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "manifest.yaml", MANIFEST);
     let error = validate(dir.path(), &target()).unwrap_err();
-    assert!(error.to_string().contains("rootfs: there is no such directory"), "{error}");
+    assert!(error.to_string().contains("rootfs: directory is missing"), "{error}");
 }
 
 #[test]
-fn the_manifest_is_sound_and_fits() {
+fn manifest_is_valid_and_compatible() {
     let set = |from: &'static str, to: &'static str| {
         move |root: &Path| put(root, "manifest.yaml", MANIFEST.replace(from, to))
     };
     broken("manifest.yaml", &["v2"], set("v1alpha1", "v2"));
     broken("manifest.yaml", &["surname"], set("author", "surname"));
-    broken("manifest.yaml", &["it is for Talos >= v1.11.0, not 1.10.3"], set("v1.10.0", "v1.11.0"));
+    broken("manifest.yaml", &["requires Talos >= v1.11.0, the target is 1.10.3"], set("v1.10.0", "v1.11.0"));
     broken("manifest.yaml", &["not a version range"], set(">= v1.10.0", "latest"));
 }
 
 #[test]
-fn only_files_directories_and_links_in_allowed_places() {
+fn only_allowed_kinds_at_allowed_paths() {
     let path = "rootfs/usr/local/sock";
     broken(path, &["device, socket or named pipe"], |root| {
         std::os::unix::net::UnixListener::bind(root.join(path)).unwrap();
         fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     });
-    broken("rootfs/boot/vmlinuz", &["allows no file here", "/usr/local"], |root| put(root, "rootfs/boot/vmlinuz", "x"));
-    broken("rootfs/usr/lib64/a.so", &["allows no file here"], |root| put(root, "rootfs/usr/lib64/a.so", "x"));
-    broken("rootfs/lib", &["allows no file here"], |root| symlink("usr/lib", root.join("rootfs/lib")).unwrap());
-    broken("rootfs/etc/cri/conf", &["allows no file here"], |root| put(root, "rootfs/etc/cri/conf", "x"));
+    broken("rootfs/boot/vmlinuz", &["does not allow files here", "/usr/local"], |root| put(root, "rootfs/boot/vmlinuz", "x"));
+    broken("rootfs/usr/lib64/a.so", &["does not allow files here"], |root| put(root, "rootfs/usr/lib64/a.so", "x"));
+    broken("rootfs/lib", &["does not allow files here"], |root| symlink("usr/lib", root.join("rootfs/lib")).unwrap());
+    broken("rootfs/etc/cri/conf", &["does not allow files here"], |root| put(root, "rootfs/etc/cri/conf", "x"));
     let dir = good();
     fs::create_dir(dir.path().join("rootfs/boot")).unwrap();
-    validate(dir.path(), &target()).expect("an empty directory may be anywhere");
+    validate(dir.path(), &target()).expect("empty directories are allowed everywhere");
 }
 
 #[test]
-fn nothing_is_world_writable() {
+fn world_writable_files_are_rejected() {
     let set = |path: &'static str, mode| {
         move |root: &Path| fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode)).unwrap()
     };
@@ -148,11 +148,11 @@ fn nothing_is_world_writable() {
 }
 
 #[test]
-fn services_are_sound() {
+fn invalid_services_are_rejected() {
     let path = "rootfs/usr/local/etc/containers/hello.yaml";
-    broken(path, &["differs from the file's"], |root| put(root, path, SERVICE.replace("hello\n", "other\n")));
+    broken(path, &["does not match the file name"], |root| put(root, path, SERVICE.replace("hello\n", "other\n")));
     broken(path, &["restart"], |root| put(root, path, SERVICE.replace("restart: always\n", "")));
-    broken(path, &["no root filesystem", "rootfs/usr/local/lib/containers/hello/"], |root| {
+    broken(path, &["root filesystem is missing", "rootfs/usr/local/lib/containers/hello/"], |root| {
         fs::remove_dir_all(root.join("rootfs/usr/local/lib/containers/hello")).unwrap();
     });
     broken(path, &["not a regular file"], |root| {
@@ -160,12 +160,12 @@ fn services_are_sound() {
         symlink("elsewhere", root.join(path)).unwrap();
     });
     let dir = good();
-    put(dir.path(), "rootfs/usr/local/etc/containers/notes.txt", "Talos passes over this");
+    put(dir.path(), "rootfs/usr/local/etc/containers/notes.txt", "ignored by Talos");
     validate(dir.path(), &target()).unwrap();
 }
 
 #[test]
-fn modules_are_built_for_this_kernel_and_signed() {
+fn modules_of_other_kernels_and_unsigned_ones_are_rejected() {
     broken(MODULE, &["built for kernel 6.12.28-talos, not 6.12.117-talos", "sign it"], |root| {
         put(root, MODULE, module("6.12.28-talos"))
     });
@@ -179,12 +179,12 @@ fn modules_are_built_for_this_kernel_and_signed() {
     broken(packed, &["compressed module"], |root| put(root, packed, "x"));
 }
 
-/// What is no text, or far too much of it, breaks a rule as anything else does, and hides no other.
+/// Binary or oversized text files are violations like any other and do not hide further ones.
 #[test]
-fn texts_that_cannot_be_read_break_a_rule() {
+fn binary_and_oversized_texts_are_rejected() {
     let service = "rootfs/usr/local/etc/containers/hello.yaml";
     for path in ["manifest.yaml", service] {
-        broken(path, &["not UTF-8 from byte 6 on"], |root| put(root, path, b"name: \xff"));
+        broken(path, &["invalid UTF-8 at byte 6"], |root| put(root, path, b"name: \xff"));
         broken(path, &["longer than 1048576 bytes"], |root| put(root, path, vec![b'#'; (1 << 20) + 1]));
     }
     let dir = good();
@@ -196,7 +196,7 @@ fn texts_that_cannot_be_read_break_a_rule() {
 }
 
 #[test]
-fn all_broken_rules_are_told_at_once() {
+fn all_violations_are_reported_at_once() {
     let dir = good();
     put(dir.path(), "README", "x");
     put(dir.path(), "rootfs/boot/vmlinuz", "x");
@@ -210,7 +210,7 @@ fn all_broken_rules_are_told_at_once() {
 }
 
 #[test]
-fn assembling_makes_modes_regular() {
+fn assemble_normalises_modes() {
     let dir = good();
     let tool = put(dir.path(), "rootfs/usr/local/bin/tool", "x");
     fs::set_permissions(tool, fs::Permissions::from_mode(0o4777)).unwrap();
@@ -225,7 +225,7 @@ fn assembling_makes_modes_regular() {
 }
 
 #[test]
-fn assembling_refuses_what_talos_would() {
+fn assemble_rejects_what_talos_rejects() {
     let manifest = Manifest::parse(MANIFEST).unwrap();
     for path in ["rootfs/boot/vmlinuz", "rootfs/usr/lib/modules/6.12.117-talos/unsigned.ko"] {
         let dir = good();
@@ -236,13 +236,13 @@ fn assembling_refuses_what_talos_would() {
     }
     let newer = Target::new("v1.9.0", KERNEL.to_owned()).unwrap();
     let error = assemble(&good().path().join("rootfs"), &manifest, &newer).unwrap_err();
-    assert!(error.to_string().contains("it is for Talos >= v1.10.0, not 1.9.0"), "{error}");
+    assert!(error.to_string().contains("requires Talos >= v1.10.0, the target is 1.9.0"), "{error}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Files are taken below an allowed path and nowhere else, directories everywhere, whatever the names are.
+    /// For any name: files are accepted only below an allowed path, directories everywhere.
     #[test]
     fn places(allowed in prop::sample::select(rules().allowed), name in "[a-z.-]{1,8}(/[a-z.-]{1,8}){0,3}", cut in 1_usize..6) {
         let found = |path: &str, kind| Found { path: format!("rootfs{path}"), kind, mode: 0o755, host: PathBuf::new() };

@@ -226,7 +226,7 @@ fn an_extension_with_a_forbidden_path_is_told() {
     let mut files = FileMap::new();
     files.tree("", &scene.path("bad")).unwrap();
     layout(&scene.path("bad.oci"), &files);
-    let rule = "rootfs/etc/passwd: Talos allows no file here; move it below one of";
+    let rule = "rootfs/etc/passwd: Talos does not allow files here; move it below one of";
     for (name, image) in [("bad", "bad: "), ("bad.oci", "example.org/some/image:1: ")] {
         scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule(s)", rule]);
     }
@@ -240,6 +240,6 @@ fn a_good_extension_is_taken() {
     let ran = scene.run(&["validate", "good"]);
     ran.succeeded();
     assert!(ran.stderr.contains("good: Talos takes it: sample 1.0.0"), "{}", ran.stderr);
-    let words = ["it is for Talos >= v1.10.0, not 1.9.0"];
+    let words = ["requires Talos >= v1.10.0, the target is 1.9.0"];
     scene.fails(BAD_INPUT, &["validate", "good", "--talos", "v1.9.0"], &words);
 }
