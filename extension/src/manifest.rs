@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use common::{Class, Error, Result};
+use contract::Compatibility;
 use serde::{Deserialize, Serialize};
 
 use crate::range::Range;
@@ -37,27 +38,11 @@ pub struct Metadata {
     pub author: String,
     /// Description.
     pub description: String,
-    /// Compatible versions.
+    /// Compatible Talos versions, a [`Range`].
     pub compatibility: Compatibility,
     /// Further free text.
     #[serde(default, rename = "extraInfo", skip_serializing_if = "Option::is_none")]
     pub extra_info: Option<String>,
-}
-
-/// Versions an extension is compatible with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Compatibility {
-    /// Talos versions.
-    pub talos: Constraint,
-}
-
-/// A version constraint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Constraint {
-    /// A [`Range`]; empty for any version.
-    pub version: String,
 }
 
 impl Manifest {

@@ -78,7 +78,10 @@ fn check_one(entry: &Found, talos: &Extension) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut add = |problem: &str, fix: String| violations.push(Violation::new(&entry.path, problem, fix));
     if entry.kind == Kind::Special {
-        add("a device, socket or named pipe is not allowed", "use only files, directories and symbolic links".to_owned());
+        add(
+            "a device, socket or named pipe is not allowed",
+            "use only files, directories and symbolic links".to_owned(),
+        );
     }
     // Talos intends this check but tests bits that are never set. The mode of a symbolic link is meaningless.
     if entry.kind != Kind::Symlink && entry.mode & 0o002 != 0 {

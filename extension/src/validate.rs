@@ -124,7 +124,9 @@ fn services(found: &[Found], violations: &mut Vec<Violation>) -> Result<Vec<Serv
         }
         match text(&entry.host)?.map_err(|why| vec![why]).and_then(|text| Service::parse(&text, stem)) {
             Ok(service) => services.push(service),
-            Err(rules) => violations.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it"))),
+            Err(rules) => {
+                violations.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it")))
+            }
         }
         let root = format!("rootfs/{}/{stem}", service::ROOTS);
         if !found.iter().any(|entry| entry.path == root && entry.kind == Kind::Dir) {
@@ -156,10 +158,7 @@ fn modules(found: &[Found], release: &str, violations: &mut Vec<Violation>) -> R
         if path.split('/').next() != Some(release) {
             add(format!("not below usr/lib/modules/{release}"), "build it for the kernel of this image");
         } else if [".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| path.ends_with(end)) {
-            add(
-                "compressed modules are not supported".to_owned(),
-                "decompress it; the layer is compressed as a whole",
-            );
+            add("compressed modules are not supported".to_owned(), "decompress it; the layer is compressed as a whole");
         } else if path.ends_with(".ko") {
             match Module::parse(&fs_err::read(&entry.host)?, release) {
                 Ok(module) => _ = modules.insert(format!("/usr/lib/modules/{path}"), module),

@@ -127,7 +127,9 @@ fn only_allowed_kinds_at_allowed_paths() {
         std::os::unix::net::UnixListener::bind(root.join(path)).unwrap();
         fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
     });
-    broken("rootfs/boot/vmlinuz", &["does not allow files here", "/usr/local"], |root| put(root, "rootfs/boot/vmlinuz", "x"));
+    broken("rootfs/boot/vmlinuz", &["does not allow files here", "/usr/local"], |root| {
+        put(root, "rootfs/boot/vmlinuz", "x")
+    });
     broken("rootfs/usr/lib64/a.so", &["does not allow files here"], |root| put(root, "rootfs/usr/lib64/a.so", "x"));
     broken("rootfs/lib", &["does not allow files here"], |root| symlink("usr/lib", root.join("rootfs/lib")).unwrap());
     broken("rootfs/etc/cri/conf", &["does not allow files here"], |root| put(root, "rootfs/etc/cri/conf", "x"));

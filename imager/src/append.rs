@@ -1,4 +1,4 @@
-//! The image made from installer-base: its layers kept as they are, one layer of ours on top.
+//! Appends one layer to the installer-base image; its own layers are kept as they are.
 
 use common::time::rfc3339;
 use common::{Result, Sha256};
@@ -8,17 +8,14 @@ use oci::{Layer, NewImage, Writer};
 use crate::base_images::BaseImages;
 use crate::installer::Installer;
 
-/// By what a layer was made, for the history.
+/// `created_by` of our layer in the image history.
 const CREATED_BY: &str = "solana-talos imager";
 
-/// Writes the installer-base image of `base` with `layer` on top into `writer`, and gives the manifest's digest.
+/// Writes the installer-base image of `base` with `layer` on top into `writer` and returns the manifest digest.
 ///
-/// A base of two layers is an installer already: its second layer holds the artifacts and is replaced, as Talos's imager does.
-/// How a container is started stays: entrypoint, environment, working directory, labels and whatever else is in `config`. Of the rest
-/// only the history of the kept layers is taken over; author, variant and version of the operating system are not.
-///
-/// # Errors
-/// As [`Writer::copy`] and [`Writer::image`].
+/// A base with two layers is already an installer: its second layer contains the boot files and is replaced, as Talos's imager does.
+/// Everything in `config` (entrypoint, environment, working directory, labels) and the history of the kept layers are copied; author,
+/// variant and version of the operating system are not.
 pub(crate) fn append(writer: &mut Writer, base: &BaseImages, layer: &Layer, new: &Installer<'_>) -> Result<Sha256> {
     let installer = &base.installer;
     let kept = if installer.layers.len() == 2 { &installer.layers[..1] } else { &installer.layers[..] };
@@ -41,13 +38,13 @@ pub(crate) fn append(writer: &mut Writer, base: &BaseImages, layer: &Layer, new:
     })
 }
 
-/// As it is, but that a set of labels without any is left out.
+/// Copies `base`, without an empty set of labels.
 fn run_config(base: &RunConfig) -> RunConfig {
     RunConfig { labels: base.labels.clone().filter(|labels| !labels.is_empty()), ..base.clone() }
 }
 
-/// The history of the first `layers` layers: steps that made none are kept as long as layers below are; a history that
-/// does not fit the layers is written from nothing, for readers match the two by number.
+/// Returns the history of the first `layers` layers with the empty steps before and right after them. Readers match history and layers
+/// by position, so a history that does not cover the layers is replaced by empty entries.
 fn kept_history(history: &[History], layers: usize) -> Vec<History> {
     let mut kept = Vec::new();
     let mut made = 0;
@@ -70,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_steps_of_the_layers_that_are_kept() {
+    fn history_of_kept_layers_is_kept() {
         let all = [
             step("env", true),
             step("rootfs", false),
@@ -83,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_a_history_that_fits() {
+    fn incomplete_history_is_replaced() {
         assert_eq!(kept_history(&[], 2), vec![History::default(); 2]);
         assert_eq!(kept_history(&[step("one", false)], 2), vec![History::default(); 2]);
     }

@@ -1,4 +1,4 @@
-//! The initramfs of an image: the base, the kernel's modules, the extensions, and the dependencies of all modules together.
+//! Builds the initramfs of an image: the base, the kernel modules, the extensions, and `modules.dep` of all modules.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,23 +10,23 @@ use crate::initramfs::{self, Additions, Firmware, Layer};
 use crate::layers::Metadata;
 use crate::{modules_dep, squashfs};
 
-/// What goes on top of a base.
+/// Layers on top of a base.
 #[derive(Clone, Debug)]
 pub struct Layers<'a> {
-    /// The kernel's release, such as `6.12.117-talos`.
+    /// Kernel release, such as `6.12.117-talos`.
     pub release: &'a str,
-    /// Directory that holds `usr/lib/modules/<release>`, modules signed, with the kernel's own lists.
+    /// Directory with `usr/lib/modules/<release>`: signed modules and the kernel's module lists.
     pub kernel: &'a Path,
-    /// Extensions: the manifest's metadata and the directory of the root filesystem.
+    /// Extensions: manifest metadata and directory of the root filesystem.
     pub extensions: &'a [(Metadata, &'a Path)],
 }
 
-/// Makes the initramfs: `0.sqsh` the kernel's modules, then one layer an extension, last `modules.dep`.
+/// Builds the initramfs: kernel modules in `0.sqsh`, one layer per extension, `modules.dep` last.
 ///
-/// `work` is an existing directory for what is on its way; every time is `mtime` (seconds since the epoch).
+/// `work` is an existing directory for temporary files; every file time is `mtime` (seconds since the epoch).
 ///
 /// # Errors
-/// [`Class::BadInput`] when the base or an extension is unusable or two extensions bring the same firmware; what the sandbox reports.
+/// [`Class::UntrustedData`] when the base or an extension is unusable, or two extensions contain the same firmware file.
 pub fn initramfs(sandbox: &Sandbox, base: &[u8], layers: &Layers<'_>, work: &Path, mtime: u32) -> Result<Vec<u8>> {
     let mut additions = Additions::default();
     additions.layers.push(Layer {
@@ -39,7 +39,7 @@ pub fn initramfs(sandbox: &Sandbox, base: &[u8], layers: &Layers<'_>, work: &Pat
         merge(&mut additions.firmware, firmware)?;
     }
     let trees: Vec<_> = [layers.kernel].into_iter().chain(layers.extensions.iter().map(|(_, tree)| *tree)).collect();
-    let scratch = tempfile::tempdir_in(work).map_err(|e| Error::io("cannot make a directory", work, &e))?;
+    let scratch = tempfile::tempdir_in(work)?;
     let tree = modules_dep::tree(sandbox, layers.release, &trees, scratch.path())?;
     let image = squashfs::make(sandbox, &tree, &[], work, mtime)?;
     additions.layers.push(Layer { metadata: modules_dep::metadata(layers.release), image });
@@ -59,7 +59,7 @@ fn kernel_metadata(release: &str) -> Metadata {
 fn merge(all: &mut BTreeMap<String, Firmware>, more: BTreeMap<String, Firmware>) -> Result<()> {
     for (path, firmware) in more {
         if all.contains_key(&path) {
-            return Err(Error::new(Class::BadInput, "two extensions bring the same firmware").file(path));
+            return Err(Error::new(Class::UntrustedData, "two extensions contain the same firmware file").file(path));
         }
         all.insert(path, firmware);
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn firmware_that_is_there_twice_is_refused() {
+    fn duplicate_firmware_is_rejected() {
         let one: BTreeMap<_, _> = [("usr/lib/firmware/a".to_owned(), Firmware::Link("b".into()))].into();
         let mut all = BTreeMap::new();
         merge(&mut all, one.clone()).unwrap();

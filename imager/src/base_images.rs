@@ -1,6 +1,6 @@
-//! The images that an installer is built on: Talos's *imager*, which holds boot files, and its *installer-base*.
+//! The images an installer is built on: Talos's *imager*, which contains the boot files, and its *installer-base*.
 //!
-//! Both come in one OCI layout, as a directory or as a tarball of it, and are recognised by what they hold. Names do not matter.
+//! Both are in one OCI layout (a directory or a tarball) and are recognised by content, not by name.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,21 @@ use contract::{ImagerImage, Line};
 use oci::view::{Kind, Node};
 use oci::{Image, Layout, Limits, Unpacked, tarball};
 
-/// The boot files of an imager image, as files of the host.
+/// Boot files of an imager image, extracted to the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootAssets {
-    /// systemd's UEFI stub, what a unified kernel image begins with.
+    /// systemd's UEFI stub, the start of a unified kernel image.
     pub stub: PathBuf,
     /// systemd-boot.
     pub boot_loader: PathBuf,
-    /// Talos's initramfs; compressed with zstd or xz whatever its name says.
+    /// Talos's initramfs, compressed with zstd or xz; its name says nothing about that.
     pub initramfs: PathBuf,
 }
 
 /// Opened base images.
 #[derive(Clone, Debug)]
 pub struct BaseImages {
-    /// Where the layers of [`BaseImages::installer`] are.
+    /// Layout with the layers of [`BaseImages::installer`].
     pub layout: Layout,
     /// The boot files of the imager image.
     pub boot: BootAssets,
@@ -32,38 +32,38 @@ pub struct BaseImages {
 }
 
 impl BaseImages {
-    /// Opens the layout directory or tarball at `path`; boot files, and the layout of a tarball, are written into `work`.
+    /// Opens the layout directory or tarball at `path`; boot files and an unpacked tarball are written to `work`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when it holds no imager and installer-base image for linux/amd64, or a part is unsound or above `limits`;
-    /// [`Class::Verification`] when a blob is not what its digest says.
+    /// [`Class::UntrustedData`] when the imager or installer-base image for linux/amd64 is missing, malformed or over `limits`;
+    /// [`Class::Verification`] when a blob does not match its digest.
     pub fn open(line: &Line, path: &Path, work: &Path, limits: Limits) -> Result<Self> {
         let layout = open_layout(path, &work.join("layout"), limits)?;
         let (mut boot, mut installer, mut seen) = (None, None, Vec::new());
         let mut left = limits;
         for image in layout.images()? {
             seen.push(image.names.first().cloned().unwrap_or_else(|| image.digest.oci()));
-            if runs(&image, &line.installer.entrypoint) {
+            if has_entrypoint(&image, &line.installer.entrypoint) {
                 installer.get_or_insert(image);
             } else if boot.is_none() {
                 let unpacked = Unpacked::open(&layout, &image, left)?;
                 boot = boot_assets(&line.imager, &unpacked, &work.join("boot"))?;
-                // The limit of one image is that of all of them, for a layout may hold thousands.
+                // The size limit of one image applies to all together: a layout may contain thousands.
                 left.image = left.image.saturating_sub(unpacked.size());
             }
         }
         match (boot, installer) {
             (Some(boot), Some(installer)) => Ok(Self { layout, boot, installer }),
-            (boot, installer) => Err(unusable(path, &missing(line, boot.is_some(), installer.is_some(), &seen))),
+            (boot, installer) => Err(unusable(path, &search_result(line, boot.is_some(), installer.is_some(), &seen))),
         }
     }
 }
 
-fn runs(image: &Image, entrypoint: &str) -> bool {
+fn has_entrypoint(image: &Image, entrypoint: &str) -> bool {
     image.config.config.entrypoint.as_deref().and_then(<[_]>::first).is_some_and(|program| program == entrypoint)
 }
 
-/// The boot files, extracted into `dir`; `None` when the image is not an imager image.
+/// Extracts the boot files into `dir`; `None` when the image is not an imager image.
 fn boot_assets(paths: &ImagerImage, image: &Unpacked<'_>, dir: &Path) -> Result<Option<BootAssets>> {
     let ImagerImage { stub, boot_loader, initramfs } = paths;
     let is_file = |path: &String| matches!(image.view().get(path), Some(Node { kind: Kind::File { .. }, .. }));
@@ -81,13 +81,13 @@ fn boot_assets(paths: &ImagerImage, image: &Unpacked<'_>, dir: &Path) -> Result<
     Ok(Some(assets))
 }
 
-fn missing(line: &Line, boot: bool, installer: bool, seen: &[String]) -> String {
+fn search_result(line: &Line, boot: bool, installer: bool, seen: &[String]) -> String {
     let found = |found| if found { "found" } else { "not found" };
     let ImagerImage { stub, boot_loader, initramfs } = &line.imager;
     format!(
-        "looked for an imager image, which holds /{stub}, /{boot_loader} and /{initramfs}: {}\n\
-         looked for an installer-base image, whose entrypoint is {}: {}\n\
-         images for linux/amd64 seen: {}",
+        "imager image (contains /{stub}, /{boot_loader} and /{initramfs}): {}\n\
+         installer-base image (entrypoint {}): {}\n\
+         images for linux/amd64: {}",
         found(boot),
         line.installer.entrypoint,
         found(installer),
@@ -96,12 +96,15 @@ fn missing(line: &Line, boot: bool, installer: bool, seen: &[String]) -> String 
 }
 
 fn unusable(path: &Path, why: &str) -> Error {
-    Error::new(Class::BadInput, format!("{} does not hold Talos's imager and installer-base images", path.display()))
-        .why(why)
-        .hint(
-            "give an OCI layout, or a tarball of one, that holds both: `skopeo copy docker://ghcr.io/siderolabs/imager:<version> \
-             oci:DIR:imager`, then the same with installer-base into the same DIR",
-        )
+    Error::new(
+        Class::UntrustedData,
+        format!("{} does not contain Talos's imager and installer-base images", path.display()),
+    )
+    .why(why)
+    .hint(
+        "give an OCI layout, or a tarball of one, with both: `skopeo copy docker://ghcr.io/siderolabs/imager:<version> \
+             oci:DIR:imager`, then the same for installer-base with the same DIR",
+    )
 }
 
 fn open_layout(path: &Path, work: &Path, limits: Limits) -> Result<Layout> {

@@ -1,32 +1,32 @@
-//! The kernel command line, put together in Talos's order: platform, Talos's defaults, the preset, the user's own words.
+//! Composes the kernel command line in Talos's order: platform, Talos's defaults, the preset, the user's arguments.
 
 use std::fmt;
 
 use common::{Class, Error, Result};
 use contract::Arguments;
 
-/// One word of the command line: `key` or `key=value`.
+/// One boot argument: `key` or `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument {
-    /// What is before the first `=`.
+    /// Text before the first `=`.
     pub key: String,
-    /// What is after it; the kernel tells `key` from `key=`.
+    /// Text after it; `None` without `=`, because the kernel distinguishes `key` from `key=`.
     pub value: Option<String>,
 }
 
 impl Argument {
-    /// Parses one word.
+    /// Parses one argument.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for an empty key, white space, quotes or characters that are not printable ASCII.
+    /// [`Class::BadInput`] for an empty key, whitespace, quotes or characters that are not printable ASCII.
     pub fn parse(word: &str) -> Result<Self> {
-        let bad = |why: &str| Error::new(Class::BadInput, format!("{word:?} is not a kernel argument")).why(why);
+        let bad = |why: &str| Error::new(Class::BadInput, format!("invalid kernel argument {word:?}")).why(why);
         if !word.chars().all(|c| matches!(c, '!'..='~') && c != '"') {
-            return Err(bad("wanted one word of printable ASCII without quotes"));
+            return Err(bad("expected one word of printable ASCII without quotes"));
         }
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         if key.is_empty() {
-            return Err(bad("it has no name"));
+            return Err(bad("the name before '=' is empty"));
         }
         Ok(Self { key: key.to_owned(), value: value.map(str::to_owned) })
     }
@@ -41,17 +41,17 @@ impl fmt::Display for Argument {
     }
 }
 
-/// Checks a finished command line for what machined insists on.
+/// Checks that a finished command line has the arguments machined requires.
 ///
 /// # Errors
-/// [`Class::Verification`] naming the word that is missing.
+/// [`Class::Verification`] with the missing argument.
 pub fn verify(talos: &Arguments, line: &str) -> Result<()> {
     let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
     let line = Cmdline(words.into_iter().map(Argument::parse).collect::<Result<_>>()?);
     match talos.required.iter().find(|word| !line.has(word)) {
         None => Ok(()),
         Some(word) => Err(Error::new(Class::Verification, format!("the kernel argument {word} is missing"))
-            .why(format!("the line is: {line}"))),
+            .why(format!("the command line is: {line}"))),
     }
 }
 
@@ -60,12 +60,12 @@ pub fn verify(talos: &Arguments, line: &str) -> Result<()> {
 pub struct Cmdline(Vec<Argument>);
 
 impl Cmdline {
-    /// Puts the line together. Of the words in `extra`, `-key` and `-key=value` remove earlier ones, `console` and `talos.platform`
-    /// take the place of earlier ones, all others are appended.
+    /// Composes the command line. In `extra`, `-key` and `-key=value` remove earlier arguments, `console` and `talos.platform` replace
+    /// earlier ones, all others are appended.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed words, for removing what machined insists on or what is not there, and for huge pages that
-    /// the kernel would not count.
+    /// [`Class::BadInput`] for malformed arguments, for removing a required or an absent argument, and for a huge page count that the
+    /// kernel would ignore.
     pub fn compose(talos: &Arguments, preset: &[Argument], extra: &[String]) -> Result<Self> {
         let fixed = talos.platform.iter().chain(&talos.defaults).map(|word| Argument::parse(word));
         let mut line = Self(fixed.collect::<Result<Vec<_>>>()?);
@@ -85,12 +85,6 @@ impl Cmdline {
         Ok(line)
     }
 
-    /// The words in order.
-    #[must_use]
-    pub fn arguments(&self) -> &[Argument] {
-        &self.0
-    }
-
     fn remove(&mut self, key: &str, value: Option<&str>) -> Result<()> {
         let before = self.0.len();
         self.0.retain(|argument| {
@@ -100,11 +94,11 @@ impl Cmdline {
             return Ok(());
         }
         let word = value.map_or(key.to_owned(), |value| format!("{key}={value}"));
-        Err(Error::new(Class::BadInput, format!("there is no kernel argument {word} to remove"))
-            .why(format!("the line is: {self}")))
+        Err(Error::new(Class::BadInput, format!("cannot remove kernel argument {word}: not on the command line"))
+            .why(format!("the command line is: {self}")))
     }
 
-    /// Puts `argument` where the first one of its key was, and drops the others.
+    /// Replaces the first argument with the same key and removes the others.
     fn replace(&mut self, argument: &Argument) {
         let place = self.0.iter().position(|there| there.key == argument.key).unwrap_or(self.0.len());
         self.0.retain(|there| there.key != argument.key);
@@ -114,20 +108,20 @@ impl Cmdline {
     fn check(&self, required: &[String]) -> Result<()> {
         if let Some(word) = required.iter().find(|word| !self.has(word)) {
             return Err(Error::new(Class::BadInput, format!("the kernel argument {word} is missing"))
-                .why("Talos's machined refuses to run without it")
+                .why("Talos's machined refuses to start without it")
                 .hint("do not remove it"));
         }
         self.check_huge_pages()
     }
 
-    /// Whether the line has `word`, which is `key=value`, or `key` for any value.
+    /// Whether the line contains `word`: `key=value`, or `key` with any value.
     fn has(&self, word: &str) -> bool {
         let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
         self.0.iter().any(|there| there.key == key && (value.is_none() || there.value.as_deref() == value))
     }
 
-    /// `hugepages=` counts pages of the `hugepagesz=` before it; the kernel ignores a second count of the same size and a size
-    /// given twice (`mm/hugetlb.c`), with no more than a line in its log.
+    /// `hugepages=` counts pages of the `hugepagesz=` before it. The kernel ignores a second count for the same size, and a repeated
+    /// size, with only a line in its log (`mm/hugetlb.c`).
     fn check_huge_pages(&self) -> Result<()> {
         let mut sizes: Vec<Option<&str>> = vec![None];
         let mut counted = false;
@@ -145,8 +139,8 @@ impl Cmdline {
             };
             if ignored {
                 return Err(Error::new(Class::BadInput, format!("the kernel would ignore {argument}"))
-                    .why(format!("the line is: {self}"))
-                    .hint("remove the preset's arguments first: -hugepagesz -hugepages, then give your own pairs"));
+                    .why(format!("the command line is: {self}"))
+                    .hint("remove the preset's arguments first: -hugepagesz -hugepages, then add your own pairs"));
             }
         }
         Ok(())
@@ -179,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_of_talos() {
+    fn arguments_are_in_talos_order() {
         assert_eq!(compose(&[], &[]).unwrap(), PLAIN);
         assert_eq!(compose(&["a=1"], &["b", "c="]).unwrap(), format!("{PLAIN} a=1 b c="));
     }
 
     #[test]
-    fn takes_away_and_overwrites() {
+    fn extra_arguments_remove_and_replace() {
         let line = compose(&["a=1", "a=2"], &["-a=1", "-selinux", "console=ttyS0,115200", "console=tty1"]).unwrap();
         assert!(line.starts_with("talos.platform=metal console=ttyS0,115200 init_on_alloc=1"), "{line}");
         assert!(line.ends_with("ima_hash=sha512 a=2 console=tty1"), "{line}");
@@ -194,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn machined_gets_what_it_insists_on() {
+    fn required_arguments_cannot_be_removed() {
         for word in ["-pti", "-pti=on", "-slab_nomerge"] {
             assert!(compose(&[], &[word]).unwrap_err().to_string().contains("machined"), "{word}");
         }
@@ -203,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_line_is_verified() {
+    fn verify_finds_a_missing_required_argument() {
         assert!(verify(&talos(), PLAIN).is_ok());
         let broken = PLAIN.replace("pti=on", "pti=off");
         assert_eq!(verify(&talos(), &broken).unwrap_err().class(), Class::Verification);
     }
 
     #[test]
-    fn huge_pages_the_kernel_would_not_count_are_an_error() {
+    fn ignored_huge_page_counts_are_rejected() {
         let preset = ["hugepagesz=2M", "hugepages=50000"];
         assert!(compose(&preset, &["hugepages=512"]).unwrap_err().to_string().contains("ignore hugepages=512"));
         assert!(compose(&preset, &["hugepagesz=2M", "hugepages=512"]).is_err());
@@ -219,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_word() {
+    fn invalid_arguments_are_rejected() {
         for bad in ["", "=1", "a b", "a\n", "a=\"b\"", "ä=1"] {
             assert!(Argument::parse(bad).is_err(), "{bad:?}");
         }

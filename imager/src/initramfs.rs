@@ -1,4 +1,4 @@
-//! Adds layers to a Talos initramfs: the base stays byte for byte as it is, a second archive follows it.
+//! Adds layers to a Talos initramfs: a second archive is appended, the base is not changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +9,14 @@ use crate::layers::{Layers, Metadata};
 use formats::cpio::{Writer, pad4};
 use formats::initramfs::{self, Listed};
 
-/// The layers are compressed already, so more gains next to nothing: level 18 takes 15 times as long over them.
-/// Our bytes depend on the level and on the version of the zstd library.
+/// The layers are already compressed, so a higher level gains almost nothing: level 18 takes 15 times as long.
+/// The output depends on the level and on the version of the zstd library.
 const ZSTD_LEVEL: i32 = 12;
-/// Where the kernel looks for microcode, in a plain archive before everything else
-/// (kernel `Documentation/arch/x86/microcode.rst`).
-const MICROCODE: &str = "kernel/x86/microcode";
 
-/// A squashfs layer and what it is.
+/// A squashfs layer with its metadata.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// Goes into `extensions.yaml`.
+    /// Written to `extensions.yaml`.
     pub metadata: Metadata,
     /// The squashfs image.
     pub image: Vec<u8>,
@@ -28,32 +25,28 @@ pub struct Layer {
 /// A file of `usr/lib/firmware`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Firmware {
-    /// Its content.
+    /// File content.
     File(Vec<u8>),
-    /// The target of a symbolic link.
+    /// Target of a symbolic link.
     Link(String),
 }
 
-/// What is added to a base.
+/// Additions to a base.
 #[derive(Clone, Debug, Default)]
 pub struct Additions {
-    /// From the lowest to the highest.
+    /// Layers from the lowest to the highest.
     pub layers: Vec<Layer>,
-    /// Files of `usr/lib/firmware`, taken out of the extensions so that drivers find them before the layers are
-    /// mounted; keys are paths in the initramfs.
+    /// Files of `usr/lib/firmware` by path in the initramfs: drivers need them before the layers are mounted.
     pub firmware: BTreeMap<String, Firmware>,
-    /// CPU microcode by file name (`AuthenticAMD.bin`, `GenuineIntel.bin`); goes before the base, uncompressed.
-    pub microcode: BTreeMap<String, Vec<u8>>,
 }
 
-/// Puts microcode, `base` and the additions together. `mtime` is in seconds since the epoch.
+/// Appends the additions to `base`. `mtime` is in seconds since the epoch.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `base` is not a Talos initramfs, has layers already, or an addition has no usable path.
+/// [`Class::UntrustedData`] when `base` is not a Talos initramfs or already has layers.
 pub fn assemble(base: &[u8], additions: Additions, mtime: u32) -> Result<Vec<u8>> {
     check_base(base)?;
-    let mut out = microcode(additions.microcode, mtime)?;
-    out.extend_from_slice(base);
+    let mut out = base.to_vec();
     pad4(&mut out);
     let appended = archive(additions.layers, additions.firmware, mtime)?;
     out.extend(
@@ -63,34 +56,23 @@ pub fn assemble(base: &[u8], additions: Additions, mtime: u32) -> Result<Vec<u8>
     Ok(out)
 }
 
-/// A base has an init and the root filesystem, and no layers yet: a second list would hide the first.
+/// Checks that a base has an init, a root filesystem and no layers: a second list would hide the first.
 fn check_base(base: &[u8]) -> Result<()> {
     let bad = |why: &str| {
-        Err(Error::new(Class::BadInput, "the base's initramfs is not Talos's")
+        Err(Error::new(Class::UntrustedData, "the base initramfs is not a Talos initramfs")
             .file("initramfs.xz")
             .why(why)
-            .hint("give --base the imager image of a Talos release, or leave it out for the testbed"))
+            .hint("pass the imager image of a Talos release with --base, or omit --base to use the testbed"))
     };
     let members = initramfs::list(base)?;
     let has = |path: &str| members.iter().any(|member| member.path == path);
     if let Some(missing) = [INIT, ROOTFS].into_iter().find(|path| !has(path)) {
-        return bad(&format!("it has no /{missing}"));
+        return bad(&format!("/{missing} is missing"));
     }
     if has(LAYERS) {
-        return bad(&format!("it has an {LAYERS} already; take an initramfs without extensions"));
+        return bad(&format!("it already contains {LAYERS}; use an initramfs without extensions"));
     }
     Ok(())
-}
-
-fn microcode(files: BTreeMap<String, Vec<u8>>, mtime: u32) -> Result<Vec<u8>> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut writer = Writer::default();
-    for (name, content) in files {
-        writer.file(&format!("{MICROCODE}/{name}"), 0o644, content)?;
-    }
-    Ok(writer.finish(mtime))
 }
 
 fn archive(layers: Vec<Layer>, firmware: BTreeMap<String, Firmware>, mtime: u32) -> Result<Vec<u8>> {
@@ -109,26 +91,26 @@ fn archive(layers: Vec<Layer>, firmware: BTreeMap<String, Firmware>, mtime: u32)
     Ok(writer.finish(mtime))
 }
 
-/// One frame, one thread: the bytes do not depend on the machine.
+/// Compresses into one frame with one thread, so that the bytes do not depend on the machine.
 fn compress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
     compressor.include_checksum(true)?;
     compressor.compress(bytes)
 }
 
-/// What an assembled initramfs holds, read back from its bytes.
+/// Contents of an assembled initramfs.
 #[derive(Clone, Debug)]
 pub struct Inspected {
-    /// Every member, in the order of unpacking.
+    /// Every member in unpack order.
     pub members: Vec<Listed>,
-    /// The list of layers, if there is one.
+    /// The list of layers, if present.
     pub layers: Option<Layers>,
 }
 
-/// Reads an initramfs back and checks that the layers it lists are there.
+/// Reads an initramfs and checks that it contains every listed layer.
 ///
 /// # Errors
-/// [`Class::BadInput`] for malformed parts, [`Class::Verification`] for a listed layer that is missing or no squashfs.
+/// [`Class::UntrustedData`] for malformed parts, [`Class::Verification`] for a listed layer that is missing or not a squashfs image.
 pub fn inspect(image: &[u8]) -> Result<Inspected> {
     let mut members = Vec::new();
     let mut squashfs = BTreeSet::new();
@@ -136,7 +118,7 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
     initramfs::walk(image, &mut |part, compression, member| {
         if member.path == LAYERS {
             let text = std::str::from_utf8(member.content)
-                .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").why(e))?;
+                .map_err(|e| Error::new(Class::UntrustedData, "the list of layers is malformed").file(LAYERS).why(e))?;
             layers = Some(Layers::from_yaml(text)?);
         }
         if member.content.starts_with(b"hsqs") {
@@ -149,18 +131,12 @@ pub fn inspect(image: &[u8]) -> Result<Inspected> {
         if !squashfs.contains(&entry.image) {
             return Err(Error::new(
                 Class::Verification,
-                format!("the layer {} is missing or no squashfs", entry.image),
+                format!("layer {} is missing or not a squashfs image", entry.image),
             )
             .file(LAYERS));
         }
     }
     Ok(Inspected { members, layers })
-}
-
-/// Whether the image begins with a plain archive of microcode.
-#[must_use]
-pub fn has_microcode(inspected: &Inspected) -> bool {
-    inspected.members.iter().any(|m| m.part == 0 && m.compression.is_none() && m.path.starts_with(MICROCODE))
 }
 
 #[cfg(test)]
@@ -183,14 +159,13 @@ pub(crate) mod tests {
         Additions {
             layers: vec![layer("kernel-modules"), layer("modules.dep")],
             firmware: [("usr/lib/firmware/nic.bin".to_owned(), Firmware::File(b"fw".to_vec()))].into(),
-            microcode: [("AuthenticAMD.bin".to_owned(), b"ucode".to_vec())].into(),
         }
     }
 
     #[test]
-    fn the_base_stays_and_the_layers_follow() {
+    fn layers_are_appended_to_the_base() {
         let base = base();
-        let image = assemble(&base, Additions { microcode: BTreeMap::new(), ..additions() }, 7).unwrap();
+        let image = assemble(&base, additions(), 7).unwrap();
         assert!(image.starts_with(&base));
         let inspected = inspect(&image).unwrap();
         let paths: Vec<_> =
@@ -207,28 +182,20 @@ pub(crate) mod tests {
             ]
         );
         assert_eq!(inspected.layers.as_ref().unwrap().layers[1].metadata.name, "modules.dep");
-        assert!(!has_microcode(&inspected));
+        assert_eq!(image, assemble(&base, additions(), 7).unwrap(), "the same input must give the same bytes");
+        assert_ne!(image, assemble(&base, additions(), 8).unwrap());
     }
 
-    /// The base is plain here, so that only our own part depends on the zstd library: a new one may change this digest, and says so.
+    /// The base is not compressed, so only the appended part depends on the zstd library; a new version of it may change this digest.
     #[test]
-    fn the_same_parts_give_the_recorded_digest() {
+    fn digest_is_reproducible() {
         let base = zstd::decode_all(&base()[..]).unwrap();
         let digest = common::Sha256::of(assemble(&base, additions(), 7).unwrap()).to_string();
-        assert_eq!(digest, "90bd0902f45662c702efc9512e9d8d9e8f155eb73b3afefa56824d47ccaccfbf");
+        assert_eq!(digest, "05ace7e3ca7c39844a42f946ab58ae249cd7e05732a0c8ed3b9ed8c904a004e5");
     }
 
     #[test]
-    fn microcode_comes_first_and_plain() {
-        let image = assemble(&base(), additions(), 7).unwrap();
-        assert!(image.starts_with(b"070701"));
-        assert!(has_microcode(&inspect(&image).unwrap()));
-        assert_eq!(image, assemble(&base(), additions(), 7).unwrap(), "the same input gives the same bytes");
-        assert_ne!(image, assemble(&base(), additions(), 8).unwrap());
-    }
-
-    #[test]
-    fn refuses_a_base_that_is_not_talos() {
+    fn a_base_that_is_not_talos_is_rejected() {
         let mut writer = Writer::default();
         writer.file("init", 0o755, Vec::new()).unwrap();
         for (bad, why) in [
@@ -243,7 +210,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_missing_layer_is_found() {
+    fn a_missing_layer_is_reported() {
         let mut broken = additions();
         broken.layers[0].image = b"not squashfs".to_vec();
         let image = assemble(&base(), broken, 0).unwrap();

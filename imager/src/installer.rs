@@ -1,4 +1,4 @@
-//! The installer image: the base's installer with our boot files on top.
+//! Writes the installer image: installer-base with our boot files in a layer on top.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,25 +10,22 @@ use oci::{FileMap, Writer};
 use crate::append::append;
 use crate::base_images::BaseImages;
 
-/// What is new about an installer image.
+/// Contents and names of a new installer image.
 #[derive(Clone, Copy, Debug)]
 pub struct Installer<'a> {
     /// Full names, such as `ghcr.io/our-org/installer:custom-solana-v1.10.3`.
     pub names: &'a [String],
-    /// systemd-boot on the host; the base's, or a signed copy of it.
+    /// systemd-boot on the host: from the base, or a signed copy.
     pub boot_loader: &'a Path,
     /// The unified kernel image on the host.
     pub uki: &'a Path,
     /// Seconds since the epoch; the time of every file and of the image.
     pub created: u64,
-    /// Annotations of the manifest.
+    /// Manifest annotations.
     pub annotations: &'a BTreeMap<String, String>,
 }
 
-/// Writes the installer image as an OCI layout at `dest`, which appears whole or not at all; gives the manifest's digest.
-///
-/// # Errors
-/// What a file or the layout of the base reports.
+/// Writes the installer image atomically as an OCI layout at `dest` and returns the manifest digest.
 pub fn write(paths: &InstallerImage, dest: &Path, base: &BaseImages, new: &Installer<'_>) -> Result<Sha256> {
     let mut artifacts = FileMap::new();
     artifacts.host(&paths.boot_loader, new.boot_loader, 0o644)?;

@@ -1,17 +1,17 @@
-//! `extensions.yaml`, the list of layers at the root of the initramfs that Talos's `/init` reads.
-//!
-//! Talos decodes it into `layers: [{image, metadata}]`; the metadata is that of the extension's manifest.
+//! `extensions.yaml`, the list of layers at the root of the initramfs that Talos's `/init` reads:
+//! `layers: [{image, metadata}]`, with the metadata of the extension manifest.
 
 use serde::{Deserialize, Serialize};
 
 use common::{Class, Error, Result};
+use contract::Compatibility;
 use contract::initramfs::LAYERS;
 
 /// The whole file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layers {
-    /// Layers from the lowest to the highest: later ones hide earlier ones, all hide the root filesystem.
+    /// Layers from the lowest to the highest; the root filesystem is below them.
     pub layers: Vec<LayerEntry>,
 }
 
@@ -19,9 +19,9 @@ pub struct Layers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LayerEntry {
-    /// Squashfs file beside the list: `0.sqsh`, `1.sqsh`, …
+    /// Squashfs file next to the list: `0.sqsh`, `1.sqsh`, …
     pub image: String,
-    /// What the layer is.
+    /// Metadata of the layer.
     pub metadata: Metadata,
 }
 
@@ -36,10 +36,10 @@ pub struct Metadata {
     /// Author.
     #[serde(default)]
     pub author: String,
-    /// One or more sentences.
+    /// Description.
     #[serde(default)]
     pub description: String,
-    /// Which Talos it is for; absent for layers the imager makes itself.
+    /// Compatible Talos versions; absent for layers the imager generates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compatibility: Option<Compatibility>,
     /// Free text.
@@ -47,60 +47,43 @@ pub struct Metadata {
     pub extra_info: Option<String>,
 }
 
-/// `compatibility` of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Compatibility {
-    /// Talos itself.
-    pub talos: TalosVersion,
-}
-
-/// `compatibility.talos` of a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TalosVersion {
-    /// Semantic version range, such as `>= v1.10.0`.
-    pub version: String,
-}
-
 impl Layers {
-    /// Numbers `metadata` from `0.sqsh` on.
+    /// Creates the list, with images numbered from `0.sqsh`.
     #[must_use]
     pub fn number(metadata: impl IntoIterator<Item = Metadata>) -> Self {
         let entry = |(at, metadata)| LayerEntry { image: format!("{at}.sqsh"), metadata };
         Self { layers: metadata.into_iter().enumerate().map(entry).collect() }
     }
 
-    /// The file's text.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when a value cannot be written as YAML.
+    /// Returns the list as YAML.
     pub fn to_yaml(&self) -> Result<String> {
         serde_saphyr::to_string(self).map_err(|e| Error::new(Class::BadInput, "cannot write the list of layers").why(e))
     }
 
-    /// Reads the file's text, strictly.
+    /// Parses the list.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for unknown keys, missing ones and malformed YAML.
+    /// [`Class::UntrustedData`] for unknown or missing keys and malformed YAML.
     pub fn from_yaml(text: &str) -> Result<Self> {
         serde_saphyr::from_str(text)
-            .map_err(|e| Error::new(Class::BadInput, "malformed list of layers").file(LAYERS).why(e))
+            .map_err(|e| Error::new(Class::UntrustedData, "the list of layers is malformed").file(LAYERS).why(e))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use contract::VersionRange;
+
     use super::*;
 
     #[test]
-    fn has_the_shape_talos_reads() {
+    fn yaml_has_the_keys_talos_reads() {
         let extension = Metadata {
             name: "solana-optimizer".into(),
             version: "v1.10.3".into(),
             author: "a: b".into(),
             description: "Huge pages.\nAnd \"more\".".into(),
-            compatibility: Some(Compatibility { talos: TalosVersion { version: ">= v1.10.0".into() } }),
+            compatibility: Some(Compatibility { talos: VersionRange { version: ">= v1.10.0".into() } }),
             extra_info: None,
         };
         let modules = Metadata { name: "modules.dep".into(), version: "6.12".into(), ..Metadata::default() };
@@ -113,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_know() {
+    fn unknown_and_missing_keys_are_rejected() {
         let good = "layers:\n- image: 0.sqsh\n  metadata: {name: a, version: v1}\n";
         assert!(Layers::from_yaml(good).is_ok());
         for bad in ["layer: []", "layers: [{image: 0.sqsh}]", "layers: 7", "", &good.replace("name", "title")] {

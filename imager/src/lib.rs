@@ -1,6 +1,6 @@
 //! Initramfs layers, UKI, boot presets and the installer image.
 //!
-//! Engines only: bytes in, bytes out. Foreign programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
+//! Engines only: bytes in, bytes out. External programs (`mksquashfs`, `depmod`) run in the toolchain's sandbox.
 
 mod append;
 pub mod assemble;

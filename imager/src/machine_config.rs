@@ -1,4 +1,4 @@
-//! The part of a Talos machine configuration that goes with a preset, as a patch for `talosctl`.
+//! Generates the part of a Talos machine configuration that belongs to a preset, as a patch for `talosctl`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,18 +8,18 @@ use common::{Class, Error, Result};
 
 use crate::preset::Preset;
 
-/// The patch as YAML. `installer` is the reference of the installer image.
+/// Returns the patch as YAML. `installer` is the reference of the installer image.
 ///
-/// It names the installer only: Talos 1.10 deprecates `machine.install.extensions`, and ignores `extraKernelArgs` when it boots a
-/// unified kernel image, so extension and boot arguments are in the image.
+/// Under `machine.install` it sets only the image: Talos 1.10 deprecates `extensions`, and ignores `extraKernelArgs` when it boots a
+/// unified kernel image. Extension and boot arguments are in the image.
 #[must_use]
 pub fn patch(name: &str, preset: &Preset, installer: &str) -> String {
     let mut out = format!(
         "# Machine configuration for the preset {name}: {}\n\
          # Use it with: talosctl patch machineconfig --patch @FILE\n\
          machine:\n  install:\n\
-         \x20   # The extension and the boot arguments are inside this image. Talos 1.10 ignores extraKernelArgs when it boots\n\
-         \x20   # with systemd-boot, and only warns about install.extensions; so neither is here.\n\
+         \x20   # The image contains the extension and the boot arguments. extraKernelArgs and extensions are not set here:\n\
+         \x20   # Talos 1.10 ignores the former when it boots with systemd-boot, and deprecates the latter.\n\
          \x20   image: {installer}\n",
         preset.summary
     );
@@ -44,17 +44,14 @@ pub fn patch(name: &str, preset: &Preset, installer: &str) -> String {
     out
 }
 
-/// The same settings for the testbed, whose `/etc/testbed.json` stands for a machine configuration.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when a value cannot be written as JSON.
+/// Returns the same settings as JSON for the testbed, which reads `/etc/testbed.json` instead of a machine configuration.
 pub fn testbed(preset: &Preset) -> Result<String> {
     let tuning = Module { name: "solana_optimizer", parameters: &[] };
     let others = preset.module.iter().map(|module| Module { name: &module.name, parameters: &module.parameters });
     let sysctls = preset.sysctl.iter().map(|sysctl| (sysctl.name.as_str(), sysctl.value.as_str())).collect();
     let config = Testbed { modules: iter::once(tuning).chain(others).collect(), sysctls };
     serde_json::to_string_pretty(&config)
-        .map_err(|e| Error::new(Class::BadInput, "cannot write the testbed's configuration").why(e))
+        .map_err(|e| Error::new(Class::BadInput, "cannot write the testbed configuration as JSON").why(e))
 }
 
 #[derive(serde::Serialize)]
@@ -78,7 +75,7 @@ mod tests {
 
     /// `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager` rewrites the files.
     #[test]
-    fn is_the_golden_text() {
+    fn matches_the_golden_files() {
         for name in NAMES {
             let text = patch(name, &Preset::named(name).unwrap(), "ghcr.io/our-org/installer:custom-solana-v1.10.3");
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/machine-{name}.yaml"));
@@ -90,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_testbed_gets_the_same() {
+    fn testbed_has_the_same_settings() {
         let preset = Preset::named("spec").unwrap();
         let json: serde_json::Value = serde_json::from_str(&testbed(&preset).unwrap()).unwrap();
         let names: Vec<_> = json["modules"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
@@ -101,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn is_yaml_and_leaves_out_what_talos_ignores() {
+    fn patch_is_yaml_without_ignored_keys() {
         #[derive(serde::Deserialize)]
         struct Whole {
             machine: Machine,

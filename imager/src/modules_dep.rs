@@ -1,6 +1,6 @@
-//! The layer `modules.dep`: what `depmod` says of the kernel's modules and those of all extensions together.
+//! The layer `modules.dep`: output of `depmod` over the modules of the kernel and all extensions.
 //!
-//! Each layer hides the files of the lower ones, so an extension's own `modules.dep` would hide the kernel's.
+//! A layer hides files of the layers below it, so the `modules.dep` of an extension would hide the kernel's.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use fs_err as fs;
 
 use crate::layers::Metadata;
 
-/// Arguments of `depmod` over `/build/stage` for the kernel `release`.
+/// Returns the `depmod` command line over `/build/stage` for the kernel `release`.
 #[must_use]
 pub fn arguments(release: &str) -> Vec<String> {
     ["depmod", "--all", "--warn", "--basedir", "/build/stage", release].map(str::to_owned).into()
 }
 
-/// What the layer is called.
+/// Returns the metadata of the layer.
 #[must_use]
 pub fn metadata(release: &str) -> Metadata {
     Metadata {
@@ -29,11 +29,11 @@ pub fn metadata(release: &str) -> Metadata {
     }
 }
 
-/// Runs `depmod` over the modules of `trees` (the kernel's first, then the extensions') and gives a tree with nothing
-/// but `usr/lib/modules/<release>/modules.*`, made in the empty directory `work`.
+/// Runs `depmod` over the modules of `trees` (kernel first, then extensions) and returns a tree that contains only
+/// `usr/lib/modules/<release>/modules.*`, created in the empty directory `work`.
 ///
 /// # Errors
-/// [`Class::BadInput`] when a tree has modules of another release or two trees have the same one; what the sandbox reports.
+/// [`Class::UntrustedData`] when a tree has modules of another release, or two trees have the same module.
 pub fn tree(sandbox: &Sandbox, release: &str, trees: &[&Path], work: &Path) -> Result<PathBuf> {
     let stage = work.join("stage");
     let modules = stage.join("lib/modules").join(release);
@@ -57,7 +57,7 @@ pub fn tree(sandbox: &Sandbox, release: &str, trees: &[&Path], work: &Path) -> R
     Ok(out)
 }
 
-/// `usr/lib/modules/<release>` of `tree`, if it has modules at all; those of another kernel could never be loaded.
+/// Returns `usr/lib/modules/<release>` of `tree`, if present. Rejects modules of another kernel, which cannot be loaded.
 fn release_directory(tree: &Path, release: &str) -> Result<Option<PathBuf>> {
     let parent = tree.join(MODULES);
     if !parent.is_dir() {
@@ -66,17 +66,17 @@ fn release_directory(tree: &Path, release: &str) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(&parent)? {
         let entry = entry?;
         if entry.file_name() != release {
-            return Err(Error::new(Class::BadInput, "modules of another kernel")
+            return Err(Error::new(Class::UntrustedData, "modules are for another kernel")
                 .file(entry.path())
-                .why(format!("the image's kernel is {release}"))
-                .hint("build the extension with this kernel"));
+                .why(format!("the kernel of the image is {release}"))
+                .hint("build the extension for this kernel"));
         }
     }
     let directory = parent.join(release);
     Ok(directory.is_dir().then_some(directory))
 }
 
-/// Copies a module tree. Of the lists beside the modules (`modules.builtin`, `modules.order`, …) only the kernel's count.
+/// Copies a module tree; module lists (`modules.builtin`, `modules.order`, …) only from the kernel.
 fn copy(source: &Path, target: &Path, kernel: bool) -> Result<()> {
     for entry in fs::read_dir(source)? {
         let entry = entry?;
@@ -88,7 +88,7 @@ fn copy(source: &Path, target: &Path, kernel: bool) -> Result<()> {
             copy(&from, &to, kernel)?;
         } else if kind.is_file() && (kernel || !list) {
             if to.exists() {
-                return Err(Error::new(Class::BadInput, "two layers bring the same module").file(from));
+                return Err(Error::new(Class::UntrustedData, "two layers contain the same module").file(from));
             }
             fs::copy(&from, &to)?;
         }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_kernels_lists_count() {
+    fn only_lists_of_the_kernel_are_copied() {
         let (kernel, extension, out) =
             (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         file(kernel.path(), "modules.order");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn another_release_is_refused() {
+    fn modules_of_another_release_are_rejected() {
         let tree = tempfile::tempdir().unwrap();
         assert_eq!(release_directory(tree.path(), "6.12.117-talos").unwrap(), None);
         file(tree.path(), "usr/lib/modules/6.12.28-talos/extras/a.ko");

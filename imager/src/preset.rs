@@ -1,4 +1,4 @@
-//! Presets: boot arguments, sysctls and modules for a kind of host, each with its reason and source; see `presets/`.
+//! Presets: boot arguments, sysctls and modules for a type of host, each with reason and source; see `presets/`.
 
 use serde::Deserialize;
 
@@ -6,10 +6,10 @@ use common::{Class, Error, Result};
 
 use crate::cmdline::Argument;
 
-/// The presets a user can name.
+/// Presets a user can select.
 pub const NAMES: [&str; 4] = ["spec", "agave", "frankendancer", "firedancer"];
 
-/// The files compiled in: the presets and the parts they include.
+/// The embedded files: presets and the parts they include.
 const FILES: [(&str, &str); 6] = [
     ("spec", include_str!("../presets/spec.toml")),
     ("agave", include_str!("../presets/agave.toml")),
@@ -19,25 +19,25 @@ const FILES: [(&str, &str); 6] = [
     ("tiles", include_str!("../presets/tiles.toml")),
 ];
 
-/// A preset with all that it includes, included parts first.
+/// A preset with everything it includes, included parts first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
     /// One sentence.
     pub summary: String,
-    /// Files to be read before this one.
+    /// Parts to load before this file.
     #[serde(default)]
     include: Vec<String>,
     /// Boot arguments, in order.
     #[serde(default)]
     pub boot: Vec<Boot>,
-    /// Kernel settings at run time.
+    /// Sysctls.
     #[serde(default)]
     pub sysctl: Vec<Sysctl>,
-    /// Modules to be loaded, in order.
+    /// Modules to load, in order.
     #[serde(default)]
     pub module: Vec<Module>,
-    /// What was asked for and is not done.
+    /// Requested settings that are not applied.
     #[serde(default)]
     pub left_out: Vec<LeftOut>,
 }
@@ -46,21 +46,21 @@ pub struct Preset {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Boot {
-    /// The word.
+    /// The argument.
     pub argument: String,
-    /// What it is for.
+    /// Reason.
     pub why: String,
-    /// Who asks for it.
+    /// Document or source file that requires it.
     pub source: String,
-    /// Where the kernel takes it.
-    pub kernel: Taken,
+    /// Where the kernel declares it.
+    pub kernel: Declaration,
 }
 
-/// The place in the kernel's source where an argument is declared.
+/// Declaration of an argument in the kernel source.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Taken {
-    /// Path in the kernel's source.
+pub struct Declaration {
+    /// Path in the kernel source.
     pub file: String,
     /// Text of the declaration.
     pub text: String,
@@ -70,67 +70,64 @@ pub struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sysctl {
-    /// Name with dots, as `sysctl -n` takes it.
+    /// Name with dots, as for `sysctl -n`.
     pub name: String,
-    /// Value as written to the file.
+    /// Value.
     pub value: String,
-    /// What it is for.
+    /// Reason.
     pub why: String,
-    /// Who asks for it.
+    /// Document or source file that requires it.
     pub source: String,
 }
 
-/// A module to be loaded.
+/// A module to load.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Module {
-    /// Name as `modprobe` takes it.
+    /// Name, as for `modprobe`.
     pub name: String,
-    /// `name=value` words.
+    /// Parameters, `name=value`.
     #[serde(default)]
     pub parameters: Vec<String>,
-    /// What it is for.
+    /// Reason.
     pub why: String,
-    /// Who asks for it.
+    /// Document or source file that requires it.
     pub source: String,
 }
 
-/// Something that was asked for and would not work.
+/// A requested setting that would not work.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LeftOut {
-    /// What was asked for.
+    /// The requested setting.
     pub what: String,
-    /// Why it is not done.
+    /// Why it is not applied.
     pub why: String,
 }
 
 impl Preset {
-    /// The preset called `name`.
+    /// Returns the preset `name`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a name that is not among [`NAMES`].
+    /// [`Class::BadInput`] for a name not in [`NAMES`].
     pub fn named(name: &str) -> Result<Self> {
         if !NAMES.contains(&name) {
-            return Err(Error::new(Class::BadInput, format!("there is no preset {name:?}"))
+            return Err(Error::new(Class::BadInput, format!("unknown preset {name:?}"))
                 .hint(format!("known presets: {}", NAMES.join(", "))));
         }
         load(name)
     }
 
-    /// The boot arguments as words.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] for a malformed word.
+    /// Parses the boot arguments.
     pub fn arguments(&self) -> Result<Vec<Argument>> {
         self.boot.iter().map(|boot| Argument::parse(&boot.argument)).collect()
     }
 }
 
-/// Reads one file and all that it includes; the files include no circle, which a test sees to.
+/// Loads one file and everything it includes. A test loads every preset, so an include cycle cannot be committed.
 fn load(name: &str) -> Result<Preset> {
     let text = FILES.iter().find(|(file, _)| *file == name).map(|(_, text)| *text);
-    let text = text.ok_or_else(|| Error::new(Class::BadInput, format!("there is no preset file {name:?}")))?;
+    let text = text.ok_or_else(|| Error::new(Class::BadInput, format!("unknown preset file {name:?}")))?;
     let own = parse(name, text)?;
     let mut all = Preset { summary: own.summary.clone(), ..Preset::default() };
     for include in &own.include {
@@ -149,7 +146,7 @@ impl Preset {
     }
 }
 
-/// Reads the text of one file, strictly.
+/// Parses one file.
 fn parse(name: &str, text: &str) -> Result<Preset> {
     let preset: Preset = toml::from_str(text).map_err(|e| malformed(name, e))?;
     preset.arguments()?;
@@ -158,19 +155,19 @@ fn parse(name: &str, text: &str) -> Result<Preset> {
     };
     for sysctl in &preset.sysctl {
         if !word(&sysctl.name, "._-/") || !word(&sysctl.value, "._- ") {
-            return Err(malformed(name, format!("{:?} = {:?} is not a sysctl", sysctl.name, sysctl.value)));
+            return Err(malformed(name, format!("{:?} = {:?} is not a valid sysctl", sysctl.name, sysctl.value)));
         }
     }
     for module in &preset.module {
         if !word(&module.name, "_-") || !module.parameters.iter().all(|p| word(p, "_-=,.")) {
-            return Err(malformed(name, format!("{:?} is not a module with parameters", module.name)));
+            return Err(malformed(name, format!("module {:?} has an invalid name or parameter", module.name)));
         }
     }
     Ok(preset)
 }
 
 fn malformed(name: &str, why: impl std::fmt::Display) -> Error {
-    Error::new(Class::BadInput, format!("malformed preset {name}")).why(why)
+    Error::new(Class::BadInput, format!("preset {name} is malformed")).why(why)
 }
 
 #[cfg(test)]
@@ -182,19 +179,19 @@ mod tests {
     use contract::Line;
 
     #[test]
-    fn every_preset_loads_and_gives_a_command_line() {
+    fn every_preset_yields_a_command_line() {
         for name in NAMES {
             let preset = Preset::named(name).unwrap();
             let talos = Line::default_release().unwrap().arguments;
             let line = Cmdline::compose(&talos, &preset.arguments().unwrap(), &[]).unwrap().to_string();
             assert!(line.len() < 1024, "{line}");
             let unique: BTreeSet<_> = preset.sysctl.iter().map(|s| &s.name).collect();
-            assert_eq!(unique.len(), preset.sysctl.len(), "{name}: a sysctl is there twice");
+            assert_eq!(unique.len(), preset.sysctl.len(), "{name}: duplicate sysctl");
         }
     }
 
     #[test]
-    fn the_figures_are_those_asked_for() {
+    fn presets_reserve_the_specified_huge_pages() {
         let line = |name: &str| {
             Preset::named(name).unwrap().boot.iter().map(|b| b.argument.clone()).collect::<Vec<_>>().join(" ")
         };
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_lists_the_known_ones() {
+    fn unknown_presets_are_rejected_with_the_known_ones() {
         for bad in ["solana", "host", ""] {
             let error = Preset::named(bad).unwrap_err();
             assert_eq!(error.class(), Class::BadInput);
@@ -218,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_strictly() {
+    fn malformed_files_are_rejected() {
         let sysctl = "summary = 'x'\n[[sysctl]]\nname = 'a.b'\nvalue = '1'\nwhy = 'w'\nsource = 's'\n";
         assert!(parse("x", sysctl).is_ok());
         for (from, to) in [("why", "because"), ("'1'", "1"), ("'1'", "'1\"'"), ("'a.b'", "'a b'"), ("summary", "title")]
@@ -234,15 +231,15 @@ mod tests {
         );
     }
 
-    /// The kernel's source is named by `SOLANA_TALOS_KERNEL_SOURCE`.
+    /// `SOLANA_TALOS_KERNEL_SOURCE` is the path of the kernel source.
     #[test]
-    fn the_kernel_takes_every_argument() {
+    fn kernel_source_declares_every_argument() {
         let Some(source) = skip::path("SOLANA_TALOS_KERNEL_SOURCE") else { return };
         for boot in NAMES.iter().flat_map(|name| Preset::named(name).unwrap().boot) {
             let text = fs_err::read_to_string(source.join(&boot.kernel.file)).unwrap();
             assert!(text.contains(&boot.kernel.text), "{} is not declared in {}", boot.argument, boot.kernel.file);
             let key = boot.argument.split('=').next().unwrap().rsplit('.').next().unwrap();
-            assert!(boot.kernel.text.contains(key), "{} is declared by another text", boot.argument);
+            assert!(boot.kernel.text.contains(key), "{} does not match its declaration", boot.argument);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The presets as a page to read: every value with its reason and source.
+//! Generates the reference page of the presets: every value with its reason and source.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,12 @@ use common::Result;
 
 use crate::preset::{Module, NAMES, Preset};
 
-/// All presets as Markdown; `presets/README.md` is this text.
-///
-/// # Errors
-/// As [`Preset::named`].
+/// Returns all presets as Markdown, the content of `presets/README.md`.
 pub fn markdown() -> Result<String> {
     let mut out = String::from(
         "# Presets\n\n\
          Generated from the files in this directory by `UPDATE_GOLDEN=1 cargo test -p solana-talos-imager`.\n\
-         Boot arguments are part of the image, behind Talos's own. Sysctls and modules go into the machine configuration.\n",
+         Boot arguments are part of the image, after Talos's own. Sysctls and modules go into the machine configuration.\n",
     );
     for name in NAMES {
         section(&mut out, name, &Preset::named(name)?);
@@ -25,7 +22,7 @@ pub fn markdown() -> Result<String> {
 fn section(out: &mut String, name: &str, preset: &Preset) {
     let _ = writeln!(out, "\n## `{name}`\n\n{}", preset.summary);
     let boot = preset.boot.iter().map(|b| [b.argument.as_str(), &b.why, &b.source, &b.kernel.file]);
-    table(out, ["Boot argument", "Why", "Source", "Taken in the kernel by"], boot);
+    table(out, ["Boot argument", "Why", "Source", "Parsed in kernel source"], boot);
     let sysctls: Vec<_> =
         preset.sysctl.iter().map(|s| (format!("{} = {}", s.name, s.value), &s.why, &s.source)).collect();
     table(out, ["Sysctl", "Why", "Source"], sysctls.iter().map(|(what, why, source)| [what.as_str(), why, source]));
@@ -37,7 +34,7 @@ fn section(out: &mut String, name: &str, preset: &Preset) {
     table(out, ["Left out", "Why"], preset.left_out.iter().map(|l| [l.what.as_str(), &l.why]));
 }
 
-/// A table whose first column is code; nothing for no rows.
+/// Writes a table whose first column is code; nothing without rows.
 fn table<'a, const N: usize>(out: &mut String, head: [&str; N], rows: impl Iterator<Item = [&'a str; N]>) {
     let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
@@ -54,7 +51,7 @@ mod tests {
     use std::path::Path;
 
     #[test]
-    fn is_the_page_in_the_project() {
+    fn presets_readme_is_up_to_date() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("presets/README.md");
         let text = super::markdown().unwrap();
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -1,6 +1,6 @@
-//! Squashfs images through `mksquashfs` of the toolchain.
+//! Makes squashfs images with `mksquashfs` of the toolchain.
 //!
-//! squashfs-tools 4.6 writes the same bytes whatever the number of processors; the block size is its default.
+//! squashfs-tools 4.6 writes the same bytes for any number of processors; the block size is the default.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,9 +13,9 @@ use fs_err as fs;
 use crate::initramfs::{Firmware, Layer};
 use crate::layers::Metadata;
 
-/// Arguments of `mksquashfs` for the tree at `/build/tree` into `/build/out/layer.sqsh`.
+/// Returns the `mksquashfs` command line from `/build/tree` to `/build/out/layer.sqsh`.
 ///
-/// Everything belongs to root, every time is `mtime` (seconds since the epoch), and nothing depends on the host's extended attributes.
+/// Every file is owned by root, every time is `mtime` (seconds since the epoch), and extended attributes of the host are ignored.
 #[must_use]
 pub fn arguments(mtime: u32, exclude: &[&str]) -> Vec<String> {
     let time = mtime.to_string();
@@ -33,26 +33,23 @@ pub fn arguments(mtime: u32, exclude: &[&str]) -> Vec<String> {
     let times = ["-mkfs-time", &time, "-all-time", &time];
     let run = ["-reproducible", "-exit-on-error", "-no-recovery", "-no-progress", "-quiet"];
     let words = fixed.iter().chain(&compression).chain(&times).chain(&run);
-    // `-e` takes all that follows.
+    // `-e` takes all following arguments.
     let exclude = if exclude.is_empty() { vec![] } else { [&["-e"], exclude].concat() };
     words.copied().chain(exclude).map(str::to_owned).collect()
 }
 
-/// Makes a squashfs of the directory `tree` without the paths in `exclude`; `work` is an existing directory for the result on its way.
-///
-/// # Errors
-/// What the sandbox reports, or [`Class::Infrastructure`] when the result cannot be read.
+/// Makes a squashfs image of the directory `tree` without the paths in `exclude`; `work` is an existing directory for temporary files.
 pub fn make(sandbox: &Sandbox, tree: &Path, exclude: &[&str], work: &Path, mtime: u32) -> Result<Vec<u8>> {
-    let out = tempfile::tempdir_in(work).map_err(|e| Error::io("cannot make a directory for a layer", work, &e))?;
+    let out = tempfile::tempdir_in(work)?;
     let run = Run::new(arguments(mtime, exclude)).read(tree, "/build/tree").write(out.path(), "/build/out");
     sandbox.run(&run, &mut |_| {})?;
     Ok(fs::read(out.path().join("layer.sqsh"))?)
 }
 
-/// Makes the layer of the extension whose root filesystem is `tree`, and gives the firmware that goes beside it.
+/// Makes the layer of the extension with the root filesystem `tree` and returns it with its firmware, which is not in the layer.
 ///
 /// # Errors
-/// As [`make`]; [`Class::BadInput`] for firmware that is neither file nor symbolic link.
+/// [`Class::UntrustedData`] for firmware that is neither a file nor a symbolic link.
 pub fn layer(
     sandbox: &Sandbox,
     tree: &Path,
@@ -72,7 +69,7 @@ pub fn layer(
 fn collect(tree: &Path, path: &str, out: &mut BTreeMap<String, Firmware>) -> Result<()> {
     for entry in fs::read_dir(tree.join(path))? {
         let entry = entry?;
-        let bad = |why: &str| Error::new(Class::BadInput, "unusable firmware").file(entry.path()).why(why);
+        let bad = |why: &str| Error::new(Class::UntrustedData, "unsupported firmware file").file(entry.path()).why(why);
         let name = entry.file_name().into_string().map_err(|_| bad("the name is not UTF-8"))?;
         let path = format!("{path}/{name}");
         let kind = entry.file_type()?;
@@ -96,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exclusions_come_last() {
+    fn exclusions_are_the_last_arguments() {
         let line = arguments(7, &["usr/lib/firmware"]).join(" ");
         assert!(line.contains("-Xcompression-level 18 -mkfs-time 7 -all-time 7"), "{line}");
         assert!(line.ends_with("-quiet -e usr/lib/firmware"), "{line}");
@@ -104,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn firmware_is_found_and_sockets_are_refused() {
+    fn firmware_is_collected_and_sockets_are_rejected() {
         let tree = tempfile::tempdir().unwrap();
         let dir = tree.path().join("usr/lib/firmware/mellanox");
         fs::create_dir_all(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! Unified kernel images: systemd's stub with the kernel, the initramfs and their description as sections
+//! Builds and inspects unified kernel images: systemd's stub with kernel, initramfs and metadata as PE sections
 //! (UAPI specification "Unified Kernel Image").
 
 use common::{Class, Error, Result};
@@ -7,17 +7,17 @@ use formats::bzimage;
 use formats::pe::Pe;
 use formats::pe_append::{Appender, Kind};
 
-/// `COMMAND_LINE_SIZE` of x86, its final zero included: the kernel cuts off what is longer.
+/// `COMMAND_LINE_SIZE` of x86, including the final NUL; the kernel truncates longer ones.
 const CMDLINE_MAX: usize = 2048;
-/// The sections every image of ours has, in this order, after those of the stub.
+/// Sections of every image we build, in this order, after those of the stub.
 const SECTIONS: [&str; 6] = [".osrel", ".cmdline", ".uname", ".linux", ".initrd", ".profile"];
 
-/// What goes into an image.
+/// Contents of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct UkiParts<'a> {
     /// Text of os-release.
     pub os_release: &'a str,
-    /// Kernel command line, without a line end.
+    /// Kernel command line, without a newline.
     pub cmdline: &'a str,
     /// The kernel, a bzImage with an EFI stub.
     pub linux: &'a [u8],
@@ -27,10 +27,11 @@ pub struct UkiParts<'a> {
     pub profile: &'a str,
 }
 
-/// Puts `parts` behind systemd's `stub`, whose `.sbat` section stays. The `.uname` section is the release that the kernel says of itself.
+/// Appends `parts` to systemd's `stub`, whose `.sbat` section is kept. `.uname` is the release in the kernel image.
 ///
 /// # Errors
-/// [`Class::BadInput`] when the stub or the kernel is unusable, or the command line is too long or not printable.
+/// [`Class::UntrustedData`] when the stub or the kernel is malformed, [`Class::BadInput`] when the command line is too long or not
+/// printable.
 pub fn build(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>> {
     check_cmdline(parts.cmdline)?;
     let release = bzimage::release(parts.linux)?;
@@ -40,7 +41,7 @@ pub fn build(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>> {
     image.add(".cmdline", Kind::Data, parts.cmdline.as_bytes())?;
     image.add(".uname", Kind::Data, release.as_bytes())?;
     image.add(".linux", Kind::Code, parts.linux)?;
-    // Firmware that enforces the flag would otherwise run a kernel that breaks under it.
+    // The kernel would crash under firmware that enforces the flag.
     if !Pe::parse(parts.linux)?.is_nx()? {
         image.clear_nx()?;
     }
@@ -50,29 +51,29 @@ pub fn build(stub: &[u8], parts: &UkiParts<'_>) -> Result<Vec<u8>> {
 }
 
 fn check_cmdline(cmdline: &str) -> Result<()> {
-    let bad = |why: String| Err(Error::new(Class::BadInput, "unusable kernel command line").why(why));
+    let bad = |why: String| Err(Error::new(Class::BadInput, "invalid kernel command line").why(why));
     if cmdline.len() >= CMDLINE_MAX {
-        return bad(format!("{} bytes, and the kernel reads {}", cmdline.len(), CMDLINE_MAX - 1));
+        return bad(format!("{} bytes, the kernel reads at most {}", cmdline.len(), CMDLINE_MAX - 1));
     }
     if let Some(odd) = cmdline.chars().find(|c| !matches!(c, ' '..='~')) {
-        return bad(format!("it holds {odd:?}"));
+        return bad(format!("{odd:?} is not printable ASCII"));
     }
     Ok(())
 }
 
-/// systemd-stub marks itself in `.sdmagic`; shims and boot loaders read `.sbat`.
+/// Checks for `.sbat`, which shim and boot loaders require.
 fn check_stub(stub: &[u8]) -> Result<()> {
     let pe = Pe::parse(stub).map_err(|e| e.file("systemd-stub.efi"))?;
     if pe.sections().iter().any(|section| section.name == ".sbat") {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "not systemd's stub").file("systemd-stub.efi").why("it has no .sbat section"))
+    Err(Error::new(Class::UntrustedData, "not a systemd stub").file("systemd-stub.efi").why("section .sbat is missing"))
 }
 
-/// The sections of an image, checked to be the ones we write; all borrowed from its bytes.
+/// Sections of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspected<'a> {
-    /// Secure Boot advanced targeting of the stub.
+    /// Secure Boot Advanced Targeting data of the stub.
     pub sbat: &'a [u8],
     /// Text of os-release.
     pub os_release: &'a str,
@@ -88,22 +89,27 @@ pub struct Inspected<'a> {
     pub profile: &'a str,
 }
 
-/// Reads an image back.
+/// Parses an image and checks that it has exactly our sections.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is no PE image, a section is missing, there twice or out of order, or text is not UTF-8;
-/// [`Class::Verification`] when `.uname` is not the release of the kernel in it.
+/// [`Class::UntrustedData`] for a malformed PE image, missing, duplicate or reordered sections, and text that is not UTF-8;
+/// [`Class::Verification`] when `.uname` differs from the release in the kernel image.
 pub fn inspect(image: &[u8]) -> Result<Inspected<'_>> {
     let pe = Pe::parse(image)?;
-    let bad = |why: String| Error::new(Class::BadInput, "not a unified kernel image of ours").why(why);
+    let bad =
+        |why: String| Error::new(Class::UntrustedData, "not a unified kernel image built by solana-talos").why(why);
     let names: Vec<_> = pe.sections().iter().map(|s| s.name.as_str()).filter(|name| SECTIONS.contains(name)).collect();
     if names != SECTIONS {
-        return Err(bad(format!("it has the sections {names:?}, wanted {SECTIONS:?}")));
+        return Err(bad(format!("sections are {names:?}, expected {SECTIONS:?}")));
     }
     let find = |name: &str| {
-        pe.sections().iter().find(|s| s.name == name).map(|s| pe.content(s)).ok_or_else(|| bad(format!("no {name}")))
+        pe.sections()
+            .iter()
+            .find(|s| s.name == name)
+            .map(|s| pe.content(s))
+            .ok_or_else(|| bad(format!("section {name} is missing")))
     };
-    let text = |name: &str| std::str::from_utf8(find(name)?).map_err(|_| bad(format!("{name} is not text")));
+    let text = |name: &str| std::str::from_utf8(find(name)?).map_err(|_| bad(format!("section {name} is not UTF-8")));
     let found = Inspected {
         sbat: find(".sbat")?,
         os_release: text(".osrel")?,
@@ -115,8 +121,8 @@ pub fn inspect(image: &[u8]) -> Result<Inspected<'_>> {
     };
     let release = bzimage::release(found.linux)?;
     if release != found.uname {
-        let why = format!(".uname is {:?}, the kernel says {release:?}", found.uname);
-        return Err(Error::new(Class::Verification, "the image names another kernel than it carries").why(why));
+        let why = format!(".uname is {:?}, the kernel image is {release:?}", found.uname);
+        return Err(Error::new(Class::Verification, ".uname does not match the kernel image").why(why));
     }
     Ok(found)
 }
@@ -126,7 +132,7 @@ pub(crate) mod tests {
     use super::*;
     use formats::samples::{bzimage, stub};
 
-    /// A stub whose headers have room for the sections of an image.
+    /// Returns a stub whose headers have room for more sections.
     pub(crate) fn roomy_stub() -> Vec<u8> {
         let small = stub(0x200);
         let mut bytes = [&small[..0x200], &[0; 0x400], &small[0x200..]].concat();
@@ -149,7 +155,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn gives_back_what_went_in() {
+    fn round_trips() {
         let linux = bzimage("6.12.117-talos (x) #1");
         let image = build(&roomy_stub(), &parts(&linux)).unwrap();
         let found = inspect(&image).unwrap();
@@ -164,14 +170,14 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_same_parts_give_the_recorded_digest() {
+    fn digest_is_reproducible() {
         let linux = bzimage("6.12.117-talos (x) #1");
         let digest = common::Sha256::of(build(&roomy_stub(), &parts(&linux)).unwrap()).to_string();
         assert_eq!(digest, "95d563c2a2c1cb12b5cea2c41bd048d11032930121970d79f6c642dc6a1b45d4");
     }
 
     #[test]
-    fn refuses_bad_parts() {
+    fn invalid_parts_are_rejected() {
         let linux = bzimage("6.12.117-talos x");
         let build_with = |parts: UkiParts<'_>| build(&roomy_stub(), &parts).unwrap_err().to_string();
         assert!(build_with(UkiParts { cmdline: &"x".repeat(2048), ..parts(&linux) }).contains("2047"));
@@ -182,11 +188,11 @@ pub(crate) mod tests {
         other[0x58 + 240 + 40] = b'x';
         assert!(build(&other, &parts(&linux)).unwrap_err().to_string().contains(".sbat"));
         let full = build(&roomy_stub(), &parts(&linux)).unwrap();
-        assert!(build(&full, &parts(&linux)).unwrap_err().to_string().contains("already"), "an image is no stub");
+        assert!(build(&full, &parts(&linux)).unwrap_err().to_string().contains("already"), "an image is not a stub");
     }
 
     #[test]
-    fn a_flipped_byte_of_the_release_is_found() {
+    fn a_flipped_byte_of_the_release_is_detected() {
         let linux = bzimage("6.12.117-talos x");
         let mut image = build(&roomy_stub(), &parts(&linux)).unwrap();
         let at = image.windows(14).position(|w| w == b"6.12.117-talos").unwrap();

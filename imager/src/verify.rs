@@ -1,4 +1,4 @@
-//! The verification of an installer image, from its finished layout.
+//! Verifies a finished installer image.
 
 use std::path::{Path, PathBuf};
 
@@ -13,37 +13,39 @@ use crate::{cmdline, initramfs, modules_dep, uki};
 use formats::initramfs::Listed;
 use formats::pe::Pe;
 
-/// What a verified installer image holds.
+/// Contents of a verified installer image.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// The unified kernel image, taken out.
+    /// The extracted unified kernel image.
     pub uki: PathBuf,
-    /// systemd-boot, taken out.
+    /// The extracted systemd-boot.
     pub boot_loader: PathBuf,
     /// The kernel command line.
     pub cmdline: String,
-    /// The kernel's release; `.uname` and the kernel agree on it.
+    /// Kernel release, the same in `.uname` and the kernel image.
     pub release: String,
-    /// os-release.
+    /// Text of os-release.
     pub os_release: String,
-    /// The layers that `/init` will stack.
+    /// Layers that `/init` mounts.
     pub layers: Layers,
     /// Every member of the initramfs.
     pub members: Vec<Listed>,
 }
 
-/// Opens the layout at `path`, takes the boot files out into the existing directory `work` and checks all that a boot depends on.
+/// Opens the layout at `path`, extracts the boot files into the existing directory `work` and checks everything a boot depends on.
 ///
 /// # Errors
-/// [`Class::Verification`] when digests, kernel release or layers do not agree, or machined would refuse the command line;
-/// [`Class::BadInput`] when a part is missing or malformed.
+/// [`Class::Verification`] when digests, kernel release or layers do not match, or machined would reject the command line;
+/// [`Class::UntrustedData`] when a part is missing or malformed.
 pub fn verify(line: &Line, path: &Path, work: &Path) -> Result<Verified> {
     let paths = &line.installer;
     let layout = Layout::open(path)?;
-    let bad = |why: &str| Error::new(Class::BadInput, "not an installer image of ours").file(path).why(why);
-    let image = layout.images()?.into_iter().next().ok_or_else(|| bad("the layout is empty"))?;
+    let bad = |why: &str| {
+        Error::new(Class::UntrustedData, "not an installer image built by solana-talos").file(path).why(why)
+    };
+    let image = layout.images()?.into_iter().next().ok_or_else(|| bad("the layout contains no image"))?;
     if image.config.config.entrypoint.as_deref() != Some(std::slice::from_ref(&paths.entrypoint)) {
-        return Err(bad(&format!("its entrypoint is not {}", paths.entrypoint)));
+        return Err(bad(&format!("the entrypoint is not {}", paths.entrypoint)));
     }
     let (uki, boot_loader) = (work.join("vmlinuz.efi"), work.join("systemd-boot.efi"));
     Unpacked::open(&layout, &image, Limits::SYSTEM)?
@@ -53,7 +55,7 @@ pub fn verify(line: &Line, path: &Path, work: &Path) -> Result<Verified> {
     let parts = uki::inspect(&bytes).map_err(|e| e.file(&paths.uki))?;
     cmdline::verify(&line.arguments, parts.cmdline)?;
     let inspected = initramfs::inspect(parts.initrd)?;
-    let layers = inspected.layers.ok_or_else(|| bad(&format!("the initramfs has no {LAYERS}")))?;
+    let layers = inspected.layers.ok_or_else(|| bad(&format!("{LAYERS} is missing in the initramfs")))?;
     check_layers(&layers, parts.uname)?;
     Ok(Verified {
         cmdline: parts.cmdline.to_owned(),
@@ -66,12 +68,12 @@ pub fn verify(line: &Line, path: &Path, work: &Path) -> Result<Verified> {
     })
 }
 
-/// The uppermost layer is what `depmod` said for this kernel; below another one it would be hidden.
+/// Checks that `modules.dep` of this kernel is the top layer; another layer above could hide it.
 fn check_layers(layers: &Layers, release: &str) -> Result<()> {
     let wanted = modules_dep::metadata(release);
     match layers.layers.last() {
         Some(last) if last.metadata == wanted => Ok(()),
-        _ => Err(Error::new(Class::Verification, format!("the uppermost layer is not the modules.dep of {release}"))
+        _ => Err(Error::new(Class::Verification, format!("the top layer is not modules.dep of kernel {release}"))
             .file(LAYERS)),
     }
 }
@@ -81,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modules_dep_must_be_on_top_and_of_this_kernel() {
+    fn top_layer_must_be_modules_dep_of_this_kernel() {
         let (dep, other) = (modules_dep::metadata("6.12"), crate::layers::Metadata::default());
         assert!(check_layers(&Layers::number([other.clone(), dep.clone()]), "6.12").is_ok());
         for (layers, release) in [(vec![dep.clone(), other], "6.12"), (vec![dep], "6.13"), (vec![], "6.12")] {

@@ -1,5 +1,5 @@
-//! Base images: found by what they hold, refused by name; and the image that is built on them.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Base images, recognised by content, and the image built on them.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,12 +23,12 @@ fn line() -> Line {
     Line::default_release().unwrap()
 }
 
-/// Paths of the boot files in an imager image of `line`.
+/// Returns the paths of the boot files in an imager image of `line`.
 fn boot_files(line: &Line) -> [&str; 3] {
     [&line.imager.stub, &line.imager.boot_loader, &line.imager.initramfs]
 }
 
-/// Writes a layout with an imager image that holds the first `boot` boot files and, if wanted, an installer-base image of `layers` layers.
+/// Writes a layout with an imager image with the first `boot` boot files and, unless `layers` is 0, an installer-base image.
 fn base(line: &Line, dest: &Path, boot: usize, layers: usize) {
     let mut writer = Writer::create(dest).unwrap();
     let mut files = FileMap::new();
@@ -74,7 +74,7 @@ fn check(line: &Line, path: &Path, work: &Path) {
 }
 
 #[test]
-fn a_directory_and_a_tarball_of_it_are_opened() {
+fn directories_and_tarballs_are_opened() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("base");
     base(&line(), &layout, 3, 1);
@@ -87,13 +87,13 @@ fn a_directory_and_a_tarball_of_it_are_opened() {
     check(&line(), &dir.path().join("base.tar.gz"), &dir.path().join("work-gz"));
 }
 
-/// Everything that holds no base images gives the same first line, and says what was looked for.
+/// Checks that opening `path` fails with the error for unusable bases, and that its text contains `words`.
 fn refused(path: &Path, words: &[&str]) {
     let work = tempfile::tempdir().unwrap();
     let error = open(&line(), path, work.path()).unwrap_err();
-    assert_eq!(error.class(), Class::BadInput, "{error}");
+    assert_eq!(error.class(), Class::UntrustedData, "{error}");
     let text = error.to_string();
-    let first = format!("{} does not hold Talos's imager and installer-base images", path.display());
+    let first = format!("{} does not contain Talos's imager and installer-base images", path.display());
     assert!(text.starts_with(&first), "{text}");
     for word in words {
         assert!(text.contains(word), "{word}: {text}");
@@ -101,17 +101,17 @@ fn refused(path: &Path, words: &[&str]) {
 }
 
 #[test]
-fn anything_else_is_refused_by_name() {
+fn unusable_bases_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("base");
     refused(&path, &["skopeo copy"]);
     fs::create_dir(&path).unwrap();
     refused(&path, &["oci-layout"]);
     base(&line(), &path, 2, 1);
-    refused(&path, &["initramfs.xz: not found", "/bin/installer: found", "seen: imager, installer-base"]);
+    refused(&path, &["initramfs.xz): not found", "/bin/installer): found", "linux/amd64: imager, installer-base"]);
     base(&line(), &path, 3, 0);
-    refused(&path, &["initramfs.xz: found", "/bin/installer: not found", "seen: imager"]);
-    put(dir.path(), "file", "no tar at all");
+    refused(&path, &["initramfs.xz): found", "/bin/installer): not found", "linux/amd64: imager"]);
+    put(dir.path(), "file", "not a tar archive");
     refused(&dir.path().join("file"), &["why"]);
     let mut files = FileMap::new();
     files.bytes("other", "x", 0o644).unwrap();
@@ -120,12 +120,12 @@ fn anything_else_is_refused_by_name() {
 }
 
 #[test]
-fn another_line_is_another_data_file() {
+fn paths_come_from_the_line() {
     let dir = tempfile::tempdir().unwrap();
     let other = Line::parse("v1.99.toml", OTHER).unwrap();
     base(&other, &dir.path().join("base"), 3, 1);
     check(&other, &dir.path().join("base"), &dir.path().join("work"));
-    refused(&dir.path().join("base"), &["/bin/installer: not found"]);
+    refused(&dir.path().join("base"), &["/bin/installer): not found"]);
     let new = appended(&other, dir.path()).image("installer:new").unwrap();
     assert_eq!(new.config.config.entrypoint.as_deref(), Some(&["/sbin/install".to_owned()][..]));
     let work = dir.path().join("out");
@@ -137,9 +137,9 @@ fn another_line_is_another_data_file() {
     assert_eq!(fs::read_to_string(work.join("uki")).unwrap(), "uki");
 }
 
-/// Each image of a layout may be within the limits; so must be all that are looked into.
+/// The size limit of one image applies to all images of a layout together.
 #[test]
-fn a_base_of_many_images_is_read_no_further_than_one() {
+fn images_of_a_base_share_one_size_limit() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("base");
     let mut writer = Writer::create(&path).unwrap();
@@ -159,7 +159,7 @@ fn a_base_of_many_images_is_read_no_further_than_one() {
 }
 
 #[test]
-fn a_damaged_base_is_a_failed_verification() {
+fn a_damaged_base_fails_verification() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("base");
     base(&line(), &path, 3, 1);
@@ -173,7 +173,7 @@ fn a_damaged_base_is_a_failed_verification() {
     assert_eq!(error.class(), Class::Verification, "{error}");
 }
 
-/// Puts boot files on top of the installer-base image in `dir/base` and gives the result's layout, `dir/installer.oci`.
+/// Appends boot files to the installer-base image in `dir/base`; returns the resulting layout `dir/installer.oci`.
 fn appended(line: &Line, dir: &Path) -> Layout {
     let base = open(line, &dir.join("base"), &dir.join("work")).unwrap();
     put(dir, "uki", "uki");
@@ -189,15 +189,15 @@ fn appended(line: &Line, dir: &Path) -> Layout {
 }
 
 #[test]
-fn a_layer_goes_on_top_and_the_configuration_stays() {
-    // Layers of the base, and how many of them are kept.
+fn the_layer_is_appended_and_the_config_kept() {
+    // Number of layers in the base, and of those kept.
     for (layers, kept) in [(1, 1), (2, 1), (3, 3)] {
         let dir = tempfile::tempdir().unwrap();
         base(&line(), &dir.path().join("base"), 3, layers);
         let old = Layout::open(&dir.path().join("base")).unwrap().image("installer-base").unwrap();
         let new = appended(&line(), dir.path()).image("installer:new").unwrap();
         assert_eq!(new.layers.len(), kept + 1);
-        assert_eq!(new.layers[..kept], old.layers[..kept], "the base's layers were touched");
+        assert_eq!(new.layers[..kept], old.layers[..kept], "layers of the base were changed");
         assert_eq!(new.config.history.len(), kept + 1);
         assert_eq!(new.config.history[kept].created_by.as_deref(), Some("solana-talos imager"));
         assert_eq!(new.config.config.entrypoint, old.config.config.entrypoint);
@@ -209,7 +209,7 @@ fn a_layer_goes_on_top_and_the_configuration_stays() {
 }
 
 #[test]
-fn umoci_unpacks_the_image_on_the_base() {
+fn umoci_unpacks_the_image() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     base(&line(), &dir.path().join("base"), 3, 2);

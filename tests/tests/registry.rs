@@ -138,7 +138,7 @@ fn a_locked_base_is_built_offline() -> Result<()> {
     run(&["update", "--base", half], 0)?;
     let output = run(&["build", "--base", half, "--out", &out("half")], 2)?;
     ensure!(
-        output.contains("does not hold Talos's imager and installer-base images") && output.contains(half),
+        output.contains("does not contain Talos's imager and installer-base images") && output.contains(half),
         "{output}"
     );
     ensure!(!output.contains("toolchain"), "the build started: {output}");

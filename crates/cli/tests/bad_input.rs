@@ -25,7 +25,7 @@ fn an_unknown_name_is_told_with_the_known_ones() {
     scene.fails(
         BAD_INPUT,
         &["build", "--preset", "nope"],
-        &["there is no preset \"nope\"", "spec, agave, frankendancer, firedancer"],
+        &["unknown preset \"nope\"", "spec, agave, frankendancer, firedancer"],
     );
     scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["there is no base \"nope\"", "hint: give --base testbed"]);
 }
@@ -174,13 +174,13 @@ fn a_base_that_is_no_talos_image_is_told() {
     fs::write(scene.path("text"), "some text").unwrap();
     fs::write(scene.path("empty"), "").unwrap();
     for (name, why) in [
-        ("other.oci", "images for linux/amd64 seen: example.org/some/image:1"),
+        ("other.oci", "images for linux/amd64: example.org/some/image:1"),
         ("plain", "the file oci-layout is missing"),
         ("text", "why: "),
         ("empty", "why: "),
     ] {
         let words = [
-            &format!("{name} does not hold Talos's imager and installer-base images"),
+            &format!("{name} does not contain Talos's imager and installer-base images"),
             why,
             "hint: give an OCI layout",
         ];

@@ -114,9 +114,7 @@ pub fn cpio(data: &[u8]) {
 /// Concatenated archives and compressed streams.
 pub fn initramfs(data: &[u8]) {
     let _ = formats::initramfs::list(data);
-    if let Ok(inspected) = imager::initramfs::inspect(data) {
-        let _ = imager::initramfs::has_microcode(&inspected);
-    }
+    let _ = imager::initramfs::inspect(data);
     let _ = inspect::parts::Parts::of(data);
 }
 

@@ -1,4 +1,4 @@
-//! The data file of a line: its form.
+//! Format of the data file of a line.
 
 use std::fmt;
 
@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 use common::{Class, Error, Result};
 
-/// A line of Talos releases that require the same of an image.
+/// A line of Talos releases with the same requirements on an image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Line {
-    /// Which releases it is for.
+    /// Major and minor version of the releases.
     #[serde(rename = "line")]
     pub name: Name,
     /// The image with the boot files.
     pub imager: ImagerImage,
-    /// The image that installs.
+    /// The installer image.
     pub installer: InstallerImage,
     /// The image with the kernel.
     pub kernel: KernelImage,
@@ -28,7 +28,7 @@ pub struct Line {
     pub extension: Extension,
 }
 
-/// Major and minor number of a release, written `v1.10`.
+/// Major and minor version of a release, written `v1.10`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(u64, u64);
@@ -45,13 +45,13 @@ pub struct ImagerImage {
     pub initramfs: String,
 }
 
-/// Talos's image `installer-base`, and what the layer on top of it holds.
+/// Talos's image `installer-base` and the layer on top of it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstallerImage {
-    /// The program that runs when the image is started.
+    /// Entrypoint of the image.
     pub entrypoint: String,
-    /// Label with the Talos release.
+    /// Label that contains the Talos release.
     pub version_label: String,
     /// Path of the unified kernel image.
     pub uki: String,
@@ -59,13 +59,13 @@ pub struct InstallerImage {
     pub boot_loader: String,
 }
 
-/// The image with a kernel, as Talos's own build takes it.
+/// The kernel image, as Talos's own build expects it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelImage {
     /// Path of the bzImage.
     pub image: String,
-    /// Empty directories that have to be there.
+    /// Required empty directories.
     pub directories: Vec<String>,
 }
 
@@ -77,17 +77,17 @@ pub struct Uki {
     pub profile: String,
 }
 
-/// The kernel command line that Talos gives every image.
+/// The kernel command line of every Talos image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arguments {
-    /// What the platform adds; comes first.
+    /// Arguments of the platform; they come first.
     pub platform: Vec<String>,
-    /// What every platform has.
+    /// Arguments on every platform.
     pub defaults: Vec<String>,
-    /// What machined refuses to run without: `key=value`, or `key` for any value.
+    /// Arguments that machined requires: `key=value`, or `key` for any value.
     pub required: Vec<String>,
-    /// Keys of which a later value replaces an earlier one.
+    /// Keys whose later value replaces an earlier one.
     pub overwrite: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ pub struct Arguments {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extension {
-    /// What the path of every file and link must begin with.
+    /// Allowed prefixes of the path of a file or link.
     pub allowed: Vec<String>,
 }
 
@@ -105,7 +105,8 @@ impl Line {
     /// # Errors
     /// [`Class::BadInput`] for a missing or unknown key, and for an allowed path of extensions that is not absolute.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        let bad = |why: String| Error::new(Class::BadInput, "a Talos line is malformed").file(file).why(why);
+        let bad =
+            |why: String| Error::new(Class::BadInput, "the data file of a Talos line is malformed").file(file).why(why);
         let line: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         match line.extension.allowed.iter().find(|path| path.len() < 2 || !path.starts_with('/')) {
             None => Ok(line),
@@ -115,7 +116,7 @@ impl Line {
 }
 
 impl Name {
-    /// The line of `release`.
+    /// Returns the line of `release`.
     #[must_use]
     pub fn of(release: &Version) -> Self {
         Self(release.major, release.minor)
@@ -139,10 +140,10 @@ impl fmt::Display for Name {
 }
 
 impl Extension {
-    /// Whether Talos accepts a file at `path`, as seen from the booted system's root.
+    /// Whether Talos accepts a file at `path` in the booted system.
     ///
-    /// Talos compares beginnings of text, not of path components: `/usr/local-lib/x` passes. So it does here, for a stricter
-    /// rule would refuse images that Talos accepts.
+    /// Like Talos, compares string prefixes and not path components, so `/usr/local-lib/x` is accepted: a stricter rule would reject
+    /// images that Talos accepts.
     #[must_use]
     pub fn allows(&self, path: &str) -> bool {
         self.allowed.iter().any(|allowed| path.starts_with(allowed))

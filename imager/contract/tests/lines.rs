@@ -1,5 +1,5 @@
-//! Lines are found by release, read strictly, and added by a file alone.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Lines are found by release and parsed strictly; a new one needs only a data file.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ const V1_10: &str = include_str!("../lines/v1.10.toml");
 const OTHER: &str = include_str!("lines/v1.99.toml");
 
 #[test]
-fn every_file_is_compiled_in_under_its_own_name() {
+fn every_file_is_embedded_under_its_name() {
     let supported = Lines::supported().unwrap();
     for entry in fs_err::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("lines")).unwrap() {
         let path = entry.unwrap().path();
@@ -23,7 +23,7 @@ fn every_file_is_compiled_in_under_its_own_name() {
 }
 
 #[test]
-fn a_release_has_the_line_of_its_numbers() {
+fn lines_are_found_by_release() {
     let lines = Lines::parse(&[("other", OTHER), ("v1.10.toml", V1_10)]).unwrap();
     let of = |text: &str| lines.of(&version(text).unwrap()).map(|line| line.name.to_string());
     for (release, line) in [("v1.10.3", "v1.10"), ("1.10.0-alpha.1", "v1.10"), ("v1.99.7", "v1.99")] {
@@ -33,7 +33,7 @@ fn a_release_has_the_line_of_its_numbers() {
         let error = of(unknown).unwrap_err();
         assert_eq!(error.class(), Class::BadInput);
         let text = error.to_string();
-        assert!(text.contains(unknown) && text.contains("known lines: v1.10, v1.99"), "{text}");
+        assert!(text.contains(unknown) && text.contains("supported lines: v1.10, v1.99"), "{text}");
     }
     let nearest = |text: &str| lines.nearest(&version(text).unwrap()).unwrap().name.to_string();
     for (release, line) in [("v1.9.0", "v1.10"), ("v1.10.9", "v1.10"), ("v1.98.0", "v1.10"), ("v2.0.0", "v1.99")] {
@@ -42,7 +42,7 @@ fn a_release_has_the_line_of_its_numbers() {
 }
 
 #[test]
-fn files_are_read_strictly() {
+fn malformed_files_are_rejected() {
     for (from, to) in [
         ("line = \"v1.10\"", "line = \"1.10\""),
         ("line = \"v1.10\"", "line = \"v1.010\""),
@@ -65,7 +65,7 @@ fn files_are_read_strictly() {
 }
 
 #[test]
-fn extensions_may_use_what_their_line_allows() {
+fn allowed_paths_depend_on_the_line() {
     let other = Line::parse("other", OTHER).unwrap().extension;
     let ours = Line::default_release().unwrap().extension;
     for (path, by_ours, by_other) in [

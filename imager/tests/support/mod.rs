@@ -1,6 +1,6 @@
-//! Shared by the tests.
+//! Helpers of the tests.
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub fn sandbox() -> Option<Sandbox> {
     skip::toolchain(&[]).map(Sandbox::new)
 }
 
-/// Runs `script` with `dir` at /build/dir and gives what it prints.
+/// Runs `script` with `dir` mounted at /build/dir and returns its output.
 pub fn shell(sandbox: &Sandbox, dir: &Path, script: &str) -> String {
     let run = Run::script(script, &[]).write(dir, "/build/dir").directory("/build/dir");
     String::from_utf8(sandbox.output(&run).unwrap()).unwrap()
@@ -25,7 +25,7 @@ pub fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) {
     fs::write(path, content).unwrap();
 }
 
-/// The smallest kernel image both we and ukify take: an EFI image of the toolchain with a setup header written into it.
+/// Returns the smallest kernel image that we and ukify accept: an EFI image of the toolchain with a setup header.
 pub fn kernel(sandbox: &Sandbox) -> Vec<u8> {
     let mut image = fs::read(sandbox.rootfs().join("usr/lib/systemd/boot/efi/addonx64.efi.stub")).unwrap();
     image[0x1fe..0x200].copy_from_slice(&[0x55, 0xaa]);

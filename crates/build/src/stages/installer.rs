@@ -123,13 +123,12 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
 /// The extension's metadata in the form of the initramfs's list of layers.
 fn metadata(manifest: &Manifest) -> layers::Metadata {
     let manifest = manifest.metadata.clone();
-    let talos = layers::TalosVersion { version: manifest.compatibility.talos.version };
     layers::Metadata {
         name: manifest.name,
         version: manifest.version,
         author: manifest.author,
         description: manifest.description,
-        compatibility: Some(layers::Compatibility { talos }),
+        compatibility: Some(manifest.compatibility),
         extra_info: manifest.extra_info,
     }
 }

@@ -1,5 +1,5 @@
-//! Foreign programs judge what we write. They come from the toolchain's root filesystem, named by `SOLANA_TALOS_ROOTFS`.
-#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
+//! Reference tools read what we write. They are in the toolchain's root filesystem, the path in `SOLANA_TALOS_ROOTFS`.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ mod support;
 use support::{MTIME, kernel, put, sandbox, shell};
 
 #[test]
-fn gnu_cpio_reads_ours_and_we_read_its() {
+fn cpio_archives_are_compatible_with_gnu_cpio() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut writer = cpio::Writer::default();
@@ -41,7 +41,7 @@ fn gnu_cpio_reads_ours_and_we_read_its() {
 }
 
 #[test]
-fn foreign_compressors_are_read() {
+fn output_of_reference_compressors_is_read() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     put(dir.path(), "tree/init", "x");
@@ -55,7 +55,7 @@ fn foreign_compressors_are_read() {
 }
 
 #[test]
-fn the_appended_archive_is_one_that_zstd_and_cpio_read() {
+fn zstd_and_cpio_read_the_appended_archive() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut base = cpio::Writer::default();
@@ -76,7 +76,7 @@ fn the_appended_archive_is_one_that_zstd_and_cpio_read() {
 }
 
 #[test]
-fn a_layer_is_the_same_however_it_was_made() {
+fn layers_are_reproducible() {
     let Some(sandbox) = sandbox() else { return };
     let work = tempfile::tempdir().unwrap();
     let make = |name: &str, order: &[&str]| {
@@ -99,7 +99,7 @@ fn a_layer_is_the_same_however_it_was_made() {
 }
 
 #[test]
-fn depmod_sees_kernel_and_extension_together() {
+fn depmod_covers_kernel_and_extension() {
     let Some(sandbox) = sandbox() else { return };
     let work = tempfile::tempdir().unwrap();
     let release = "6.12.117-talos";
@@ -169,7 +169,7 @@ fn ukify_writes_the_same_image() {
          --section .profile:ID=main --sbat sbat,1 --stub /usr/lib/systemd/boot/efi/linuxx64.efi.stub --output theirs >&2; \
          objdump -h ours; llvm-readobj --file-headers ours >/dev/null";
     let dump = shell(&sandbox, dir.path(), ukify);
-    // ukify writes the stub's .sbat again, with one more zero at its end.
+    // ukify rewrites the stub's .sbat with one more zero at its end.
     let mut theirs = fs::read(dir.path().join("theirs")).unwrap();
     let sbat = theirs.windows(5).position(|w| w == b".sbat").unwrap();
     assert_eq!(usize::from(theirs[sbat + 8]), found.sbat.len() + 1);
@@ -183,7 +183,7 @@ fn ukify_writes_the_same_image() {
 }
 
 #[test]
-fn ukify_inspects_ours_and_our_flipped_byte() {
+fn ukify_inspects_our_image() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let linux = kernel(&sandbox);
@@ -197,12 +197,12 @@ fn ukify_inspects_ours_and_our_flipped_byte() {
     };
     let mut image = uki::build(&stub, &parts).unwrap();
     put(dir.path(), "image", &image);
-    let told = |dir: &Path| shell(&sandbox, dir, "ukify inspect image --json=short");
-    let before = told(dir.path());
+    let inspect = |dir: &Path| shell(&sandbox, dir, "ukify inspect image --json=short");
+    let before = inspect(dir.path());
     let digest = common::Sha256::of("initrd").to_string();
     assert!(before.contains(&digest) && before.contains("console=tty0"), "{before}");
     let at = image.windows(6).rposition(|w| w == b"initrd").unwrap();
     image[at] ^= 1;
     put(dir.path(), "image", &image);
-    assert!(!told(dir.path()).contains(&digest));
+    assert!(!inspect(dir.path()).contains(&digest));
 }
