@@ -6,7 +6,7 @@ use common::sandbox::Run;
 use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use formats::module_signature;
-use keys::{Signer, cms};
+use keys::{OrPending, Pending, Signer, cms};
 
 use crate::environment::Environment;
 
@@ -30,18 +30,18 @@ fi
 /// `usr/lib/modules/<release>`, where Talos has them since 1.10; a kernel's own get a `modules.dep`.
 ///
 /// # Errors
-/// [`Class::BuildFailed`] when depmod fails, and errors of the signer; the stage is then not finished.
+/// [`Class::BuildFailed`] when depmod fails, and errors of the signer.
 pub fn sign_tree(
     env: &Environment<'_>,
     stage: Stage,
     release: &str,
     modules: Input<PathBuf>,
     signer: &dyn Signer,
-) -> Result<Finished> {
+) -> Result<OrPending<Finished>> {
     let certificate = Sha256::of(signer.certificate().unwrap_or_default()).to_string();
     let signer = Input::known_by([("certificate", certificate)], signer);
     let inputs = (env.tools(), Input::text("release", release), modules, signer);
-    env.cache.run(stage, inputs, |work, (tools, release, modules, signer)| {
+    env.cache.try_run(stage, inputs, |work, (tools, release, modules, signer)| {
         let run = Run::script(TREE, &[&release]).read(&modules, "/build/in").write(work.dir(), "/build/out");
         work.run(tools.sandbox, &run)?;
         sign_modules(&work.dir().join("signed"), *signer)
@@ -51,41 +51,41 @@ pub fn sign_tree(
 /// Signs every `*.ko` below `tree` in place, in the order of paths.
 ///
 /// # Errors
-/// Errors of the signer. With an external signer, signatures for all modules are requested before this returns.
-pub fn sign_modules(tree: &Path, signer: &dyn Signer) -> Result<()> {
+/// Errors of the signer. All signatures are requested, also where one is pending.
+pub fn sign_modules(tree: &Path, signer: &dyn Signer) -> Result<OrPending<()>> {
     let mut paths = Vec::new();
     collect(tree, &mut paths)?;
     paths.sort();
-    let mut pending = None;
+    let mut all = Ok(());
     for path in paths {
-        match sign_file(&path, signer) {
-            Err(e) if e.class() == Class::AwaitsSignatures => pending = Some(e),
-            done => done?,
-        }
+        all = sign_file(&path, signer)?.and(all);
     }
-    pending.map_or(Ok(()), Err)
+    Ok(all)
 }
 
-fn sign_file(path: &Path, signer: &dyn Signer) -> Result<()> {
+fn sign_file(path: &Path, signer: &dyn Signer) -> Result<OrPending<()>> {
     let module = fs_err::read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let signed = sign(module, signer, &format!("the module {name}"))?;
+    let Ok(signed) = sign(module, signer, &format!("the module {name}"))? else { return Ok(Err(Pending)) };
     // In place: the tree is an unfinished stage, and its files have no other links.
-    Ok(fs_err::write(path, signed)?)
+    fs_err::write(path, signed)?;
+    Ok(Ok(()))
 }
 
 /// Appends a signature to `module`; `what` names it in messages.
 ///
 /// # Errors
 /// [`Class::BadInput`] when it is already signed: the kernel checks only the last signature. Errors of the signer.
-pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<Vec<u8>> {
+pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<OrPending<Vec<u8>>> {
     if module_signature::is_signed(&module) {
         return Err(Error::new(Class::BadInput, format!("{what} is already signed"))
             .hint("strip it first: `llvm-strip --strip-debug`"));
     }
-    let message = cms::detached(signer, &signer.algorithm().digest(&module), what)?;
+    let Ok(message) = cms::detached(signer, &signer.algorithm().digest(&module), what)? else {
+        return Ok(Err(Pending));
+    };
     module_signature::append(&mut module, &message)?;
-    Ok(module)
+    Ok(Ok(module))
 }
 
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {

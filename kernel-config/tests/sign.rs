@@ -12,7 +12,7 @@ use common::stage::{Cache, Input, Sources, hash_tree};
 use common::{Class, Error, Sha256};
 use kernel_config::environment::Environment;
 use kernel_config::sign::{EXTENSION_STAGE, sign, sign_modules, sign_tree};
-use keys::{Algorithm, KeySet, Role, Signer};
+use keys::{Algorithm, KeySet, OrPending, Pending, Role, Signer};
 
 /// A signer with the module key in the test data of `keys`.
 fn key_set(dir: &Path) -> Box<dyn Signer> {
@@ -104,15 +104,16 @@ fn an_external_signer_yields_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let holder = key_set(dir.path());
     let once = scene(dir.path(), "once");
-    sign_modules(&once, holder.as_ref()).unwrap();
+    sign_modules(&once, holder.as_ref()).unwrap().unwrap();
     let (public, requests) = (dir.path().join("public"), dir.path().join("requests"));
     fs::create_dir(&public).unwrap();
     fs::copy(dir.path().join("module.crt.pem"), public.join("module.crt.pem")).unwrap();
-    let later = || KeySet::open(&public).unwrap().sign_later(&requests).unwrap().signer(Role::Module).unwrap();
+    let external = || KeySet::open(&public).unwrap().sign_later(&requests).unwrap();
     let first = scene(dir.path(), "first");
-    let error = sign_modules(&first, later().as_ref()).unwrap_err();
-    assert_eq!(error.class(), Class::AwaitsSignatures);
-    assert!(error.to_string().contains("3 signatures pending"), "all are requested at once: {error}");
+    let set = external();
+    assert_eq!(sign_modules(&first, set.signer(Role::Module).unwrap().as_ref()).unwrap(), Err(Pending));
+    let report = set.pending();
+    assert!(report.contains("3 signatures pending"), "all are requested at once: {report}");
     for path in ["lib/a.ko", "lib/b.ko", "lib/deep/c.ko"] {
         let module = fs::read(first.join(path)).unwrap();
         assert!(!module.ends_with(b"appended~\n"), "{path} is already signed");
@@ -121,13 +122,14 @@ fn an_external_signer_yields_the_same_bytes() {
     for entry in fs::read_dir(&requests).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "digest") {
-            fs::write(path.with_extension("sig"), holder.sign(&fs::read(&path).unwrap(), "").unwrap()).unwrap();
+            fs::write(path.with_extension("sig"), holder.sign(&fs::read(&path).unwrap(), "").unwrap().unwrap())
+                .unwrap();
             names.push(path);
         }
     }
     assert_eq!((names.len(), keys::attach(&requests).unwrap().taken.len()), (3, 3));
     let second = scene(dir.path(), "second");
-    sign_modules(&second, later().as_ref()).unwrap();
+    sign_modules(&second, external().signer(Role::Module).unwrap().as_ref()).unwrap().unwrap();
     assert_eq!(hash_tree(&second).unwrap(), hash_tree(&once).unwrap());
     assert_ne!(hash_tree(&first).unwrap(), hash_tree(&once).unwrap());
 }
@@ -149,7 +151,7 @@ impl Signer for Unplugged {
         self.0.certificate()
     }
 
-    fn sign(&self, digest: &[u8], what: &str) -> common::Result<Vec<u8>> {
+    fn sign(&self, digest: &[u8], what: &str) -> common::Result<OrPending<Vec<u8>>> {
         if self.1.fetch_sub(1, Ordering::Relaxed) == 0 {
             return Err(Error::new(Class::Infrastructure, format!("the token is gone; cannot sign {what}")));
         }
@@ -175,7 +177,7 @@ fn a_failing_signer_leaves_no_finished_stage() {
     assert!(error.to_string().contains("cannot sign the module b.ko"), "{error}");
     assert!(!cache_dir.join("stages").exists(), "a stage was finished");
     let done = run(&tree, holder.as_ref()).unwrap();
-    assert!(fs::read(done.dir.join("signed/deep/c.ko")).unwrap().ends_with(b"appended~\n"));
+    assert!(fs::read(done.unwrap().dir.join("signed/deep/c.ko")).unwrap().ends_with(b"appended~\n"));
 }
 
 /// openssl made `crates/keys/testdata/golden.cms`, so this test needs no tool.
@@ -183,7 +185,7 @@ fn a_failing_signer_leaves_no_finished_stage() {
 fn appends_signature_lengths_and_magic() {
     let dir = tempfile::tempdir().unwrap();
     let signer = key_set(dir.path());
-    let signed = sign(b"module\n".to_vec(), signer.as_ref(), "a module").unwrap();
+    let signed = sign(b"module\n".to_vec(), signer.as_ref(), "a module").unwrap().unwrap();
     let message = include_bytes!("../../crates/keys/testdata/golden.cms");
     let info = [&[0, 0, 2, 0, 0, 0, 0, 0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat();
     assert_eq!(signed, [b"module\n", &message[..], &info, b"~Module signature appended~\n"].concat());

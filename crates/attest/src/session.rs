@@ -1,14 +1,14 @@
-//! Requests several signatures from one signer. Signatures of an external signer that are pending are noted, and the others are requested too.
+//! Requests several signatures from one signer: all of them, also where an external signer has not supplied one yet.
 
 use common::{Class, Error, Result, Sha256};
-use keys::{Algorithm, PublicKey, Signer};
+use keys::{Algorithm, OrPending, Pending, PublicKey, Signer};
 
-/// A signer, and the signatures that are pending.
+/// A signer, and whether one of its signatures is pending.
 #[derive(Debug)]
 pub struct SigningSession<'a> {
     signer: &'a dyn Signer,
     key: PublicKey,
-    pending: Vec<Error>,
+    pending: bool,
 }
 
 impl<'a> SigningSession<'a> {
@@ -19,7 +19,7 @@ impl<'a> SigningSession<'a> {
                 .why(format!("got {}; cosign, skopeo and Talos all verify ECDSA P-256 only", signer.algorithm()))
                 .hint("use the image key of the key set"));
         }
-        Ok(Self { signer, key: PublicKey::from_der(signer.public_key())?, pending: Vec::new() })
+        Ok(Self { signer, key: PublicKey::from_der(signer.public_key())?, pending: false })
     }
 
     /// The public key of the signer.
@@ -27,37 +27,22 @@ impl<'a> SigningSession<'a> {
         &self.key
     }
 
-    /// Signs the SHA-256 of `message`; `None` if the signature is pending, which [`SigningSession::finish`] reports.
+    /// Signs the SHA-256 of `message`; `None` if the signature is pending.
     pub fn sign(&mut self, message: &[u8], what: &str) -> Result<Option<Vec<u8>>> {
         let digest = Sha256::of(message);
-        match self.signer.sign(digest.bytes(), what) {
-            Ok(signature) => {
-                // Never publish a signature that does not verify, whatever the signer is.
-                self.key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), &signature).map_err(|e| {
-                    Error::new(Class::Verification, format!("the signer returned an invalid signature of {what}"))
-                        .why(e)
-                })?;
-                Ok(Some(signature))
-            }
-            Err(e) if e.class() == Class::AwaitsSignatures => {
-                self.pending.push(e);
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
+        let Ok(signature) = self.signer.sign(digest.bytes(), what)? else {
+            self.pending = true;
+            return Ok(None);
+        };
+        // Never publish a signature that does not verify, whatever the signer is.
+        self.key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), &signature).map_err(|e| {
+            Error::new(Class::Verification, format!("the signer returned an invalid signature of {what}")).why(e)
+        })?;
+        Ok(Some(signature))
     }
 
-    /// Ends the session.
-    ///
-    /// # Errors
-    /// [`Class::AwaitsSignatures`] if a signature is pending.
-    pub fn finish(mut self) -> Result<()> {
-        match self.pending.len() {
-            0 => Ok(()),
-            1 => Err(self.pending.remove(0)),
-            more => Err(Error::new(Class::AwaitsSignatures, format!("{more} signatures of images pending"))
-                .why(format!("the first: {}", self.pending[0]))
-                .hint("sign all recorded requests, attach the signatures, then repeat this command")),
-        }
+    /// Returns [`Pending`] if one of the signatures is.
+    pub fn finish(&self) -> OrPending<()> {
+        if self.pending { Err(Pending) } else { Ok(()) }
     }
 }

@@ -59,7 +59,7 @@ impl Predicates {
 /// Writes `layout` to `dest` (which may be the same directory) with the signed `predicates` of each image. Earlier signatures of these
 /// images are dropped; other artifacts are copied.
 ///
-/// If a signature is pending, `dest` is not changed, and [`SigningSession::finish`] returns the error.
+/// If a signature is pending, `dest` is not changed, and [`SigningSession::finish`] returns it.
 pub fn sign(
     layout: &Layout,
     dest: &Path,

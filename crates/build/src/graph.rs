@@ -25,17 +25,26 @@ pub struct Done {
     pub development: bool,
 }
 
+/// How a build ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The output directory is complete.
+    Done(Done),
+    /// Signatures are pending: what to sign, and what to do next.
+    Pending(String),
+}
+
 /// Builds `plan` into the directory `out`.
 ///
 /// # Errors
 /// When a stage fails; nothing is left under a final name then.
-pub fn build(plan: Plan<'_>, out: &Path) -> Result<Done> {
+pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let Plan { choice, kernel, preset, command_line, installer_name, manifest, base, keys } = plan;
     let registry = choice.registry.as_str();
     // Toolchain and source; then source, configuration, kernel, its modules, our module.
     let prepared = kernel.prepare()?;
     let signing = keys.map_or_else(|| Signing::development(prepared.context(), choice.keys.now), Ok)?;
-    let built = prepared.build(&signing)?;
+    let Ok(built) = prepared.build(&signing)? else { return Ok(Outcome::Pending(signing.set.pending())) };
     warn_of_snapshot(&prepared, &built)?;
     // The images.
     let kernel = packages::kernel(&prepared, &built, registry, &signing)?;
@@ -57,6 +66,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Done> {
     let images = outputs::images(&results);
     let parameters = Plan::parameters(&choice, &base.public);
     let attested = attest::images(&prepared, &signing, &base, &built.kernel.release, &parameters, &images)?;
+    let Ok(attested) = attested else { return Ok(Outcome::Pending(signing.set.pending())) };
     let files = outputs::files(&results, &attested, machine_config);
     let stages = outputs::stages(&results, &attested);
     let record = output::Record {
@@ -75,7 +85,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Done> {
         seconds: BTreeMap::new(),
     };
     let written = output::write(out, &files, record, &stages)?;
-    Ok(Done { written, testbed: base.testbed, development: signing.development })
+    Ok(Outcome::Done(Done { written, testbed: base.testbed, development: signing.development }))
 }
 
 fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {

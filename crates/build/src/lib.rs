@@ -14,7 +14,7 @@ mod sources;
 pub mod stages;
 
 pub use context::{Context, Settings};
-pub use graph::{Done, build};
+pub use graph::{Done, Outcome, build};
 pub use network::{Network, Pace};
 pub use plan::{Choice, Plan};
 pub use project::Project;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use common::stage::Finished;
 use common::{Class, Error, Result, Sha256, atomic};
-use keys::PublicKey;
+use keys::{OrPending, PublicKey};
 use serde::Serialize;
 
 use crate::outputs::Content;
@@ -85,21 +85,30 @@ pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages
 ///
 /// # Errors
 /// [`Class::BadInput`] when `out` is no output of ours; what `sign` reports, and the file system; the output is as it was then.
-pub fn rewrite(out: &Path, key: &PublicKey, sign: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn rewrite(
+    out: &Path,
+    key: &PublicKey,
+    sign: impl FnOnce(&Path) -> Result<OrPending<()>>,
+) -> Result<OrPending<()>> {
     // A name such as `.` has nothing beside it.
     let out = &std::fs::canonicalize(out).map_err(|e| Error::io("cannot find an output", out, &e))?;
     refuse_foreign(out)?;
     let part = atomic::beside(out, "part");
     atomic::empty_dir(&part)?;
     let done = rewrite_into(out, &part, key, sign);
-    if done.is_err() {
+    if !matches!(done, Ok(Ok(()))) {
         atomic::remove_dir(&part)?;
+        return done;
     }
-    done?;
-    atomic::replace_dir(&part, out)
+    atomic::replace_dir(&part, out).map(Ok)
 }
 
-fn rewrite_into(out: &Path, part: &Path, key: &PublicKey, sign: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn rewrite_into(
+    out: &Path,
+    part: &Path,
+    key: &PublicKey,
+    sign: impl FnOnce(&Path) -> Result<OrPending<()>>,
+) -> Result<OrPending<()>> {
     let io = |e: &std::io::Error| Error::io("cannot read an output", out, e);
     for entry in std::fs::read_dir(out).map_err(|e| io(&e))? {
         let path = entry.map_err(|e| io(&e))?.path();
@@ -109,7 +118,9 @@ fn rewrite_into(out: &Path, part: &Path, key: &PublicKey, sign: impl FnOnce(&Pat
             copy(&path, &part.join(name))?;
         }
     }
-    sign(part)?;
+    if let Err(pending) = sign(part)? {
+        return Ok(Err(pending));
+    }
     if let Ok(text) = std::fs::read_to_string(out.join(RECORD)) {
         let mut record: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
             Error::new(Class::BadInput, "the record of the build is malformed").file(out.join(RECORD)).why(e)
@@ -120,7 +131,7 @@ fn rewrite_into(out: &Path, part: &Path, key: &PublicKey, sign: impl FnOnce(&Pat
         let json = serde_json::to_string_pretty(&record).map_err(|e| unwritable(&e))?;
         atomic::write(&part.join(RECORD), json + "\n")?;
     }
-    write_sums(part)
+    write_sums(part).map(Ok)
 }
 
 fn write_sums(part: &Path) -> Result<()> {

@@ -4,14 +4,17 @@ mod commands;
 mod context;
 mod options;
 mod progress;
+mod status;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use common::error::PENDING_EXIT_CODE;
 use common::event::{Event, Sink as _};
 use context::{Context, Global};
 use progress::Format;
+use status::Status;
 
 /// From a pinned kernel config to three Talos images: kernel, extension, installer.
 #[derive(Parser)]
@@ -70,28 +73,31 @@ fn main() -> ExitCode {
     }
     let format = cli.global.format;
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            let (message, exit_code) = (format!("{e:#}"), exit_code(&e));
-            eprintln!("error: {message}");
-            if matches!(format, Format::Json) {
-                progress::Json.emit(&Event::Failed { message: &message, exit_code });
-            }
-            ExitCode::from(exit_code)
-        }
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Pending(what)) => unfinished(format, "", &what, PENDING_EXIT_CODE),
+        Err(e) => unfinished(format, "error: ", &format!("{e:#}"), exit_code(&e)),
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+/// Prints why the command did not finish.
+fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> ExitCode {
+    eprintln!("{prefix}{message}");
+    if matches!(format, Format::Json) {
+        progress::Json.emit(&Event::Failed { message, exit_code });
+    }
+    ExitCode::from(exit_code)
+}
+
+fn run(cli: Cli) -> anyhow::Result<Status> {
     let (format, offline) = (cli.global.format, cli.global.offline);
     // Images and keys are looked at anywhere: neither a project nor a cache is needed.
     match &cli.command {
         Command::Attach(options) => return commands::attach::run(format, options),
-        Command::Inspect(options) => return commands::inspect::run(format, offline, options),
-        Command::Keys(options) => return commands::keys::run(format, options),
-        Command::Pull(options) => return commands::pull::run(format, offline, options),
+        Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),
+        Command::Keys(options) => return commands::keys::run(format, options).map(Into::into),
+        Command::Pull(options) => return commands::pull::run(format, offline, options).map(Into::into),
         Command::Sign(options) => return commands::sign::run(format, options),
-        Command::Verify(options) => return commands::verify::run(format, options),
+        Command::Verify(options) => return commands::verify::run(format, options).map(Into::into),
         _ => {}
     }
     let profile = match &cli.command {
@@ -103,20 +109,20 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let context = Context::new(cli.global, profile)?;
     match cli.command {
         Command::Build(options) => commands::build::run(&context, options),
-        Command::Bundle(options) => commands::bundle::run(&context, &options),
-        Command::Fetch(options) => commands::fetch::run(&context, &options),
+        Command::Bundle(options) => commands::bundle::run(&context, &options).map(Into::into),
+        Command::Fetch(options) => commands::fetch::run(&context, &options).map(Into::into),
         Command::Attach(_)
         | Command::Inspect(_)
         | Command::Keys(_)
         | Command::Pull(_)
         | Command::Sign(_)
-        | Command::Verify(_) => Ok(()),
+        | Command::Verify(_) => Ok(Status::Done),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
-        Command::Push(options) => commands::push::run(&context, &options),
-        Command::Toolchain(options) => commands::toolchain::run(&context, &options),
-        Command::Update(options) => commands::update::run(&context, &options),
-        Command::Validate(options) => commands::validate::run(&context, &options),
+        Command::Push(options) => commands::push::run(&context, &options).map(Into::into),
+        Command::Toolchain(options) => commands::toolchain::run(&context, &options).map(Into::into),
+        Command::Update(options) => commands::update::run(&context, &options).map(Into::into),
+        Command::Validate(options) => commands::validate::run(&context, &options).map(Into::into),
     }
 }
 

@@ -119,7 +119,7 @@ fn signatures_can_come_from_elsewhere() {
     layout(&dir.join("a.oci"), "one");
     let before = std::fs::read(dir.join("a.oci/index.json")).unwrap();
     std::fs::rename(dir.join("keys/image.key.pem"), dir.join("elsewhere.pem")).unwrap();
-    ends(dir, &["sign", "a.oci", "--keys", "keys", "--sign-later", "requests"], 7, "signatures of images pending");
+    ends(dir, &["sign", "a.oci", "--keys", "keys", "--sign-later", "requests"], 7, "signatures pending");
     assert_eq!(std::fs::read(dir.join("a.oci/index.json")).unwrap(), before);
 }
 

@@ -8,6 +8,9 @@ use crate::text::printable;
 /// Result of every engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Exit code of a command that ended without an error, but needs signatures of an external signer before it can go on.
+pub const PENDING_EXIT_CODE: u8 = 7;
+
 /// Class of an error; the command line's exit code follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -23,12 +26,10 @@ pub enum Class {
     Verification,
     /// The machine, not the input: disk full, no network, permission denied. Exit code 6.
     Infrastructure,
-    /// Nothing is wrong, but the build stopped for signatures that somebody else has to give. Exit code 7.
-    AwaitsSignatures,
 }
 
 impl Class {
-    /// Process exit code of this class. 1 is left to panics and unforeseen errors, 130 to an interrupt.
+    /// Process exit code of this class. Others are 1 for panics and unexpected errors, [`PENDING_EXIT_CODE`], and 130 for an interrupt.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -37,7 +38,6 @@ impl Class {
             Self::BuildFailed => 4,
             Self::Verification => 5,
             Self::Infrastructure => 6,
-            Self::AwaitsSignatures => 7,
         }
     }
 }

@@ -18,7 +18,7 @@ use x509_cert::{TbsCertificate, Version};
 
 use crate::pem;
 use crate::public::PublicKey;
-use crate::signer::{Algorithm, Signer};
+use crate::signer::{Algorithm, Pending, Signer};
 
 /// 2050-01-01: from then on a certificate's times are GeneralizedTime (RFC 5280 section 4.1.2.5).
 const YEAR_2050: u64 = 2_524_608_000;
@@ -104,7 +104,10 @@ impl Certificate {
 pub fn self_signed(signer: &dyn Signer, common_name: &str, from: u64, days: u32) -> Result<Certificate> {
     let tbs = to_be_signed(signer, common_name, from, days).map_err(|e| failed(&e))?;
     let bytes = tbs.to_der().map_err(|e| failed(&e))?;
-    let signature = signer.sign(&signer.algorithm().digest(&bytes), &format!("the certificate {common_name}"))?;
+    let what = format!("the certificate {common_name}");
+    let signature = signer.sign(&signer.algorithm().digest(&bytes), &what)?.map_err(|Pending| {
+        Error::new(Class::BadInput, format!("cannot sign {what}")).why("an external signer holds its key")
+    })?;
     let certificate = x509_cert::Certificate {
         signature_algorithm: tbs.signature.clone(),
         tbs_certificate: tbs,

@@ -9,7 +9,7 @@ use x509_cert::der::{Any, Encode as _};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
 use crate::certificate::Certificate;
-use crate::signer::{Algorithm, Signer};
+use crate::signer::{Algorithm, OrPending, Pending, Signer};
 
 /// `id-signedData` (RFC 5652 section 5.1).
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
@@ -17,13 +17,14 @@ const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1135
 const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1");
 
 /// Signs `digest` and returns a DER `ContentInfo`, which names the signer by issuer and serial number of its certificate.
-pub fn detached(signer: &dyn Signer, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+pub fn detached(signer: &dyn Signer, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
     let certificate = signer
         .certificate()
         .ok_or_else(|| Error::new(Class::BadInput, format!("cannot sign {what}")).why("the key has no certificate"))?;
     let certificate = Certificate::from_der(certificate)?;
-    let signature = signer.sign(digest, what)?;
+    let Ok(signature) = signer.sign(digest, what)? else { return Ok(Err(Pending)) };
     encode(&certificate, signer.algorithm(), &signature)
+        .map(Ok)
         .map_err(|e| Error::new(Class::BadInput, format!("cannot encode the signature of {what}")).why(e))
 }
 
@@ -91,7 +92,7 @@ mod tests {
         let certificate = self_signed(&signer, "golden", 1_760_000_000, 30).unwrap();
         assert_eq!(certificate.to_pem().unwrap(), include_str!("../testdata/golden.crt.pem"));
         let signer = signer.with_certificate(Some(certificate.der().to_vec()));
-        let cms = detached(&signer, &Algorithm::RsaSha512.digest(b"module\n"), "a module").unwrap();
+        let cms = detached(&signer, &Algorithm::RsaSha512.digest(b"module\n"), "a module").unwrap().unwrap();
         assert_eq!(cms, include_bytes!("../testdata/golden.cms"));
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::public::PublicKey;
 use crate::role::Role;
-use crate::signer::{Algorithm, Signer};
+use crate::signer::{Algorithm, OrPending, Pending, Signer};
 
 /// File with the pending requests.
 const REQUESTS: &str = "requests.json";
@@ -77,8 +77,8 @@ impl Requests {
         from_hex(self.signatures.get(name)?)
     }
 
-    /// Records `request`; the returned error reports all pending requests.
-    fn add(&self, request: Request, digest: &[u8]) -> Result<Error> {
+    /// Records `request`.
+    fn add(&self, request: Request, digest: &[u8]) -> Result<()> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         atomic::write(&self.dir.join(format!("{}.digest", request.name)), digest)?;
         if !pending.contains(&request) {
@@ -86,23 +86,24 @@ impl Requests {
         }
         let document = Document { requests: pending.clone() };
         let json = serde_json::to_string_pretty(&document).map_err(|e| malformed(&self.dir, &e))?;
-        atomic::write(&self.dir.join(REQUESTS), json + "\n")?;
-        Ok(self.pending_error(&pending))
+        atomic::write(&self.dir.join(REQUESTS), json + "\n")
     }
 
-    fn pending_error(&self, pending: &[Request]) -> Error {
+    /// Describes the pending requests, and what to do next.
+    pub fn report(&self) -> String {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines: Vec<_> = pending.iter().take(SHOWN).map(|r| format!("{}: {}", r.name, r.what)).collect();
         if pending.len() > SHOWN {
             lines.push(format!("and {} more", pending.len() - SHOWN));
         }
-        Error::new(Class::AwaitsSignatures, format!("{} pending", count(pending.len())))
-            .file(self.dir.join(REQUESTS))
-            .why(lines.join("\n"))
-            .hint(format!(
-                "sign each NAME.digest with its key into NAME.sig (docs/keys.md has the commands), run \
-                 `solana-talos attach {}`, then repeat this command",
-                self.dir.display()
-            ))
+        format!(
+            "{} pending\n  file: {}\n  requests: {}\n  hint: sign each NAME.digest with its key into NAME.sig (docs/keys.md has the \
+             commands), run `solana-talos attach {}`, then repeat this command",
+            count(pending.len()),
+            self.dir.join(REQUESTS).display(),
+            lines.join("\n            "),
+            self.dir.display()
+        )
     }
 }
 
@@ -141,13 +142,13 @@ impl Signer for DetachedSigner {
         self.certificate.as_deref()
     }
 
-    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+    fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
         let digits = hex(digest);
         let name = format!("{}-{}", self.role, &digits[..digits.len().min(32)]);
         // A signature that does not verify, such as one of a rotated key, is requested again.
         let valid = |signature: &Vec<u8>| self.public.verify(self.algorithm(), digest, signature).is_ok();
         if let Some(signature) = self.requests.signature(&name).filter(valid) {
-            return Ok(signature);
+            return Ok(Ok(signature));
         }
         let request = Request {
             name,
@@ -157,7 +158,8 @@ impl Signer for DetachedSigner {
             digest: digits,
             public_key: self.public.to_pem()?,
         };
-        Err(self.requests.add(request, digest)?)
+        self.requests.add(request, digest)?;
+        Ok(Err(Pending))
     }
 }
 
@@ -283,9 +285,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (role, key) in [(Role::Module, rsa(Algorithm::RsaSha512)), (Role::Image, p256())] {
             let digest = role.algorithm().digest(b"bytes");
-            let pending = signer(dir.path(), role, key.public()).sign(&digest, "some bytes").unwrap_err();
-            assert_eq!(pending.class(), Class::AwaitsSignatures);
-            let text = pending.to_string();
+            let external = signer(dir.path(), role, key.public());
+            assert_eq!(external.sign(&digest, "some bytes").unwrap(), Err(Pending));
+            let text = external.requests.report();
             assert!(text.contains("1 signature pending\n") && text.contains("some bytes"), "{text}");
             let name = format!("{role}-{}", &hex(&digest)[..32]);
             assert_eq!(std::fs::read(dir.path().join(format!("{name}.digest"))).unwrap(), digest);
@@ -294,7 +296,7 @@ mod tests {
             std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
             assert_eq!(attach(dir.path()).unwrap().taken[0].what, "some bytes");
             let again = signer(dir.path(), role, key.public());
-            assert_eq!(again.sign(&digest, "some bytes").unwrap(), good);
+            assert_eq!(again.sign(&digest, "some bytes").unwrap(), Ok(good));
             assert!(!dir.path().join(REQUESTS).exists() && !dir.path().join(format!("{name}.digest")).exists());
         }
     }
@@ -303,19 +305,19 @@ mod tests {
     fn accepts_raw_p256_signatures_of_tokens() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (p256(), Algorithm::EcdsaP256Sha256.digest(b"bytes"));
-        signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
+        signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap().unwrap_err();
         let good = key.sign(&digest, "").unwrap();
         let raw = Signature::from_der(&good).unwrap().to_bytes();
         std::fs::write(dir.path().join(format!("image-{}.sig", &hex(&digest)[..32])), raw).unwrap();
         attach(dir.path()).unwrap();
-        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), good);
+        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Ok(good));
     }
 
     #[test]
     fn rejects_a_signature_of_another_key_or_digest() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (rsa(Algorithm::RsaSha512), Algorithm::RsaSha512.digest(b"bytes"));
-        signer(dir.path(), Role::Module, key.public()).sign(&digest, "x").unwrap_err();
+        signer(dir.path(), Role::Module, key.public()).sign(&digest, "x").unwrap().unwrap_err();
         let name = format!("module-{}", &hex(&digest)[..32]);
         let other = key.sign(&Algorithm::RsaSha512.digest(b"other"), "").unwrap();
         for bad in [other, Vec::new(), b"text\n".to_vec()] {
@@ -335,13 +337,12 @@ mod tests {
         let name = format!("image-{}", &hex(&digest)[..32]);
         for forged in ["00ff", "no digits"] {
             std::fs::write(dir.path().join(SIGNATURES), format!("{{\"{name}\": \"{forged}\"}}")).unwrap();
-            let pending = signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap_err();
-            assert_eq!(pending.class(), Class::AwaitsSignatures);
+            assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Err(Pending));
         }
         let good = key.sign(&digest, "").unwrap();
         std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
         attach(dir.path()).unwrap();
-        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), good);
+        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Ok(good));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use p256::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
 
 use crate::pem;
 use crate::public::PublicKey;
-use crate::signer::{Algorithm, Signer};
+use crate::signer::{Algorithm, OrPending, Signer};
 
 /// Signs with a private key in memory.
 pub struct FileSigner {
@@ -94,20 +94,9 @@ impl Key {
     }
 }
 
-impl Signer for FileSigner {
-    fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.public.der()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
-    }
-
-    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+impl FileSigner {
+    /// Returns the signature of `digest`; see [`Signer::sign`].
+    pub fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let failed = |why: &dyn fmt::Display| Error::new(Class::BadInput, format!("cannot sign {what}")).why(why);
         if digest.len() != self.algorithm.digest_len() {
             let why = format!("got a digest of {} bytes for {}", digest.len(), self.algorithm);
@@ -129,6 +118,24 @@ impl Signer for FileSigner {
                 Ok(signature)
             }
         }
+    }
+}
+
+impl Signer for FileSigner {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.public.der()
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
+        self.sign(digest, what).map(Ok)
     }
 }
 

@@ -175,7 +175,7 @@ mod tests {
             let signer = set.signer(role).unwrap();
             let digest = role.algorithm().digest(b"x");
             let public = set.public_key(role).unwrap();
-            public.verify(role.algorithm(), &digest, &signer.sign(&digest, "x").unwrap()).unwrap();
+            public.verify(role.algorithm(), &digest, &signer.sign(&digest, "x").unwrap().unwrap()).unwrap();
             assert_eq!(signer.certificate().is_some(), role.has_certificate(), "{role}");
         }
         assert_eq!(set.public_key(Role::Module).unwrap().kind().to_string(), "RSA-4096");

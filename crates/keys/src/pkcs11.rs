@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::pem::require_owner_only;
 use crate::public::PublicKey;
 use crate::role::Role;
-use crate::signer::{Algorithm, Signer};
+use crate::signer::{Algorithm, OrPending, Signer};
 use crate::uri::Uri;
 
 /// DER of `DigestInfo` up to the digest (RFC 8017 section 9.2, note 1).
@@ -68,20 +68,9 @@ impl TokenSigner {
     }
 }
 
-impl Signer for TokenSigner {
-    fn algorithm(&self) -> Algorithm {
-        self.role.algorithm()
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.public.der()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
-    }
-
-    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+impl TokenSigner {
+    /// Returns the signature of `digest`; see [`Signer::sign`].
+    pub fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let (mechanism, input) = match self.algorithm() {
             Algorithm::EcdsaP256Sha256 => (Mechanism::Ecdsa, digest.to_vec()),
             Algorithm::RsaSha256 => (Mechanism::RsaPkcs, [&SHA256_INFO[..], digest].concat()),
@@ -106,6 +95,24 @@ impl Signer for TokenSigner {
         };
         self.public.verify(self.algorithm(), digest, &signature).map_err(|e| e.hint(mismatch_hint(&self.uri)))?;
         Ok(signature)
+    }
+}
+
+impl Signer for TokenSigner {
+    fn algorithm(&self) -> Algorithm {
+        self.role.algorithm()
+    }
+
+    fn public_key(&self) -> &[u8] {
+        self.public.der()
+    }
+
+    fn certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
+        self.sign(digest, what).map(Ok)
     }
 }
 

@@ -136,6 +136,11 @@ impl KeySet {
         }
     }
 
+    /// Describes the signatures that are pending with an external signer, and what to do next.
+    pub fn pending(&self) -> String {
+        self.requests.as_deref().map_or_else(|| "signatures pending".to_owned(), Requests::report)
+    }
+
     /// Checks that every certificate is valid at `now` (seconds since 1970) and every private key matches its public half.
     pub fn check(&self, now: u64) -> Result<()> {
         for (role, entry) in self.entries() {

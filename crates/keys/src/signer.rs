@@ -49,6 +49,13 @@ impl fmt::Display for Algorithm {
     }
 }
 
+/// A signature is pending: its request is recorded for an external signer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending;
+
+/// Something that needs signatures, or [`Pending`]: nothing failed, and the same call succeeds once the signatures are attached.
+pub type OrPending<T> = std::result::Result<T, Pending>;
+
 /// Signs with one key: in a file, in a token, or at an external signer.
 pub trait Signer: fmt::Debug + Send + Sync {
     /// The scheme of its signatures.
@@ -62,8 +69,9 @@ pub trait Signer: fmt::Debug + Send + Sync {
 
     /// Signs `digest`, which must have the length of the scheme's digest. `what` describes the signed object in requests and errors.
     ///
+    /// [`Pending`] when an external signer has to sign; the caller requests all its other signatures before it stops.
+    ///
     /// # Errors
-    /// [`common::Class::AwaitsSignatures`] when an external signer has to sign: the request is recorded, and the caller requests all its other
-    /// signatures before it stops. [`common::Class::Infrastructure`] when the token cannot be reached.
-    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>>;
+    /// [`common::Class::Infrastructure`] when the token cannot be reached.
+    fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>>;
 }

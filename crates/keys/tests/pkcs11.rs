@@ -128,7 +128,7 @@ fn signatures_match_those_of_the_key_file() {
         assert_eq!((token.certificate(), token.public_key()), (file.certificate(), file.public_key()));
         let image = set.signer(Role::Image).unwrap(); // A second login to the same token.
         let digest = image.algorithm().digest(b"an image");
-        let signature = image.sign(&digest, "i").unwrap();
+        let signature = image.sign(&digest, "i").unwrap().unwrap();
         let public = set.public_key(Role::Image).unwrap();
         public.verify(image.algorithm(), &digest, &signature).unwrap();
         let other = image.algorithm().digest(b"another image");
@@ -244,7 +244,7 @@ fn a_removed_token_is_an_infrastructure_error() {
         let set = scene.set("token=talos", &scene.pin_file(PIN, 0o600)).unwrap();
         let signer = set.signer(Role::Module).unwrap();
         let digest = signer.algorithm().digest(b"x");
-        signer.sign(&digest, "the first module").unwrap();
+        signer.sign(&digest, "the first module").unwrap().unwrap();
         fs::remove_dir_all(scene.dir.join("tokens")).unwrap();
         let words = ["the token cannot sign the second module", "token=talos", "C_Sign", "repeat the build"];
         assert_error(signer.sign(&digest, "the second module"), Class::Infrastructure, &words);

@@ -10,8 +10,8 @@ use attest::crates::Crate;
 use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
 use attest::{Material, Predicates, SigningSession, Subject, sign};
-use common::{Class, Error, Result, Sha256};
-use keys::{Algorithm, PublicKey, Signer};
+use common::{Result, Sha256};
+use keys::{Algorithm, OrPending, Pending, PublicKey, Signer};
 use oci::types::{self, Descriptor, RunConfig};
 use oci::{FileMap, Layout, NewImage, Writer};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
@@ -60,9 +60,9 @@ impl Signer for TestKey {
         None
     }
 
-    fn sign(&self, digest: &[u8], _what: &str) -> Result<Vec<u8>> {
+    fn sign(&self, digest: &[u8], _what: &str) -> Result<OrPending<Vec<u8>>> {
         let signature: DerSignature = self.key.sign_prehash(digest).unwrap();
-        Ok(signature.as_bytes().to_vec())
+        Ok(Ok(signature.as_bytes().to_vec()))
     }
 }
 
@@ -87,10 +87,9 @@ impl Signer for Detached {
         None
     }
 
-    fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
+    fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
         self.requests.lock().unwrap().insert(digest.to_vec(), what.to_owned());
-        let pending = || Error::new(Class::AwaitsSignatures, format!("signature pending: {what}"));
-        self.signatures.get(digest).cloned().ok_or_else(pending)
+        Ok(self.signatures.get(digest).cloned().ok_or(Pending))
     }
 }
 

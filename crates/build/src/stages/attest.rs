@@ -9,7 +9,7 @@ use attest::{Demand, Material, Predicates, SigningSession, Subject, WithoutLayer
 use common::stage::{Finished, Input, Stage, Work, hash_tree};
 use common::{Class, Error, Result, Sha256, atomic};
 use kernel_config::environment::Tools;
-use keys::{KeySet, Role};
+use keys::{KeySet, OrPending, Role};
 use oci::Layout;
 use oci::types::canonical;
 use serde_json::Value;
@@ -54,7 +54,7 @@ pub const EXTENSIONS: [&str; 3] = ["oci", "spdx.json", "provenance.json"];
 /// Every image with what belongs beside it, signed with the image key.
 ///
 /// # Errors
-/// [`Class::AwaitsSignatures`] when the signatures have to come from elsewhere; then all of them have been asked for.
+/// When an image cannot be read, or a signature does not verify.
 pub fn images(
     prepared: &Prepared<'_>,
     signing: &Signing,
@@ -62,7 +62,7 @@ pub fn images(
     release: &str,
     parameters: &Parameters,
     images: &[Unsigned<'_>],
-) -> Result<Finished> {
+) -> Result<OrPending<Finished>> {
     let ingredients = ingredients(prepared, release, base)?;
     let materials = materials(prepared, signing, base)?;
     let internal = BTreeMap::from([
@@ -91,7 +91,7 @@ pub fn images(
         Input::known_by([("provenance", digest)], provenance),
         unsigned,
     );
-    prepared.context().stages().run(STAGE, inputs, sign)
+    prepared.context().stages().try_run(STAGE, inputs, sign)
 }
 
 /// An unsigned image with the SBOM of each platform.
@@ -103,7 +103,7 @@ struct Stated {
 
 type Inputs<'a> = (Input<Tools<'a>>, Input<&'a KeySet>, Input<Value>, Vec<Input<Stated>>);
 
-fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Result<()> {
+fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Result<OrPending<()>> {
     let signer = keys.signer(Role::Image)?;
     let mut session = SigningSession::new(signer.as_ref())?;
     let mut names = BTreeSet::new();
@@ -116,8 +116,10 @@ fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Resul
         let dest = work.dir().join(format!("{}.oci", image.name));
         attest::sign(&Layout::open(&image.from)?, &dest, &mut session, &mut predicates)?;
     }
-    session.finish()?;
-    write_beside(work.dir(), &names, keys.public_key(Role::Image)?)
+    if let Err(pending) = session.finish() {
+        return Ok(Err(pending));
+    }
+    write_beside(work.dir(), &names, keys.public_key(Role::Image)?).map(Ok)
 }
 
 /// Writes the documents of every layout in `dir` beside it, the public key and the document for Talos.

@@ -13,7 +13,7 @@ use kernel_config::pin::Pin;
 use kernel_config::profile::{self, Profile};
 use kernel_config::source::{Packing, Source};
 use kernel_config::{compile, configure, external, sign, snapshot, source};
-use keys::Role;
+use keys::{OrPending, Pending, Role};
 use toolchain::{Origin, Toolchain, Wanted};
 
 use crate::context::Context;
@@ -288,8 +288,8 @@ impl<'a> Prepared<'a> {
     /// The kernel and our module, both signed.
     ///
     /// # Errors
-    /// When a stage fails, or the signatures have to come from elsewhere; then all of them have been asked for.
-    pub fn build(&self, signing: &Signing) -> Result<Built> {
+    /// When a stage fails.
+    pub fn build(&self, signing: &Signing) -> Result<OrPending<Built>> {
         let source = self.source()?;
         let config = self.configure(&source)?;
         let env = Environment { clippy: self.plan.profile.clippy, ..self.environment() };
@@ -301,10 +301,12 @@ impl<'a> Prepared<'a> {
             let modules = Input::stage("modules", unsigned).map(tree);
             sign::sign_tree(&env, stage, &kernel.release, modules, signer.as_ref())
         };
-        let modules = awaited(sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules")))?;
+        // Both are tried, so that all signatures are requested in one pass.
+        let modules = sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules"))?;
         let module = external::build(&env, &source, &kernel, &self.context().path("module"), MODULE)?;
         let module = sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root"))?;
-        Ok(Built { source, certificate, config, kernel, modules: modules?, module })
+        let (Ok(modules), Ok(module)) = (modules, module) else { return Ok(Err(Pending)) };
+        Ok(Ok(Built { source, certificate, config, kernel, modules, module }))
     }
 
     fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {
@@ -315,13 +317,5 @@ impl<'a> Prepared<'a> {
         Err(Error::new(Class::Verification, "the compiled kernel has another release than the pinned one")
             .why(format!("compiled {}\npinned   {pinned}", kernel.release))
             .hint("change the release in kernel-config/pin.toml together with the source"))
-    }
-}
-
-/// Lets a stage that waits for signatures be, so that the next one asks for its own in the same round.
-fn awaited<T>(result: Result<T>) -> Result<Result<T>> {
-    match result {
-        Err(e) if e.class() != Class::AwaitsSignatures => Err(e),
-        result => Ok(result),
     }
 }

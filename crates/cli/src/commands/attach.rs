@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use common::event::Event;
-use common::{Class, Error};
 use keys::detached::count;
 
 use crate::progress::{self, Format, History};
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
@@ -18,7 +18,7 @@ pub struct Options {
 
 /// # Errors
 /// When a signature is not the key's, or is missing; those that are good are taken.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let attached = keys::attach(&options.dir)?;
     for request in &attached.taken {
         progress::answer(format, &format!("{}  {}", request.name, request.what));
@@ -27,10 +27,12 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     if missing.is_empty() {
         let message = format!("took {}; run the same command again to go on", count(taken));
         progress::sink(format, false, History::none()).emit(&Event::Note { message: &message });
-        return Ok(());
+        return Ok(Status::Done);
     }
-    let list: Vec<_> = missing.iter().map(|request| format!("{}.sig: {}", request.name, request.what)).collect();
-    let what = format!("{} missing; {taken} taken", count(missing.len()));
-    let error = Error::new(Class::AwaitsSignatures, what).file(&options.dir).why(list.join("\n"));
-    Err(error.hint("put each beside its digest, then attach again").into())
+    let list: String = missing.iter().map(|request| format!("\n    {}.sig: {}", request.name, request.what)).collect();
+    Ok(Status::Pending(format!(
+        "{} missing; {taken} taken\n  directory: {}\n  missing:{list}\n  hint: put each next to its digest, then attach again",
+        count(missing.len()),
+        options.dir.display()
+    )))
 }

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{Choice, Done, Plan};
+use build::{Choice, Done, Outcome, Plan};
 use clap::Args;
 use common::Sha256;
 use common::event::Event;
 
 use crate::context::Context;
 use crate::options::{KeyOptions, NetworkOptions, SourceChoice};
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
@@ -45,7 +46,7 @@ pub struct Options {
 
 /// # Errors
 /// When a stage fails; nothing is left under a final name then.
-pub fn run(context: &Context, options: Options) -> anyhow::Result<()> {
+pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
     let choice = Choice {
         keys: options.keys.choice(),
         profile: options.profile,
@@ -59,8 +60,11 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<()> {
     // All that can be wrong with what the user gave is reported here, before anything is made.
     let plan = Plan::read(context, &options.network.network(), choice)?;
     let out = options.out.unwrap_or_else(|| context.path("_out"));
-    report(context, &out, build::build(plan, &out)?);
-    Ok(())
+    match build::build(plan, &out)? {
+        Outcome::Done(done) => report(context, &out, done),
+        Outcome::Pending(what) => return Ok(Status::Pending(what)),
+    }
+    Ok(Status::Done)
 }
 
 fn report(context: &Context, out: &Path, done: Done) {

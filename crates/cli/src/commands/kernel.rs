@@ -14,6 +14,7 @@ use keys::Role;
 
 use crate::context::Context;
 use crate::options::KeyOptions;
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
@@ -48,7 +49,7 @@ enum Action {
 
 /// # Errors
 /// When a stage fails, or the configuration is not the snapshot (`check`).
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let profile = options.profile.as_str();
     let plan = KernelPlan::read(context, profile, SourceChoice::Debian, None)?;
     let keys = options.keys.choice();
@@ -67,13 +68,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
-            let built = prepared.build(&given.map_or_else(|| Signing::development(context, keys.now), Ok)?)?;
+            let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+            let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
             context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
             context.answer(&format!("modules {}", built.modules.dir.display()));
             context.answer(&format!("module {}", built.module.dir.display()));
         }
     }
-    Ok(())
+    Ok(Status::Done)
 }
 
 fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {

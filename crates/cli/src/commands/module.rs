@@ -8,6 +8,7 @@ use keys::Role;
 use crate::commands::module_build;
 use crate::context::Context;
 use crate::options::KeyOptions;
+use crate::status::Status;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -32,7 +33,7 @@ enum Action {
 
 /// # Errors
 /// When a stage fails.
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     if let Some(Action::Build(options)) = &options.action {
         return module_build::run(context, options);
     }
@@ -42,8 +43,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let given = Signing::given(&keys, &[Role::Module])?;
     let prepared = plan.prepare()?;
     let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
-    let built = prepared.build(&signing)?;
+    let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
     let extension = packages::extension(&prepared, &built, &manifest, &options.registry, &signing)?;
     context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string());
-    Ok(())
+    Ok(Status::Done)
 }

@@ -12,10 +12,11 @@ use extension::modules::Module;
 use kernel_config::devel::{CERTIFICATE, Tree};
 use kernel_config::environment::Environment;
 use kernel_config::{external, sign};
-use keys::{Certificate, PublicKey, Role, Signer};
+use keys::{Certificate, OrPending, Pending, PublicKey, Role, Signer};
 
 use crate::context::Context;
 use crate::options::{KeyOptions, NetworkOptions};
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
@@ -49,7 +50,7 @@ pub struct Options {
 
 /// # Errors
 /// When the module, the image, the manifest or the keys are not what they must be, and when the module does not compile.
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     external::check_directory(&options.path)?;
     let pin = project::pin(context)?;
     let release = options.kernel.clone().unwrap_or_else(|| pin.kernel.release.clone());
@@ -78,7 +79,9 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     let built = external::build_with(&env, &tree, &options.path)?;
     let signer = signing.set.signer(Role::Module)?;
-    let modules = signed(&built.dir.join("modules"), release, signer.as_ref())?;
+    let Ok(modules) = signed(&built.dir.join("modules"), release, signer.as_ref())? else {
+        return Ok(Status::Pending(signing.set.pending()));
+    };
     let out = options.out.clone().unwrap_or_else(|| context.path("_out-modules"));
     let subject = signing.set.certificate(Role::Module)?.subject();
     for module in &modules {
@@ -89,7 +92,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         let path = pack.write(&modules, release, &out, (project.pin.epoch, &signing))?;
         context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()));
     }
-    Ok(())
+    Ok(Status::Done)
 }
 
 /// The kernel refuses a module whose signer it does not know, which is late to learn of it.
@@ -126,26 +129,25 @@ impl Signed {
     }
 }
 
-/// Every module in `dir`, signed and read again. Where somebody else has to sign, every module is asked for before this gives up.
-fn signed(dir: &Path, release: &str, signer: &dyn Signer) -> Result<Vec<Signed>> {
+/// Signs every module in `dir` and parses it again. All signatures are requested, also where one is pending.
+fn signed(dir: &Path, release: &str, signer: &dyn Signer) -> Result<OrPending<Vec<Signed>>> {
     let mut paths: Vec<_> = fs_err::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
-    let (mut modules, mut awaited) = (Vec::new(), None);
+    let mut modules = Ok(Vec::new());
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = match sign::sign(fs_err::read(&path)?, signer, &format!("the module {name}")) {
-            Err(e) if e.class() == Class::AwaitsSignatures => {
-                awaited = Some(e);
-                continue;
-            }
-            bytes => bytes?,
+        let Ok(bytes) = sign::sign(fs_err::read(&path)?, signer, &format!("the module {name}"))? else {
+            modules = Err(Pending);
+            continue;
         };
         let read = Module::parse(&bytes, release).map_err(|why| {
             Error::new(Class::Verification, format!("the module {name} would not load")).file(&path).why(why)
         })?;
-        modules.push(Signed { name, bytes, vermagic: read.vermagic });
+        if let Ok(modules) = &mut modules {
+            modules.push(Signed { name, bytes, vermagic: read.vermagic });
+        }
     }
-    awaited.map_or(Ok(modules), Err)
+    Ok(modules)
 }
 
 /// How the modules are packed as a system extension.

@@ -10,11 +10,12 @@ use build::stages::attest as beside;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result};
-use keys::{KeySet, PublicKey, Role, Signer};
+use keys::{KeySet, OrPending, PublicKey, Role, Signer};
 use oci::Layout;
 
 use crate::options::pin;
 use crate::progress::{self, Format, History};
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
@@ -39,7 +40,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When the key or an image cannot be used; everything is as it was then.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let set = KeySet::open(&options.keys)?.with_pin(pin());
     let set = match &options.sign_later {
         Some(dir) => set.sign_later(dir)?,
@@ -57,11 +58,11 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let signed = if single {
         let mut session = SigningSession::new(signer.as_ref())?;
         sign(&options.path, &options.path, &old, &mut session)?;
-        session.finish()?;
-        1
+        session.finish().map(|()| 1)
     } else {
         all(&options.path, &old, signer.as_ref(), key)?
     };
+    let Ok(signed) = signed else { return Ok(Status::Pending(set.pending())) };
     if old.vouched.get() {
         let message =
             "what anybody has stated of these images was signed, unverified: --old-key signs no more than that key has";
@@ -69,7 +70,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     }
     let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
     sink.emit(&Event::Note { message: &message });
-    Ok(())
+    Ok(Status::Done)
 }
 
 /// Who has signed until now.
@@ -93,7 +94,7 @@ impl Old {
 }
 
 /// Signs every layout of an output directory, and brings its other files up to date; the directory is replaced whole.
-fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<usize> {
+fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<OrPending<usize>> {
     let layouts = beside::layouts(dir)?;
     if layouts.is_empty() {
         return Err(Error::new(Class::BadInput, "there is nothing to sign")
@@ -101,7 +102,7 @@ fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<us
             .why("it is no OCI layout, and holds none whose name ends with .oci")
             .hint("give a layout, or the output directory of a build"));
     }
-    output::rewrite(dir, key, |part| {
+    let signed = output::rewrite(dir, key, |part| {
         let mut session = SigningSession::new(signer)?;
         let mut names = BTreeSet::new();
         for layout in &layouts {
@@ -111,10 +112,12 @@ fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<us
             let name = layout.file_name().unwrap_or_default();
             sign(layout, &part.join(name), old, &mut session)?;
         }
-        session.finish()?;
-        beside::write_beside(part, &names, key)
+        if let Err(pending) = session.finish() {
+            return Ok(Err(pending));
+        }
+        beside::write_beside(part, &names, key).map(Ok)
     })?;
-    Ok(layouts.len())
+    Ok(signed.map(|()| layouts.len()))
 }
 
 fn sign(from: &Path, to: &Path, old: &Old, session: &mut SigningSession<'_>) -> Result<()> {

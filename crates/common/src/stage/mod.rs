@@ -11,6 +11,7 @@ mod sources;
 mod tree;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -269,6 +270,29 @@ impl<'a> Cache<'a> {
         inputs: I,
         work: fn(&mut Work<'_>, I) -> Result<()>,
     ) -> Result<Finished> {
+        let done = self.execute(stage, inputs, |dir, inputs| work(dir, inputs).map(Ok::<(), Infallible>))?;
+        done.or_else(|never| match never {})
+    }
+
+    /// As [`Cache::run`] for a stage that may have to wait: if `work` returns an inner `Err`, the stage is not finished, and that is returned.
+    ///
+    /// # Errors
+    /// What `work` reports, or [`crate::Class::Infrastructure`].
+    pub fn try_run<I: Inputs, P>(
+        &self,
+        stage: Stage,
+        inputs: I,
+        work: fn(&mut Work<'_>, I) -> Result<std::result::Result<(), P>>,
+    ) -> Result<std::result::Result<Finished, P>> {
+        self.execute(stage, inputs, work)
+    }
+
+    fn execute<I: Inputs, P>(
+        &self,
+        stage: Stage,
+        inputs: I,
+        work: impl FnOnce(&mut Work<'_>, I) -> Result<std::result::Result<(), P>>,
+    ) -> Result<std::result::Result<Finished, P>> {
         let fingerprint = self.fingerprint(stage, &inputs)?;
         let (stage, resumes) = (stage.name, stage.resumes);
         let name = fingerprint.directory_name();
@@ -278,7 +302,7 @@ impl<'a> Cache<'a> {
         if let Some(finished) = self.look_up(&fingerprint) {
             let _ = std::fs::remove_dir(&dir);
             self.sink.emit(&Event::StageFinished { stage, cached: true, took: Duration::ZERO });
-            return Ok(finished);
+            return Ok(Ok(finished));
         }
         if resumes {
             std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
@@ -288,14 +312,16 @@ impl<'a> Cache<'a> {
         let start = Instant::now();
         self.sink.emit(&Event::StageStarted { stage });
         let mut lines = |line: &str| self.sink.emit(&Event::Output { stage, line });
-        work(&mut Work { dir: &dir, lines: &mut lines }, inputs)?;
+        if let Err(unfinished) = work(&mut Work { dir: &dir, lines: &mut lines }, inputs)? {
+            return Ok(Err(unfinished));
+        }
         let took = start.elapsed();
         atomic::write(&dir.join(SECONDS), format!("{:.3}\n", took.as_secs_f64()))?;
         atomic::write(&dir.join(FINGERPRINT), fingerprint.json())?;
         let done = self.root.join("stages").join(&name);
         atomic::replace_dir(&dir, &done)?;
         self.sink.emit(&Event::StageFinished { stage, cached: false, took });
-        Ok(Finished { dir: done, key: fingerprint.key(), stage, cached: false, took })
+        Ok(Ok(Finished { dir: done, key: fingerprint.key(), stage, cached: false, took }))
     }
 }
 
