@@ -74,7 +74,7 @@ fn images_are_pushed_pulled_and_verified() -> Result<()> {
     let nothing = format!("{to}/installer:other");
     let other = work.path().join("other.oci").display().to_string();
     let output = run(&settings, &project(), &["pull", &nothing, "--out", &other], 2)?;
-    ensure!(output.contains("has nothing named other") && !Path::new(&other).exists(), "{output}");
+    ensure!(output.contains("does not contain other") && !Path::new(&other).exists(), "{output}");
     Ok(())
 }
 

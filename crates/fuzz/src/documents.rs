@@ -113,8 +113,8 @@ pub fn registry(data: &[u8]) {
     let _ = registry::token::parse(data);
     let _ = registry::referrers::parse(data);
     let _ = registry::docker_config::parse_helper(data);
-    let _ = registry::refusal::error("cannot push", "ghcr.io", 429, data, &[]);
-    let _ = registry::refusal::is_full(507, data);
+    let _ = registry::error_response::error("cannot push", "ghcr.io", 429, data, &[]);
+    let _ = registry::error_response::is_full(507, data);
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = registry::challenge::parse(text);
         let _ = registry::docker_config::find(text, "ghcr.io", "our-org/kernel");

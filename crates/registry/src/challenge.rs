@@ -1,24 +1,24 @@
-//! `WWW-Authenticate` (RFC 9110, section 11.6.1), as far as registries use it.
+//! Parses `WWW-Authenticate` (RFC 9110, section 11.6.1), as far as registries use it.
 
 use std::collections::BTreeMap;
 
-/// What a registry wants to see.
+/// An authentication challenge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Challenge {
     /// User name and password (RFC 7617).
     Basic,
     /// A token from `realm` (distribution's token authentication).
     Bearer {
-        /// Address of the token service.
+        /// URL of the token service.
         realm: String,
-        /// What the token service knows the registry by.
+        /// Name of the registry at the token service.
         service: Option<String>,
-        /// What access is missing.
+        /// Requested access.
         scope: Option<String>,
     },
 }
 
-/// The first challenge of `header` that we can meet, Bearer before Basic.
+/// Returns the first supported challenge of `header`, Bearer before Basic.
 #[must_use]
 pub fn parse(header: &str) -> Option<Challenge> {
     let mut challenges: Vec<(String, BTreeMap<String, String>)> = Vec::new();
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_registries_send() {
+    fn parses_common_challenges() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         let Some(Challenge::Bearer { realm, service, scope }) = parse(hub) else { panic!() };
         assert_eq!(realm, "https://auth.docker.io/token");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_malformed() {
+    fn malformed_headers_are_rejected() {
         for bad in [
             "",
             "Digest realm=\"x\"",

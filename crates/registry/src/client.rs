@@ -1,4 +1,4 @@
-//! Requests to registries as callers want them: logged in, made again after passing failures, redirected where that is safe.
+//! Requests to registries: authenticates, retries transient errors, and follows redirects where that is safe.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -12,33 +12,33 @@ use crate::clock::Clock;
 use crate::credentials::Keyring;
 use crate::http::{Body, Failure, Http, Request, Response, Timeouts};
 use crate::network::{self, Proxies};
-use crate::refusal;
+use crate::error_response;
 use crate::secret::{Secret, scrub};
 use crate::token;
 use crate::url::Url;
 
-/// Redirects that one request may take.
+/// Maximum number of redirects of one request.
 const REDIRECTS: u32 = 5;
 
 /// How registries are reached.
 pub struct Options<'a> {
-    /// Hosts, with their port, that may be reached without TLS.
+    /// `host:port` of registries that may be used over plain HTTP.
     pub plain: Vec<String>,
     /// Proxies.
     pub proxies: Proxies,
-    /// PEM text of the certificate authorities to trust.
+    /// Trusted certificate authorities, PEM.
     pub roots: Vec<u8>,
-    /// Logins.
+    /// Credentials.
     pub keyring: &'a dyn Keyring,
-    /// Time.
+    /// Clock.
     pub clock: &'a dyn Clock,
-    /// Waits between attempts.
+    /// Backoff between retries.
     pub backoff: Backoff,
-    /// Waits for the other side.
+    /// Network timeouts.
     pub timeouts: Timeouts,
-    /// Bytes of one PATCH. GHCR takes no more than 4 MiB.
+    /// Bytes of one PATCH. GHCR accepts at most 4 MiB.
     pub chunk: u64,
-    /// Blobs that move at the same time, at least one.
+    /// Number of concurrent blob transfers, at least one.
     pub parallel: usize,
 }
 
@@ -51,9 +51,9 @@ impl std::fmt::Debug for Options<'_> {
 /// A repository of a registry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Repository {
-    /// Host, with a port where one is given.
+    /// Host, with the port if there is one.
     pub registry: String,
-    /// Path.
+    /// Path of the repository.
     pub name: String,
 }
 
@@ -71,12 +71,12 @@ impl std::fmt::Display for Repository {
     }
 }
 
-/// What a request needs to be allowed.
+/// Access that a request needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Access<'a> {
     pub repository: &'a Repository,
     pub push: bool,
-    /// A further repository of the same registry that is read.
+    /// A second repository of the same registry to read from, for a mount.
     pub from: Option<&'a str>,
 }
 
@@ -91,15 +91,15 @@ impl Access<'_> {
 
 #[derive(Default)]
 struct State {
-    /// Registries and the beginning of their addresses.
+    /// Base URL of each registry.
     bases: BTreeMap<String, Url>,
-    /// Headers by registry and scopes.
+    /// `Authorization` by registry and scopes.
     headers: BTreeMap<(String, String), Secret>,
-    /// Everything that must not be shown.
+    /// Text to remove from messages.
     secrets: Vec<Secret>,
 }
 
-/// A client for any number of registries and threads.
+/// A client for several registries, shared between threads.
 pub struct Client<'a> {
     pub(crate) options: Options<'a>,
     http: Http,
@@ -113,44 +113,40 @@ impl std::fmt::Debug for Client<'_> {
 }
 
 impl<'a> Client<'a> {
-    /// A client; nothing is sent yet.
+    /// Returns a client. Sends nothing.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the certificate authorities cannot be read.
+    /// [`Class::BadInput`] if the certificate authorities are malformed.
     pub fn new(options: Options<'a>) -> Result<Self> {
         let http = Http::new(options.timeouts, options.proxies.clone(), &options.roots)?;
         let state = State { secrets: options.proxies.secrets(), ..State::default() };
         Ok(Self { options, http, state: Mutex::new(state) })
     }
 
-    /// The address of `path` below `/v2/<repository>/`.
+    /// Returns the URL of `path` below `/v2/<repository>/`.
     pub(crate) fn url(&self, repository: &Repository, path: &str) -> Result<Url> {
         let base = self.base(&repository.registry)?;
         base.join(&format!("/v2/{}/{path}", repository.name))
     }
 
-    /// Sends `request` until an answer comes that is not passing, and gives it, whatever its status.
+    /// Sends `request`, retrying transient errors, and returns the response, whatever its status.
     pub(crate) fn send(&self, what: &str, access: &Access<'_>, request: &Request<'_>) -> Result<Response> {
         let mut failures = 0;
         loop {
             let failure = match self.attempt(access, request) {
-                Ok(mut answer) if is_passing(answer.status.as_u16()) => {
-                    let (error, wait) = self.passing(what, access, &mut answer);
-                    if wait.is_none() {
-                        return Err(error);
-                    }
-                    (error, wait.flatten())
+                Ok(mut answer) if is_transient(answer.status.as_u16()) => {
+                    self.transient_error(what, access, &mut answer)?
                 }
                 Ok(answer) => return Ok(answer),
-                Err(Stop::Lasting(error)) => return Err(error),
-                Err(Stop::Passing(why)) => (self.unreachable(what, access, &why), None),
+                Err(AttemptError::Permanent(error)) => return Err(error),
+                Err(AttemptError::Transient(why)) => (self.unreachable(what, access, &why), None),
             };
             failures += 1;
             self.pause(failures, what, failure)?;
         }
     }
 
-    /// Sends `request` and reads the whole body, however often that takes. Bodies of failures are read as well.
+    /// Sends `request` and reads the whole body, also of an error response, retrying transient errors.
     pub(crate) fn fetch(
         &self,
         what: &str,
@@ -165,7 +161,7 @@ impl<'a> Client<'a> {
                 Ok(bytes) => return Ok((answer, bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::FileTooLarge => {
                     let why = format!("{}: {e}", answer.url);
-                    return Err(Error::new(Class::BadInput, what).why(why));
+                    return Err(Error::new(Class::UntrustedData, what).why(why));
                 }
                 Err(e) => {
                     failures += 1;
@@ -175,50 +171,44 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Waits after failure number `failures`, or gives up with its error.
-    pub(crate) fn pause(&self, failures: u32, what: &str, (error, asked): (Error, Option<Duration>)) -> Result<()> {
+    /// Waits after failure number `failures`; returns its error after the last attempt.
+    pub(crate) fn pause(&self, failures: u32, what: &str, (error, requested): Retry) -> Result<()> {
         if failures >= self.options.backoff.attempts {
             return Err(error);
         }
-        self.options.clock.sleep(self.options.backoff.wait(failures, what, asked));
+        self.options.clock.sleep(self.options.backoff.wait(failures, what, requested));
         Ok(())
     }
 
-    /// The error of a passing answer, and how long the registry asks to wait; without the outer `Some` it is of no use to ask again.
-    pub(crate) fn passing(
-        &self,
-        what: &str,
-        access: &Access<'_>,
-        answer: &mut Response,
-    ) -> (Error, Option<Option<Duration>>) {
-        let asked = answer.header("retry-after").and_then(retry_after);
+    /// Returns the error of a transient response with its `Retry-After`; `Err` if a retry is useless because the registry is full.
+    pub(crate) fn transient_error(&self, what: &str, access: &Access<'_>, answer: &mut Response) -> Result<Retry> {
+        let requested = answer.header("retry-after").and_then(retry_after);
         let status = answer.status.as_u16();
-        let body = answer.bytes(refusal::LIMIT).unwrap_or_default();
-        let error = refusal::error(what, &access.repository.registry, status, &body, &self.secrets());
-        let useless = refusal::is_full(status, &body);
-        (error, (!useless).then_some(asked))
+        let body = answer.bytes(error_response::LIMIT).unwrap_or_default();
+        let error = error_response::error(what, &access.repository.registry, status, &body, &self.secrets());
+        if error_response::is_full(status, &body) { Err(error) } else { Ok((error, requested)) }
     }
 
     pub(crate) fn unreachable(&self, what: &str, access: &Access<'_>, why: &str) -> Error {
         let registry = &access.repository.registry;
         Error::new(Class::Infrastructure, what)
             .why(format!("{registry}: {}", scrub(why, &self.secrets())))
-            .hint(format!("check the name {registry}, the network and the proxy variables, then run the same command again; what arrived is kept"))
+            .hint(format!("check the name {registry}, the network and the proxy variables, then run the same command again; it resumes"))
     }
 
-    /// The error for an answer that is no success.
+    /// Returns the error of an error response.
     pub(crate) fn refused(&self, what: &str, access: &Access<'_>, answer: &mut Response) -> Error {
-        let body = answer.bytes(refusal::LIMIT).unwrap_or_default();
-        refusal::error(what, &access.repository.registry, answer.status.as_u16(), &body, &self.secrets())
+        let body = answer.bytes(error_response::LIMIT).unwrap_or_default();
+        error_response::error(what, &access.repository.registry, answer.status.as_u16(), &body, &self.secrets())
     }
 
-    /// One attempt, with a login where one is asked for.
-    pub(crate) fn attempt(&self, access: &Access<'_>, request: &Request<'_>) -> Result<Response, Stop> {
+    /// Makes one attempt; authenticates if the registry requires it, and follows redirects.
+    pub(crate) fn attempt(&self, access: &Access<'_>, request: &Request<'_>) -> Result<Response, AttemptError> {
         let base = self.base(&access.repository.registry)?;
         let mut request = request.clone();
         for _ in 0..REDIRECTS {
             network::check_plain_url(&request.url, &self.options.plain)?;
-            let answer = self.logged_in(access, &request, request.url.same_origin(&base))?;
+            let answer = self.authenticated(access, &request, request.url.same_origin(&base))?;
             let redirected = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = answer.header("location").filter(|_| redirected && matches!(request.body, Body::None))
             else {
@@ -226,22 +216,22 @@ impl<'a> Client<'a> {
             };
             request.url = answer.url.join(location)?;
         }
-        Err(Stop::Lasting(
-            Error::new(Class::Infrastructure, "the registry redirects in a circle").why(request.url.to_string()),
+        Err(AttemptError::Permanent(
+            Error::new(Class::Infrastructure, "the registry redirects too often").why(request.url.to_string()),
         ))
     }
 
-    /// `ours` tells whether the address is the registry's own: no other one gets to see a login.
-    fn logged_in(&self, access: &Access<'_>, request: &Request<'_>, ours: bool) -> Result<Response, Stop> {
+    /// Sends `request` with credentials if `same_origin`: no other host than the registry may see them.
+    fn authenticated(&self, access: &Access<'_>, request: &Request<'_>, same_origin: bool) -> Result<Response, AttemptError> {
         let key = (access.repository.registry.clone(), access.scopes().join(" "));
-        let known = if ours { self.state().headers.get(&key).cloned() } else { None };
+        let known = if same_origin { self.state().headers.get(&key).cloned() } else { None };
         let answer = self.http.send(request, known.as_ref().map(Secret::reveal))?;
-        if answer.status.as_u16() != 401 || !ours {
+        if answer.status.as_u16() != 401 || !same_origin {
             return Ok(answer);
         }
         let challenge = answer.header("www-authenticate").and_then(challenge::parse);
         let Some(header) =
-            challenge.map(|asked| self.authorize(access, &answer.url, &asked, known.as_ref())).transpose()?.flatten()
+            challenge.map(|c| self.authorize(access, &answer.url, &c, known.as_ref())).transpose()?.flatten()
         else {
             return Ok(answer);
         };
@@ -256,14 +246,14 @@ impl<'a> Client<'a> {
         Ok(answer)
     }
 
-    /// The header that meets `challenge`, which `url` gave; none where it would be the one that was refused, or there is no login.
+    /// Returns the `Authorization` for the `challenge` of `url`; `None` without a login, or if it would be the `refused` one.
     fn authorize(
         &self,
         access: &Access<'_>,
         url: &Url,
         challenge: &Challenge,
         refused: Option<&Secret>,
-    ) -> Result<Option<Secret>, Stop> {
+    ) -> Result<Option<Secret>, AttemptError> {
         let login = self.options.keyring.find(&access.repository.registry, &access.repository.name)?;
         self.state().secrets.extend(login.iter().flat_map(token::secrets_of));
         let header = match (challenge, &login) {
@@ -273,10 +263,10 @@ impl<'a> Client<'a> {
                 let realm = url.join(realm)?;
                 network::check_plain_url(&realm, &self.options.plain)?;
                 let mut scopes: BTreeSet<String> = access.scopes().into_iter().collect();
-                // A registry may name its repositories otherwise than its addresses do.
+                // Some registries use other names in scopes than in URLs.
                 scopes.extend(scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned));
                 let scopes: Vec<String> = scopes.into_iter().filter(|scope| !scope.is_empty()).collect();
-                self.fetch_token(access, &token::ask(realm, service.as_deref(), &scopes, login.as_ref())?)?
+                self.fetch_token(access, &token::request(realm, service.as_deref(), &scopes, login.as_ref())?)?
             }
         };
         let mut state = self.state();
@@ -285,27 +275,27 @@ impl<'a> Client<'a> {
         Ok((refused != Some(&header)).then_some(header))
     }
 
-    /// A token as a header. What the token service refuses is refused for good.
-    fn fetch_token(&self, access: &Access<'_>, ask: &token::Ask) -> Result<Secret, Stop> {
-        let mut request = Request::new(ask.method, ask.url.clone());
-        if let Some(form) = &ask.form {
+    /// Fetches a token and returns it as `Authorization`.
+    fn fetch_token(&self, access: &Access<'_>, wanted: &token::TokenRequest) -> Result<Secret, AttemptError> {
+        let mut request = Request::new(wanted.method, wanted.url.clone());
+        if let Some(form) = &wanted.form {
             request.headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
             request.body = Body::Bytes(form.reveal().as_bytes());
         }
-        let mut answer = self.http.send(&request, ask.login.as_ref().map(Secret::reveal))?;
+        let mut answer = self.http.send(&request, wanted.login.as_ref().map(Secret::reveal))?;
         let what = format!("cannot get a token for {}", access.repository);
         match answer.status.as_u16() {
             200 => {
-                let body = answer.bytes(token::LIMIT).map_err(|e| Stop::Passing(e.to_string()))?;
-                let none = || Error::new(Class::Infrastructure, what).why(format!("{} gave no token", ask.url));
-                token::parse(&body).ok_or_else(|| Stop::Lasting(none()))
+                let body = answer.bytes(token::LIMIT).map_err(|e| AttemptError::Transient(e.to_string()))?;
+                let none = || Error::new(Class::Infrastructure, what).why(format!("the response of {} contains no token", wanted.url));
+                token::parse(&body).ok_or_else(|| AttemptError::Permanent(none()))
             }
-            status if is_passing(status) => Err(Stop::Passing(format!("the token service answered {status}"))),
-            _ => Err(Stop::Lasting(self.refused(&what, access, &mut answer))),
+            status if is_transient(status) => Err(AttemptError::Transient(format!("the token service returned {status}"))),
+            _ => Err(AttemptError::Permanent(self.refused(&what, access, &mut answer))),
         }
     }
 
-    /// `https://` before the registry's host; plain where that is allowed and the other side speaks it.
+    /// Returns the base URL of a registry: https, or http if that is allowed and the registry has no TLS.
     fn base(&self, registry: &str) -> Result<Url> {
         if let Some(base) = self.state().bases.get(registry) {
             return Ok(base.clone());
@@ -314,7 +304,7 @@ impl<'a> Client<'a> {
         let mut base = Url::parse(&format!("https://{host}/v2/"))?;
         if network::may_be_plain(host, &self.options.plain) {
             let plain = Url::parse(&format!("http://{host}/v2/"))?;
-            if !self.wants_tls(&plain) {
+            if !self.has_tls(&plain) {
                 base = plain;
             }
         }
@@ -322,8 +312,9 @@ impl<'a> Client<'a> {
         Ok(base)
     }
 
-    /// Whether a host that may be plain wants TLS: asked in plain and without a login, it answers something else than HTTP, or 400 as Go does.
-    fn wants_tls(&self, plain: &Url) -> bool {
+    /// Whether a host that may use plain HTTP has TLS: it answers a plain request without credentials with something other than HTTP, or with
+    /// 400 as Go does.
+    fn has_tls(&self, plain: &Url) -> bool {
         match self.http.send(&Request::new("GET", plain.clone()), None) {
             Ok(answer) => answer.status.as_u16() == 400,
             Err(failure) => matches!(failure, Failure::NotHttp(_)),
@@ -335,40 +326,43 @@ impl<'a> Client<'a> {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        // A thread that panicked leaves whole entries behind.
+        // Entries are complete even if a thread panicked.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// Why an attempt gave no answer.
+/// An error with its `Retry-After`.
+pub(crate) type Retry = (Error, Option<Duration>);
+
+/// Why an attempt failed.
 #[derive(Debug)]
-pub(crate) enum Stop {
-    /// The next attempt may do better.
-    Passing(String),
-    /// None would.
-    Lasting(Error),
+pub(crate) enum AttemptError {
+    /// A retry may succeed.
+    Transient(String),
+    /// A retry would fail the same way.
+    Permanent(Error),
 }
 
-impl From<Error> for Stop {
+impl From<Error> for AttemptError {
     fn from(error: Error) -> Self {
-        Self::Lasting(error)
+        Self::Permanent(error)
     }
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for AttemptError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Passing(why) | Failure::NotHttp(why) => Self::Passing(why),
-            Failure::Lasting(why) => Self::Lasting(
+            Failure::Transient(why) | Failure::NotHttp(why) => Self::Transient(why),
+            Failure::Permanent(why) => Self::Permanent(
                 Error::new(Class::Infrastructure, "cannot talk to the registry")
                     .why(why)
-                    .hint("where its certificate is your own organisation's, give that one's authority with --ca-file"),
+                    .hint("if a certificate authority of your organisation signed its certificate, pass that authority with --ca-file"),
             ),
         }
     }
 }
 
-/// Answers that the same request may not get a second time.
-pub(crate) fn is_passing(status: u16) -> bool {
+/// Whether a retry may get another response than this status.
+pub(crate) fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }

@@ -1,21 +1,21 @@
-//! Time, handed in, so that a test of back-off waits for nothing.
+//! The clock as a parameter, so that tests of the backoff do not wait.
 
 use std::time::{Duration, Instant};
 
-/// A clock that only goes forward, and a way to wait.
+/// A monotonic clock.
 pub trait Clock: Sync {
-    /// Time since some fixed moment.
+    /// Time since a fixed moment.
     fn now(&self) -> Duration;
     /// Waits.
     fn sleep(&self, time: Duration);
 }
 
-/// The machine's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug)]
 pub struct System(Instant);
 
 impl System {
-    /// A clock that begins now.
+    /// Returns a clock that starts now.
     #[must_use]
     pub fn start() -> Self {
         Self(Instant::now())

@@ -1,4 +1,4 @@
-//! Finds logins: files in their order, and the helper programs they name (docker-credential-helpers, protocol `get`).
+//! Finds logins in the auth files and with the credential helpers they name (docker-credential-helpers, protocol `get`).
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -7,21 +7,21 @@ use std::process::{Command, Stdio};
 
 use common::{Class, Error, Result};
 
-use crate::docker_config::{self, Found, Login};
+use crate::docker_config::{self, Login, Source};
 
-/// What helpers print when they know no login for a registry.
+/// Output of a helper without a login for the registry.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// Gives logins.
+/// A source of logins.
 pub trait Keyring: Sync {
-    /// The login for a repository, where there is one.
+    /// Returns the login for a repository, if there is one.
     ///
     /// # Errors
-    /// When it cannot be told whether there is one.
+    /// If an auth file is malformed or a credential helper fails.
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Login>>;
 }
 
-/// Knows no login.
+/// Has no logins.
 #[derive(Clone, Copy, Debug)]
 pub struct Anonymous;
 
@@ -31,7 +31,7 @@ impl Keyring for Anonymous {
     }
 }
 
-/// Files of Docker and podman.
+/// The auth files of Docker and podman.
 #[derive(Clone, Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
@@ -39,8 +39,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files that the environment names: `$REGISTRY_AUTH_FILE` alone where it is set; else `config.json` in `$DOCKER_CONFIG` or `~/.docker`,
-    /// then podman's `containers/auth.json` in `$XDG_RUNTIME_DIR` and in `$XDG_CONFIG_HOME` or `~/.config`. The first with a login counts.
+    /// Returns the files of the environment: only `$REGISTRY_AUTH_FILE` if it is set; else `config.json` in `$DOCKER_CONFIG` or `~/.docker`,
+    /// then podman's `containers/auth.json` in `$XDG_RUNTIME_DIR` and in `$XDG_CONFIG_HOME` or `~/.config`. The first with a login wins.
     pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let dir = |name: &str| get(name).map(PathBuf::from);
@@ -67,11 +67,11 @@ impl Keyring for Files {
             let text = match std::fs::read_to_string(path) {
                 Ok(text) => text,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::io("cannot read a file of registry logins", path, &e)),
+                Err(e) => return Err(Error::io("cannot read the auth file", path, &e)),
             };
             let login = match docker_config::find(&text, registry, repository).map_err(|e| e.file(path))? {
-                Some(Found::Login(login)) => Some(login),
-                Some(Found::Helper { name, key }) => self.ask(path, &name, &key)?,
+                Some(Source::Login(login)) => Some(login),
+                Some(Source::Helper { name, key }) => self.run_helper(path, &name, &key)?,
                 None => None,
             };
             if login.is_some() {
@@ -83,14 +83,14 @@ impl Keyring for Files {
 }
 
 impl Files {
-    /// Asks `docker-credential-<name>`. Its output is shown nowhere: it may hold the secret even when it failed.
-    fn ask(&self, file: &Path, name: &str, key: &str) -> Result<Option<Login>> {
+    /// Runs `docker-credential-<name> get`. Its output is never shown: it may contain the secret even on failure.
+    fn run_helper(&self, file: &Path, name: &str, key: &str) -> Result<Option<Login>> {
         let program = format!("docker-credential-{name}");
         let failed = |class, why: String| {
-            Error::new(class, format!("the credential helper {program} gave no login for {key}"))
+            Error::new(class, format!("cannot get the login for {key} from the credential helper {program}"))
                 .file(file)
                 .why(why)
-                .hint(format!("try it: echo {key} | {program} get"))
+                .hint(format!("check its output: echo {key} | {program} get"))
         };
         let mut child = Command::new(&program)
             .arg("get")
@@ -101,7 +101,7 @@ impl Files {
             .spawn()
             .map_err(|e| failed(Class::MissingTool, format!("it cannot be started: {e}")))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A helper that does not read its input shows by its answer.
+            // If a helper does not read its input, its output is wrong.
             let _ = stdin.write_all(key.as_bytes());
         }
         let output = child.wait_with_output().map_err(|e| failed(Class::Infrastructure, e.to_string()))?;
@@ -109,7 +109,7 @@ impl Files {
             if String::from_utf8_lossy(&output.stdout).contains(NOT_FOUND) {
                 return Ok(None);
             }
-            return Err(failed(Class::Infrastructure, format!("it ended with {}", output.status)));
+            return Err(failed(Class::Infrastructure, format!("it exited with {}", output.status)));
         }
         docker_config::parse_helper(&output.stdout).map(Some).map_err(|e| failed(Class::Infrastructure, e.to_string()))
     }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_file_with_a_login_counts() {
+    fn the_first_file_with_a_login_wins() {
         let dir = tempfile::tempdir().unwrap();
         let user = |files: &Files| match files.find("r.io", "a").unwrap() {
             Some(Login::Password { user, .. }) => user,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn helpers_are_asked_and_never_quoted() {
+    fn helpers_are_run_and_their_output_is_not_shown() {
         let dir = tempfile::tempdir().unwrap();
         let config = r#"{"credHelpers":{"a.io":"good","b.io":"empty","c.io":"broken","d.io":"missing","e.io":"odd"}}"#;
         write(&dir.path().join(".docker/config.json"), config);
@@ -177,7 +177,7 @@ mod tests {
         let good = Login::Password { user: "u".to_owned(), password: Secret::new("for-a.io") };
         assert_eq!(files.find("a.io", "x").unwrap(), Some(good));
         assert_eq!(files.find("b.io", "x").unwrap(), None);
-        for (host, expected) in [("c.io", "exit status: 3"), ("d.io", "cannot be started"), ("e.io", "no JSON")] {
+        for (host, expected) in [("c.io", "exit status: 3"), ("d.io", "cannot be started"), ("e.io", "not JSON")] {
             let error = files.find(host, "x").unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains("hunter22"), "{error}");
         }

@@ -1,4 +1,4 @@
-//! Docker's `config.json` and podman's `auth.json`, parsed. No I/O here, and no value of a login in any error.
+//! Parses Docker's `config.json` and podman's `auth.json`. Does no I/O; errors never contain credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::Deserialize;
 
 use crate::secret::Secret;
 
-/// User name that stands for an identity token in a helper's answer.
+/// User name of an identity token in a helper's output.
 pub(crate) const TOKEN_USER: &str = "<token>";
 
-/// How to log in at one registry.
+/// Credentials for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
     /// User name and password.
@@ -35,16 +35,16 @@ impl fmt::Debug for Login {
     }
 }
 
-/// Where one file says that a login is.
+/// Where a login is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Source {
     /// In the file itself.
     Login(Login),
-    /// With the program `docker-credential-<name>`, under this key.
+    /// In the credential helper `docker-credential-<name>`.
     Helper {
         /// `<name>`.
         name: String,
-        /// What the program is asked for.
+        /// Key to look up with the helper.
         key: String,
     },
 }
@@ -71,14 +71,13 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// Looks `registry` and `repository` up in the text of a file. A helper of that registry goes before `auths`, `credsStore` comes last.
+/// Looks up `registry` and `repository` in the text of a file: first `credHelpers`, then `auths`, then `credsStore`.
 ///
-/// The keys of `auths` may be hosts, addresses as Docker once wrote them (`https://host/v1/`), or, in podman's file, a host with
-/// the beginning of a repository's path; the longest one counts.
+/// Keys of `auths` are hosts, URLs of old Docker versions (`https://host/v1/`), or in podman's file a host with a path prefix; the longest wins.
 ///
 /// # Errors
-/// [`Class::BadInput`] for a file or an entry that is malformed; the reason never quotes it.
-pub fn find(text: &str, registry: &str, repository: &str) -> Result<Option<Found>> {
+/// [`Class::BadInput`] for a malformed file or entry; the text never quotes it.
+pub fn find(text: &str, registry: &str, repository: &str) -> Result<Option<Source>> {
     let file: File = serde_json::from_str(text).map_err(|e| malformed(place(&e)))?;
     let names = keys(registry, repository);
     for key in &names {
@@ -90,7 +89,7 @@ pub fn find(text: &str, registry: &str, repository: &str) -> Result<Option<Found
         if let Some((key, entry)) = file.auths.iter().find(|(k, _)| normal(k) == *key)
             && let Some(login) = login(key, entry)?
         {
-            return Ok(Some(Found::Login(login)));
+            return Ok(Some(Source::Login(login)));
         }
     }
     match &file.store {
@@ -99,10 +98,10 @@ pub fn find(text: &str, registry: &str, repository: &str) -> Result<Option<Found
     }
 }
 
-/// What a helper printed for `get`.
+/// Parses the output of a helper's `get`.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is not the JSON object that helpers print.
+/// [`Class::BadInput`] if it is malformed.
 pub fn parse_helper(text: &[u8]) -> Result<Login> {
     #[derive(Deserialize)]
     struct Answer {
@@ -117,7 +116,7 @@ pub fn parse_helper(text: &[u8]) -> Result<Login> {
     Ok(if identity { Login::Identity(secret) } else { Login::Password { user: answer.user, password: secret } })
 }
 
-/// Keys to look for, the longest first.
+/// Keys to look up, longest first.
 fn keys(registry: &str, repository: &str) -> Vec<String> {
     let path = format!("{registry}/{repository}");
     let mut keys: Vec<String> = path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect();
@@ -129,7 +128,7 @@ fn keys(registry: &str, repository: &str) -> Vec<String> {
     keys
 }
 
-/// A key without scheme, and without the version that Docker once put behind the host.
+/// Strips the scheme and the version path of old Docker versions from a key.
 fn normal(key: &str) -> String {
     let key = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     ["/v1", "/v2"].iter().find_map(|version| key.strip_suffix(version)).unwrap_or(key).to_owned()
@@ -139,17 +138,17 @@ fn server(registry: &str) -> String {
     if registry == "docker.io" { "https://index.docker.io/v1/".to_owned() } else { registry.to_owned() }
 }
 
-fn helper(name: &str, key: &str) -> Result<Found> {
+fn helper(name: &str, key: &str) -> Result<Source> {
     let plain = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
     if !plain {
         return Err(malformed(
-            "the name of a credential helper holds more than letters, digits, `-`, `_` and `.`".to_owned(),
+            "the name of a credential helper may only contain letters, digits, `-`, `_` and `.`".to_owned(),
         ));
     }
-    Ok(Found::Helper { name: name.to_owned(), key: key.to_owned() })
+    Ok(Source::Helper { name: name.to_owned(), key: key.to_owned() })
 }
 
-/// None for an entry without any login: Docker writes such ones beside `credsStore`.
+/// Returns `None` for an entry without credentials, as Docker writes with `credsStore`.
 fn login(key: &str, entry: &Entry) -> Result<Option<Login>> {
     let bad = |why: &str| Err(malformed(format!("the entry {key:?} of `auths`: {why}")));
     let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
@@ -160,31 +159,31 @@ fn login(key: &str, entry: &Entry) -> Result<Option<Login>> {
         let Some(text) =
             base64::prelude::BASE64_STANDARD.decode(auth.trim()).ok().and_then(|b| String::from_utf8(b).ok())
         else {
-            return bad("`auth` is no base64 of text");
+            return bad("`auth` is not base64-encoded text");
         };
         // Docker pads with zero bytes.
         return match text.trim_end_matches('\0').split_once(':') {
             Some((user, password)) if !user.is_empty() => {
                 Ok(Some(Login::Password { user: user.to_owned(), password: Secret::new(password) }))
             }
-            _ => bad("`auth` does not hold `user:password`"),
+            _ => bad("`auth` is not `user:password`"),
         };
     }
     match (set(&entry.username), set(&entry.password)) {
         (Some(user), Some(password)) => Ok(Some(Login::Password { user, password: Secret::new(password) })),
         (None, None) => Ok(None),
-        _ => bad("it has only one of `username` and `password`"),
+        _ => bad("only one of `username` and `password` is set"),
     }
 }
 
-/// Where a file stops being what it should be. Serde's own words may quote the file.
+/// Position of a parse error. Serde's messages may quote the file.
 fn place(error: &serde_json::Error) -> String {
-    let what = if error.is_data() { "a value has the wrong type or is missing" } else { "this is no JSON" };
+    let what = if error.is_data() { "a value has the wrong type or is missing" } else { "not JSON" };
     format!("{what}, at line {} column {}", error.line(), error.column())
 }
 
 fn malformed(why: String) -> Error {
-    Error::new(Class::BadInput, "cannot use a file of registry logins")
+    Error::new(Class::BadInput, "the auth file is malformed")
         .why(why)
         .hint("log in again with `docker login` or `skopeo login`")
 }
@@ -193,8 +192,8 @@ fn malformed(why: String) -> Error {
 mod tests {
     use super::*;
 
-    fn password(user: &str, password: &str) -> Option<Found> {
-        Some(Found::Login(Login::Password { user: user.to_owned(), password: Secret::new(password) }))
+    fn password(user: &str, password: &str) -> Option<Source> {
+        Some(Source::Login(Login::Password { user: user.to_owned(), password: Secret::new(password) }))
     }
 
     // base64 of user:pass and of org:word
@@ -208,23 +207,23 @@ mod tests {
         assert_eq!(find(AUTHS, "r.io", "organisation/x").unwrap(), password("user", "pass"));
         assert_eq!(find(AUTHS, "docker.io", "library/x").unwrap(), password("user", "pass"));
         assert_eq!(find(AUTHS, "plain.io", "x").unwrap(), password("u", "p:q"));
-        assert_eq!(find(AUTHS, "id.io", "x").unwrap(), Some(Found::Login(Login::Identity(Secret::new("tok")))));
+        assert_eq!(find(AUTHS, "id.io", "x").unwrap(), Some(Source::Login(Login::Identity(Secret::new("tok")))));
         for none in ["empty.io", "x.io", "evil-r.io", "r.io.evil"] {
             assert_eq!(find(AUTHS, none, "x").unwrap(), None, "{none}");
         }
     }
 
     #[test]
-    fn helpers_go_before_auths_and_the_store_comes_last() {
+    fn cred_helpers_precede_auths_and_creds_store() {
         let text = r#"{"auths":{"a.io":{"auth":"dXNlcjpwYXNz"},"b.io":{}},"credHelpers":{"a.io":"ecr-login"},"credsStore":"pass"}"#;
-        let helper = |name: &str, key: &str| Some(Found::Helper { name: name.to_owned(), key: key.to_owned() });
+        let helper = |name: &str, key: &str| Some(Source::Helper { name: name.to_owned(), key: key.to_owned() });
         assert_eq!(find(text, "a.io", "x").unwrap(), helper("ecr-login", "a.io"));
         assert_eq!(find(text, "b.io", "x").unwrap(), helper("pass", "b.io"));
         assert_eq!(find(text, "docker.io", "x").unwrap(), helper("pass", "https://index.docker.io/v1/"));
     }
 
     #[test]
-    fn malformed_files_are_named_but_not_quoted() {
+    fn malformed_files_are_not_quoted() {
         for bad in [
             "hunter22",
             r#"{"auths":{"r.io":{"auth":"hunter22!"}}}"#,
@@ -243,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_helpers_answer() {
+    fn parses_a_helpers_output() {
         let login = parse_helper(br#"{"ServerURL":"r.io","Username":"u","Secret":"s"}"#).unwrap();
         assert_eq!(login, Login::Password { user: "u".to_owned(), password: Secret::new("s") });
         let login = parse_helper(br#"{"ServerURL":"r.io","Username":"<token>","Secret":"s"}"#).unwrap();

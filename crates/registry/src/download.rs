@@ -1,4 +1,4 @@
-//! One blob from a registry, hashed while it streams, resumed where it broke off (distribution-spec, "Pulling blobs"; RFC 9110, section 14).
+//! Downloads one blob: hashes the stream and resumes interrupted transfers (distribution-spec, "Pulling blobs"; RFC 9110, section 14).
 
 use std::io::Read as _;
 
@@ -6,22 +6,22 @@ use common::digest::Hasher;
 use common::{Class, Error, Result};
 use oci::types::{Descriptor, Named as _};
 
-use crate::client::{Access, Client, Stop, is_passing};
+use crate::client::{Access, Client, AttemptError, is_transient};
 use crate::http::{Request, Response};
 use crate::transfer::Meter;
 
-/// Where the bytes go.
+/// Destination of a download.
 pub(crate) trait Target {
-    /// Takes the next bytes.
+    /// Appends `bytes`.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
-    /// Forgets all bytes.
+    /// Discards all bytes.
     fn restart(&mut self) -> Result<()>;
 }
 
-/// Only the digest matters.
-pub(crate) struct Nowhere;
+/// Discards the bytes: the download only checks the digest.
+pub(crate) struct Discard;
 
-impl Target for Nowhere {
+impl Target for Discard {
     fn write(&mut self, _bytes: &[u8]) -> Result<()> {
         Ok(())
     }
@@ -31,7 +31,7 @@ impl Target for Nowhere {
     }
 }
 
-/// Fetches `blob` into `target`, which has `at` bytes already, whose state is in `hasher`.
+/// Fetches `blob` into `target`, which already has `at` bytes with the hash state `hasher`.
 pub(crate) fn download(
     client: &Client<'_>,
     access: &Access<'_>,
@@ -42,8 +42,8 @@ pub(crate) fn download(
 ) -> Result<()> {
     let what = format!("cannot pull the blob {} of {}", blob.digest(), access.repository);
     meter.add(at);
-    let (failures, best, doubted) = (0, at, false);
-    Download { client, access, blob, at, hasher, target, meter, what, failures, best, doubted }.run()
+    let (failures, best, restarted) = (0, at, false);
+    Download { client, access, blob, at, hasher, target, meter, what, failures, best, restarted }.run()
 }
 
 struct Download<'a> {
@@ -55,39 +55,35 @@ struct Download<'a> {
     target: &'a mut dyn Target,
     meter: &'a Meter<'a>,
     what: String,
-    /// Failures since the download last came further than ever.
+    /// Failures since the last progress.
     failures: u32,
-    /// Furthest that it came: a blob that the registry has only the beginning of would else be fetched for ever.
+    /// Largest offset so far. Only progress beyond it resets `failures`, or a truncated blob would be retried for ever.
     best: u64,
-    /// Whether a whole blob with a wrong digest has been thrown away once.
-    doubted: bool,
+    /// Whether a digest mismatch has already restarted the download.
+    restarted: bool,
 }
 
 impl Download<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
             while self.at < self.blob.size() {
-                self.stretch()?;
+                self.request()?;
             }
             let (digest, _) = self.hasher.clone().finish();
             if self.blob.is(digest) {
                 return Ok(());
             }
-            let error = self.wrong(format!("its sha256 is {digest}"));
-            // What was resumed may have been spoilt before, and so may a proxy's copy; twice the same is no accident.
-            if self.doubted {
-                return Err(error);
+            // A resumed part or the cache of a proxy may have been corrupt: retry once from the beginning.
+            if self.restarted || self.blob.size() == 0 {
+                return Err(self.mismatch(format!("its sha256 is {digest}")));
             }
-            (self.doubted, self.failures, self.best) = (true, 0, 0);
+            (self.restarted, self.failures, self.best) = (true, 0, 0);
             self.restart()?;
-            if self.blob.size() == 0 {
-                return Err(error);
-            }
         }
     }
 
-    /// One request, as far as it gets.
-    fn stretch(&mut self) -> Result<()> {
+    /// Sends one request and reads as much of the blob as it returns.
+    fn request(&mut self) -> Result<()> {
         let url = self.client.url(self.access.repository, &format!("blobs/{}", self.blob.digest()))?;
         let mut request = Request::new("GET", url);
         if self.at > 0 {
@@ -95,8 +91,8 @@ impl Download<'_> {
         }
         let mut answer = match self.client.attempt(self.access, &request) {
             Ok(answer) => answer,
-            Err(Stop::Lasting(error)) => return Err(error),
-            Err(Stop::Passing(why)) => return self.missed(&why),
+            Err(AttemptError::Permanent(error)) => return Err(error),
+            Err(AttemptError::Transient(why)) => return self.interrupted(&why),
         };
         match answer.status.as_u16() {
             206 if self.at > 0 && answer.header("content-range").and_then(start) == Some(self.at) => {
@@ -110,13 +106,12 @@ impl Download<'_> {
             }
             206 | 416 if self.at > 0 => {
                 self.restart()?;
-                self.missed("it does not continue where it was asked to")
+                self.interrupted("the response does not start at the requested offset")
             }
-            status if is_passing(status) => {
-                let (error, asked) = self.client.passing(&self.what, self.access, &mut answer);
-                let Some(asked) = asked else { return Err(error) };
+            status if is_transient(status) => {
+                let retry = self.client.transient_error(&self.what, self.access, &mut answer)?;
                 self.failures += 1;
-                self.client.pause(self.failures, &self.what, (error, asked))
+                self.client.pause(self.failures, &self.what, retry)
             }
             _ => Err(self.client.refused(&self.what, self.access, &mut answer)),
         }
@@ -125,9 +120,9 @@ impl Download<'_> {
     fn stream(&mut self, answer: &mut Response) -> Result<()> {
         let declared = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if let Some(end) = declared.map(|length| self.at.saturating_add(length)) {
-            // An answer to a range may be shorter than what was asked for, a whole blob may not.
+            // A range response may be shorter than requested, a full one may not.
             if end > self.blob.size() || (answer.status == 200 && end < self.blob.size()) {
-                return Err(self.wrong(format!("the registry has {end} bytes, {} are expected", self.blob.size())));
+                return Err(self.mismatch(format!("got {end} bytes, expected {}", self.blob.size())));
             }
         }
         let mut buffer = vec![0; 1 << 16];
@@ -136,18 +131,16 @@ impl Download<'_> {
             let read = match reader.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => read,
-                Err(e) => return self.missed(&e.to_string()),
+                Err(e) => return self.interrupted(&e.to_string()),
             };
             if self.at + read as u64 > self.blob.size() {
-                return Err(
-                    self.wrong(format!("the registry gives more than the {} bytes it should have", self.blob.size()))
-                );
+                return Err(self.mismatch(format!("got more than the expected {} bytes", self.blob.size())));
             }
             self.target.write(&buffer[..read])?;
             self.hasher.update(&buffer[..read]);
             self.count(read as u64);
         }
-        if self.at < self.blob.size() { self.missed("the answer ended in the middle") } else { Ok(()) }
+        if self.at < self.blob.size() { self.interrupted("the response is truncated") } else { Ok(()) }
     }
 
     fn count(&mut self, read: u64) {
@@ -159,28 +152,26 @@ impl Download<'_> {
         }
     }
 
-    fn missed(&mut self, why: &str) -> Result<()> {
+    fn interrupted(&mut self, why: &str) -> Result<()> {
         self.failures += 1;
         let error = self.client.unreachable(&self.what, self.access, why);
         self.client.pause(self.failures, &self.what, (error, None))
     }
 
     fn restart(&mut self) -> Result<()> {
-        self.meter.take_back(self.at);
+        self.meter.subtract(self.at);
         self.at = 0;
         self.hasher = Hasher::default();
         self.target.restart()
     }
 
-    fn wrong(&self, why: String) -> Error {
-        let what = format!("the blob {} of {} is not what its name says", self.blob.digest(), self.access.repository);
-        Error::new(Class::Verification, what)
-            .why(why)
-            .hint("the registry, or something on the way, has other bytes: push the image again")
+    fn mismatch(&self, why: String) -> Error {
+        let what = format!("digest mismatch for the blob {} of {}", self.blob.digest(), self.access.repository);
+        Error::new(Class::Verification, what).why(why).hint("the registry or a proxy changed the blob: push the image again")
     }
 }
 
-/// First byte of a `Content-Range`.
+/// Returns the first byte of a `Content-Range`.
 fn start(range: &str) -> Option<u64> {
     range.trim().strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }

@@ -1,7 +1,8 @@
-//! An image with its artifacts out of a registry, into a [`Stage`]. Pull keeps everything; the check after a push only reads the layers.
+//! Fetches an image with its artifacts into a [`StagingDir`]. A pull keeps everything; the check after a push discards the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::digest::Hasher;
 use common::event::{Event, Sink};
 use common::{Class, Error, Result, Sha256};
 use oci::layout::cosign_subject;
@@ -9,42 +10,42 @@ use oci::types::{self, Descriptor, INDEX_DEPTH, ImageConfig, Manifest, MediaType
 use oci::{Layout, Reference};
 
 use crate::client::{Access, Client};
-use crate::download::{Nowhere, download};
+use crate::download::{Discard, download};
 use crate::local::{self, MANIFESTS};
 use crate::manifest::{self, Document};
 use crate::pool;
 use crate::referrers;
-use crate::stage::Stage;
+use crate::staging::StagingDir;
 use crate::transfer::Meter;
 
-/// Blobs that one pull may take. An image has a few dozen.
+/// Maximum number of blobs of one pull. An image has a few dozen.
 const BLOBS: usize = 10_000;
 
-/// What came.
+/// A fetched image.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub root: Descriptor,
-    /// Artifacts, with the name in the index where cosign finds them by a tag.
+    /// Artifacts; those behind a cosign tag are annotated with it.
     pub artifacts: Vec<Descriptor>,
-    /// Every document and blob.
+    /// Digests of all documents and blobs.
     pub all: BTreeSet<Sha256>,
-    /// Bytes of the blobs.
+    /// Size of all blobs.
     pub bytes: u64,
 }
 
-/// What to fetch, and where to.
+/// Parameters of a fetch.
 pub(crate) struct Fetch<'a> {
     pub client: &'a Client<'a>,
     pub access: Access<'a>,
-    pub stage: &'a Stage,
+    pub stage: &'a StagingDir,
     pub sink: &'a dyn Sink,
     /// Name of the stage in events.
     pub label: &'a str,
-    /// Whether layers are kept, or only compared with their digests.
+    /// Whether to keep layers, or only to verify their digests.
     pub keep_layers: bool,
 }
 
-/// Documents and blobs, as they are found.
+/// Documents and blobs found so far.
 #[derive(Default)]
 struct Found {
     documents: BTreeSet<Sha256>,
@@ -53,7 +54,7 @@ struct Found {
 }
 
 impl Found {
-    /// Writes down a document with its blobs, or neither. `image` tells whether all but the first are layers.
+    /// Records a document with its blobs, or nothing on error. With `image`, all blobs but the first are layers.
     fn add(&mut self, digest: Sha256, blobs: &[Descriptor], image: bool) -> Result<()> {
         let mut sizes = BTreeMap::new();
         for blob in blobs {
@@ -61,12 +62,12 @@ impl Found {
             let known = self.small.get(&digest).or_else(|| self.layers.get(&digest)).unwrap_or(blob);
             let size = *sizes.entry(digest).or_insert(known.size());
             if size != blob.size() {
-                let why = format!("{} is said to have {size} and {} bytes", blob.digest(), blob.size());
-                return Err(Error::new(Class::BadInput, "the image contradicts itself").why(why));
+                let why = format!("{} has the sizes {size} and {}", blob.digest(), blob.size());
+                return Err(Error::new(Class::UntrustedData, "conflicting sizes of a blob in the image").why(why));
             }
         }
         let more = |what, limit| {
-            Error::new(Class::BadInput, format!("the image has too many {what}")).why(format!("more than {limit}"))
+            Error::new(Class::UntrustedData, format!("the image has too many {what}")).why(format!("more than {limit}"))
         };
         if self.documents.len() >= MANIFESTS {
             return Err(more("manifests", MANIFESTS));
@@ -84,11 +85,11 @@ impl Found {
 }
 
 impl Fetch<'_> {
-    /// Fetches what `reference`, a tag or a digest, names, and lists it in the stage's index under `names`.
+    /// Fetches the image `reference`, a tag or a digest, and adds it to the index under `names`.
     pub(crate) fn run(&self, reference: &str, names: &[String]) -> Result<Fetched> {
         let root = root(self.client, &self.access, reference)?;
         let mut found = Found::default();
-        self.take(&root, INDEX_DEPTH, &mut found)?;
+        self.manifests(&root, INDEX_DEPTH, &mut found)?;
         let subject = root.descriptor.sha256()?;
         let artifacts = self.artifacts(subject, &mut found)?;
         self.blobs(found.small.values(), true)?;
@@ -97,7 +98,7 @@ impl Fetch<'_> {
         root.set_platform(platform);
         let named = names.iter().map(|name| tagged(root.clone(), name));
         self.stage.index(named.chain(artifacts.iter().cloned()).collect())?;
-        // Unknown media types, malformed configurations: told before the layers come.
+        // Fails for unknown media types and malformed configs before the layers are fetched.
         Layout::open(self.stage.root())?.images()?;
         self.blobs(found.layers.values(), self.keep_layers)?;
         let bytes = sum(found.small.values().chain(found.layers.values()));
@@ -106,77 +107,73 @@ impl Fetch<'_> {
         Ok(Fetched { root, artifacts, all, bytes })
     }
 
-    /// Stores a document of the image and everything it names; blobs are only written down.
-    fn take(&self, document: &Document, depth: u32, found: &mut Found) -> Result<()> {
+    /// Stores a document of the image and its children, and records their blobs.
+    fn manifests(&self, document: &Document, depth: u32, found: &mut Found) -> Result<()> {
         let contents = local::read(&document.descriptor, &document.bytes)?;
         found.add(document.descriptor.sha256()?, &contents.blobs, true)?;
         self.stage.put(&document.bytes)?;
         for child in &contents.children {
             if depth == 0 {
-                return Err(
-                    Error::new(Class::BadInput, "the image cannot be used").why(oci::types::nested_too_deeply())
-                );
+                return Err(Error::new(Class::UntrustedData, types::nested_too_deeply()));
             }
             if !found.documents.contains(&child.sha256()?) {
-                self.take(&named(self.client, &self.access, child)?, depth - 1, found)?;
+                self.manifests(&child_document(self.client, &self.access, child)?, depth - 1, found)?;
             }
         }
         Ok(())
     }
 
-    /// What is about the image. Anybody who may write to the repository can put something there, so that what cannot be used is told and
-    /// passed over.
+    /// Fetches the artifacts of the image. Anyone who can write to the repository can attach one, so malformed ones are skipped with a warning.
     fn artifacts(&self, subject: Sha256, found: &mut Found) -> Result<Vec<Descriptor>> {
         let mut artifacts: Vec<Descriptor> = Vec::new();
         for entry in referrers::list(self.client, &self.access, subject)? {
-            let taken = self.referrer(&entry, subject, found);
-            artifacts.extend(self.usable(entry.digest().as_ref(), taken)?);
+            let artifact = self.referrer(&entry, subject, found);
+            artifacts.extend(self.skip_malformed(entry.digest().as_ref(), artifact)?);
         }
         for kind in ["sbom", "att", "sig"] {
             let tag = format!("sha256-{subject}.{kind}");
             debug_assert_eq!(cosign_subject(&tag), Some(subject));
             let tagged = self.tagged(&tag, found);
-            let Some(artifact) = self.usable(&tag, tagged)?.flatten() else { continue };
+            let Some(artifact) = self.skip_malformed(&tag, tagged)?.flatten() else { continue };
             artifacts.retain(|known| known.digest() != artifact.digest());
             artifacts.push(artifact);
         }
         Ok(artifacts)
     }
 
-    /// An artifact out of the list of what is about `subject`.
+    /// Fetches a referrer of `subject`.
     fn referrer(&self, entry: &Descriptor, subject: Sha256, found: &mut Found) -> Result<Descriptor> {
-        refuse_other_types(entry)?;
-        self.artifact(&named(self.client, &self.access, entry)?, Some(subject), found)
+        check_is_manifest(entry)?;
+        self.artifact(&child_document(self.client, &self.access, entry)?, Some(subject), found)
     }
 
-    /// The artifact behind a tag of cosign's, which may be about nothing but by that tag.
+    /// Fetches the artifact behind a cosign tag, which need not have a subject.
     fn tagged(&self, tag: &str, found: &mut Found) -> Result<Option<Descriptor>> {
         let Some(document) = manifest::get(self.client, &self.access, tag)? else { return Ok(None) };
-        refuse_other_types(&document.descriptor)?;
+        check_is_manifest(&document.descriptor)?;
         let artifact = self.artifact(&document, None, found)?;
         Ok(Some(tagged(artifact, tag)))
     }
 
     fn artifact(&self, document: &Document, subject: Option<Sha256>, found: &mut Found) -> Result<Descriptor> {
         let contents = local::read(&document.descriptor, &document.bytes)?;
-        // Without a subject of its own it would pass for an image in a layout.
+        // Without a subject it would be an image in the layout.
         if subject.is_some() && contents.subject != subject {
-            return Err(Error::new(Class::BadInput, "it is not about this image"));
+            return Err(Error::new(Class::UntrustedData, "its subject is not this image"));
         }
         found.add(document.descriptor.sha256()?, &contents.blobs, false)?;
         self.stage.put(&document.bytes)?;
         Ok(document.descriptor.clone().set_artifact_type(contents.artifact_type).clone())
     }
 
-    /// What was taken; none, and a warning, where it is of no use to us.
-    fn usable<T>(&self, name: &str, taken: Result<T>) -> Result<Option<T>> {
-        let error = match taken {
+    /// Returns `None`, with a warning, for a malformed artifact.
+    fn skip_malformed<T>(&self, name: &str, artifact: Result<T>) -> Result<Option<T>> {
+        let error = match artifact {
             Err(e) if matches!(e.class(), Class::BadInput | Class::UntrustedData) => e.to_string(),
-            taken => return taken.map(Some),
+            artifact => return artifact.map(Some),
         };
         let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("hint: ")).collect();
-        let message =
-            format!("{}: {name}, beside the image, is passed over: {}", self.access.repository, why.join("; "));
+        let message = format!("{}: skipping the artifact {name}: {}", self.access.repository, why.join("; "));
         self.sink.emit(&Event::Warning { message: &message });
         Ok(None)
     }
@@ -186,7 +183,7 @@ impl Fetch<'_> {
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size()));
         let total = sum(blobs.iter().copied());
         let meter = Meter::new(self.sink, self.client.options.clock, self.label, total);
-        pool::each(&blobs, self.client.options.parallel, |blob| self.blob(blob, keep, &meter))?;
+        pool::for_each(&blobs, self.client.options.parallel, |blob| self.blob(blob, keep, &meter))?;
         if total > 0 {
             meter.finish();
         }
@@ -195,14 +192,7 @@ impl Fetch<'_> {
 
     fn blob(&self, blob: &Descriptor, keep: bool, meter: &Meter<'_>) -> Result<()> {
         if !keep {
-            return download(
-                self.client,
-                &self.access,
-                blob,
-                (0, common::digest::Hasher::default()),
-                &mut Nowhere,
-                meter,
-            );
+            return download(self.client, &self.access, blob, (0, Hasher::default()), &mut Discard, meter);
         }
         if self.stage.has(blob)? {
             meter.add(blob.size());
@@ -213,7 +203,7 @@ impl Fetch<'_> {
         self.stage.finish(blob)
     }
 
-    /// What the configuration of an image says that it is for.
+    /// Returns the platform in the config of an image.
     fn platform(&self, root: &Document) -> Option<Platform> {
         if types::oci_type(root.descriptor.media_type()) != MediaType::ImageManifest {
             return None;
@@ -228,8 +218,8 @@ impl Fetch<'_> {
     }
 }
 
-/// The tag or digest to ask for; the digest where there are both.
-pub(crate) fn wanted(reference: &Reference) -> Result<String> {
+/// Returns the digest of `reference`, or its tag if it has none.
+pub(crate) fn tag_or_digest(reference: &Reference) -> Result<String> {
     match (reference.digest(), reference.tag()) {
         (Some(digest), _) => Ok(digest.oci()),
         (None, Some(tag)) => Ok(tag.to_owned()),
@@ -238,43 +228,43 @@ pub(crate) fn wanted(reference: &Reference) -> Result<String> {
     }
 }
 
-/// Artifacts are manifests; the rest of the tool reads no other kind.
-fn refuse_other_types(entry: &Descriptor) -> Result<()> {
+/// Artifacts of other types than manifests are not supported.
+fn check_is_manifest(entry: &Descriptor) -> Result<()> {
     if *entry.media_type() == MediaType::ImageManifest {
         return Ok(());
     }
     let why = format!("its media type is {:?}", entry.media_type().as_ref());
-    Err(Error::new(Class::BadInput, "it is no manifest").why(why))
+    Err(Error::new(Class::UntrustedData, "not an image manifest").why(why))
 }
 
-/// What `reference`, a tag or a digest, names.
+/// Fetches the document behind `reference`, a tag or a digest.
 pub(crate) fn root(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Document> {
     manifest::get(client, access, reference)?.ok_or_else(|| {
-        Error::new(Class::BadInput, format!("{} has nothing named {reference}", access.repository))
-            .why("the registry answered 404")
+        Error::new(Class::BadInput, format!("{} does not contain {reference}", access.repository))
+            .why("the registry returned 404")
             .hint("check the name and the tag")
     })
 }
 
-/// The manifest or index that another document names.
-pub(crate) fn named(client: &Client<'_>, access: &Access<'_>, entry: &Descriptor) -> Result<Document> {
+/// Fetches the manifest or index of the descriptor `entry` in another document.
+pub(crate) fn child_document(client: &Client<'_>, access: &Access<'_>, entry: &Descriptor) -> Result<Document> {
     let digest = entry.digest().as_ref();
     let mut document = manifest::get(client, access, digest)?.ok_or_else(|| {
-        Error::new(Class::BadInput, format!("{} lacks a manifest that it names", access.repository))
+        Error::new(Class::UntrustedData, format!("a manifest is missing in {}", access.repository))
             .why(digest)
-            .hint("push the image again, whole")
+            .hint("push the complete image again")
     })?;
-    // A manifest need not say its media type; the list it is in must.
+    // The media type is optional in a manifest, but not in a descriptor.
     document.descriptor.set_media_type(entry.media_type().clone());
     Ok(document)
 }
 
-/// Sizes are what a stranger wrote.
+/// Sizes are untrusted: the sum saturates.
 fn sum<'b>(blobs: impl Iterator<Item = &'b Descriptor>) -> u64 {
     blobs.fold(0, |sum, blob| sum.saturating_add(blob.size()))
 }
 
-/// The entry of an index under that name.
+/// Returns `entry` annotated with a name.
 fn tagged(mut entry: Descriptor, name: &str) -> Descriptor {
     entry.annotate(types::REF_NAME, name);
     entry

@@ -1,4 +1,4 @@
-//! One HTTP request and its answer, over `ureq`. Neither retries nor redirects: those are decided above.
+//! One HTTP request and its response, over `ureq`. Retries and redirects are the caller's.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,12 +14,12 @@ use ureq::{Agent, SendBody};
 use crate::network::Proxies;
 use crate::url::Url;
 
-/// What to wait for at most.
+/// Network timeouts.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a connection.
+    /// To connect.
     pub connect: Duration,
-    /// For the next byte, in either direction.
+    /// To read or write the next bytes.
     pub idle: Duration,
 }
 
@@ -29,18 +29,16 @@ impl Default for Timeouts {
     }
 }
 
-/// What a request sends. It can be sent again.
+/// Body of a request. It can be sent again.
 #[derive(Clone, Copy)]
 pub(crate) enum Body<'a> {
-    /// Nothing.
     None,
-    /// A document.
     Bytes(&'a [u8]),
     /// `length` bytes of a file from `start`.
     Part { file: &'a File, start: u64, length: u64 },
 }
 
-/// A request, apart from its login.
+/// A request without its `Authorization`.
 #[derive(Clone)]
 pub(crate) struct Request<'a> {
     pub method: &'static str,
@@ -55,7 +53,7 @@ impl Request<'_> {
     }
 }
 
-/// An answer, whatever its status.
+/// A response of any status.
 pub(crate) struct Response {
     pub url: Url,
     pub status: StatusCode,
@@ -72,26 +70,26 @@ impl Response {
         self.body.as_reader()
     }
 
-    /// The whole body, or an error where it is longer than `limit`.
+    /// Reads the whole body; an error of kind `FileTooLarge` above `limit`.
     pub(crate) fn bytes(&mut self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.body.as_reader().take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {limit} bytes")));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the response is longer than {limit} bytes")));
         }
         Ok(bytes)
     }
 }
 
-/// No answer came.
+/// Why there was no response.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The other side does not speak what was spoken to it.
+    /// The server does not speak the protocol of the request.
     NotHttp(String),
-    /// Worth another attempt.
-    Passing(String),
-    /// Not worth one.
-    Lasting(String),
+    /// A retry may succeed.
+    Transient(String),
+    /// A retry would fail the same way.
+    Permanent(String),
 }
 
 /// Connections, kept open between requests.
@@ -157,17 +155,17 @@ impl Http {
         call: http::Result<http::Request<impl ureq::AsSendBody>>,
         url: &Url,
     ) -> Result<http::Response<ureq::Body>, Failure> {
-        let call = call.map_err(|e| Failure::Lasting(e.to_string()))?;
+        let call = call.map_err(|e| Failure::Permanent(e.to_string()))?;
         let proxy = self.proxies.choose(url.secure(), url.authority());
         let proxy = proxy.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose();
         let proxy =
-            proxy.map_err(|_| Failure::Lasting("the environment names a proxy that is no address".to_owned()))?;
+            proxy.map_err(|_| Failure::Permanent("the proxy variables of the environment contain an invalid URL".to_owned()))?;
         let call = self.agent.configure_request(call).proxy(proxy).build();
         self.agent.run(call).map_err(|e| classify(&e))
     }
 }
 
-/// A part of a file as a stream. It reads at a position, so that several may read one file.
+/// A part of a file as a stream. Reads at an offset, so that threads can share the file.
 struct Part<'a> {
     file: &'a File,
     at: u64,
@@ -179,7 +177,7 @@ impl Read for Part<'_> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.file.read_at(&mut buffer[..most], self.at)?;
         if read == 0 && most > 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was truncated while it was read"));
         }
         self.at += read as u64;
         self.left -= read as u64;
@@ -190,20 +188,20 @@ impl Read for Part<'_> {
 fn classify(error: &ureq::Error) -> Failure {
     use ureq::Error as E;
     let text = match error {
-        E::Timeout(_) => "nothing came or went for too long".to_owned(),
-        E::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed in the middle".to_owned(),
+        E::Timeout(_) => "timeout: no data for too long".to_owned(),
+        E::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed before the end of the response".to_owned(),
         other => other.to_string(),
     };
     match error {
-        E::Io(e) if e.kind() == io::ErrorKind::InvalidData && text.contains("certificate") => Failure::Lasting(text),
+        E::Io(e) if e.kind() == io::ErrorKind::InvalidData && text.contains("certificate") => Failure::Permanent(text),
         E::Io(_)
         | E::Timeout(_)
         | E::HostNotFound
         | E::ConnectionFailed
         | E::ConnectProxyFailed(_)
-        | E::BodyStalled => Failure::Passing(text),
+        | E::BodyStalled => Failure::Transient(text),
         E::Protocol(_) | E::LargeResponseHeader(..) => Failure::NotHttp(text),
-        _ => Failure::Lasting(text),
+        _ => Failure::Permanent(text),
     }
 }
 
@@ -211,7 +209,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
     let bad = |why: String| {
         Error::new(Class::BadInput, "cannot read the trusted certificate authorities")
             .why(why)
-            .hint("give a file of PEM certificates")
+            .hint("pass a file of PEM certificates to --ca-file")
     };
     let mut all = Vec::new();
     for item in ureq::tls::parse_pem(pem) {
@@ -220,7 +218,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
         }
     }
     if all.is_empty() && !pem.is_empty() {
-        return Err(bad("it holds no certificate".to_owned()));
+        return Err(bad("the file contains no certificate".to_owned()));
     }
     Ok(all)
 }

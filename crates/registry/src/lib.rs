@@ -1,10 +1,9 @@
 //! OCI registries (distribution-spec 1.1): push, pull, credentials.
 //!
-//! The client is our own, over `ureq`: `oci-client` needs an async runtime, cannot ask an upload how far it came, takes no clock for its
-//! back-off, and does not write the tag that stands in for the referrers API.
-//! What is left to write is small: some addresses, three kinds of login, one state machine for an upload and one for a download.
+//! Our own client over `ureq`: `oci-client` needs an async runtime, cannot query the offset of an upload, takes no clock for its backoff, and
+//! does not write the referrers fallback tag. The client is small: a few URLs, three kinds of login, one state machine each for upload and download.
 //!
-//! Documents are parsed apart from I/O: [`challenge`], [`docker_config`], [`token`], [`refusal`], [`referrers`], [`url`].
+//! Parsers do no I/O: [`challenge`], [`docker_config`], [`token`], [`error_response`], [`referrers`], [`url`].
 
 pub mod backoff;
 pub mod challenge;
@@ -22,10 +21,10 @@ mod pool;
 mod pull;
 mod push;
 pub mod referrers;
-pub mod refusal;
+pub mod error_response;
 mod resolve;
 mod secret;
-mod stage;
+mod staging;
 pub mod token;
 pub mod transfer;
 mod upload;

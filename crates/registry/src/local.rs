@@ -1,5 +1,4 @@
-//! What an output layout holds, in the order in which a registry gets it. Everything is compared with its digest here, before the first
-//! request is made.
+//! Reads the images of a layout in push order, and verifies every digest before the first request.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,32 +12,32 @@ use oci::{Layout, Reference};
 
 use crate::client::Repository;
 
-/// Manifests that are taken of one layout or one image of a registry: an index of a hostile one has no end.
+/// Maximum number of manifests of a layout or a remote image.
 pub(crate) const MANIFESTS: usize = 1000;
-/// Annotation by which sigstore's bundles are told apart.
+/// Annotation with the predicate type of a sigstore bundle.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
-/// Predicate of a bundle that signs and attests nothing further.
+/// Predicate type of a signature without an attestation.
 const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 
-/// A manifest or index with what it names.
+/// A manifest or index with its contents.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Names it; annotations are the manifest's own, as a list of referrers wants them.
+    /// Its descriptor, with the manifest's annotations, as a referrers list requires.
     pub descriptor: Descriptor,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Configuration and layers.
+    /// Config and layers.
     pub blobs: Vec<Descriptor>,
-    /// Manifests, where it is an index.
+    /// Manifests of an index.
     pub children: Vec<Part>,
-    /// The manifest it is about.
+    /// Subject of an artifact.
     pub subject: Option<Sha256>,
-    /// Cosign's tag for it.
+    /// Cosign tag of an artifact.
     pub tag: Option<String>,
 }
 
 impl Part {
-    /// This one and everything below, the lowest first.
+    /// Returns this and all nested manifests, children before parents.
     pub fn flat(&self) -> Vec<&Self> {
         let mut all: Vec<&Self> = self.children.iter().flat_map(Self::flat).collect();
         all.push(self);
@@ -46,31 +45,31 @@ impl Part {
     }
 }
 
-/// One image with its artifacts, and where it goes.
+/// One image with its artifacts and its destination.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The layout.
     pub layout: Layout,
-    /// Its directory.
+    /// Directory of the layout.
     pub root: PathBuf,
-    /// Where it goes.
+    /// Destination repository.
     pub repository: Repository,
-    /// Tags that are to name it there.
+    /// Tags to set in it.
     pub tags: Vec<String>,
     /// The image.
     pub image: Part,
-    /// Bill of materials, provenance and signatures, in this order.
+    /// SBOM, provenance and signatures, in this order.
     pub artifacts: Vec<Part>,
 }
 
-/// Plans for every image of the layout at `root`. With `registry`, the last part of each name goes there instead.
+/// Returns a plan for every image of the layout at `root`. `registry` replaces all but the last component of each image name.
 ///
 /// # Errors
-/// [`Class::BadInput`] for a missing blob, an unknown media type, an image without a full name, or an artifact about an image that is not there;
-/// [`Class::Verification`] for a blob that is not what its name says.
+/// [`Class::UntrustedData`] for a missing blob, an unknown media type, an image without a full name, or an artifact whose image is missing;
+/// [`Class::Verification`] for a digest mismatch.
 pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     let layout = Layout::open(root)?;
-    // Refuses what the rest of the tool would not read either: unknown media types, missing manifests and configurations.
+    // Fails for unknown media types and missing manifests and configs.
     layout.images()?;
     let reader = Reader { root, layout: &layout, read: Cell::new(0) };
     let named: Vec<_> = layout.artifacts()?.into_iter().map(|artifact| artifact.descriptor).collect();
@@ -78,14 +77,14 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     artifacts.sort_by_key(rank);
     let mut targets: BTreeMap<(Sha256, Repository), (Descriptor, Vec<String>)> = BTreeMap::new();
     for entry in layout.index()?.manifests().iter().filter(|entry| !named.contains(entry)) {
-        let name = entry.annotation(types::REF_NAME).ok_or_else(|| malformed(root, "an image of it has no name"))?;
+        let name = entry.annotation(types::REF_NAME).ok_or_else(|| malformed(root, "an image has no name"))?;
         let reference = target(name, registry).map_err(|e| e.file(root))?;
-        let tag = reference.tag().ok_or_else(|| malformed(root, &format!("{name} has no tag")))?.to_owned();
+        let tag = reference.tag().ok_or_else(|| malformed(root, &format!("the image name {name} has no tag")))?.to_owned();
         let key = (entry.sha256()?, Repository::of(&reference));
         targets.entry(key).or_insert_with(|| (entry.clone(), Vec::new())).1.push(tag);
     }
     if targets.is_empty() {
-        return Err(malformed(root, "it holds no image"));
+        return Err(malformed(root, "it contains no image"));
     }
     let mut plans = Vec::new();
     for ((_, repository), (entry, tags)) in targets {
@@ -94,18 +93,16 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
         plans.push(Plan { layout: layout.clone(), root, repository, tags, image, artifacts: Vec::new() });
     }
     for artifact in artifacts {
-        let about = artifact.subject;
         let mut found = false;
         for plan in &mut plans {
-            if about.is_some_and(|about| plan.image.flat().iter().any(|part| part.descriptor.is(about))) {
+            if artifact.subject.is_some_and(|s| plan.image.flat().iter().any(|part| part.descriptor.is(s))) {
                 plan.artifacts.push(artifact.clone());
                 found = true;
             }
         }
         if !found {
-            let why = format!("{} is about an image that is not in the layout", artifact.descriptor.digest());
-            return Err(malformed(root, &why)
-                .hint("make the signatures and bills of materials anew: they do not belong to this image"));
+            let why = format!("the subject of the artifact {} is not in the layout", artifact.descriptor.digest());
+            return Err(malformed(root, &why).hint("create the SBOMs and signatures again: they belong to another image"));
         }
     }
     for plan in &plans {
@@ -116,7 +113,7 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-/// The name under which an image goes to `registry`, which is a host with or without the beginning of a path.
+/// Returns the destination of the image `name` in `registry`, a host with an optional path prefix.
 fn target(name: &str, registry: Option<&str>) -> Result<Reference> {
     let reference: Reference = name.parse()?;
     let Some(registry) = registry else { return Ok(reference) };
@@ -125,7 +122,7 @@ fn target(name: &str, registry: Option<&str>) -> Result<Reference> {
     format!("{}/{last}{tag}", registry.trim_end_matches('/')).parse()
 }
 
-/// Bill of materials, then what is attested, then signatures.
+/// Push order: SBOM, attestations, signatures.
 fn rank(artifact: &Part) -> u8 {
     let kind = artifact.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind);
     let artifact_type = artifact.descriptor.artifact_type().as_ref().map_or("", AsRef::as_ref);
@@ -143,7 +140,7 @@ fn rank(artifact: &Part) -> u8 {
 struct Reader<'a> {
     root: &'a Path,
     layout: &'a Layout,
-    /// Manifests so far.
+    /// Number of manifests so far.
     read: Cell<usize>,
 }
 
@@ -152,21 +149,21 @@ impl Reader<'_> {
         self.below(entry, INDEX_DEPTH, &mut BTreeSet::new())
     }
 
-    /// `seen` is what the same tree holds already: it goes to the registry once, wherever else it stands.
+    /// `seen` are the manifests of the same tree so far: each is pushed once.
     fn below(&self, entry: &Descriptor, depth: u32, seen: &mut BTreeSet<Sha256>) -> Result<Part> {
         self.read.set(self.read.get() + 1);
         if self.read.get() > MANIFESTS {
-            return Err(malformed(self.root, &format!("it has more than {MANIFESTS} manifests")));
+            return Err(malformed(self.root, &format!("it contains more than {MANIFESTS} manifests")));
         }
         if entry.size() > DOCUMENT_LIMIT {
-            let why = format!("the manifest {} has {} bytes", entry.digest(), entry.size());
+            let why = format!("the manifest {} has {} bytes (max {DOCUMENT_LIMIT})", entry.digest(), entry.size());
             return Err(malformed(self.root, &why));
         }
         let mut bytes = Vec::new();
         self.layout.blob(entry)?.read_to_end(&mut bytes)?;
         let read = read(entry, &bytes).map_err(|e| e.file(self.root))?;
         if depth == 0 && !read.children.is_empty() {
-            return Err(malformed(self.root, &oci::types::nested_too_deeply()));
+            return Err(malformed(self.root, &types::nested_too_deeply()));
         }
         let mut children = Vec::new();
         for child in &read.children {
@@ -182,7 +179,7 @@ impl Reader<'_> {
     }
 }
 
-/// What a manifest or an index names.
+/// Contents of a manifest or an index.
 pub(crate) struct Contents {
     pub blobs: Vec<Descriptor>,
     pub children: Vec<Descriptor>,
@@ -191,17 +188,17 @@ pub(crate) struct Contents {
     pub annotations: Option<HashMap<String, String>>,
 }
 
-/// Reads the document that `entry` names.
+/// Parses the manifest or index of the descriptor `entry`.
 ///
 /// # Errors
-/// [`Class::BadInput`] for an unknown media type or a malformed document.
+/// [`Class::UntrustedData`] for an unknown media type or a malformed document.
 pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
     let bad = |e: String| document(&format!("{}: {e}", entry.digest()));
     match types::oci_type(entry.media_type()) {
         MediaType::ImageManifest => {
             let manifest: Manifest = types::read(bytes).map_err(bad)?;
             let subject = manifest.subject().as_ref();
-            // An artifact without a type of its own has that of its configuration (distribution-spec, "Pushing Manifests with Subject").
+            // The artifact type defaults to that of the config (distribution-spec, "Pushing Manifests with Subject").
             let by_config = subject.map(|_| manifest.config().media_type().clone());
             Ok(Contents {
                 blobs: std::iter::once(manifest.config()).chain(manifest.layers()).cloned().collect(),
@@ -221,13 +218,13 @@ pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
 }
 
 fn document(why: &str) -> Error {
-    Error::new(Class::BadInput, "a manifest cannot be used")
+    Error::new(Class::UntrustedData, "the manifest is malformed or unsupported")
         .why(why)
         .hint("convert the image to OCI with `skopeo copy`")
 }
 
 fn malformed(file: &Path, why: &str) -> Error {
-    Error::new(Class::BadInput, "this layout cannot be pushed").file(file).why(why)
+    Error::new(Class::UntrustedData, "cannot push the OCI layout").file(file).why(why)
 }
 
 #[cfg(test)]
@@ -235,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_replaces_all_but_the_last_part() {
+    fn a_registry_replaces_all_but_the_last_component() {
         let of = |registry| target("ghcr.io/our-org/kernel:v1", registry).unwrap().to_string();
         assert_eq!(of(None), "ghcr.io/our-org/kernel:v1");
         assert_eq!(of(Some("127.0.0.1:5000")), "127.0.0.1:5000/kernel:v1");
@@ -268,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_cosigns_tags() {
+    fn recognizes_cosign_tags() {
         let digest = Sha256::of("x");
         assert_eq!(cosign_subject(&format!("sha256-{digest}.sig")), Some(digest));
         for other in [format!("sha256-{digest}"), format!("sha256-{digest}.zip"), "sha256-12.sig".to_owned()] {
@@ -276,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Part of a layout whose index names all of `children`; each is an index of nothing. `before` manifests have been read.
+    /// Part of a layout whose index lists `children`, each an empty index. `before` manifests have been read.
     fn part(children: &[String], before: usize) -> Result<Part> {
         let dir = tempfile::tempdir().unwrap();
         let writer = oci::Writer::create(&dir.path().join("l")).unwrap();
@@ -291,13 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn an_index_without_end_is_refused() {
+    fn an_index_with_too_many_manifests_is_refused() {
         let index = |n: usize| format!("{{\"schemaVersion\":2,\"manifests\":[]{}}}", " ".repeat(n));
         let children: Vec<_> = (0..9).map(index).collect();
         assert_eq!(part(&children, MANIFESTS - 10).unwrap().flat().len(), 10);
         let error = part(&children, MANIFESTS - 9).unwrap_err();
-        assert!(error.class() == Class::BadInput && error.to_string().contains("more than 1000 manifests"), "{error}");
-        // The same one again and again is one.
+        assert_eq!(error.class(), Class::UntrustedData);
+        assert!(error.to_string().contains("more than 1000 manifests"), "{error}");
+        // Duplicates count once.
         assert_eq!(part(&vec![index(0); 99], MANIFESTS - 2).unwrap().flat().len(), 2);
     }
 

@@ -1,4 +1,4 @@
-//! Manifests and indexes to and from a registry, byte for byte (distribution-spec, "Pulling manifests", "Pushing manifests").
+//! Gets and puts manifests and indexes byte for byte (distribution-spec, "Pulling manifests", "Pushing manifests").
 
 use common::{Class, Error, Result, Sha256};
 use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Digest, MediaType, Named as _};
@@ -6,7 +6,7 @@ use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Digest, MediaType, Named as _
 use crate::client::{Access, Client};
 use crate::http::{Body, Request};
 
-/// The manifests and indexes that are asked for, as OCI and as Docker name them.
+/// Accepted media types of OCI and Docker.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
@@ -17,7 +17,7 @@ pub(crate) struct Document {
     pub bytes: Vec<u8>,
 }
 
-/// The document that `reference`, a tag or a digest, names; none where there is none.
+/// Fetches the document behind `reference`, a tag or a digest; `None` if there is none.
 pub(crate) fn get(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Option<Document>> {
     let what = format!("cannot pull the manifest {reference} of {}", access.repository);
     let mut request = Request::new("GET", client.url(access.repository, &format!("manifests/{reference}"))?);
@@ -33,8 +33,8 @@ pub(crate) fn get(client: &Client<'_>, access: &Access<'_>, reference: &str) -> 
     for claim in claims.filter_map(|claim| Digest::try_from(claim.to_owned()).ok()) {
         if claim.0 != digest {
             return Err(Error::new(Class::Verification, what)
-                .why(format!("its sha256 is {digest}, the registry calls it {}", claim.0.oci()))
-                .hint("the registry, or something on the way, has other bytes: push the image again"));
+                .why(format!("digest mismatch: got {}, expected {}", digest.oci(), claim.0.oci()))
+                .hint("the registry or a proxy changed the manifest: push the image again"));
         }
     }
     let header = answer.header("content-type").map(|t| t.split(';').next().unwrap_or_default().trim().to_owned());
@@ -42,13 +42,13 @@ pub(crate) fn get(client: &Client<'_>, access: &Access<'_>, reference: &str) -> 
     Ok(Some(Document { descriptor: types::descriptor(media_type.as_str(), digest, bytes.len() as u64), bytes }))
 }
 
-/// Digest that `reference` names; none where it names nothing.
-pub(crate) fn head(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Option<Sha256>> {
-    // Some registries give no digest, or another one, to HEAD: a manifest is small enough to be read.
+/// Returns the digest behind `reference`; `None` if there is none.
+pub(crate) fn digest(client: &Client<'_>, access: &Access<'_>, reference: &str) -> Result<Option<Sha256>> {
+    // Some registries return no or a wrong digest for HEAD, and a manifest is small.
     get(client, access, reference)?.map(|document| document.descriptor.sha256()).transpose()
 }
 
-/// Puts `bytes` under `reference`. True when the registry keeps the list of referrers itself.
+/// Puts `bytes` under `reference`. Returns true if the registry maintains the list of referrers.
 pub(crate) fn put(
     client: &Client<'_>,
     access: &Access<'_>,
@@ -67,7 +67,7 @@ pub(crate) fn put(
     Ok(answer.header("oci-subject").is_some())
 }
 
-/// The media type that a document says it has.
+/// Returns the media type in a document.
 fn media_type(bytes: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     value.get("mediaType")?.as_str().map(str::to_owned)

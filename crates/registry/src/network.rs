@@ -1,11 +1,11 @@
-//! Which way to a host: plain or not, by which proxy. Pure; the environment is handed in.
+//! How to reach a host: plain HTTP or TLS, and through which proxy. Pure; the environment is a parameter.
 
 use common::{Class, Error, Result};
 
 use crate::secret::Secret;
 use crate::url;
 
-/// Proxies as the environment names them (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`, in capitals or not).
+/// Proxies from the environment (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`, lower or upper case).
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     https: Option<Secret>,
@@ -14,7 +14,7 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Reads the variables through `variable`. Lower case goes before upper case, as in curl.
+    /// Reads the variables with `variable`. Lower case has precedence, as in curl.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
         let get = |name: &str| {
             let set = |name: &str| variable(name).filter(|value| !value.is_empty());
@@ -29,14 +29,14 @@ impl Proxies {
         }
     }
 
-    /// The proxy to reach `authority` by, which may hold a user name and a password. None for this machine itself.
+    /// Returns the proxy for `authority`, which may contain a user name and a password; `None` for loopback.
     #[must_use]
     pub fn choose(&self, secure: bool, authority: &str) -> Option<&Secret> {
         let proxy = if secure { self.https.as_ref() } else { self.http.as_ref() }?;
         (!is_loopback(authority) && !self.is_exempt(authority)).then_some(proxy)
     }
 
-    /// Every proxy, as something that must not be shown.
+    /// Returns the proxies' passwords.
     pub(crate) fn secrets(&self) -> Vec<Secret> {
         let proxies = self.https.iter().chain(&self.http);
         let user = |proxy: &Secret| {
@@ -46,7 +46,7 @@ impl Proxies {
         proxies.filter_map(user).collect()
     }
 
-    /// `no_proxy`: `*`, a host with its subdomains (a leading dot changes nothing), or a host with a port.
+    /// Matches `no_proxy`: `*`, a host with its subdomains (a leading dot is ignored), or `host:port`.
     fn is_exempt(&self, authority: &str) -> bool {
         let authority = authority.to_lowercase();
         let host = url::host(&authority);
@@ -58,7 +58,7 @@ impl Proxies {
     }
 }
 
-/// Whether the host is this machine, by its name or address alone: no name service is asked.
+/// Whether the host is loopback by its name or address; does not resolve names.
 #[must_use]
 pub fn is_loopback(authority: &str) -> bool {
     let host = url::host(authority).trim_start_matches('[').trim_end_matches(']');
@@ -66,17 +66,17 @@ pub fn is_loopback(authority: &str) -> bool {
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Refuses plain HTTP, but for this machine and the hosts in `plain`.
+/// Fails for plain HTTP to a host other than loopback and those in `plain`.
 ///
 /// # Errors
-/// [`Class::BadInput`], with the option to give.
+/// [`Class::BadInput`].
 pub fn check_plain(authority: &str, plain: &[String]) -> Result<()> {
     if may_be_plain(authority, plain) {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, format!("plain HTTP to {authority} is not allowed"))
-        .why("only this machine is talked to without TLS")
-        .hint(format!("give the registry a certificate, or allow it with --insecure-http {authority}")))
+        .why("plain HTTP is only allowed for loopback")
+        .hint(format!("enable TLS on the registry, or allow plain HTTP with --insecure-http {authority}")))
 }
 
 pub(crate) fn check_plain_url(url: &url::Url, plain: &[String]) -> Result<()> {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_http_is_for_this_machine_or_asked_for() {
+    fn plain_http_needs_loopback_or_the_option() {
         for fine in ["localhost", "127.0.0.1:80", "127.9.9.9", "[::1]:1", "reg.lan:5000"] {
             check_plain(fine, &["reg.lan:5000".to_owned()]).unwrap();
         }

@@ -1,12 +1,12 @@
-//! A bounded number of threads over a list.
+//! Processes a list with a bounded number of threads.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Result;
 
-/// Runs `work` on every item, at most `threads` at a time. After a failure nothing further is begun, and the first failure is given.
-pub(crate) fn each<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+/// Runs `work` on every item, at most `threads` at a time. Starts nothing after a failure, and returns the first one.
+pub(crate) fn for_each<T: Sync>(items: &[T], threads: usize, work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
     let failed = || failure.lock().map_or(true, |failure| failure.is_some());
     std::thread::scope(|scope| {
@@ -34,10 +34,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn does_everything_once_and_no_more_at_a_time_than_allowed() {
+    fn runs_every_item_once_within_the_thread_limit() {
         let items: Vec<usize> = (0..100).collect();
         let (done, now, most) = (Mutex::new(Vec::new()), AtomicUsize::new(0), AtomicUsize::new(0));
-        each(&items, 3, |item| {
+        for_each(&items, 3, |item| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             done.lock().unwrap().push(*item);
             std::thread::yield_now();
@@ -49,13 +49,13 @@ mod tests {
         done.sort_unstable();
         assert_eq!(done, items);
         assert!(most.into_inner() <= 3);
-        each(&[] as &[u8], 3, |_| Ok(())).unwrap();
+        for_each(&[] as &[u8], 3, |_| Ok(())).unwrap();
     }
 
     #[test]
     fn stops_at_a_failure() {
         let done = AtomicUsize::new(0);
-        let error = each(&[1, 2, 3, 4], 1, |item| {
+        let error = for_each(&[1, 2, 3, 4], 1, |item| {
             done.fetch_add(1, Ordering::SeqCst);
             if *item == 2 { Err(Error::new(Class::BadInput, "two")) } else { Ok(()) }
         });

@@ -1,5 +1,5 @@
-//! An image with its artifacts from a registry into a layout, put in place when it is whole. What an interrupted pull brought is kept beside
-//! the destination and used by the next one. A lock beside it makes pulls to one destination come one after another.
+//! Pulls an image with its artifacts into a layout. The staging directory next to the destination survives an interrupted pull and replaces the
+//! destination at the end. A lock file next to it serializes pulls to the same destination.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -13,46 +13,46 @@ use oci::writer::check_replaceable;
 
 use crate::client::{Access, Client, Repository};
 use crate::fetch::{self, Fetch};
-use crate::stage::Stage;
+use crate::staging::StagingDir;
 
-/// What a pull brought.
+/// Result of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulled {
     /// Digest of the image or index.
     pub digest: Sha256,
-    /// How many signatures, attestations and bills of materials came along.
+    /// Number of signatures, attestations and SBOMs.
     pub artifacts: usize,
-    /// Bytes of configurations, layers and artifacts.
+    /// Size of configs, layers and artifacts.
     pub bytes: u64,
 }
 
-/// Pulls `reference` into a new layout at `out`, replacing a layout that is there.
+/// Pulls `reference` into a new layout at `out`, replacing an existing layout.
 ///
 /// # Errors
-/// [`common::Class::BadInput`] when the registry has no such image, its documents cannot be used, `out` is something else than a layout, or somebody
-/// else made what stands beside it for an unfinished pull;
-/// [`common::Class::Verification`] when a document or blob is not what its name says; [`common::Class::Infrastructure`] otherwise. `out` is then as it was.
+/// [`common::Class::BadInput`] if the registry has no such image, `out` is not a layout, or another user owns the staging directory;
+/// [`common::Class::UntrustedData`] for malformed documents; [`common::Class::Verification`] for a digest mismatch;
+/// [`common::Class::Infrastructure`] otherwise. `out` is unchanged on error.
 pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
     let _lock = Lock::take(out, sink)?;
     check_replaceable(out)?;
     let repository = Repository::of(reference);
-    let wanted = fetch::wanted(reference)?;
+    let wanted = fetch::tag_or_digest(reference)?;
     let label = format!("pull {reference}");
     let began = client.options.clock.now();
     sink.emit(&Event::StageStarted { stage: &label });
-    let beside = atomic::beside(out, "pull");
-    let stage = Stage::open(&beside)?;
+    let staging = atomic::beside(out, "pull");
+    let stage = StagingDir::open(&staging)?;
     let access = Access { repository: &repository, push: false, from: None };
     let fetch = Fetch { client, access, stage: &stage, sink, label: &label, keep_layers: true };
     let fetched = fetch.run(&wanted, &[signed_name(reference)]).inspect_err(|_| stage.remove_if_empty())?;
     stage.keep_only(&fetched.all)?;
-    atomic::replace_dir(&beside, out)?;
+    atomic::replace_dir(&staging, out)?;
     let took = client.options.clock.now().saturating_sub(began);
     sink.emit(&Event::StageFinished { stage: &label, cached: false, took });
     Ok(Pulled { digest: fetched.root.sha256()?, artifacts: fetched.artifacts.len(), bytes: fetched.bytes })
 }
 
-/// The name with its tag, which is what signatures hold; a digest beside it says only which image is meant.
+/// Returns the name in signatures: with the tag, without the digest.
 fn signed_name(reference: &Reference) -> String {
     match reference.tag() {
         Some(tag) => format!("{}/{}:{tag}", reference.registry(), reference.repository()),
@@ -60,15 +60,15 @@ fn signed_name(reference: &Reference) -> String {
     }
 }
 
-/// What only one pull to a destination has.
+/// Lock file of a destination.
 struct Lock {
     path: PathBuf,
-    /// Its end is the lock's.
+    /// Closing it releases the lock.
     _file: File,
 }
 
 impl Lock {
-    /// Waits until no other pull writes to `out`.
+    /// Waits for other pulls to `out`.
     fn take(out: &Path, sink: &dyn Sink) -> Result<Self> {
         let path = atomic::beside(out, "pull.lock");
         let io = |e: &std::io::Error| Error::io("cannot lock the destination of a pull", &path, e);
@@ -80,17 +80,17 @@ impl Lock {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let message = format!("another pull to {} is under way; waiting for its end", out.display());
+                    let message = format!("another pull to {} is running; waiting for it", out.display());
                     sink.emit(&Event::Note { message: &message });
                     file.lock().map_err(|e| io(&e))?;
                 }
                 Err(TryLockError::Error(e)) if has_no_locks(&e) => {
-                    let message = "this file system has no locks: see that no other pull writes to the same place";
+                    let message = "this file system does not support locks: make sure that no other pull writes to the same destination";
                     sink.emit(&Event::Warning { message });
                 }
                 Err(TryLockError::Error(e)) => return Err(io(&e)),
             }
-            // Whoever had it has removed it at its end; the name may stand for a newer one.
+            // The previous holder has removed its file; another pull may have created a new one.
             let ours = file.metadata().map_err(|e| io(&e))?;
             if path.symlink_metadata().is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
                 return Ok(Self { path, _file: file });
@@ -101,12 +101,12 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the lock itself ends. One that an interrupt leaves does no harm.
+        // Before the lock is released. A file left by an interrupted pull is harmless.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Opens the file, or makes it; none where it went away in between.
+/// Opens or creates the file; `None` if it was removed in between.
 fn open_lock(path: &Path) -> std::io::Result<Option<File>> {
     use std::io::ErrorKind::{AlreadyExists, NotFound};
     match OpenOptions::new().write(true).create_new(true).mode(0o644).open(path) {
@@ -115,20 +115,19 @@ fn open_lock(path: &Path) -> std::io::Result<Option<File>> {
     }
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(std::io::Error::new(AlreadyExists, "what has this name is no file")),
+        Ok(_) => return Err(std::io::Error::new(AlreadyExists, "the path is not a regular file")),
         Err(e) if e.kind() == NotFound => return Ok(None),
         Err(e) => return Err(e),
     }
-    // A lock needs no leave to write, which another user's file may not give.
+    // Read-only: another user's file may not be writable, and a lock does not need it.
     match File::open(path) {
         Err(e) if e.kind() == NotFound => Ok(None),
         opened => opened.map(Some),
     }
 }
 
-/// NFS without its lock daemon, and cluster file systems that are mounted without.
+/// True for NFS without its lock daemon, and cluster file systems mounted without locks.
 fn has_no_locks(e: &std::io::Error) -> bool {
-    /// What Linux calls `ENOLCK`.
-    const NO_LOCKS: i32 = 37;
-    e.kind() == std::io::ErrorKind::Unsupported || e.raw_os_error() == Some(NO_LOCKS)
+    const ENOLCK: i32 = 37;
+    e.kind() == std::io::ErrorKind::Unsupported || e.raw_os_error() == Some(ENOLCK)
 }

@@ -1,10 +1,9 @@
-//! Images with their artifacts to a registry, in an order in which no tag ever names something incomplete:
+//! Pushes images with their artifacts in an order in which a tag never points to an incomplete image:
 //!
-//! 1. configuration and layers, 2. the manifest by its digest, 3. bill of materials, provenance and signatures, each its blobs and then its manifest,
-//! 4. everything is read back, compared with its digest and verified, 5. when that is done for every image, the tags move.
+//! 1. config and layers, 2. the manifest by its digest, 3. SBOM, provenance and signatures, blobs before manifests,
+//! 4. everything is read back and verified, 5. after that succeeded for every image, the tags are set.
 //!
-//! Whatever ends a push before its last step leaves the images' tags as they were. Only cosign's tags, by which signatures are found, are written
-//! before: the registry has to give them back as a stranger would find them.
+//! A push that fails before the last step does not change the images' tags. Only cosign's tags are written earlier: the check in step 4 needs them.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,21 +14,21 @@ use common::{Class, Error, Result, Sha256};
 use oci::Layout;
 use oci::types::{Descriptor, Named as _};
 
-use crate::client::{Access, Client, Repository};
+use crate::client::{Access, Client};
 use crate::fetch::{Fetch, Fetched};
 use crate::local::{Part, Plan};
 use crate::manifest;
 use crate::pool;
 use crate::referrers;
-use crate::stage::Stage;
+use crate::staging::StagingDir;
 use crate::transfer::Meter;
 use crate::upload::{Sent, upload};
 
-/// Looks at an image as the registry gives it back, before its tags move: a layout with the manifests, configurations and artifacts, but without
-/// layers (their digests have been compared already), and the digest of the image.
+/// Verifies an image as read back from the registry, before its tags are set. Gets a layout with the manifests, configs and artifacts, but no
+/// layers (their digests are already verified), and the digest of the image.
 pub type Verifier<'a> = dyn Fn(&Layout, &Sha256) -> Result<()> + 'a;
 
-/// Is content with the digests, which have been compared already.
+/// Accepts every image: the digests are already verified.
 pub fn digests_only(_layout: &Layout, _image: &Sha256) -> Result<()> {
     Ok(())
 }
@@ -39,36 +38,35 @@ pub fn digests_only(_layout: &Layout, _image: &Sha256) -> Result<()> {
 pub struct Tagged {
     /// `registry/repository:tag`.
     pub name: String,
-    /// What it names now.
+    /// Digest it points to.
     pub digest: Sha256,
-    /// Whether it named something else before, or nothing.
+    /// Whether the push changed it.
     pub moved: bool,
 }
 
-/// Bytes of blobs, by how they came there.
+/// Bytes of blobs, by how they got into the repository.
 #[derive(Debug, Default)]
 struct Counts {
     sent: AtomicU64,
     mounted: AtomicU64,
-    there: AtomicU64,
+    existing: AtomicU64,
 }
 
 struct Push<'a> {
     client: &'a Client<'a>,
     sink: &'a dyn Sink,
-    /// A repository that has the blob, by registry and digest.
-    places: Mutex<BTreeMap<(String, Sha256), String>>,
+    /// A repository with the blob, by registry and digest.
+    repositories: Mutex<BTreeMap<(String, Sha256), String>>,
 }
 
-/// Pushes `plans` and moves their tags.
+/// Pushes `plans` and sets their tags.
 ///
 /// # Errors
-/// [`Class::Infrastructure`] when the registry cannot be reached, refuses, or is full; [`Class::Verification`] when it gives back something else than it
-/// was given, or `verify` does not accept it; [`Class::BadInput`] when two images are to have one tag. The images' tags are as they were then, unless
-/// it was a tag that could not be moved.
+/// [`Class::Infrastructure`] if the registry cannot be reached, rejects a request, or is full; [`Class::Verification`] if it returns other bytes
+/// than were pushed, or `verify` fails; [`Class::BadInput`] if two images have the same tag. The images' tags are unchanged, unless setting one failed.
 pub fn push(client: &Client<'_>, sink: &dyn Sink, plans: &[Plan], verify: &Verifier<'_>) -> Result<Vec<Tagged>> {
-    refuse_shared_tags(plans)?;
-    let push = Push { client, sink, places: Mutex::default() };
+    check_unique_tags(plans)?;
+    let push = Push { client, sink, repositories: Mutex::default() };
     for plan in plans {
         push.image(plan, verify)?;
     }
@@ -81,18 +79,18 @@ pub fn push(client: &Client<'_>, sink: &dyn Sink, plans: &[Plan], verify: &Verif
     Ok(tagged)
 }
 
-/// Of two images for one tag the later would take it from the earlier.
-fn refuse_shared_tags(plans: &[Plan]) -> Result<()> {
-    let mut meant: BTreeMap<String, &Plan> = BTreeMap::new();
+/// Fails if two images have the same tag: the second would overwrite the first.
+fn check_unique_tags(plans: &[Plan]) -> Result<()> {
+    let mut seen: BTreeMap<String, &Plan> = BTreeMap::new();
     for plan in plans {
         for tag in &plan.tags {
             let name = format!("{}:{tag}", plan.repository);
-            let first = *meant.entry(name.clone()).or_insert(plan);
+            let first = *seen.entry(name.clone()).or_insert(plan);
             if first.image.descriptor.digest() != plan.image.descriptor.digest() {
                 let line = |of: &Plan| format!("{} in {}", of.image.descriptor.digest(), of.root.display());
-                return Err(Error::new(Class::BadInput, format!("two images are to be {name}"))
+                return Err(Error::new(Class::BadInput, format!("two different images have the tag {name}"))
                     .why(format!("{}\n{}", line(first), line(plan)))
-                    .hint("give the layout of the one that is meant, or remove the other"));
+                    .hint("push only one of the layouts"));
             }
         }
     }
@@ -153,14 +151,14 @@ impl Push<'_> {
         meter: &Meter<'_>,
         counts: &Counts,
     ) -> Result<()> {
-        pool::each(blobs, self.client.options.parallel, |blob| {
+        pool::for_each(blobs, self.client.options.parallel, |blob| {
             let file = plan.layout.blob(blob)?;
             let key = (access.repository.registry.clone(), blob.sha256()?);
-            let from = self.places().get(&key).filter(|name| **name != access.repository.name).cloned();
+            let from = self.repositories().get(&key).filter(|name| **name != access.repository.name).cloned();
             let sent = upload(self.client, access, blob, file.file(), from.as_deref(), meter)?;
-            self.places().entry(key).or_insert_with(|| access.repository.name.clone());
+            self.repositories().entry(key).or_insert_with(|| access.repository.name.clone());
             let count = match sent {
-                Sent::There => &counts.there,
+                Sent::Exists => &counts.existing,
                 Sent::Mounted => &counts.mounted,
                 Sent::Uploaded => &counts.sent,
             };
@@ -173,13 +171,13 @@ impl Push<'_> {
         manifest::put(self.client, access, reference, part.descriptor.media_type(), &part.bytes)
     }
 
-    /// Cosign's tags hold one manifest: a signature that somebody else left there would be gone, so that is told.
+    /// Sets a cosign tag. Warns if it replaces another signature: a tag points to one manifest only.
     fn cosign_tag(&self, access: &Access<'_>, artifact: &Part, tag: &str) -> Result<()> {
         let digest = artifact.descriptor.sha256()?;
-        match manifest::head(self.client, access, tag)? {
-            Some(there) if there == digest => return Ok(()),
-            Some(there) => {
-                let message = format!("{}:{tag} named {} and is replaced", access.repository, there.oci());
+        match manifest::digest(self.client, access, tag)? {
+            Some(old) if old == digest => return Ok(()),
+            Some(old) => {
+                let message = format!("{}:{tag} pointed to {}, replacing it", access.repository, old.oci());
                 self.sink.emit(&Event::Warning { message: &message });
             }
             None => {}
@@ -187,13 +185,13 @@ impl Push<'_> {
         self.manifest(access, artifact, tag).map(drop)
     }
 
-    /// Reads everything back and lets `verify` look at it.
+    /// Reads everything back and verifies it.
     fn read_back(&self, plan: &Plan, verify: &Verifier<'_>) -> Result<()> {
         let label = format!("verify {}", plan.repository);
         let began = self.client.options.clock.now();
         self.sink.emit(&Event::StageStarted { stage: &label });
         let scratch = tempfile::tempdir()?;
-        let stage = Stage::open(scratch.path())?;
+        let stage = StagingDir::open(scratch.path())?;
         let access = Access { repository: &plan.repository, push: true, from: None };
         let fetch =
             Fetch { client: self.client, access, stage: &stage, sink: self.sink, label: &label, keep_layers: false };
@@ -211,46 +209,41 @@ impl Push<'_> {
         let access = Access { repository: &plan.repository, push: true, from: None };
         let digest = plan.image.descriptor.sha256()?;
         let name = format!("{}:{tag}", plan.repository);
-        let moved = manifest::head(self.client, &access, tag)? != Some(digest);
+        let moved = manifest::digest(self.client, &access, tag)? != Some(digest);
         if moved {
             self.manifest(&access, &plan.image, tag)?;
-            let now = manifest::head(self.client, &access, tag)?;
+            let now = manifest::digest(self.client, &access, tag)?;
             if now != Some(digest) {
-                let why = format!("it names {}", now.map_or("nothing".to_owned(), |digest| digest.oci()));
-                return Err(Error::new(Class::Verification, format!("{name} does not name what was pushed"))
-                    .why(why)
-                    .hint("somebody else may have pushed at the same time; push again"));
+                let found = now.map_or("nothing".to_owned(), |digest| digest.oci());
+                return Err(Error::new(Class::Verification, format!("{name} does not point to the pushed image"))
+                    .why(format!("got {found}, expected {}", digest.oci()))
+                    .hint("another push may have changed the tag at the same time; push again"));
             }
         }
         Ok(Tagged { name, digest, moved })
     }
 
     fn note(&self, counts: &Counts, plan: &Plan) {
-        let [sent, mounted, there] = [&counts.sent, &counts.mounted, &counts.there].map(|c| c.load(Ordering::Relaxed));
+        let [sent, mounted, existing] =
+            [&counts.sent, &counts.mounted, &counts.existing].map(|c| c.load(Ordering::Relaxed));
         let message = format!(
-            "{}: {sent} bytes sent, {mounted} taken from other repositories, {there} were there",
+            "{}: {sent} bytes sent, {mounted} mounted from other repositories, {existing} already existed",
             plan.repository
         );
         self.sink.emit(&Event::Note { message: &message });
     }
 
-    fn places(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Sha256), String>> {
-        self.places.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn repositories(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Sha256), String>> {
+        self.repositories.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// Whether all that was pushed is found from the image's digest.
+/// Fails if a pushed artifact is not among the referrers of the image.
 fn check(plan: &Plan, fetched: &Fetched) -> Result<()> {
-    let missing = plan
-        .artifacts
-        .iter()
-        .find(|artifact| !fetched.artifacts.iter().any(|a| a.digest() == artifact.descriptor.digest()));
-    missing.map_or(Ok(()), |artifact| Err(lost(&plan.repository, artifact)))
-}
-
-fn lost(repository: &Repository, artifact: &Part) -> Error {
-    let what = artifact.descriptor.artifact_type().as_ref().map_or("a signature", AsRef::as_ref);
-    Error::new(Class::Verification, format!("{repository} does not list what was pushed to it"))
-        .why(format!("{what}, {}", artifact.descriptor.digest()))
-        .hint("somebody else may have pushed at the same time; push again")
+    let is_listed = |part: &&Part| fetched.artifacts.iter().any(|a| a.digest() == part.descriptor.digest());
+    let Some(missing) = plan.artifacts.iter().find(|part| !is_listed(part)) else { return Ok(()) };
+    let kind = missing.descriptor.artifact_type().as_ref().map_or("a signature", AsRef::as_ref);
+    Err(Error::new(Class::Verification, format!("{} does not list a pushed artifact", plan.repository))
+        .why(format!("{kind}, {}", missing.descriptor.digest()))
+        .hint("another push may have changed the list at the same time; push again"))
 }

@@ -1,4 +1,4 @@
-//! What is about an image: the referrers API, and the tag that stands in for it (distribution-spec, "Listing Referrers").
+//! Referrers of an image: the API and its fallback tag (distribution-spec, "Listing Referrers").
 
 use common::{Class, Error, Result, Sha256};
 use oci::types::{self, DOCUMENT_LIMIT, Descriptor, Index, MediaType};
@@ -8,18 +8,18 @@ use crate::http::{Request, Response};
 use crate::local::MANIFESTS;
 use crate::manifest;
 
-/// Pages of the referrers API that are read.
+/// Maximum number of pages of the referrers API.
 const PAGES: u32 = 64;
-/// How often the index behind a tag is written, when others write it at the same time.
+/// Attempts to write the fallback index while others write it too.
 const ROUNDS: u32 = 4;
 
-/// The tag whose index lists the referrers of `subject` where the registry has no API for them.
+/// Returns the tag whose index lists the referrers of `subject` in registries without the API.
 #[must_use]
 pub fn fallback_tag(subject: Sha256) -> String {
     format!("sha256-{subject}")
 }
 
-/// `index` with `entries` in it, each once, in the place it had; none when all were there.
+/// Appends the missing `entries` to `index`; `None` if it contains all of them.
 #[must_use]
 pub fn merge(mut index: Index, entries: &[Descriptor]) -> Option<Index> {
     let mut all = index.manifests().clone();
@@ -33,12 +33,12 @@ pub fn merge(mut index: Index, entries: &[Descriptor]) -> Option<Index> {
     changed.then_some(index)
 }
 
-/// Reads a list of referrers.
+/// Parses a list of referrers.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is no image index.
+/// [`Class::UntrustedData`] if it is not an image index.
 pub fn parse(bytes: &[u8]) -> Result<Index> {
-    let bad = |why: String| Error::new(Class::BadInput, "a list of referrers is no image index").why(why);
+    let bad = |why: String| Error::new(Class::UntrustedData, "the list of referrers is not an image index").why(why);
     let index: Index = types::read(bytes).map_err(bad)?;
     match index.media_type() {
         None | Some(MediaType::ImageIndex) => Ok(index),
@@ -46,9 +46,9 @@ pub fn parse(bytes: &[u8]) -> Result<Index> {
     }
 }
 
-/// All referrers of `subject`.
+/// Returns all referrers of `subject`.
 pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Vec<Descriptor>> {
-    let what = format!("cannot list what is about {} in {}", subject.oci(), access.repository);
+    let what = format!("cannot list the referrers of {} in {}", subject.oci(), access.repository);
     let mut url = client.url(access.repository, &format!("referrers/{}", subject.oci()))?;
     let mut all: Vec<Descriptor> = Vec::new();
     for _ in 0..PAGES {
@@ -58,7 +58,7 @@ pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) ->
         match answer.status.as_u16() {
             401 | 403 => return Err(client.refused(&what, access, &mut answer)),
             200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests().iter().cloned()),
-            // No such API: registries say so by 404, others by whatever they say to an address they do not know.
+            // No such API: 404, or whatever the registry returns for an unknown path.
             _ => return limited(&what, fallback(client, access, subject)?.manifests().clone()),
         }
         all = limited(&what, all)?;
@@ -67,20 +67,19 @@ pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) ->
             None => return Ok(all),
         }
     }
-    Err(Error::new(Class::Infrastructure, what).why(format!("the list has more than {PAGES} pages")))
+    Err(Error::new(Class::Infrastructure, what).why(format!("more than {PAGES} pages")))
 }
 
 fn limited(what: &str, all: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
     if all.len() <= MANIFESTS {
         return Ok(all);
     }
-    Err(Error::new(Class::BadInput, what).why(format!("the list has more than {MANIFESTS} entries")))
+    Err(Error::new(Class::UntrustedData, what).why(format!("more than {MANIFESTS} entries")))
 }
 
-/// Lists `entries` behind the tag that stands in for the API, beside what others have there.
+/// Adds `entries` to the index behind the fallback tag.
 ///
-/// A registry has no way to write a tag only if it is unchanged, so the index is read again afterwards, and written again where another
-/// writer came between.
+/// Registries have no compare-and-swap for tags, so the index is read again afterwards, and written again if another writer dropped entries.
 pub(crate) fn update_fallback(
     client: &Client<'_>,
     access: &Access<'_>,
@@ -95,9 +94,9 @@ pub(crate) fn update_fallback(
     if merge(fallback(client, access, subject)?, entries).is_none() {
         return Ok(());
     }
-    Err(Error::new(Class::Infrastructure, format!("cannot list the signatures behind {}:{tag}", access.repository))
-        .why("another writer took them out again each time")
-        .hint("push again when nobody else pushes"))
+    Err(Error::new(Class::Infrastructure, format!("cannot add the referrers to {}:{tag}", access.repository))
+        .why(format!("another writer removed them {ROUNDS} times"))
+        .hint("push again when no other push is running"))
 }
 
 fn fallback(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Index> {
@@ -113,7 +112,7 @@ fn is_index(answer: &Response) -> bool {
         .is_some_and(|t| t.split(';').next().is_some_and(|t| MediaType::from(t.trim()) == MediaType::ImageIndex))
 }
 
-/// The address with `rel="next"` of a `Link` header (RFC 8288).
+/// Returns the URL with `rel="next"` of a `Link` header (RFC 8288).
 #[must_use]
 pub fn next(link: &str) -> Option<&str> {
     link.split(',').find(|part| part.contains("rel=\"next\"") || part.contains("rel=next")).and_then(|part| {
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_others_listed() {
+    fn keeps_the_entries_of_others() {
         let merged = merge(index(&["theirs", "ours"]), index(&["ours", "new"]).manifests()).unwrap();
         assert_eq!(merged, index(&["theirs", "ours", "new"]));
         assert_eq!(merge(merged, index(&["new", "ours"]).manifests()), None);
@@ -144,7 +143,7 @@ mod tests {
         for bad in
             ["", "{}", r#"{"schemaVersion":1,"manifests":[]}"#, r#"{"schemaVersion":2,"mediaType":"x","manifests":[]}"#]
         {
-            assert_eq!(parse(bad.as_bytes()).unwrap_err().class(), Class::BadInput, "{bad}");
+            assert_eq!(parse(bad.as_bytes()).unwrap_err().class(), Class::UntrustedData, "{bad}");
         }
         assert_eq!(next(r#"</v2/a?n=1>; rel="prev", </v2/a?n=2>; rel="next""#), Some("/v2/a?n=2"));
         assert_eq!(next(r#"</v2/a>; rel="prev""#), None);

@@ -1,18 +1,18 @@
-//! Text that is printed nowhere.
+//! Text that is never printed.
 
 use std::fmt;
 
-/// A password, token or header made of one. `Debug` hides it and there is no `Display`.
+/// A password, token, or header with one. `Debug` hides it and there is no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text.
+    /// Wraps `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one request that needs it.
+    /// Returns the text, to send it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -25,7 +25,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` without any of `secrets`: a server may send back what it was sent. Also without control characters, and cut to 500 characters.
+/// Removes `secrets` from `text`, which a server may echo, and control characters; cuts it to 500 characters.
 pub(crate) fn scrub(text: &str, secrets: &[Secret]) -> String {
     let mut text = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.0.len() > 3) {
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_nothing() {
+    fn secrets_are_hidden() {
         let secret = Secret::new("hunter22");
         assert!(!format!("{secret:?}").contains("hunter22"));
         assert_eq!(scrub("bad: Basic hunter22\u{1b}[1m", &[secret]), "bad: Basic (hidden) [1m");

@@ -1,5 +1,5 @@
-//! Headers that let a request in: Basic, or a token from the registry's token service
-//! (distribution's token authentication; with an identity token, its OAuth2 form).
+//! `Authorization` headers: Basic, or a token from the registry's token service
+//! (distribution's token authentication; OAuth2 for identity tokens).
 
 use base64::Engine as _;
 use common::Result;
@@ -9,17 +9,17 @@ use crate::docker_config::Login;
 use crate::secret::Secret;
 use crate::url::{Url, pair};
 
-/// Longest answer of a token service that is read.
+/// Maximum size of a token service's response.
 pub(crate) const LIMIT: u64 = 1 << 20;
 
-/// `Authorization` for a user name and a password (RFC 7617).
+/// Returns `Authorization` for a user name and a password (RFC 7617).
 #[must_use]
 pub fn basic(user: &str, password: &Secret) -> Secret {
     let pair = format!("{user}:{}", password.reveal());
     Secret::new(format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
 }
 
-/// Everything that a login could be shown by.
+/// Returns all forms of the secrets of a login.
 pub(crate) fn secrets_of(login: &Login) -> Vec<Secret> {
     match login {
         Login::Password { user, password } => {
@@ -31,16 +31,21 @@ pub(crate) fn secrets_of(login: &Login) -> Vec<Secret> {
     }
 }
 
-/// How a token is asked for.
-pub(crate) struct Ask {
+/// A request to a token service.
+pub(crate) struct TokenRequest {
     pub method: &'static str,
     pub url: Url,
     pub login: Option<Secret>,
     pub form: Option<Secret>,
 }
 
-/// The request to `realm`: GET, with the login as Basic; POST for an identity token.
-pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: Option<&Login>) -> Result<Ask> {
+/// Returns the request to `realm`: GET with Basic authentication, or POST for an identity token.
+pub(crate) fn request(
+    realm: Url,
+    service: Option<&str>,
+    scopes: &[String],
+    login: Option<&Login>,
+) -> Result<TokenRequest> {
     if let Some(Login::Identity(token)) = login {
         let form = [
             pair("grant_type", "refresh_token"),
@@ -49,7 +54,7 @@ pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: O
             pair("scope", &scopes.join(" ")),
             pair("refresh_token", token.reveal()),
         ];
-        return Ok(Ask { method: "POST", url: realm, login: None, form: Some(Secret::new(form.join("&"))) });
+        return Ok(TokenRequest { method: "POST", url: realm, login: None, form: Some(Secret::new(form.join("&"))) });
     }
     let url = service.into_iter().try_fold(realm, |url, service| url.with("service", service))?;
     let url = scopes.iter().try_fold(url, |url, scope| url.with("scope", scope))?;
@@ -57,10 +62,10 @@ pub(crate) fn ask(realm: Url, service: Option<&str>, scopes: &[String], login: O
         Some(Login::Password { user, password }) => Some(basic(user, password)),
         _ => None,
     };
-    Ok(Ask { method: "GET", url, login, form: None })
+    Ok(TokenRequest { method: "GET", url, login, form: None })
 }
 
-/// The token in a token service's answer, as a header; its words are `token` or `access_token`.
+/// Returns the `token` or `access_token` of a token service's response as `Authorization`.
 #[must_use]
 pub fn parse(body: &[u8]) -> Option<Secret> {
     #[derive(Deserialize)]
@@ -82,24 +87,24 @@ mod tests {
     }
 
     #[test]
-    fn asks_by_get_with_the_login_as_basic() {
+    fn passwords_are_sent_by_get_as_basic() {
         let login = Login::Password { user: "u".to_owned(), password: Secret::new("p w") };
         let scopes = ["repository:a/b:pull,push".to_owned(), "repository:c:pull".to_owned()];
-        let ask = ask(realm(), Some("reg istry"), &scopes, Some(&login)).unwrap();
+        let request = request(realm(), Some("reg istry"), &scopes, Some(&login)).unwrap();
         assert_eq!(
-            ask.url.full(),
+            request.url.full(),
             "https://auth.io/token?account=x&service=reg%20istry&scope=repository:a/b:pull,push&scope=repository:c:pull"
         );
-        assert_eq!((ask.method, ask.login.unwrap().reveal()), ("GET", "Basic dTpwIHc="));
+        assert_eq!((request.method, request.login.unwrap().reveal()), ("GET", "Basic dTpwIHc="));
     }
 
     #[test]
-    fn an_identity_token_goes_by_post_and_not_into_the_address() {
-        let ask =
-            ask(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&Login::Identity(Secret::new("t+k")))).unwrap();
-        assert_eq!((ask.method, ask.url.full().to_string().contains("t%2Bk")), ("POST", false));
+    fn an_identity_token_is_sent_by_post_and_not_in_the_url() {
+        let login = Login::Identity(Secret::new("t+k"));
+        let request = request(realm(), Some("r"), &["s:a:pull".to_owned()], Some(&login)).unwrap();
+        assert_eq!((request.method, request.url.full().to_string().contains("t%2Bk")), ("POST", false));
         assert_eq!(
-            ask.form.unwrap().reveal(),
+            request.form.unwrap().reveal(),
             "grant_type=refresh_token&client_id=solana-talos&service=r&scope=s:a:pull&refresh_token=t%2Bk"
         );
     }

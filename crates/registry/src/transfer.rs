@@ -1,4 +1,4 @@
-//! How far a transfer is and how fast, told to the event stream at most twice a second.
+//! Progress and rate of a transfer, reported as events at most twice a second.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use common::event::{Event, Sink};
 
 use crate::clock::Clock;
 
-/// Least time between two reports.
+/// Minimum time between two reports.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// Counts the bytes of one stage, from several threads.
@@ -19,25 +19,25 @@ pub struct Meter<'a> {
     total: u64,
     done: AtomicU64,
     began: Duration,
-    /// When it was last told, and how much.
-    told: Mutex<(Duration, u64)>,
+    /// Time and bytes of the last report.
+    reported: Mutex<(Duration, u64)>,
 }
 
 impl<'a> Meter<'a> {
-    /// Begins to count towards `total` bytes.
+    /// Starts counting towards `total` bytes.
     pub fn new(sink: &'a dyn Sink, clock: &'a dyn Clock, stage: &'a str, total: u64) -> Self {
         let now = clock.now();
-        Self { sink, clock, stage, total, done: AtomicU64::new(0), began: now, told: Mutex::new((now, u64::MAX)) }
+        Self { sink, clock, stage, total, done: AtomicU64::new(0), began: now, reported: Mutex::new((now, u64::MAX)) }
     }
 
-    /// Counts `bytes` more.
+    /// Adds `bytes`.
     pub fn add(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
-        self.tell(false);
+        self.report(false);
     }
 
-    /// Takes back what has to be sent or fetched again.
-    pub fn take_back(&self, bytes: u64) {
+    /// Subtracts `bytes` that must be transferred again.
+    pub fn subtract(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -46,17 +46,17 @@ impl<'a> Meter<'a> {
         self.done.load(Ordering::Relaxed)
     }
 
-    /// Tells where the transfer stands, now.
+    /// Reports the final state.
     pub fn finish(&self) {
-        self.tell(true);
+        self.report(true);
     }
 
-    fn tell(&self, always: bool) {
-        // Whoever finds another thread telling need not.
-        let Ok(mut told) = self.told.try_lock() else { return };
+    fn report(&self, always: bool) {
+        // Another thread is already reporting.
+        let Ok(mut reported) = self.reported.try_lock() else { return };
         let (now, done) = (self.clock.now(), self.done());
-        if (always && told.1 != done) || now.saturating_sub(told.0) >= INTERVAL {
-            *told = (now, done);
+        if (always && reported.1 != done) || now.saturating_sub(reported.0) >= INTERVAL {
+            *reported = (now, done);
             let rate = rate(done, now.saturating_sub(self.began));
             self.sink.emit(&Event::Transfer { stage: self.stage, done, total: self.total, rate });
         }
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Meter<'_> {
     }
 }
 
-/// Bytes a second.
+/// Bytes per second.
 fn rate(bytes: u64, time: Duration) -> u64 {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     bytes.saturating_mul(1000) / millis
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn tells_twice_a_second_and_at_the_end() {
+    fn reports_twice_a_second_and_at_the_end() {
         let (lines, clock) = (Lines::default(), Ticks(AtomicU64::new(0)));
         let meter = Meter::new(&lines, &clock, "push x", 4000);
         for _ in 0..30 {
             clock.0.fetch_add(100, Ordering::Relaxed);
             meter.add(100);
         }
-        meter.take_back(1000);
+        meter.subtract(1000);
         meter.finish();
         meter.finish();
         let lines = lines.0.into_inner().unwrap();

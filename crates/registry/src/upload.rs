@@ -1,32 +1,31 @@
-//! One blob to a registry (distribution-spec, "Pushing blobs"): skipped where it is there, mounted where another repository has it,
-//! else sent in chunks, each after asking how far the registry came whenever an answer is missing.
+//! Uploads one blob (distribution-spec, "Pushing blobs"): skips it if the repository has it, mounts it if another repository has it, else sends
+//! it in chunks. After a transient error it queries the offset and resumes there.
 //!
-//! What registries do beside the specification and is met here: GHCR refuses a PATCH above 4 MiB with 416; ECR answers 201 to a PATCH and drops
-//! every one after the first (aws/containers-roadmap 2831), which shows by its `Range`; docker-registry 2 forgets an upload whose last
-//! PATCH was cut. The first two get the blob in one PUT, the third from its beginning.
+//! Deviations from the specification that are handled: GHCR rejects a PATCH above 4 MiB with 416; ECR answers 201 to a PATCH and drops
+//! every one after the first (aws/containers-roadmap 2831), visible in its `Range`; docker-registry 2 drops an upload session whose last
+//! PATCH was cut off. The first two get the blob in one PUT, the third from the beginning.
 
 use std::fs::File;
 
 use common::{Class, Error, Result};
 use oci::types::Descriptor;
 
-use crate::client::{Access, Client, Stop, is_passing};
+use crate::client::{Access, AttemptError, Client, Retry, is_transient};
 use crate::http::{Body, Request, Response};
 use crate::transfer::Meter;
 use crate::url::Url;
 
-/// How a blob came to be in the repository.
+/// How a blob got into the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It was there.
-    There,
-    /// Taken from another repository of the registry.
+    /// It was there before.
+    Exists,
+    /// From another repository of the registry.
     Mounted,
-    /// Sent.
     Uploaded,
 }
 
-/// Brings `blob`, whose bytes are `file`, into the repository. `from` is a repository of the same registry that has it.
+/// Uploads `blob` from `file`, or mounts it from the repository `from` of the same registry.
 pub(crate) fn upload(
     client: &Client<'_>,
     access: &Access<'_>,
@@ -51,43 +50,43 @@ struct Upload<'a> {
     file: &'a File,
     meter: &'a Meter<'a>,
     what: String,
-    /// Failures since the upload last came further.
+    /// Failures since the last progress.
     failures: u32,
-    /// Bytes of this blob that the meter has.
+    /// Bytes of this blob in the meter.
     counted: u64,
-    /// Furthest that any session came.
+    /// Largest offset of any session.
     best: u64,
 }
 
-/// How a session ended.
-enum Ended {
+/// How an upload session ended.
+enum SessionEnd {
     Done,
-    /// The registry has forgotten it.
+    /// The registry dropped it.
     Gone,
-    /// The registry does not do chunks as we do them.
+    /// The registry does not support our chunks.
     Unchunked,
 }
 
-/// Where a session stands.
+/// State of a session after a request.
 enum Step {
-    /// So many bytes are there; the next request goes to this address.
+    /// URL of the next request, and the number of bytes received.
     At(Url, u64),
-    End(Ended),
+    End(SessionEnd),
 }
 
 impl Upload<'_> {
     fn run(&mut self, from: Option<&str>) -> Result<Sent> {
         if self.exists()? {
-            return Ok(Sent::There);
+            return Ok(Sent::Exists);
         }
         let mut whole = self.blob.size() <= self.client.options.chunk;
         let mut from = from;
         loop {
             let Some((session, chunk)) = self.open(from.take())? else { return Ok(Sent::Mounted) };
             match self.fill(session, chunk, whole)? {
-                Ended::Done => return Ok(Sent::Uploaded),
-                Ended::Gone => {}
-                Ended::Unchunked => whole = true,
+                SessionEnd::Done => return Ok(Sent::Uploaded),
+                SessionEnd::Gone => {}
+                SessionEnd::Unchunked => whole = true,
             }
         }
     }
@@ -105,14 +104,14 @@ impl Upload<'_> {
         }
     }
 
-    /// Begins a session; none where the blob was mounted instead. Also gives the size of its chunks.
+    /// Starts a session and returns its URL and chunk size; `None` if the blob was mounted.
     fn open(&mut self, from: Option<&str>) -> Result<Option<(Url, u64)>> {
         let url = self.client.url(self.access.repository, "blobs/uploads/")?;
         if let Some(from) = from {
             let url = url.with("mount", self.blob.digest().as_ref())?.with("from", from)?;
             let access = Access { from: Some(from), ..self.access.clone() };
             let answer = self.client.send(&self.what, &access, &Request::new("POST", url));
-            // A registry may let us push here and not read there: then the blob is sent.
+            // Without read permission on `from` the blob is sent.
             match answer {
                 Ok(answer) if answer.status == 201 => return Ok(None),
                 Ok(answer) if answer.status == 202 => return self.session(&answer).map(Some),
@@ -131,13 +130,13 @@ impl Upload<'_> {
         let least = answer.header("oci-chunk-min-length").and_then(|least| least.parse().ok()).unwrap_or(0);
         let Some(location) = answer.header("location") else {
             return Err(
-                Error::new(Class::Infrastructure, &self.what).why("the registry began an upload and did not say where")
+                Error::new(Class::Infrastructure, &self.what).why("the registry started an upload without a Location")
             );
         };
         Ok((answer.url.join(location)?, self.client.options.chunk.max(least).max(1)))
     }
 
-    fn fill(&mut self, session: Url, chunk: u64, whole: bool) -> Result<Ended> {
+    fn fill(&mut self, session: Url, chunk: u64, whole: bool) -> Result<SessionEnd> {
         let (mut url, mut at) = (session, 0);
         loop {
             let step =
@@ -160,28 +159,28 @@ impl Upload<'_> {
         request.body = Body::Part { file: self.file, start: at, length };
         let mut answer = match self.client.attempt(self.access, &request) {
             Ok(answer) => answer,
-            Err(stop) => return self.missed(stop, url),
+            Err(e) => return self.recover(e, url),
         };
         match answer.status.as_u16() {
             201 | 202 | 204 => {
                 let next = answer.header("location").map_or(Ok(url.clone()), |location| answer.url.join(location))?;
-                match answer.header("range").map_or(Some(at + length), reached) {
+                match answer.header("range").map_or(Some(at + length), received) {
                     Some(end) if end > at && end <= at + length => Ok(Step::At(next, end)),
-                    _ => Ok(Step::End(Ended::Unchunked)),
+                    _ => Ok(Step::End(SessionEnd::Unchunked)),
                 }
             }
-            status if is_passing(status) => self.passing(&mut answer, url),
-            416 => match self.ask(url)? {
-                Some((next, end)) if end != at => self.again(answer).map(|()| Step::At(next, end)),
-                _ => Ok(Step::End(Ended::Unchunked)),
+            status if is_transient(status) => self.retry(&mut answer, url),
+            416 => match self.offset(url)? {
+                Some((next, end)) if end != at => self.failed(answer).map(|()| Step::At(next, end)),
+                _ => Ok(Step::End(SessionEnd::Unchunked)),
             },
-            400 | 405 | 411 | 501 => Ok(Step::End(Ended::Unchunked)),
-            404 => self.again(answer).map(|()| Step::End(Ended::Gone)),
+            400 | 405 | 411 | 501 => Ok(Step::End(SessionEnd::Unchunked)),
+            404 => self.failed(answer).map(|()| Step::End(SessionEnd::Gone)),
             _ => Err(self.client.refused(&self.what, self.access, &mut answer)),
         }
     }
 
-    /// Closes the session; with `whole` it is also what sends the bytes.
+    /// Closes the session; with `whole` this request also sends the bytes.
     fn commit(&mut self, url: &Url, whole: bool) -> Result<Step> {
         let mut request = Request::new("PUT", url.with("digest", self.blob.digest().as_ref())?);
         request.headers.push(("content-type", "application/octet-stream".to_owned()));
@@ -192,29 +191,30 @@ impl Upload<'_> {
             Ok(mut answer) => match answer.status.as_u16() {
                 200 | 201 | 202 | 204 => {
                     self.count(self.blob.size());
-                    return Ok(Step::End(Ended::Done));
+                    return Ok(Step::End(SessionEnd::Done));
                 }
-                status if is_passing(status) => self.passing(&mut answer, url)?,
+                status if is_transient(status) => self.retry(&mut answer, url)?,
                 400 | 404 | 416 => {
-                    self.again(answer)?;
-                    Step::End(Ended::Gone)
+                    self.failed(answer)?;
+                    Step::End(SessionEnd::Gone)
                 }
                 _ => return Err(self.client.refused(&self.what, self.access, &mut answer)),
             },
-            Err(stop) => self.missed(stop, url)?,
+            Err(e) => self.recover(e, url)?,
         };
-        // The answer may have been lost, not the request.
+        // Perhaps only the response was lost.
         if self.exists()? {
             self.count(self.blob.size());
-            return Ok(Step::End(Ended::Done));
+            return Ok(Step::End(SessionEnd::Done));
         }
-        Ok(if whole { Step::End(Ended::Gone) } else { step })
+        Ok(if whole { Step::End(SessionEnd::Gone) } else { step })
     }
 
-    fn missed(&mut self, stop: Stop, url: &Url) -> Result<Step> {
-        match stop {
-            Stop::Lasting(error) => Err(error),
-            Stop::Passing(why) => {
+    /// Waits after a failed attempt and resumes.
+    fn recover(&mut self, error: AttemptError, url: &Url) -> Result<Step> {
+        match error {
+            AttemptError::Permanent(error) => Err(error),
+            AttemptError::Transient(why) => {
                 let error = self.client.unreachable(&self.what, self.access, &why);
                 self.wait((error, None))?;
                 self.resume(url)
@@ -222,43 +222,43 @@ impl Upload<'_> {
         }
     }
 
-    fn passing(&mut self, answer: &mut Response, url: &Url) -> Result<Step> {
-        let (error, asked) = self.client.passing(&self.what, self.access, answer);
-        let Some(asked) = asked else { return Err(error) };
-        self.wait((error, asked))?;
+    /// Waits after a transient error response and resumes.
+    fn retry(&mut self, answer: &mut Response, url: &Url) -> Result<Step> {
+        let retry = self.client.transient_error(&self.what, self.access, answer)?;
+        self.wait(retry)?;
         self.resume(url)
     }
 
-    /// Counts a refusal that a new attempt may mend.
-    fn again(&mut self, mut answer: Response) -> Result<()> {
+    /// Waits after an error response that a new session may avoid.
+    fn failed(&mut self, mut answer: Response) -> Result<()> {
         let error = self.client.refused(&self.what, self.access, &mut answer);
         self.wait((error, None))
     }
 
-    fn wait(&mut self, failure: (Error, Option<std::time::Duration>)) -> Result<()> {
+    fn wait(&mut self, failure: Retry) -> Result<()> {
         self.failures += 1;
         self.client.pause(self.failures, &self.what, failure)
     }
 
     fn resume(&self, url: &Url) -> Result<Step> {
-        Ok(self.ask(url)?.map_or(Step::End(Ended::Gone), |(url, end)| Step::At(url, end)))
+        Ok(self.offset(url)?.map_or(Step::End(SessionEnd::Gone), |(url, end)| Step::At(url, end)))
     }
 
-    /// How far the registry came (distribution-spec, "Pushing a blob in chunks"); none where it has forgotten the session.
-    fn ask(&self, url: &Url) -> Result<Option<(Url, u64)>> {
+    /// Queries the offset of the upload (distribution-spec, "Pushing a blob in chunks"); `None` if the session is gone.
+    fn offset(&self, url: &Url) -> Result<Option<(Url, u64)>> {
         let answer = self.client.send(&self.what, self.access, &Request::new("GET", url.clone()))?;
         if !matches!(answer.status.as_u16(), 200 | 202 | 204) {
             return Ok(None);
         }
         let next = answer.header("location").map_or(Ok(url.clone()), |location| answer.url.join(location))?;
-        Ok(answer.header("range").and_then(reached).filter(|end| *end <= self.blob.size()).map(|end| (next, end)))
+        Ok(answer.header("range").and_then(received).filter(|end| *end <= self.blob.size()).map(|end| (next, end)))
     }
 
     fn count(&mut self, at: u64) {
         if at >= self.counted {
             self.meter.add(at - self.counted);
         } else {
-            self.meter.take_back(self.counted - at);
+            self.meter.subtract(self.counted - at);
         }
         self.counted = at;
         if at > self.best {
@@ -268,8 +268,8 @@ impl Upload<'_> {
     }
 }
 
-/// Bytes that a `Range` of an upload stands for. `0-0` is what docker-registry says of none at all.
-fn reached(range: &str) -> Option<u64> {
+/// Returns the number of bytes in the `Range` of an upload. docker-registry sends `0-0` for none.
+fn received(range: &str) -> Option<u64> {
     let (first, last) = range.trim().trim_start_matches("bytes=").trim_start_matches("bytes ").split_once('-')?;
     let last: u64 = last.parse().ok()?;
     (first == "0").then_some(if last == 0 { 0 } else { last.checked_add(1)? })
@@ -284,8 +284,8 @@ mod tests {
         for (text, expected) in
             [("0-99", Some(100)), ("bytes=0-99", Some(100)), ("0-0", Some(0)), ("1-5", None), ("", None), ("0-", None)]
         {
-            assert_eq!(reached(text), expected, "{text}");
+            assert_eq!(received(text), expected, "{text}");
         }
-        assert_eq!(reached(&format!("0-{}", u64::MAX)), None);
+        assert_eq!(received(&format!("0-{}", u64::MAX)), None);
     }
 }

@@ -1,6 +1,6 @@
-//! Addresses, as far as registries use them (RFC 3986): absolute, http or https, no user, no fragment.
+//! Registry URLs (RFC 3986): absolute, http or https, no user, no fragment.
 //!
-//! Printed without the query: that is where upload states and signed storage links carry what lets others in.
+//! Printed without the query, which contains credentials in upload locations and signed storage links.
 
 use std::fmt;
 
@@ -8,40 +8,39 @@ use common::{Class, Error, Result};
 use ureq::http::Uri;
 use ureq::http::uri::InvalidUri;
 
-/// An absolute address.
+/// An absolute URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(Uri);
 
 impl Url {
-    /// Reads an absolute address.
+    /// Parses an absolute URL.
     ///
     /// # Errors
-    /// [`Class::Infrastructure`] when it is malformed: addresses come from registries.
+    /// [`Class::Infrastructure`] if it is malformed: URLs come from registries.
     pub fn parse(text: &str) -> Result<Self> {
         if !text.starts_with("https://") && !text.starts_with("http://") {
-            return Err(bad("it is neither http: nor https:"));
+            return Err(bad("the scheme is neither http nor https"));
         }
         // `Uri` takes any UTF-8 in a path.
         if !text.bytes().all(|c| c.is_ascii_graphic()) {
-            return Err(bad("it holds characters that no address may hold"));
+            return Err(bad("it contains invalid characters"));
         }
         let url = Self(text.parse().map_err(|e: InvalidUri| bad(&e.to_string()))?);
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']' | '_');
         if !url.authority().chars().all(allowed) {
-            return Err(bad("its host is malformed or has a user name"));
+            return Err(bad("the host is malformed or has a user name"));
         }
         let port = &url.authority()[url.host().len()..];
         if port.len() > 1 && url.0.port().is_none() {
-            return Err(bad("its port is out of range"));
+            return Err(bad("the port is out of range"));
         }
         Ok(url)
     }
 
-    /// What `location` means in an answer from this address (RFC 3986, section 5.2, without `..`).
+    /// Resolves the `location` of a response from this URL (RFC 3986, section 5.2, without `..`).
     ///
     /// # Errors
-    /// [`Class::Infrastructure`] when it is malformed, or leads from https to plain http, even on this machine: what began in private
-    /// stays so.
+    /// [`Class::Infrastructure`] if it is malformed, or downgrades from https to http, even on loopback.
     pub fn join(&self, location: &str) -> Result<Self> {
         let (scheme, authority, path) = (self.scheme(), self.authority(), self.0.path());
         let url = match location {
@@ -55,16 +54,13 @@ impl Url {
             }
         }?;
         if self.secure() && !url.secure() {
-            let why = format!("{self} leads to {url}");
-            return Err(Error::new(Class::Infrastructure, "the registry leads from https to plain http").why(why));
+            let why = format!("{self} redirects to {url}");
+            return Err(Error::new(Class::Infrastructure, "the registry redirects from https to plain http").why(why));
         }
         Ok(url)
     }
 
-    /// The same address with a further `name=value` in its query.
-    ///
-    /// # Errors
-    /// [`Class::Infrastructure`] when it becomes too long.
+    /// Returns the URL with `name=value` added to its query.
     pub(crate) fn with(&self, name: &str, value: &str) -> Result<Self> {
         let begin = match self.0.query() {
             None => "?",
@@ -74,12 +70,12 @@ impl Url {
         Self::parse(&format!("{}{begin}{}", self.0, pair(name, value)))
     }
 
-    /// The whole of it, for the request only.
+    /// The URL with its query; never print it.
     pub fn full(&self) -> &Uri {
         &self.0
     }
 
-    /// Whether it is https.
+    /// Whether the scheme is https.
     pub fn secure(&self) -> bool {
         self.scheme() == "https"
     }
@@ -88,7 +84,7 @@ impl Url {
         self.0.scheme_str().unwrap_or_default()
     }
 
-    /// Host, with a port where one is given.
+    /// Host, with the port if there is one.
     pub(crate) fn authority(&self) -> &str {
         self.0.authority().map_or("", |authority| authority.as_str())
     }
@@ -97,7 +93,7 @@ impl Url {
         self.0.host().unwrap_or_default()
     }
 
-    /// Whether requests to both may carry the same login.
+    /// Whether requests to both may carry the same credentials.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         let port = |url: &Self| url.0.port_u16().unwrap_or(if url.secure() { 443 } else { 80 });
         self.secure() == other.secure() && self.host().eq_ignore_ascii_case(other.host()) && port(self) == port(other)
@@ -110,7 +106,7 @@ impl fmt::Display for Url {
     }
 }
 
-/// The host of an authority, without its port.
+/// Returns the host of an authority, without the port.
 pub(crate) fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|c| c.is_ascii_digit()) => host,
@@ -118,13 +114,13 @@ pub(crate) fn host(authority: &str) -> &str {
     }
 }
 
-/// `name=value` for a query or a form; `:`, `/`, `,` and `@` may stand as they are (RFC 3986, section 3.4).
+/// Formats `name=value` for a query or a form; `:`, `/`, `,` and `@` need no encoding (RFC 3986, section 3.4).
 pub(crate) fn pair(name: &str, value: &str) -> String {
     format!("{name}={}", common::text::percent_encoded(value, b"-._~:/,@"))
 }
 
 fn bad(why: &str) -> Error {
-    Error::new(Class::Infrastructure, "the registry gave an address that cannot be used").why(why)
+    Error::new(Class::Infrastructure, "the registry sent an invalid URL").why(why)
 }
 
 #[cfg(test)]
@@ -132,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn joins_what_registries_send() {
+    fn resolves_locations() {
         let base = Url::parse("https://r.io:5000/v2/a/blobs/uploads/?x=1").unwrap();
         for (location, full) in [
             ("https://s.io/b?c=d", "https://s.io/b?c=d"),
@@ -156,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn prints_no_query_and_adds_to_one() {
+    fn extends_the_query_and_does_not_print_it() {
         let url =
             Url::parse("http://h/p?secret=1").unwrap().with("digest", "sha256:ab").unwrap().with("q", "a b&c").unwrap();
         assert_eq!(url.to_string(), "http://h/p");

@@ -1,10 +1,10 @@
-//! What registries and files may send to our parsers: anything. They answer or refuse, and never show what they were given.
+//! Parsers accept or reject any input, and errors never quote credentials.
 
 use proptest::prelude::*;
-use registry::{challenge, docker_config, referrers, refusal, token};
+use registry::{challenge, docker_config, error_response, referrers, token};
 
-/// Bytes, or JSON and headers with something wrong in them.
-fn foreign() -> impl Strategy<Value = Vec<u8>> {
+/// Random bytes, or malformed JSON and headers.
+fn untrusted() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
         "{",
         "}",
@@ -49,19 +49,19 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_bytes_stop_a_parser(bytes in foreign(), status in 100u16..600) {
+    fn parsers_accept_any_bytes(bytes in untrusted(), status in 100u16..600) {
         let text = String::from_utf8_lossy(&bytes);
         let _ = challenge::parse(&text);
         let _ = docker_config::find(&text, "r.io", "a/b");
         let _ = docker_config::parse_helper(&bytes);
         let _ = referrers::parse(&bytes);
         let _ = token::parse(&bytes);
-        let shown = refusal::error("cannot push", "r.io", status, &bytes, &[]).to_string();
+        let shown = error_response::error("cannot push", "r.io", status, &bytes, &[]).to_string();
         prop_assert!(!shown.contains('\u{1b}') && !shown.contains('\r') && shown.chars().count() < 1200, "{shown}");
     }
 
     #[test]
-    fn what_a_file_of_logins_holds_is_in_no_error(word in "[a-z0-9]{12}", cut in 0usize..80) {
+    fn errors_do_not_quote_an_auth_file(word in "[a-z0-9]{12}", cut in 0usize..80) {
         let whole = format!(r#"{{"auths":{{"r.io":{{"auth":"{word}","identitytoken":["{word}"]}}}},"credsStore":"../{word}"}}"#);
         let text = &whole[..cut.min(whole.len())];
         for text in [text, &whole] {

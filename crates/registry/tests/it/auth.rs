@@ -1,7 +1,7 @@
-//! Tokens, logins, and that neither is ever shown.
+//! Tokens and logins, and that neither is ever shown.
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Password, Setup};
 
@@ -15,11 +15,11 @@ fn layout(dir: &std::path::Path) -> std::path::PathBuf {
 }
 
 fn guarded(life: Option<u32>) -> Memory {
-    Memory::start(Manners { login: Some(LOGIN.to_owned()), token_life: life, referrers: true, ..Manners::default() })
+    Memory::start(Quirks { login: Some(LOGIN.to_owned()), token_life: life, referrers: true, ..Quirks::default() })
 }
 
 #[test]
-fn a_token_is_fetched_and_used_until_it_ends() {
+fn a_token_is_reused_until_it_expires() {
     for life in [None, Some(3)] {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
@@ -30,7 +30,7 @@ fn a_token_is_fetched_and_used_until_it_ends() {
         let tokens = memory.state().log.iter().filter(|line| *line == "GET /token").count();
         // One for each repository, one to mount from the first, one to pull.
         assert!(if life.is_none() { tokens == 4 } else { tokens > 10 }, "{tokens}");
-        assert!(!setup.told.text().contains("sesame"), "{}", setup.told.text());
+        assert!(!setup.events.text().contains("sesame"), "{}", setup.events.text());
     }
 }
 
@@ -42,8 +42,8 @@ fn secrets_are_in_no_error() {
     for (user, password) in [("talos", "wrong-sesame"), ("eve", "open-sesame")] {
         let setup = Setup { keyring: &Password(user, password), ..Setup::default() };
         let error = setup.push(&layout, &memory.address).unwrap_err();
-        let shown = format!("{error} {error:?} {}", setup.told.text());
-        // The server sent the header back: that place is blackened.
+        let shown = format!("{error} {error:?} {}", setup.events.text());
+        // The server echoed the header: it is redacted.
         assert!(shown.contains("401") && shown.contains("(hidden)"), "{shown}");
         for secret in ["sesame", "c2VzYW1l", "LXNlc2FtZQ", "zZXNhbWU"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
@@ -52,24 +52,24 @@ fn secrets_are_in_no_error() {
     }
     let error = Setup::default().push(&layout, &memory.address).unwrap_err();
     assert!(error.to_string().contains("401"), "{error}");
-    // Nor what the registry gives itself: a token it sends back, and the state in an upload's address.
+    // Nor a token that the registry echoes, nor the state in an upload URL.
     let memory = guarded(Some(5));
     let proxy = Proxy::start(&memory.address, |n, _| if n < 14 { Fault::None } else { Fault::DropAnswer });
     let setup = Setup { keyring: &Password("talos", "open-sesame"), ..Setup::default() };
     let error = setup.push(&layout, &proxy.address).unwrap_err();
-    let shown = format!("{error} {error:?} {}", setup.told.text());
+    let shown = format!("{error} {error:?} {}", setup.events.text());
     assert!(!shown.contains("sesame") && !shown.contains("_state"), "{shown}");
 }
 
 #[test]
-fn a_login_goes_to_the_registry_only() {
+fn credentials_are_only_sent_to_the_registry() {
     let dir = tempfile::tempdir().unwrap();
     let layout = layout(dir.path());
     let memory = guarded(None);
     let setup = Setup { keyring: &Password("talos", "open-sesame"), ..Setup::default() };
     setup.push(&layout, &memory.address).unwrap();
-    // Blobs are kept elsewhere, as registries with object stores do; `localhost` is another host than `127.0.0.1`.
-    let store = Memory::start(Manners::default());
+    // Blobs are on another host, as with object stores; `localhost` and `127.0.0.1` are different hosts.
+    let store = Memory::start(Quirks::default());
     store.state().blobs = memory.state().blobs.clone();
     let redirecting = redirecting(&memory.address, store.address.replace("127.0.0.1", "localhost"));
     setup.pull(&format!("{redirecting}/a:1"), &dir.path().join("out.oci")).unwrap();
@@ -78,7 +78,7 @@ fn a_login_goes_to_the_registry_only() {
     assert!(!state.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")), "{:?}", state.headers);
 }
 
-/// Answers requests for blobs with a redirect, and hands the others on.
+/// Redirects requests for blobs and forwards the others.
 fn redirecting(front: &str, behind: String) -> String {
     let proxy = Proxy::start(front, |_, _| Fault::None);
     crate::http::serve(std::sync::Arc::new(move |head, body, stream| {

@@ -1,4 +1,4 @@
-//! Debian's `docker-registry` at the other end, and skopeo and oras as judges of what is in it.
+//! Against Debian's `docker-registry`, with skopeo and oras as reference tools.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::proxy::{Fault, Proxy};
 use crate::setup::{Password, Setup, assert_same};
 
 const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:latest"];
-/// bcrypt of `geheim-7`, at the lowest price.
+/// bcrypt of `geheim-7`, at the lowest cost.
 const HTPASSWD: &str = "talos:$2b$05$abcdefghijklmnopqrstuumAWYBDG3eEL8pbcBYfA.GI0ikjChNiS\n";
 
 /// The toolchain, where it has a registry; `None` skips the test.
@@ -22,7 +22,7 @@ fn sandbox() -> Option<Sandbox> {
     skip::toolchain(&["docker-registry", "skopeo", "oras"]).map(Sandbox::new)
 }
 
-/// A registry on a free port of this machine, gone when dropped.
+/// A registry on a free port, killed when dropped.
 struct Registry {
     child: Child,
     address: String,
@@ -37,12 +37,12 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    /// `http` and `auth` are further lines of its configuration; with `room` its store is that many bytes large.
+    /// `http` and `auth` are additional lines of its configuration; `room` limits the size of its storage.
     fn start(sandbox: &Sandbox, http: &str, auth: &str, room: Option<u64>) -> Self {
         Self::start_with(sandbox, http, auth, room, &[])
     }
 
-    /// The same with further files in `/build/etc`.
+    /// The same with additional files in `/build/etc`.
     fn start_with(sandbox: &Sandbox, http: &str, auth: &str, room: Option<u64>, files: &[(&str, &[u8])]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -78,24 +78,24 @@ impl Registry {
         while TcpStream::connect(&registry.address).is_err() {
             let log = || std::fs::read_to_string(registry.dir.path().join("log")).unwrap();
             assert!(registry.child.try_wait().unwrap().is_none(), "{}", log());
-            assert!(began.elapsed() < Duration::from_secs(60), "docker-registry does not come up: {}", log());
+            assert!(began.elapsed() < Duration::from_secs(60), "docker-registry does not start: {}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
         registry
     }
 }
 
-/// What skopeo copies from `reference`, into a layout; an error where it cannot.
+/// Copies `reference` into a layout with skopeo.
 fn skopeo(sandbox: &Sandbox, reference: &str, out: &Path, more: &[&str]) -> Result<(), String> {
     std::fs::create_dir_all(out).unwrap();
     let source = format!("docker://{reference}");
     let words = ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false"].iter().chain(more);
-    let words = words.copied().chain([source.as_str(), "oci:/build/out:judged"]);
+    let words = words.copied().chain([source.as_str(), "oci:/build/out:copy"]);
     sandbox.output(&Run::new(words).write(out, "/build/out").with_network()).map(drop).map_err(|e| e.to_string())
 }
 
-/// Asserts that skopeo finds the tag absent, or gets the very image; and tells which.
-fn judged(sandbox: &Sandbox, reference: &str, digest: Sha256) -> bool {
+/// Asserts that skopeo gets the image `digest` or finds no tag; returns whether the tag exists.
+fn skopeo_has(sandbox: &Sandbox, reference: &str, digest: Sha256) -> bool {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     match skopeo(sandbox, reference, &out, &[]) {
@@ -126,8 +126,8 @@ fn skopeo_and_oras_find_what_was_pushed() {
     let setup = Setup { parallel: 4, ..Setup::default() };
     setup.push(&layout, &format!("{}/acme", registry.address)).unwrap();
     let name = |tag: &str| format!("{}/acme/kernel:{tag}", registry.address);
-    assert!(judged(&sandbox, &name("v1"), digest) && judged(&sandbox, &name("latest"), digest));
-    assert!(!judged(&sandbox, &name("v2"), digest));
+    assert!(skopeo_has(&sandbox, &name("v1"), digest) && skopeo_has(&sandbox, &name("latest"), digest));
+    assert!(!skopeo_has(&sandbox, &name("v2"), digest));
 
     let source = format!("docker://{}", name(&format!("sha256-{digest}.sig")));
     let run = Run::new(["skopeo", "inspect", "--raw", "--tls-verify=false", &source]).with_network();
@@ -148,7 +148,7 @@ fn skopeo_and_oras_find_what_was_pushed() {
 }
 
 #[test]
-fn what_others_pushed_can_be_pulled() {
+fn an_image_pushed_by_skopeo_can_be_pulled() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
@@ -162,7 +162,7 @@ fn what_others_pushed_can_be_pulled() {
 }
 
 #[test]
-fn a_login_is_asked_for_and_given() {
+fn basic_authentication_works() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
@@ -175,7 +175,7 @@ fn a_login_is_asked_for_and_given() {
     assert!(error.to_string().contains("401") && !error.to_string().contains("geheim"), "{error}");
     let right = Setup { keyring: &Password("talos", "geheim-7"), ..Setup::default() };
     right.push(&layout, &registry.address).unwrap();
-    let (reference, out) = (format!("{}/kernel:v1", registry.address), dir.path().join("judged"));
+    let (reference, out) = (format!("{}/kernel:v1", registry.address), dir.path().join("copy"));
     assert!(skopeo(&sandbox, &reference, &out, &[]).is_err());
     skopeo(&sandbox, &reference, &out, &["--src-creds", "talos:geheim-7"]).unwrap();
     assert_eq!(oci::Layout::open(&out).unwrap().images().unwrap()[0].digest, digest);
@@ -187,7 +187,7 @@ fn faults_leave_the_tag_absent_or_complete_for_skopeo() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let registry = Registry::start(&sandbox, "", "", None);
-    let passing = [
+    let transient = [
         Fault::DropRequest,
         Fault::CutRequest(9000),
         Fault::DropAnswer,
@@ -195,28 +195,28 @@ fn faults_leave_the_tag_absent_or_complete_for_skopeo() {
         Fault::Status(503),
         Fault::Delay(50),
     ];
-    for (number, fault) in passing.into_iter().enumerate() {
+    for (number, fault) in transient.into_iter().enumerate() {
         // Each of them at every eleventh request of one push.
         let proxy = Proxy::start(&registry.address, move |n, _| if n % 11 == number { fault } else { Fault::None });
-        let place = format!("passing{number}");
+        let place = format!("transient{number}");
         let pushed = Setup { attempts: 8, ..Setup::default() }.push(&layout, &format!("{}/{place}", proxy.address));
         assert!(pushed.is_ok(), "{fault:?}: {}", pushed.unwrap_err());
-        assert!(judged(&sandbox, &format!("{}/{place}/kernel:v1", registry.address), digest), "{fault:?}");
+        assert!(skopeo_has(&sandbox, &format!("{}/{place}/kernel:v1", registry.address), digest), "{fault:?}");
     }
     for last in [5, 20, 35, 50] {
         let proxy =
             Proxy::start(&registry.address, move |n, _| if n < last { Fault::None } else { Fault::DropRequest });
         let place = format!("last{last}");
         let pushed = Setup { attempts: 1, ..Setup::default() }.push(&layout, &format!("{}/{place}", proxy.address));
-        let complete = judged(&sandbox, &format!("{}/{place}/kernel:latest", registry.address), digest);
+        let complete = skopeo_has(&sandbox, &format!("{}/{place}/kernel:latest", registry.address), digest);
         assert!(pushed.is_err() || complete, "{last}");
         Setup::default().push(&layout, &format!("{}/{place}", registry.address)).unwrap();
-        assert!(judged(&sandbox, &format!("{}/{place}/kernel:latest", registry.address), digest), "{last}");
+        assert!(skopeo_has(&sandbox, &format!("{}/{place}/kernel:latest", registry.address), digest), "{last}");
     }
 }
 
 #[test]
-fn a_full_disk_of_the_registry_is_told() {
+fn a_full_disk_of_the_registry_is_reported() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
@@ -226,11 +226,11 @@ fn a_full_disk_of_the_registry_is_told() {
     let error = setup.push(&layout, &registry.address).unwrap_err();
     assert!(error.to_string().contains("the registry is full"), "{error}");
     assert_eq!(error.class().exit_code(), 6);
-    assert!(!judged(&sandbox, &format!("{}/kernel:v1", registry.address), digest));
+    assert!(!skopeo_has(&sandbox, &format!("{}/kernel:v1", registry.address), digest));
 }
 
 #[test]
-fn a_certificate_of_ones_own_authority_is_trusted_when_given() {
+fn a_private_certificate_authority_is_trusted_with_the_option() {
     let Some(sandbox) = sandbox() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());

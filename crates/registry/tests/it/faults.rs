@@ -1,4 +1,4 @@
-//! Whatever happens to whichever request: a push ends complete or with a clear error, and no tag names anything incomplete.
+//! With any fault at any request, a push completes or fails with a clear error, and no tag points to an incomplete image.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use oci::types::Named as _;
 use proptest::prelude::*;
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, waited};
 
 const NAMES: [&str; 1] = ["ghcr.io/our-org/kernel:v1"];
-/// Faults after which the next attempt does better.
-const PASSING: [Fault; 9] = [
+/// Faults that a retry overcomes.
+const TRANSIENT: [Fault; 9] = [
     Fault::DropRequest,
     Fault::CutRequest(0),
     Fault::CutRequest(5000),
@@ -31,7 +31,7 @@ fn layout(dir: &Path) -> (std::path::PathBuf, Sha256) {
     (layout, digest)
 }
 
-/// Asserts that the tag is absent, or that all of the image is there and found from it.
+/// Asserts that the tag is absent, or that the complete image is reachable from it; returns whether the tag exists.
 fn absent_or_complete(memory: &Memory, layout: &Path, digest: Sha256) -> bool {
     let tag = memory.tag("kernel", "v1");
     let Some(tag) = tag else { return false };
@@ -62,7 +62,7 @@ fn absent_or_complete(memory: &Memory, layout: &Path, digest: Sha256) -> bool {
 
 /// Requests of a push without faults.
 fn requests(layout: &Path) -> usize {
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     Setup::default().push(layout, &memory.address).unwrap();
     memory.state().log.len()
 }
@@ -75,7 +75,7 @@ fn any_request_may_be_the_last() {
     assert!(total > 20, "{total}");
     let mut tagged = 0;
     for last in 0..=total {
-        let memory = Memory::start(Manners::default());
+        let memory = Memory::start(Quirks::default());
         let proxy = Proxy::start(&memory.address, move |n, _| if n < last { Fault::None } else { Fault::DropRequest });
         let setup = Setup { attempts: 1, ..Setup::default() };
         let pushed = setup.push(&layout, &proxy.address);
@@ -88,26 +88,26 @@ fn any_request_may_be_the_last() {
                 assert!(text.contains(&proxy.address) && text.contains("run the same command again"), "{last}: {text}");
             }
         }
-        // The same command again, without faults, ends well wherever the first one stopped.
+        // The same push without faults succeeds wherever the first one stopped.
         if last % 4 == 0 {
             Setup::default().push(&layout, &memory.address).unwrap();
             assert!(absent_or_complete(&memory, &layout, digest));
         }
     }
-    // The tag is the last thing that is written: it is there only when no more than the look at it was lost.
+    // The tag is written last: it exists only if nothing but the check of the tag failed.
     assert!((1..=3).contains(&tagged), "{tagged}");
 }
 
 #[test]
-fn one_passing_fault_at_any_request_is_got_over() {
+fn one_transient_fault_at_any_request_is_overcome() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let total = requests(&layout);
-    for (kind, fault) in PASSING.into_iter().enumerate() {
-        // Every request meets some of the faults, every fault some of the requests.
+    for (kind, fault) in TRANSIENT.into_iter().enumerate() {
+        // Every request gets some of the faults, every fault some of the requests.
         for at in (0..total).filter(|at| (at + kind) % 4 == 0) {
             let forgets = at % 8 > 3;
-            let memory = Memory::start(Manners { forgets, ..Manners::default() });
+            let memory = Memory::start(Quirks { forgets, ..Quirks::default() });
             let proxy = Proxy::start(&memory.address, move |n, _| if n == at { fault } else { Fault::None });
             let setup = Setup::default();
             let pushed = setup.push(&layout, &proxy.address);
@@ -120,7 +120,7 @@ fn one_passing_fault_at_any_request_is_got_over() {
 }
 
 #[test]
-fn a_lasting_fault_ends_with_its_reason() {
+fn a_permanent_fault_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
     let total = requests(&layout);
@@ -131,7 +131,7 @@ fn a_lasting_fault_ends_with_its_reason() {
         (Fault::Status(413), "413", 6),
     ] {
         for from in (0..total).step_by(7) {
-            let memory = Memory::start(Manners::default());
+            let memory = Memory::start(Quirks::default());
             let proxy = Proxy::start(&memory.address, move |n, _| if n < from { Fault::None } else { fault });
             let error = Setup::default().push(&layout, &proxy.address).unwrap_err();
             assert!(error.to_string().contains(reason), "{fault:?} from {from}: {error}");
@@ -142,10 +142,10 @@ fn a_lasting_fault_ends_with_its_reason() {
 }
 
 #[test]
-fn a_cut_chunk_is_continued_where_the_registry_came_to() {
+fn a_truncated_chunk_is_resumed_at_the_registrys_offset() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, digest) = layout(dir.path());
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let first = std::sync::atomic::AtomicBool::new(true);
     let proxy = Proxy::start(&memory.address, move |_, head| {
         let patch = head.method == "PATCH" && first.swap(false, std::sync::atomic::Ordering::SeqCst);
@@ -175,10 +175,10 @@ fn a_cut_chunk_is_continued_where_the_registry_came_to() {
 }
 
 #[test]
-fn a_silent_registry_is_left_after_a_while() {
+fn a_silent_registry_times_out() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, _) = layout(dir.path());
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let proxy = Proxy::start(&memory.address, |n, _| if n == 3 { Fault::Delay(600) } else { Fault::Delay(1) });
     let setup = Setup { idle: std::time::Duration::from_millis(200), ..Setup::default() };
     setup.push(&layout, &proxy.address).unwrap();
@@ -186,7 +186,7 @@ fn a_silent_registry_is_left_after_a_while() {
     let proxy = Proxy::start(&memory.address, |_, _| Fault::Delay(300));
     let setup = Setup { idle: std::time::Duration::from_millis(50), attempts: 2, ..Setup::default() };
     let error = setup.push(&layout, &proxy.address).unwrap_err();
-    assert!(error.to_string().contains("for too long"), "{error}");
+    assert!(error.to_string().contains("timeout"), "{error}");
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -207,7 +207,7 @@ proptest! {
     fn any_faults_leave_the_tag_absent_or_complete(faults in prop::collection::vec(fault(), 0..60), forgets: bool, parallel in 1usize..4) {
         let dir = tempfile::tempdir().unwrap();
         let (layout, digest) = layout(dir.path());
-        let memory = Memory::start(Manners { forgets, ..Manners::default() });
+        let memory = Memory::start(Quirks { forgets, ..Quirks::default() });
         let proxy = Proxy::start(&memory.address, move |n, _| faults.get(n).copied().unwrap_or(Fault::None));
         let pushed = Setup { parallel, ..Setup::default() }.push(&layout, &proxy.address);
         let complete = absent_or_complete(&memory, &layout, digest);

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a test server needs: one request a connection.
+//! A minimal HTTP/1.1 server for tests: one request per connection.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +33,7 @@ impl Head {
     }
 }
 
-/// What a server says.
+/// A response.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
@@ -56,7 +56,7 @@ impl Answer {
         self
     }
 
-    /// Sends it; of the body only the first `most` bytes. A body with `Transfer-Encoding` is one chunk.
+    /// Sends it with the first `most` bytes of the body. A body with `Transfer-Encoding` is one chunk.
     pub fn send(&self, stream: &mut TcpStream, head: &Head, most: usize) {
         let has = |header: &str| self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(header));
         let mut text = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", self.status);
@@ -74,7 +74,7 @@ impl Answer {
         } else {
             bytes.extend(body);
         }
-        // The client may have gone.
+        // The client may have closed the connection.
         let _ = stream.write_all(&bytes).and_then(|()| stream.flush());
     }
 }
@@ -96,10 +96,10 @@ pub fn read_head(reader: &mut impl std::io::BufRead) -> Option<Head> {
     }
 }
 
-/// Handles one connection's request; the reader gives what of the body comes.
+/// Handles one request; the reader returns the received body.
 pub type Handler = dyn Fn(&Head, &mut dyn Read, &mut TcpStream) + Send + Sync;
 
-/// Serves on a free port of this machine until the process ends, and gives `127.0.0.1:<port>`.
+/// Serves on a free loopback port until the process ends; returns `127.0.0.1:<port>`.
 pub fn serve(handler: Arc<Handler>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -113,7 +113,7 @@ pub fn serve(handler: Arc<Handler>) -> String {
                 let length = head.length();
                 let mut body = reader.take(length);
                 handler(&head, &mut body, &mut stream);
-                // What was not read would make the kernel reset the connection and the answer with it.
+                // Unread data would make the kernel reset the connection before the response is read.
                 let _ = stream.set_read_timeout(Some(std::time::Duration::from_millis(50)));
                 let _ = std::io::copy(&mut body.by_ref().take(1 << 16), &mut std::io::sink());
             });

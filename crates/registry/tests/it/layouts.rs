@@ -9,7 +9,7 @@ use oci::{FileMap, NewImage, Writer};
 
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
-/// `length` bytes that do not compress, out of `seed`.
+/// Returns `length` incompressible bytes from `seed`.
 pub fn noise(seed: &str, length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for n in 0.. {
@@ -23,8 +23,8 @@ pub fn noise(seed: &str, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// An image with a layer of each of `sizes` bytes and, with `artifacts`, what is to come along: SBOM, provenance, signatures of both kinds.
-/// Gives its digest.
+/// Writes an image with a layer of each of `sizes` bytes and, with `artifacts`, SBOM, provenance and signatures of both kinds.
+/// Returns its digest.
 pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sha256 {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut writer = Writer::create(dir).unwrap();
@@ -51,12 +51,12 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
         .unwrap()
         .len();
         let subject = types::descriptor(MediaType::ImageManifest, digest, size);
-        // In another order than the one they are to be pushed in.
+        // Not in push order.
         for (artifact_type, predicate, name, text) in [
             ("", None, Some(format!("sha256-{digest}.sig")), "old signature"),
             (BUNDLE, Some("https://sigstore.dev/cosign/sign/v1"), None, "signature"),
             (BUNDLE, Some("https://slsa.dev/provenance/v1"), None, "provenance"),
-            ("application/spdx+json", None, None, "bill of materials"),
+            ("application/spdx+json", None, None, "sbom"),
         ] {
             let layer = writer
                 .bytes(

@@ -1,9 +1,9 @@
-//! Push and pull against a registry of ours that does what it is told, and against Debian's `docker-registry`, with faults at chosen requests.
+//! Push and pull against an in-memory registry and Debian's `docker-registry`, with injected faults.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
+#![allow(clippy::unwrap_used, reason = "clippy does not treat test helpers as tests")]
 
 mod auth;
-mod beside;
+mod attached;
 mod debian;
 mod faults;
 mod http;
@@ -14,4 +14,4 @@ mod pull;
 mod push;
 mod resolve;
 mod setup;
-mod stage;
+mod staging;

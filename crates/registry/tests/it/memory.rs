@@ -1,4 +1,4 @@
-//! A registry in memory that can be told to be like others: token service, referrers API, odd rules for chunks.
+//! An in-memory registry with the quirks of others: token service, referrers API, rules for chunks.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,30 +9,30 @@ use common::Sha256;
 
 use crate::http::{Answer, Head, serve};
 
-/// How the registry behaves.
+/// Behaviour of the registry.
 #[derive(Clone, Debug, Default)]
-pub struct Manners {
+pub struct Quirks {
     /// Has the referrers API.
     pub referrers: bool,
-    /// Refuses a PATCH that is longer, with 416, as GHCR does.
+    /// Rejects a longer PATCH with 416, as GHCR does.
     pub longest_patch: Option<u64>,
-    /// Refuses a PATCH that is longer, with 413, as a proxy does.
+    /// Rejects a longer PATCH with 413, as a proxy does.
     pub largest_request: Option<u64>,
-    /// Takes only the first PATCH of an upload, answering 201, as ECR does.
+    /// Accepts only the first PATCH of an upload, answering 201, as ECR does.
     pub one_patch: bool,
     /// `OCI-Chunk-Min-Length`.
     pub least_chunk: Option<u64>,
-    /// Demands a token, which is given for this `Authorization`.
+    /// Requires a token, issued for this `Authorization`.
     pub login: Option<String>,
-    /// Requests that a token is good for.
+    /// Number of requests that a token is valid for.
     pub token_life: Option<u32>,
-    /// Stores no more bytes of blobs than this, then answers 507.
+    /// Storage size for blobs; answers 507 when full.
     pub room: Option<u64>,
-    /// Gives this digest's blob with its first byte changed.
+    /// Changes the first byte of this blob.
     pub corrupt: Option<Sha256>,
-    /// Has only the first half of this digest's blob; tells its length with `true`.
+    /// Truncates this blob to half; `true` sends a Content-Length.
     pub half: Option<(Sha256, bool)>,
-    /// Answers to a cut PATCH as docker-registry does: the upload is forgotten.
+    /// Drops the upload session after a truncated PATCH, as docker-registry does.
     pub forgets: bool,
 }
 
@@ -48,7 +48,7 @@ pub struct State {
     pub log: Vec<String>,
     /// Every header of every request.
     pub headers: Vec<(String, String)>,
-    /// Bytes of blobs that came.
+    /// Received bytes of blobs.
     pub received: u64,
 }
 
@@ -59,13 +59,13 @@ pub struct Memory {
 }
 
 impl Memory {
-    pub fn start(manners: Manners) -> Self {
+    pub fn start(quirks: Quirks) -> Self {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let handler = move |head: &Head, body: &mut dyn Read, stream: &mut TcpStream| {
             let mut bytes = Vec::new();
             let whole = body.read_to_end(&mut bytes).is_ok() && bytes.len() as u64 == head.length();
-            let answer = Request { manners: &manners, state: &mut shared.lock().unwrap(), head, bytes, whole }.answer();
+            let answer = Request { quirks: &quirks, state: &mut shared.lock().unwrap(), head, bytes, whole }.answer();
             if whole {
                 answer.send(stream, head, usize::MAX);
             }
@@ -83,7 +83,7 @@ impl Memory {
 }
 
 struct Request<'a> {
-    manners: &'a Manners,
+    quirks: &'a Quirks,
     state: &'a mut State,
     head: &'a Head,
     bytes: Vec<u8>,
@@ -118,7 +118,7 @@ impl Request<'_> {
     }
 
     fn refuse(&mut self) -> Option<Answer> {
-        self.manners.login.as_ref()?;
+        self.quirks.login.as_ref()?;
         let given = self.head.header("authorization").unwrap_or_default().to_owned();
         if let Some(left) = self.state.tokens.get_mut(given.trim_start_matches("Bearer "))
             && *left > 0
@@ -128,14 +128,14 @@ impl Request<'_> {
         }
         let host = self.head.header("host").unwrap();
         let challenge = format!("Bearer realm=\"http://{host}/token?from=challenge\",service=\"memory\"");
-        // A careless server says what it was sent.
+        // A careless server echoes the header.
         let body = format!(r#"{{"errors":[{{"code":"UNAUTHORIZED","message":"bad {given}"}}]}}"#);
         Some(Answer::new(401).header("WWW-Authenticate", challenge).body(body))
     }
 
     fn token(&mut self) -> Answer {
         let given = self.head.header("authorization").unwrap_or_default();
-        if self.manners.login.as_deref() != Some(given) {
+        if self.quirks.login.as_deref() != Some(given) {
             return Answer::new(401)
                 .body(format!(r#"{{"errors":[{{"code":"UNAUTHORIZED","message":"no {given}"}}]}}"#));
         }
@@ -143,7 +143,7 @@ impl Request<'_> {
         assert!(self.head.query("scope").unwrap().starts_with("repository:"), "{}", self.head.target);
         self.state.next += 1;
         let token = format!("token-{}-sesame", self.state.next);
-        self.state.tokens.insert(token.clone(), self.manners.token_life.unwrap_or(u32::MAX));
+        self.state.tokens.insert(token.clone(), self.quirks.token_life.unwrap_or(u32::MAX));
         Answer::new(200).body(format!(r#"{{"token":"{token}","expires_in":300}}"#))
     }
 
@@ -165,7 +165,7 @@ impl Request<'_> {
                 let session = self.state.next.to_string();
                 self.state.uploads.insert(session.clone(), Vec::new());
                 let least =
-                    self.manners.least_chunk.map(|least| ("OCI-Chunk-Min-Length".to_owned(), least.to_string()));
+                    self.quirks.least_chunk.map(|least| ("OCI-Chunk-Min-Length".to_owned(), least.to_string()));
                 let mut answer = place(&session, 0);
                 answer.headers.extend(least);
                 answer
@@ -178,16 +178,16 @@ impl Request<'_> {
                 if range.split('-').next() != Some(&at.to_string()) {
                     return Answer::new(416);
                 }
-                if self.manners.longest_patch.is_some_and(|most| self.head.length() > most) {
+                if self.quirks.longest_patch.is_some_and(|most| self.head.length() > most) {
                     return Answer::new(416).body("the request body is too large");
                 }
-                if self.manners.largest_request.is_some_and(|most| self.head.length() > most) {
+                if self.quirks.largest_request.is_some_and(|most| self.head.length() > most) {
                     return Answer::new(413).body("<html>413 Request Entity Too Large</html>");
                 }
-                if self.manners.one_patch && at > 0 {
+                if self.quirks.one_patch && at > 0 {
                     return Answer { status: 201, ..place(session, at) };
                 }
-                if !self.whole && self.manners.forgets {
+                if !self.whole && self.quirks.forgets {
                     self.state.uploads.remove(session);
                     return Answer::new(500);
                 }
@@ -197,7 +197,7 @@ impl Request<'_> {
                 let upload = self.state.uploads.get_mut(session).unwrap();
                 upload.extend_from_slice(&self.bytes);
                 self.state.received += self.bytes.len() as u64;
-                let status = if self.manners.one_patch { 201 } else { 202 };
+                let status = if self.quirks.one_patch { 201 } else { 202 };
                 Answer { status, ..place(session, at + self.bytes.len() as u64) }
             }
             "PUT" if self.whole => {
@@ -219,7 +219,7 @@ impl Request<'_> {
     }
 
     fn fits(&self) -> bool {
-        self.manners.room.is_none_or(|room| self.state.received + self.bytes.len() as u64 <= room)
+        self.quirks.room.is_none_or(|room| self.state.received + self.bytes.len() as u64 <= room)
     }
 
     fn blob(&mut self, repository: &str, digest: &str) -> Answer {
@@ -227,13 +227,13 @@ impl Request<'_> {
             return Answer::new(404);
         };
         let mut bytes = bytes.clone();
-        if self.manners.corrupt.is_some_and(|corrupt| corrupt.oci() == digest) {
+        if self.quirks.corrupt.is_some_and(|corrupt| corrupt.oci() == digest) {
             bytes[0] ^= 1;
         }
         if self.head.method == "HEAD" {
             return Answer::new(200).header("Content-Length", bytes.len().to_string());
         }
-        let half = self.manners.half.filter(|(half, _)| half.oci() == digest);
+        let half = self.quirks.half.filter(|(half, _)| half.oci() == digest);
         if half.is_some() {
             bytes.truncate(bytes.len() / 2);
         }
@@ -248,7 +248,7 @@ impl Request<'_> {
                     .header("Content-Range", format!("bytes {start}-{}/{length}", length - 1))
                     .body(&bytes[start..])
             }
-            None if half.is_some_and(|(_, told)| !told) => {
+            None if half.is_some_and(|(_, with_length)| !with_length) => {
                 Answer::new(200).header("Transfer-Encoding", "chunked").body(bytes)
             }
             None => Answer::new(200).body(bytes),
@@ -282,7 +282,7 @@ impl Request<'_> {
         self.state.manifests.insert((repository.to_owned(), digest.clone()), entry);
         let answer = Answer::new(201).header("Docker-Content-Digest", digest);
         match value["subject"]["digest"].as_str() {
-            Some(subject) if self.manners.referrers => answer.header("OCI-Subject", subject),
+            Some(subject) if self.quirks.referrers => answer.header("OCI-Subject", subject),
             _ => answer,
         }
     }
@@ -295,9 +295,9 @@ impl Request<'_> {
         self.state.manifests.contains_key(&(repository.to_owned(), digest.to_owned()))
     }
 
-    /// Two pages, so that the second is asked for.
+    /// Returns two pages, to test paging.
     fn referrers(&mut self, repository: &str, subject: &str) -> Answer {
-        if !self.manners.referrers {
+        if !self.quirks.referrers {
             return Answer::new(404);
         }
         let all = self

@@ -1,4 +1,4 @@
-//! Stands before a registry and does harm at chosen requests.
+//! A proxy that injects faults at chosen requests.
 
 use std::io::{BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -7,33 +7,32 @@ use std::time::Duration;
 
 use crate::http::{Answer, Head, read_head, serve};
 
-/// What happens to one request.
+/// Fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
     None,
-    /// The registry never sees it.
+    /// The registry gets nothing.
     DropRequest,
-    /// The registry sees the head and so many bytes of the body.
+    /// The registry gets the head and this many bytes of the body.
     CutRequest(u64),
-    /// The registry does it, the client never hears of it.
+    /// The client gets nothing.
     DropAnswer,
-    /// The client gets so many bytes of the answer's body.
+    /// The client gets this many bytes of the body.
     CutAnswer(u64),
     /// The client gets this status, the registry nothing.
     Status(u16),
-    /// It takes so many milliseconds longer.
+    /// Adds this many milliseconds.
     Delay(u64),
 }
 
 pub struct Proxy {
     pub address: String,
-    /// What happened to each request.
+    /// Fault of each request.
     pub log: Arc<Mutex<Vec<(String, Fault)>>>,
 }
 
 impl Proxy {
-    /// `schedule` chooses a fault for request number `n` (from 0).
+    /// `schedule` returns the fault of request number `n` (from 0).
     pub fn start(upstream: &str, schedule: impl Fn(usize, &Head) -> Fault + Send + Sync + 'static) -> Self {
         let (upstream, log) = (upstream.to_owned(), Arc::new(Mutex::new(Vec::new())));
         let shared = Arc::clone(&log);
@@ -56,7 +55,7 @@ fn pass(upstream: &str, head: &Head, body: &mut dyn Read, stream: &mut TcpStream
         Fault::DropRequest => return close(stream),
         Fault::Status(status) => {
             std::io::copy(body, &mut std::io::sink()).unwrap();
-            return Answer::new(status).header("Retry-After", "1").body("harm").send(stream, head, usize::MAX);
+            return Answer::new(status).header("Retry-After", "1").body("fault").send(stream, head, usize::MAX);
         }
         Fault::Delay(time) => std::thread::sleep(Duration::from_millis(time)),
         _ => {}
@@ -70,7 +69,7 @@ fn pass(upstream: &str, head: &Head, body: &mut dyn Read, stream: &mut TcpStream
     if let Fault::CutRequest(most) = fault {
         let _ = std::io::copy(&mut body.take(most), &mut to);
         let _ = to.shutdown(Shutdown::Write);
-        // The registry has to notice before the client comes again.
+        // Wait until the registry has noticed.
         let _ = to.set_read_timeout(Some(Duration::from_secs(2)));
         let _ = to.read_to_end(&mut Vec::new());
         return close(stream);

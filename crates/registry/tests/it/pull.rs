@@ -1,4 +1,4 @@
-//! Pulls: resumed, verified, put in place whole or not at all.
+//! Pulls are resumed, verified, and atomic.
 
 use std::path::Path;
 
@@ -6,14 +6,14 @@ use common::Sha256;
 use oci::types::Named as _;
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, assert_same, waited};
 
-pub fn pushed(dir: &Path, manners: Manners) -> (Memory, std::path::PathBuf, Sha256) {
+pub fn pushed(dir: &Path, quirks: Quirks) -> (Memory, std::path::PathBuf, Sha256) {
     let layout = dir.join("kernel.oci");
     let digest = layouts::write(&layout, &["ghcr.io/o/kernel:v1"], &[300_000, 20_000], true);
-    let memory = Memory::start(manners);
+    let memory = Memory::start(quirks);
     Setup::default().push(&layout, &memory.address).unwrap();
     (memory, layout, digest)
 }
@@ -22,16 +22,16 @@ fn layer(layout: &Path) -> Sha256 {
     oci::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap()
 }
 
-/// The ranges that the registry was asked for.
+/// Returns the requested ranges.
 fn ranges(memory: &Memory) -> Vec<String> {
     let headers = &memory.state().headers;
     headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("range")).map(|(_, value)| value.clone()).collect()
 }
 
 #[test]
-fn goes_on_where_the_connection_broke() {
+fn an_interrupted_download_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let path = format!("/blobs/{}", layer(&layout).oci());
     let proxy = Proxy::start(&memory.address, move |_, head| {
         if head.path().ends_with(&path) { Fault::CutAnswer(100_000) } else { Fault::None }
@@ -46,9 +46,9 @@ fn goes_on_where_the_connection_broke() {
 }
 
 #[test]
-fn a_second_pull_uses_what_the_first_brought() {
+fn a_second_pull_resumes_the_first() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let out = dir.path().join("out.oci");
     let path = format!("/blobs/{}", layer(&layout).oci());
     let cut = path.clone();
@@ -63,7 +63,7 @@ fn a_second_pull_uses_what_the_first_brought() {
     let tagged = format!("{}/kernel:v1", memory.address);
     Setup::default().pull(&format!("{tagged}@{}", digest.oci()), &out).unwrap();
     assert_same(&layout, &out, digest);
-    // Signatures hold the name with its tag, and no digest in it.
+    // Signatures contain the name with its tag, without the digest.
     assert_eq!(oci::Layout::open(&out).unwrap().images().unwrap()[0].names, [tagged]);
     let ranges = ranges(&memory);
     assert_eq!(ranges.len(), 1);
@@ -77,9 +77,9 @@ fn a_second_pull_uses_what_the_first_brought() {
 }
 
 #[test]
-fn a_spoilt_part_is_noticed_and_fetched_again() {
+fn a_corrupt_partial_blob_is_fetched_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let part = dir.path().join(".out.oci.pull/blobs/sha256").join(format!("{}.part", layer(&layout)));
     std::fs::create_dir_all(part.parent().unwrap()).unwrap();
     std::fs::write(part, vec![7; 1000]).unwrap();
@@ -90,14 +90,15 @@ fn a_spoilt_part_is_noticed_and_fetched_again() {
 }
 
 #[test]
-fn a_blob_that_the_registry_has_only_half_of_ends_the_pull() {
+fn a_truncated_blob_ends_the_pull() {
     let dir = tempfile::tempdir().unwrap();
-    let (whole, layout, _) = pushed(dir.path(), Manners::default());
+    let (whole, layout, _) = pushed(dir.path(), Quirks::default());
     let size = std::fs::metadata(layouts::blob(&layout, layer(&layout))).unwrap().len();
-    for (told, expected, class) in
-        [(true, format!("{} bytes, {size} are expected", size / 2), 5), (false, "run the same command".to_owned(), 6)]
-    {
-        let memory = Memory::start(Manners { half: Some((layer(&layout), told)), ..Manners::default() });
+    for (with_length, expected, class) in [
+        (true, format!("got {} bytes, expected {size}", size / 2), 5),
+        (false, "run the same command".to_owned(), 6),
+    ] {
+        let memory = Memory::start(Quirks { half: Some((layer(&layout), with_length)), ..Quirks::default() });
         memory.state().blobs = whole.state().blobs.clone();
         memory.state().manifests = whole.state().manifests.clone();
         let out = dir.path().join("out.oci");
@@ -105,9 +106,9 @@ fn a_blob_that_the_registry_has_only_half_of_ends_the_pull() {
         assert!(error.to_string().contains(&expected), "{error}");
         assert_eq!(error.class().exit_code(), class, "{error}");
         let path = format!("/blobs/{}", layer(&layout).oci());
-        let asked = memory.state().log.iter().filter(|line| line.ends_with(&path)).count();
-        assert!(asked <= 8 && !out.exists(), "{asked}");
-        // What came of it is not whole: the next pull is told at once that nothing follows.
+        let requests = memory.state().log.iter().filter(|line| line.ends_with(&path)).count();
+        assert!(requests <= 8 && !out.exists(), "{requests}");
+        // The partial blob is incomplete: the next pull fails at once.
         let error = Setup::default().pull(&format!("{}/kernel:v1", memory.address), &out).unwrap_err();
         assert!(error.to_string().contains(&expected), "{error}");
         std::fs::remove_dir_all(dir.path().join(".out.oci.pull")).unwrap();
@@ -115,9 +116,9 @@ fn a_blob_that_the_registry_has_only_half_of_ends_the_pull() {
 }
 
 #[test]
-fn two_pulls_to_one_place_come_one_after_the_other() {
+fn pulls_to_one_destination_are_serialized() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let proxy = Proxy::start(&memory.address, |_, _| Fault::Delay(40));
     let (reference, out) = (format!("{}/kernel:v1", proxy.address), dir.path().join("out.oci"));
     std::thread::scope(|scope| {
@@ -133,13 +134,13 @@ fn two_pulls_to_one_place_come_one_after_the_other() {
 }
 
 #[test]
-fn other_bytes_are_refused_and_leave_what_was_there() {
+fn a_digest_mismatch_is_refused_and_leaves_the_old_layout() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     let digest = layouts::write(&layout, &["ghcr.io/o/kernel:v1"], &[300_000], true);
-    let whole = Memory::start(Manners::default());
+    let whole = Memory::start(Quirks::default());
     Setup::default().push(&layout, &whole.address).unwrap();
-    let memory = Memory::start(Manners { corrupt: Some(layer(&layout)), ..Manners::default() });
+    let memory = Memory::start(Quirks { corrupt: Some(layer(&layout)), ..Quirks::default() });
     *memory.state() = std::mem::take(&mut *whole.state());
     let out = dir.path().join("out.oci");
     let old = layouts::write(&out, &["ghcr.io/o/old:v1"], &[10], false);
@@ -149,7 +150,7 @@ fn other_bytes_are_refused_and_leave_what_was_there() {
     assert!(error.to_string().contains(&layer(&layout).to_string()), "{error}");
     assert_eq!(oci::Layout::open(&out).unwrap().images().unwrap()[0].digest, old);
 
-    // A manifest that is not what it was asked for by.
+    // A manifest with another digest than requested.
     let key = ("kernel".to_owned(), digest.oci());
     memory.state().manifests.get_mut(&key).unwrap().1.push(b' ');
     assert_eq!(pull(&format!("kernel@{}", digest.oci())).class().exit_code(), 5);
@@ -164,7 +165,7 @@ fn other_bytes_are_refused_and_leave_what_was_there() {
 #[test]
 fn hostile_manifests_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let out = dir.path().join("out.oci");
     let good = String::from_utf8(std::fs::read(layouts::blob(&layout, digest)).unwrap()).unwrap();
     let layer = layer(&layout);
@@ -174,7 +175,7 @@ fn hostile_manifests_are_refused() {
         (good.replace("tar+gzip", "tar+rot13"), "unknown media type", 2),
         (good.replace("image.manifest.v1", "acme"), "unknown media type", 2),
         (good.replace(&size.to_string(), &(size - 1).to_string()), "bytes", 5),
-        (good.replace(&size.to_string(), "18446744073709551615"), "18446744073709551615 are expected", 5),
+        (good.replace(&size.to_string(), "18446744073709551615"), "expected 18446744073709551615", 5),
         (good.replace("\"schemaVersion\":2", "\"schemaVersion\":1"), "schemaVersion", 2),
         (good.replace("sha256:", "md5:"), "sha256", 2),
         ("[]".to_owned(), "", 2),
@@ -197,9 +198,9 @@ fn hostile_manifests_are_refused() {
 }
 
 #[test]
-fn an_index_comes_with_all_its_images() {
+fn an_index_is_pulled_with_all_its_images() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let size = std::fs::metadata(layouts::blob(&layout, digest)).unwrap().len();
     let index = format!(
         r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{size},"platform":{{"architecture":"amd64","os":"linux"}}}}]}}"#,
@@ -215,16 +216,16 @@ fn an_index_comes_with_all_its_images() {
     assert_eq!(pulled.digest, Sha256::of(&index));
     let images = oci::Layout::open(&out).unwrap().images().unwrap();
     assert_eq!((images.len(), images[0].digest), (1, digest));
-    // And goes on to the next registry as it is.
-    let next = Memory::start(Manners::default());
+    // It can be pushed to another registry unchanged.
+    let next = Memory::start(Quirks::default());
     Setup::default().push(&out, &next.address).unwrap();
     assert_eq!(next.tag("kernel", "many"), Some(Sha256::of(&index)));
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_left_alone() {
+fn a_directory_that_is_not_a_layout_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, ..) = pushed(dir.path(), Manners::default());
+    let (memory, ..) = pushed(dir.path(), Quirks::default());
     let out = dir.path().join("mine");
     std::fs::create_dir(&out).unwrap();
     std::fs::write(out.join("letter"), "dear").unwrap();

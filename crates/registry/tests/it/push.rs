@@ -1,9 +1,9 @@
-//! Order, skipping, mounting, and what registries do differently.
+//! Order, skipping, mounting, and quirks of registries.
 
 use oci::types::Named as _;
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::setup::{Setup, assert_same, waited};
 
 const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:latest"];
@@ -18,7 +18,7 @@ fn pushes_in_order_and_pulls_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let layout = dir.path().join("kernel.oci");
         let digest = layouts::write(&layout, &NAMES, &[100_000, 40_000], true);
-        let memory = Memory::start(Manners { referrers, ..Manners::default() });
+        let memory = Memory::start(Quirks { referrers, ..Quirks::default() });
         let setup = Setup::default();
         let tagged = setup.push(&layout, &format!("{}/acme", memory.address)).unwrap();
         let names: Vec<_> = tagged.iter().map(|t| (t.name.as_str(), t.digest, t.moved)).collect();
@@ -62,7 +62,7 @@ fn a_second_push_sends_and_moves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     layouts::write(&layout, &NAMES, &[50_000], true);
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let setup = Setup { parallel: 4, ..Setup::default() };
     setup.push(&layout, &memory.address).unwrap();
     let received = memory.state().received;
@@ -72,15 +72,15 @@ fn a_second_push_sends_and_moves_nothing() {
     assert_eq!(memory.state().received, received);
     let log = memory.state().log[before..].to_vec();
     assert!(!log.iter().any(|line| line.starts_with("POST") || line.starts_with("PATCH")), "{log:#?}");
-    assert!(setup.told.text().contains("0 bytes sent, 0 taken from other repositories"), "{}", setup.told.text());
+    assert!(setup.events.text().contains("0 bytes sent, 0 mounted from other repositories"), "{}", setup.events.text());
 }
 
 #[test]
-fn other_repositories_lend_their_blobs() {
+fn blobs_are_mounted_from_other_repositories() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     let digest = layouts::write(&layout, &["ghcr.io/o/a:1", "ghcr.io/o/b:1"], &[50_000], false);
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let setup = Setup::default();
     setup.push(&layout, &memory.address).unwrap();
     assert_eq!((memory.tag("a", "1"), memory.tag("b", "1")), (Some(digest), Some(digest)));
@@ -88,21 +88,21 @@ fn other_repositories_lend_their_blobs() {
 }
 
 #[test]
-fn registries_with_rules_of_their_own_get_the_blob_too() {
+fn registry_quirks_are_handled() {
     let odd = [
-        ("GHCR", Manners { longest_patch: Some(8 << 10), ..Manners::default() }),
-        ("ECR", Manners { one_patch: true, ..Manners::default() }),
-        ("large chunks", Manners { least_chunk: Some(64 << 10), ..Manners::default() }),
+        ("GHCR", Quirks { longest_patch: Some(8 << 10), ..Quirks::default() }),
+        ("ECR", Quirks { one_patch: true, ..Quirks::default() }),
+        ("large chunks", Quirks { least_chunk: Some(64 << 10), ..Quirks::default() }),
     ];
-    for (name, manners) in odd {
+    for (name, quirks) in odd {
         let dir = tempfile::tempdir().unwrap();
         let layout = dir.path().join("kernel.oci");
         let digest = layouts::write(&layout, &NAMES, &[100_000], false);
-        let memory = Memory::start(manners.clone());
+        let memory = Memory::start(quirks.clone());
         Setup::default().push(&layout, &memory.address).unwrap();
         assert_eq!(memory.tag("kernel", "v1"), Some(digest), "{name}");
         let patches = memory.state().log.iter().filter(|line| line.starts_with("PATCH")).count();
-        if manners.least_chunk.is_some() {
+        if quirks.least_chunk.is_some() {
             assert_eq!(patches, 2, "{name}");
         } else {
             assert!(
@@ -114,11 +114,11 @@ fn registries_with_rules_of_their_own_get_the_blob_too() {
 }
 
 #[test]
-fn a_request_that_is_too_large_is_told_and_not_made_larger() {
+fn a_request_that_is_too_large_is_reported_and_not_enlarged() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     layouts::write(&layout, &NAMES, &[100_000], false);
-    let memory = Memory::start(Manners { largest_request: Some(8 << 10), ..Manners::default() });
+    let memory = Memory::start(Quirks { largest_request: Some(8 << 10), ..Quirks::default() });
     let setup = Setup::default();
     let error = setup.push(&layout, &memory.address).unwrap_err().to_string();
     assert!(error.contains("413") && error.contains("smaller --chunk"), "{error}");
@@ -133,11 +133,11 @@ fn two_images_for_one_tag_are_refused_before_the_first_request() {
     let (one, two) = (dir.path().join("one.oci"), dir.path().join("two.oci"));
     layouts::write(&one, &NAMES, &[1000], false);
     layouts::write(&two, &NAMES[1..], &[2000], false);
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let setup = Setup::default();
     let push = |layouts: [&std::path::Path; 2]| {
         let plans = layouts.map(|layout| registry::plans(layout, Some(&memory.address)).unwrap()).concat();
-        registry::push(&setup.client(), &setup.told, &plans, &registry::digests_only)
+        registry::push(&setup.client(), &setup.events, &plans, &registry::digests_only)
     };
     let error = push([&one, &two]).unwrap_err();
     assert_eq!(error.class().exit_code(), 2);
@@ -148,11 +148,11 @@ fn two_images_for_one_tag_are_refused_before_the_first_request() {
 }
 
 #[test]
-fn a_full_registry_is_told_and_no_tag_moves() {
+fn a_full_registry_is_reported_and_no_tag_changes() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     layouts::write(&layout, &NAMES, &[100_000], false);
-    let memory = Memory::start(Manners { room: Some(50_000), ..Manners::default() });
+    let memory = Memory::start(Quirks { room: Some(50_000), ..Quirks::default() });
     let setup = Setup::default();
     let error = setup.push(&layout, &memory.address).unwrap_err();
     assert!(error.to_string().contains("the registry is full") && error.to_string().contains("507"), "{error}");
@@ -161,19 +161,19 @@ fn a_full_registry_is_told_and_no_tag_moves() {
 }
 
 #[test]
-fn what_cannot_be_verified_gets_no_tag() {
+fn an_image_that_fails_verification_gets_no_tag() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     let digest = layouts::write(&layout, &NAMES, &[100_000], true);
-    let refusing = Setup { verify: Some("signed by somebody else"), ..Setup::default() };
-    let memory = Memory::start(Manners::default());
+    let refusing = Setup { verify: Some("signed by another key"), ..Setup::default() };
+    let memory = Memory::start(Quirks::default());
     let error = refusing.push(&layout, &memory.address).unwrap_err();
-    assert!(error.to_string().contains("signed by somebody else"), "{error}");
+    assert!(error.to_string().contains("signed by another key"), "{error}");
     assert_eq!((memory.tag("kernel", "v1"), memory.tag("kernel", &digest.oci())), (None, Some(digest)));
 
-    // The registry gives a layer back with one byte changed.
+    // The registry returns a layer with one byte changed.
     let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap();
-    let memory = Memory::start(Manners { corrupt: Some(layer), ..Manners::default() });
+    let memory = Memory::start(Quirks { corrupt: Some(layer), ..Quirks::default() });
     let error = Setup::default().push(&layout, &memory.address).unwrap_err();
     assert_eq!(error.class().exit_code(), 5);
     assert!(error.to_string().contains(&layer.to_string()), "{error}");
@@ -181,9 +181,9 @@ fn what_cannot_be_verified_gets_no_tag() {
 }
 
 #[test]
-fn a_broken_layout_is_told_before_the_first_request() {
+fn a_malformed_layout_is_reported_before_the_first_request() {
     let dir = tempfile::tempdir().unwrap();
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let push = |layout: &std::path::Path| Setup::default().push(layout, &memory.address).unwrap_err();
     let fresh = |name: &str| {
         let layout = dir.path().join(name);
@@ -231,7 +231,7 @@ fn a_broken_layout_is_told_before_the_first_request() {
     index["manifests"] = theirs["manifests"].as_array().unwrap().iter().chain(kept).cloned().collect();
     std::fs::write(layout.join("index.json"), index.to_string()).unwrap();
     let error = push(&layout);
-    assert!(error.to_string().contains("about an image that is not in the layout"), "{error}");
+    assert!(error.to_string().contains("is not in the layout"), "{error}");
     assert!(memory.state().log.is_empty(), "{:?}", memory.state().log);
 }
 
@@ -240,10 +240,10 @@ fn progress_has_a_rate() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     layouts::write(&layout, &NAMES, &[50_000], false);
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     let setup = Setup::default();
     setup.push(&layout, &memory.address).unwrap();
-    let text = setup.told.text();
+    let text = setup.events.text();
     let line = text.lines().find(|line| line.contains("\"event\":\"transfer\"")).unwrap();
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(value["done"], value["total"], "{line}");
@@ -251,11 +251,11 @@ fn progress_has_a_rate() {
 }
 
 #[test]
-fn plain_http_leaves_this_machine_only_when_asked() {
+fn plain_http_beyond_loopback_needs_the_option() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     layouts::write(&layout, &NAMES, &[10], false);
-    // Nobody answers there; what matters is that TLS is what is tried.
+    // The host does not exist; the client must try TLS.
     let setup = Setup { attempts: 1, ..Setup::default() };
     let error = setup.push(&layout, "registry.invalid:5000").unwrap_err();
     assert!(error.to_string().contains("registry.invalid:5000"), "{error}");

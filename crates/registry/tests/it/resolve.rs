@@ -1,17 +1,17 @@
-//! What a name stands for, without any of its blobs.
+//! Resolves a name without fetching blobs.
 
 use common::Sha256;
 use oci::types::{self, MediaType, Named as _};
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::setup::Setup;
 
 fn resolve(memory: &Memory, name: &str) -> common::Result<registry::Resolved> {
     registry::resolve(&Setup::default().client(), &format!("{}/{name}", memory.address).parse().unwrap())
 }
 
-/// An index under the tag `v2`, of images for these architectures; each entry names `digest`.
+/// Puts an index of images for these architectures under the tag `v2`; each entry has `digest`.
 fn index(memory: &Memory, digest: Sha256, architectures: &[&str]) {
     let entry = |architecture: &&str| {
         let size = memory.state().manifests[&("kernel".to_owned(), digest.oci())].1.len() as u64;
@@ -25,11 +25,11 @@ fn index(memory: &Memory, digest: Sha256, architectures: &[&str]) {
 }
 
 #[test]
-fn a_name_leads_to_the_manifest_and_its_blobs() {
+fn a_name_resolves_to_the_manifest_and_its_blobs() {
     let dir = tempfile::tempdir().unwrap();
     let layout = dir.path().join("kernel.oci");
     let digest = layouts::write(&layout, &["ghcr.io/o/kernel:v1"], &[3000, 20], true);
-    let memory = Memory::start(Manners::default());
+    let memory = Memory::start(Quirks::default());
     Setup::default().push(&layout, &memory.address).unwrap();
     memory.state().log.clear();
     let resolved = resolve(&memory, "kernel:v1").unwrap();
@@ -44,10 +44,10 @@ fn a_name_leads_to_the_manifest_and_its_blobs() {
 
     index(&memory, digest, &["arm64", "amd64"]);
     assert_eq!(resolve(&memory, "kernel:v2").unwrap(), resolved);
-    for (architectures, why) in [(&["arm64"][..], "names 0 images"), (&["amd64", "amd64"], "names 2 images")] {
+    for (architectures, why) in [(&["arm64"][..], "lists 0 images"), (&["amd64", "amd64"], "lists 2 images")] {
         index(&memory, digest, architectures);
         let error = resolve(&memory, "kernel:v2").unwrap_err();
         assert!(error.class().exit_code() == 2 && error.to_string().contains(why), "{error}");
     }
-    assert!(resolve(&memory, "kernel:v3").unwrap_err().to_string().contains("has nothing named v3"));
+    assert!(resolve(&memory, "kernel:v3").unwrap_err().to_string().contains("does not contain v3"));
 }

@@ -1,4 +1,4 @@
-//! A client as tests want it: no waiting, small chunks, everything that is told kept.
+//! A client for tests: does not wait, uses small chunks, keeps all events.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -13,7 +13,7 @@ use registry::credentials::{Anonymous, Keyring};
 use registry::network::Proxies;
 use registry::{Client, Login, Options, Pulled, Secret, Tagged, Timeouts};
 
-/// A clock that only waiting moves.
+/// A clock that only `sleep` advances.
 #[derive(Default)]
 pub struct Still(pub AtomicU64);
 
@@ -29,15 +29,15 @@ impl Clock for Still {
 
 /// Keeps every event as JSON.
 #[derive(Default)]
-pub struct Told(Mutex<Vec<String>>);
+pub struct Events(Mutex<Vec<String>>);
 
-impl Sink for Told {
+impl Sink for Events {
     fn emit(&self, event: &Event<'_>) {
         self.0.lock().unwrap().push(serde_json::to_string(event).unwrap());
     }
 }
 
-impl Told {
+impl Events {
     pub fn text(&self) -> String {
         self.0.lock().unwrap().join("\n")
     }
@@ -51,7 +51,7 @@ impl Keyring for Password {
     }
 }
 
-/// Everything a test may want to set.
+/// Settings of a test.
 pub struct Setup<'a> {
     pub keyring: &'a dyn Keyring,
     pub chunk: u64,
@@ -60,8 +60,8 @@ pub struct Setup<'a> {
     pub idle: Duration,
     pub roots: Vec<u8>,
     pub clock: Still,
-    pub told: Told,
-    /// Refuses after the digests have been found right.
+    pub events: Events,
+    /// Error of the verifier.
     pub verify: Option<&'static str>,
 }
 
@@ -75,7 +75,7 @@ impl Default for Setup<'_> {
             idle: Duration::from_secs(20),
             roots: Vec::new(),
             clock: Still::default(),
-            told: Told::default(),
+            events: Events::default(),
             verify: None,
         }
     }
@@ -100,23 +100,23 @@ impl Setup<'_> {
     /// Pushes the layout to `registry`.
     pub fn push(&self, layout: &Path, registry: &str) -> Result<Vec<Tagged>> {
         let plans = registry::plans(layout, Some(registry))?;
-        registry::push(&self.client(), &self.told, &plans, &|layout, digest| {
+        registry::push(&self.client(), &self.events, &plans, &|layout, digest| {
             assert!(!layout.images().unwrap().is_empty(), "{digest}");
             self.verify.map_or(Ok(()), |why| Err(Error::new(common::Class::Verification, why)))
         })
     }
 
     pub fn pull(&self, reference: &str, out: &Path) -> Result<Pulled> {
-        registry::pull(&self.client(), &self.told, &reference.parse().unwrap(), out)
+        registry::pull(&self.client(), &self.events, &reference.parse().unwrap(), out)
     }
 }
 
-/// Waits that were asked for, in milliseconds.
+/// Returns the total wait in milliseconds.
 pub fn waited(setup: &Setup<'_>) -> u64 {
     setup.clock.0.load(Ordering::SeqCst)
 }
 
-/// Asserts that `out` holds every blob of `layout`, and the image under its digest.
+/// Asserts that `out` contains every blob of `layout`, and the image `digest`.
 pub fn assert_same(layout: &Path, out: &Path, digest: Sha256) {
     assert_eq!(crate::layouts::blobs(layout), crate::layouts::blobs(out));
     let (ours, theirs) = (oci::Layout::open(layout).unwrap(), oci::Layout::open(out).unwrap());

@@ -1,4 +1,4 @@
-//! What stands under the name of the unfinished pull already: ours is used, what others could have made is not written through.
+//! An existing staging directory: ours is used, but nothing is written through what other users could have created.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -8,11 +8,11 @@ use common::Sha256;
 use oci::types::Named as _;
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::pull::pushed;
 use crate::setup::{Setup, assert_same};
 
-/// A registry with an image, and a directory where nothing is to appear.
+/// A registry with an image, and a directory `theirs` that must stay empty.
 struct Scene {
     dir: tempfile::TempDir,
     memory: Memory,
@@ -23,7 +23,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+        let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
         fs::create_dir(dir.path().join("theirs")).unwrap();
         Self { dir, memory, layout, digest }
     }
@@ -47,7 +47,7 @@ impl Scene {
     #[track_caller]
     fn refused(&self) {
         let error = self.pull().unwrap_err();
-        assert!(error.class().exit_code() == 2 && error.to_string().contains("somebody else's"), "{error}");
+        assert!(error.class().exit_code() == 2 && error.to_string().contains("belongs to another user"), "{error}");
         assert!(!self.path("out.oci").exists());
         self.untouched();
     }
@@ -63,7 +63,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn what_somebody_else_made_is_not_written_through() {
+fn a_path_of_another_user_is_refused() {
     let scene = Scene::new();
     let stage = scene.path(".out.oci.pull");
     symlink(scene.path("theirs"), &stage).unwrap();
@@ -73,7 +73,7 @@ fn what_somebody_else_made_is_not_written_through() {
     scene.refused();
     fs::remove_file(&stage).unwrap();
     fs::create_dir(&stage).unwrap();
-    // Only root can make what is somebody else's.
+    // Only root can change the owner.
     if chown(&stage, Some(12345), None).is_ok() {
         scene.refused();
         assert_eq!(fs::read_dir(&stage).unwrap().count(), 0);
@@ -81,7 +81,7 @@ fn what_somebody_else_made_is_not_written_through() {
 }
 
 #[test]
-fn what_others_could_have_written_is_begun_anew() {
+fn a_directory_that_others_can_write_to_is_replaced() {
     let scene = Scene::new();
     let stage = scene.path(".out.oci.pull");
     for (link, theirs) in [("blobs", 0o755), ("blobs/sha256", 0o755), ("more", 0o777), ("more", 0o775)] {

@@ -1,14 +1,14 @@
-//! What others can put beside an image, and how much of anything is taken.
+//! Artifacts that third parties attach to an image, and the limits.
 
 use common::Sha256;
 use oci::types::{self, MediaType};
 
 use crate::layouts;
-use crate::memory::{Manners, Memory};
+use crate::memory::{Quirks, Memory};
 use crate::pull::pushed;
 use crate::setup::{Setup, assert_same};
 
-/// Puts a manifest into the registry and gives its digest.
+/// Puts a manifest into the registry and returns its digest.
 fn put(memory: &Memory, media_type: &str, text: &str) -> Sha256 {
     let entry = (media_type.to_owned(), text.as_bytes().to_vec());
     let key = ("kernel".to_owned(), Sha256::of(text).oci());
@@ -17,9 +17,9 @@ fn put(memory: &Memory, media_type: &str, text: &str) -> Sha256 {
 }
 
 #[test]
-fn what_others_put_beside_an_image_is_told_and_passed_over() {
+fn malformed_artifacts_are_skipped_with_a_warning() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, layout, digest) = pushed(dir.path(), Manners::default());
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
     let tag = |name: String| ("kernel".to_owned(), name);
     let image = String::from_utf8(std::fs::read(layouts::blob(&layout, digest)).unwrap()).unwrap();
     let types = [MediaType::ImageManifest, MediaType::ImageIndex];
@@ -36,7 +36,7 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
         (old, put(&memory, old, &format!(r#"{{"mediaType":"{old}","blobs":[],{subject}}}"#))),
         (manifest, Sha256::of("gone")),
         (manifest, put(&memory, manifest, "[]")),
-        // Another image, which is about nothing, and one that says something else of a layer.
+        // An image without a subject, and one with another size of a layer.
         (manifest, put(&memory, manifest, &format!("{image} "))),
         (manifest, put(&memory, manifest, &layer_of_other_size)),
     ];
@@ -57,8 +57,8 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
     assert_same(&layout, &out, digest);
     let again = Setup::default();
     again.push(&layout, &memory.address).unwrap();
-    for told in [setup.told.text(), again.told.text()] {
-        let warnings: Vec<&str> = told.lines().filter(|line| line.contains("\"warning\"")).collect();
+    for events in [setup.events.text(), again.events.text()] {
+        let warnings: Vec<&str> = events.lines().filter(|line| line.contains("\"warning\"")).collect();
         assert_eq!(warnings.len(), theirs.len() + 1, "{warnings:#?}");
         for (_, digest) in &theirs {
             assert!(warnings.iter().any(|line| line.contains(&digest.oci())), "{digest}: {warnings:#?}");
@@ -67,9 +67,9 @@ fn what_others_put_beside_an_image_is_told_and_passed_over() {
 }
 
 #[test]
-fn more_referrers_than_anybody_has_are_refused() {
+fn too_many_referrers_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, _, digest) = pushed(dir.path(), Manners::default());
+    let (memory, _, digest) = pushed(dir.path(), Quirks::default());
     let entry = |n: u32| types::descriptor(MediaType::ImageManifest, Sha256::of(n.to_string()), 9);
     let manifests = (0..1001).map(entry).collect();
     let entry = (MediaType::ImageIndex.to_string(), types::canonical(&types::index(manifests)).unwrap());
@@ -81,9 +81,9 @@ fn more_referrers_than_anybody_has_are_refused() {
 }
 
 #[test]
-fn more_blobs_than_any_image_has_are_refused() {
+fn too_many_blobs_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (memory, ..) = pushed(dir.path(), Manners::default());
+    let (memory, ..) = pushed(dir.path(), Quirks::default());
     let blob = |n: u32| format!(r#"{{"mediaType":"a/b","digest":"{}","size":1}}"#, Sha256::of(n.to_string()).oci());
     let layers: Vec<String> = (0..10_001).map(blob).collect();
     let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[{}]}}"#, blob(99_999), layers.join(","));

@@ -1,4 +1,4 @@
-//! A layout that is being fetched: blobs appear under their names only whole and verified, parts survive an interrupted pull.
+//! Staging directory of a pull: blobs get their names when complete and verified; partial blobs survive an interrupted pull.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Seek as _, SeekFrom, Write as _};
@@ -11,39 +11,39 @@ use oci::types::{self, Descriptor, Named as _};
 
 use crate::download::Target;
 
-/// Directories of a layout, the outer before the inner.
+/// Directories of a layout, parents first.
 const DIRS: [&str; 3] = ["", "blobs", "blobs/sha256"];
 
-/// The directory. Nobody else can write in it, so that what is looked at is what is opened afterwards.
+/// The directory. No other user can write in it, so a checked path cannot change before it is opened.
 #[derive(Debug)]
-pub(crate) struct Stage {
+pub(crate) struct StagingDir {
     root: PathBuf,
 }
 
-impl Stage {
-    /// Makes the directory, or goes on with what is there. What is ours and could have been written by others is begun anew.
+impl StagingDir {
+    /// Creates the directory or continues with an existing one. Removes one of ours that other users could have written to.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when somebody else has made what has this name, or it is no directory.
+    /// [`Class::BadInput`] if the path is not a directory or belongs to another user.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let foreign = || {
-            Error::new(Class::BadInput, "cannot keep an unfinished image here")
+        let not_ours = || {
+            Error::new(Class::BadInput, "cannot use the staging directory")
                 .file(root)
-                .why("what has this name is no directory, or somebody else's")
-                .hint("remove it, or write the image to another directory")
+                .why("the path is not a directory, or belongs to another user")
+                .hint("remove it, or pull to another directory")
         };
         if let Some(parent) = root.parent() {
             fs_err::create_dir_all(parent)?;
         }
         if !make_dir(root)? {
-            let us = uid_beside(root)?;
-            if !is_dir_of(root, us) {
-                return Err(foreign());
+            let uid = own_uid(root)?;
+            if !is_dir_of(root, uid) {
+                return Err(not_ours());
             }
-            if !DIRS.iter().all(|dir| is_private(&root.join(dir), us)) {
+            if !DIRS.iter().all(|dir| is_private(&root.join(dir), uid)) {
                 atomic::remove_dir(root)?;
                 if !make_dir(root)? {
-                    return Err(foreign());
+                    return Err(not_ours());
                 }
             }
         }
@@ -61,23 +61,23 @@ impl Stage {
         self.root.join("blobs/sha256").join(digest.to_string())
     }
 
-    /// Whether the blob is there, whole.
+    /// Whether the blob is complete.
     pub(crate) fn has(&self, blob: &Descriptor) -> Result<bool> {
         let path = self.blob(blob.sha256()?);
         let size = match path.symlink_metadata() {
             Ok(metadata) if metadata.is_file() => metadata.len(),
-            Ok(_) => return Err(Error::new(Class::BadInput, "this is no file of ours").file(path)),
+            Ok(_) => return Err(Error::new(Class::BadInput, "not a regular file in the staging directory").file(path)),
             Err(_) => return Ok(false),
         };
         Ok(size == blob.size() && blob.is(Sha256::of_file(&path)?))
     }
 
-    /// Stores a document. It is put on the disk with the whole directory, at the end.
+    /// Stores a document. The whole directory is synced at the end.
     pub(crate) fn put(&self, bytes: &[u8]) -> Result<()> {
         write(&self.blob(Sha256::of(bytes)), bytes)
     }
 
-    /// Opens what is there of a blob, with its length and state of hash.
+    /// Opens the partial blob and returns it with its length and hash state.
     pub(crate) fn part(&self, blob: &Descriptor) -> Result<(PartFile, u64, Hasher)> {
         let path = self.blob(blob.sha256()?).with_extension("part");
         let there = path.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
@@ -99,27 +99,27 @@ impl Stage {
         Ok((PartFile { file }, at, hasher))
     }
 
-    /// Gives a whole part its name.
+    /// Renames a complete partial blob to its digest.
     pub(crate) fn finish(&self, blob: &Descriptor) -> Result<()> {
         let path = self.blob(blob.sha256()?);
         Ok(fs_err::rename(path.with_extension("part"), path)?)
     }
 
-    /// Writes index and marker: from now on it is a layout.
+    /// Writes `index.json` and `oci-layout`.
     pub(crate) fn index(&self, manifests: Vec<Descriptor>) -> Result<()> {
         write(&self.root.join("index.json"), &types::canonical(&types::index(manifests))?)?;
         write(&self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
-    /// Removes the directory where nothing has come yet.
+    /// Removes the directory if it contains no files.
     pub(crate) fn remove_if_empty(&self) {
         for dir in DIRS.iter().rev() {
-            // What is not empty stays: the next pull goes on with it.
+            // Fails for directories with files, which the next pull continues.
             let _ = std::fs::remove_dir(self.root.join(dir));
         }
     }
 
-    /// Removes what earlier pulls left and this one does not need.
+    /// Removes the blobs of earlier pulls that are not in `wanted`.
     pub(crate) fn keep_only(&self, wanted: &BTreeSet<Sha256>) -> Result<()> {
         for entry in fs_err::read_dir(self.root.join("blobs/sha256"))? {
             let entry = entry?;
@@ -132,27 +132,27 @@ impl Stage {
     }
 }
 
-/// Makes a directory that only we write in, whatever the umask is; false where the name is taken.
+/// Creates a directory that only we can write to, whatever the umask; returns false if the path exists.
 fn make_dir(path: &Path) -> Result<bool> {
     match std::fs::DirBuilder::new().mode(0o755).create(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(Error::io("cannot make a directory", path, &e)),
+        Err(e) => Err(Error::io("cannot create a directory", path, &e)),
     }
 }
 
-/// The user that files made beside `path` belong to: a file server may know us by another number than this machine does.
-fn uid_beside(path: &Path) -> Result<u32> {
+/// Returns our user ID on the file system of `path`: a file server may map it to another one.
+fn own_uid(path: &Path) -> Result<u32> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(tempfile::tempfile_in(parent)?.metadata()?.uid())
 }
 
-/// Whether `path` is a directory, reached by no link, of the user `uid`.
+/// Whether `path` is a directory (not a symlink) of the user `uid`.
 fn is_dir_of(path: &Path, uid: u32) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == uid)
 }
 
-/// Whether `path` is a directory that only the user `uid` writes in, or is missing.
+/// Whether `path` is missing or a directory that only the user `uid` can write to.
 fn is_private(path: &Path, uid: u32) -> bool {
     match path.symlink_metadata() {
         Ok(metadata) => is_dir_of(path, uid) && metadata.mode() & 0o022 == 0,
@@ -160,7 +160,7 @@ fn is_private(path: &Path, uid: u32) -> bool {
     }
 }
 
-/// A new file in place of what has this name: a link is not followed.
+/// Replaces `path` with a new file. Does not follow symlinks.
 fn fresh(path: &Path) -> Result<fs_err::File> {
     match fs_err::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
@@ -173,7 +173,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(fresh(path)?.write_all(bytes)?)
 }
 
-/// A part of a blob on the disk.
+/// A partial blob on disk.
 pub(crate) struct PartFile {
     file: fs_err::File,
 }
