@@ -1,4 +1,4 @@
-//! Writes a bundle: the same inputs give the same bytes.
+//! Writes a reproducible bundle.
 
 use std::fs::Permissions;
 use std::io::{BufWriter, Read, Write as _};
@@ -13,12 +13,12 @@ use lock::{Entry, Inputs};
 
 use crate::layout::{self, blob_path};
 
-/// Writes every input of `inputs` that is a file of its own out of `store`; `dest` is a tar if it ends in `.tar`, else a directory.
-/// Gives the number of inputs and their size in bytes.
+/// Writes the stored inputs of `inputs` to `dest`, a tar if it ends in `.tar`, else a directory.
+/// Returns the number of inputs and their size in bytes.
 ///
 /// # Errors
-/// [`Class::Infrastructure`] when an input is not in the store or `dest` cannot be written; [`Class::Verification`] when a stored file is not what
-/// its name says; [`Class::BadInput`] when `dest` is taken.
+/// [`Class::Infrastructure`] if an input is not in the store or `dest` cannot be written; [`Class::Verification`] for a digest mismatch of
+/// a stored file; [`Class::BadInput`] if `dest` exists and is not a layout.
 pub fn create(dest: &Path, inputs: &Inputs, store: &Store) -> Result<(usize, u64)> {
     let lock = inputs.lock.to_string().into_bytes();
     let stored = find(inputs, store)?;
@@ -40,7 +40,7 @@ pub fn create(dest: &Path, inputs: &Inputs, store: &Store) -> Result<(usize, u64
 
 type Stored = (Entry, u64, PathBuf);
 
-/// The inputs in the order of their digests, each file once.
+/// Returns the inputs sorted by digest, without duplicates.
 fn find(inputs: &Inputs, store: &Store) -> Result<Vec<Stored>> {
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for entry in inputs.entries().filter(Entry::is_stored) {
@@ -53,8 +53,8 @@ fn find(inputs: &Inputs, store: &Store) -> Result<Vec<Stored>> {
     }
     if let Some(first) = missing.first() {
         return Err(Error::new(Class::Infrastructure, "inputs are missing in the store")
-            .why(format!("{} of them, {first} among them", missing.len()))
-            .hint("`solana-talos fetch` brings them; it needs a network"));
+            .why(format!("{} inputs, among them {first}", missing.len()))
+            .hint("run `solana-talos fetch`; it needs a network"));
     }
     found.sort_by_key(|(entry, ..)| entry.sha256);
     found.dedup_by_key(|(entry, ..)| entry.sha256);
@@ -81,7 +81,7 @@ fn tar(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Resul
     Ok(())
 }
 
-/// Nothing of this machine: no time, no owner.
+/// Returns a header without time and owner.
 fn header(size: u64) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     header.set_entry_type(tar::EntryType::Regular);
@@ -98,7 +98,7 @@ fn directory(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) ->
     if taken && std::fs::read_dir(dest).map_or(true, |mut entries| entries.next().is_some()) {
         return Err(Error::new(Class::BadInput, "cannot write a bundle here")
             .file(dest)
-            .why("something that is no OCI layout has this name")
+            .why("the path exists and is not an OCI layout")
             .hint("choose another name"));
     }
     let part = atomic::beside(dest, "part");
@@ -124,7 +124,7 @@ fn fill(dir: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Resul
     Ok(())
 }
 
-/// A stored file that is hashed while it is read.
+/// Hashes a stored file while it is read.
 struct Hashing {
     file: File,
     hasher: Hasher,
@@ -135,15 +135,15 @@ impl Hashing {
         Ok(Self { file: File::open(path)?, hasher: Hasher::default() })
     }
 
-    /// Requires that what was read is `expected`.
+    /// Fails if the digest is not `expected`.
     fn check(self, expected: &Sha256, path: &Path) -> Result<()> {
         let (found, bytes) = self.hasher.finish();
         if found == *expected {
             return Ok(());
         }
-        Err(Error::new(Class::Verification, "a file of the store is not what its name says")
+        Err(Error::new(Class::Verification, "digest mismatch for a file in the store")
             .file(path)
-            .why(format!("its sha256 is {found} ({bytes} bytes)"))
+            .why(format!("got {found} ({bytes} bytes), expected {expected}"))
             .hint("remove it and run `solana-talos fetch`; no bundle was written"))
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a bundle into the store. Its bytes are foreign: each blob is hashed while it streams, and nothing is written but the store's own files.
+//! Loads an untrusted bundle into the store: each blob is hashed while it streams, and only files of the store are written.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -11,31 +11,30 @@ use oci::types::{DOCUMENT_LIMIT, Descriptor, Manifest, Named as _};
 
 use crate::layout::{bad, blob_path, digest_of, read_index, read_manifest};
 
-/// What a load came to.
+/// Result of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
-    /// Inputs stored now.
+    /// Number of new inputs.
     pub stored: usize,
-    /// Inputs that the store had.
+    /// Number of inputs that were already in the store.
     pub known: usize,
-    /// Bytes of all inputs.
+    /// Size of all inputs.
     pub bytes: u64,
 }
 
-/// Loads the bundle at `path`, a tar or a directory, into the store below `store`; `scratch` is a directory on the same file system.
-/// What is stored before an error is what its digest says, so that a second try goes on from there.
+/// Loads the bundle at `path`, a tar or a directory, into `store`; `scratch` is a directory on the same file system.
+/// Inputs stored before an error are verified, so a retry continues there.
 ///
 /// # Errors
-/// [`common::Class::Verification`] when the bundle is truncated, has a blob of another digest or size, or lacks one; and when a tar holds
-/// anything that a layout does not, or a blob that the manifest does not name. [`common::Class::Infrastructure`] when it cannot be read or the
-/// store not be written.
+/// [`common::Class::Verification`] if the bundle is truncated, a blob is missing or has another digest or size, or a tar has a member that
+/// is not part of a layout or not in the manifest. [`common::Class::Infrastructure`] for I/O errors.
 pub fn load(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     fs_err::create_dir_all(scratch)?;
     if path.is_dir() { from_directory(path, store, scratch) } else { from_tar(path, store, scratch) }
         .map_err(|e| e.file(path))
 }
 
-/// The blobs that a manifest promises and that have not come yet.
+/// The blobs of the manifest that have not been loaded yet.
 struct Expected<'a> {
     store: &'a Store,
     scratch: &'a Path,
@@ -49,21 +48,21 @@ impl<'a> Expected<'a> {
         Ok(Self { store, scratch, left, loaded: Loaded::default() })
     }
 
-    /// Takes one blob; `reader` gives its bytes.
+    /// Loads one blob from `reader`.
     fn take(&mut self, digest: &Sha256, size: u64, reader: impl Read) -> Result<()> {
         let Some(layer) = self.left.remove(digest) else {
-            return Err(bad(format!("it holds {}, which its manifest does not name, or twice", blob_path(digest))));
+            return Err(bad(format!("{} is not in the manifest, or duplicated", blob_path(digest))));
         };
         if layer.size() != size {
-            return Err(bad(format!("{} has {size} bytes, its manifest says {}", name(&layer), layer.size())));
+            return Err(bad(format!("wrong size of {}: got {size} bytes, expected {}", name(&layer), layer.size())));
         }
         let mut part = tempfile::NamedTempFile::new_in(self.scratch)?;
         let (found, bytes) = copy(reader.take(size), part.as_file_mut(), self.scratch)?;
         if bytes != size {
-            return Err(bad(format!("it ends within {}: truncated", name(&layer))));
+            return Err(bad(format!("truncated within {}", name(&layer))));
         }
         if found != *digest {
-            return Err(bad(format!("{} has the sha256 {found}, not {digest}", name(&layer))));
+            return Err(bad(format!("digest mismatch for {}: got {found}, expected {digest}", name(&layer))));
         }
         self.loaded.bytes += bytes;
         if self.store.path(digest).is_file() {
@@ -78,17 +77,17 @@ impl<'a> Expected<'a> {
     fn finish(self) -> Result<Loaded> {
         match self.left.values().next() {
             None => Ok(self.loaded),
-            Some(first) => Err(bad(format!("it lacks {} inputs, {} among them", self.left.len(), name(first)))),
+            Some(first) => Err(bad(format!("{} inputs are missing, among them {}", self.left.len(), name(first)))),
         }
     }
 }
 
-/// The input's name for a message; what comes from outside is quoted.
+/// Returns the input's name for a message, quoted because it is untrusted.
 fn name(layer: &Descriptor) -> String {
     layer.annotation(crate::TITLE).map_or_else(|| layer.digest().to_string(), |title| format!("{title:?}"))
 }
 
-/// Hashes while it copies, through one buffer.
+/// Copies and hashes in one pass.
 fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Result<(Sha256, u64)> {
     let (mut hasher, mut buffer) = (Hasher::default(), vec![0; 1 << 17]);
     loop {
@@ -97,11 +96,11 @@ fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Resul
             return Ok(hasher.finish());
         }
         hasher.update(&buffer[..read]);
-        out.write_all(&buffer[..read]).map_err(|e| Error::io("cannot write beside the store", scratch, &e))?;
+        out.write_all(&buffer[..read]).map_err(|e| Error::io("cannot write the temporary file of the store", scratch, &e))?;
     }
 }
 
-/// The error for what could not be read on: the machine's, where it is one of the machine; else the bundle is not sound.
+/// Returns the error of a failed read: infrastructure if the system reported it, else a malformed bundle.
 fn unreadable(e: &io::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(e);
     while let Some(error) = cause {
@@ -109,7 +108,7 @@ fn unreadable(e: &io::Error) -> Error {
         if let Some(io) = io.filter(|io| io.raw_os_error().is_some()) {
             return Error::new(Class::Infrastructure, "cannot read the bundle").why(io);
         }
-        // An `io::Error` gives what it wraps by `get_ref`; its source is what that one has as its own.
+        // `io::Error::source` skips the wrapped error; `get_ref` returns it.
         cause = match io.and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
@@ -118,9 +117,9 @@ fn unreadable(e: &io::Error) -> Error {
     bad(e.to_string())
 }
 
-/// Three times through the file: for its index, its manifest, and its blobs. The order in it does not matter.
+/// Reads the file three times: index, manifest, blobs. The order of members does not matter.
 fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
-    // Read without fs-err, which hides from `unreadable` what the system reported.
+    // Without fs-err, which hides the OS error from `unreadable`.
     let (mut file, _) = fs_err::File::open(path)?.into_parts();
     let length = file.metadata()?.len();
     let mut index = None;
@@ -130,7 +129,7 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
         }
         Ok(())
     })?;
-    let named = read_index(&index.ok_or_else(|| bad("it has no index.json".to_owned()))?)?;
+    let named = read_index(&index.ok_or_else(|| bad("index.json is missing".to_owned()))?)?;
     let mut manifest = None;
     file.rewind()?;
     each(&file, length, |at, entry, _| {
@@ -139,7 +138,7 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
         }
         Ok(())
     })?;
-    let manifest = read_manifest(&manifest.ok_or_else(|| bad("it has no manifest".to_owned()))?, &named)?;
+    let manifest = read_manifest(&manifest.ok_or_else(|| bad("the manifest is missing".to_owned()))?, &named)?;
     let (config, mut lock) = (manifest.config(), None);
     let mut expected = Expected::new(&manifest, store, scratch)?;
     file.rewind()?;
@@ -152,32 +151,32 @@ fn from_tar(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
         Some(digest) => expected.take(&digest, size, entry),
         None => Ok(()),
     })?;
-    check_lock(&lock.ok_or_else(|| bad("it has no lock".to_owned()))?, config)?;
+    check_lock(&lock.ok_or_else(|| bad("the lock is missing".to_owned()))?, config)?;
     expected.finish()
 }
 
-/// The lock in a bundle is for people: a load goes by the project's own. But it shall be the one that the manifest names.
+/// Verifies the lock in the bundle. It is informative: a build uses the project's lock.
 fn check_lock(bytes: &[u8], named: &Descriptor) -> Result<()> {
     if named.is(Sha256::of(bytes)) && bytes.len() as u64 == named.size() {
         return Ok(());
     }
-    Err(bad(format!("its lock is not {}, which its manifest names", named.digest())))
+    Err(bad(format!("digest mismatch: the lock is not {}", named.digest())))
 }
 
-/// A small document, whole.
+/// Reads a document up to the size limit.
 fn document(entry: &mut dyn Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     entry.take(DOCUMENT_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
     if bytes.len() as u64 > DOCUMENT_LIMIT {
-        return Err(bad(format!("a document of it has more than {DOCUMENT_LIMIT} bytes")));
+        return Err(bad(format!("a document has more than {DOCUMENT_LIMIT} bytes")));
     }
     Ok(bytes)
 }
 
-/// Hands over every file with its path and size; refuses what no layout holds. `length` is that of the whole archive.
+/// Calls `take` with each file, its path and size; fails for members that are not part of a layout. `length` is the size of the archive.
 fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn Read, u64) -> Result<()>) -> Result<()> {
     let mut archive = tar::Archive::new(file);
-    // Raw: a long name or a pax record could be of any size, and no layout needs one.
+    // Raw: GNU long names and pax records can have any size, and a layout needs none.
     for entry in archive.entries_with_seek().map_err(|e| unreadable(&e))?.raw(true) {
         let mut entry = entry.map_err(|e| unreadable(&e))?;
         let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -189,17 +188,17 @@ fn each(file: &std::fs::File, length: u64, mut take: impl FnMut(&str, &mut dyn R
         }
         let known = matches!(plain, "oci-layout" | "index.json") || digest_of(plain).is_some();
         if !known || !kind.is_file() {
-            return Err(bad(format!("it holds {path:?} ({kind:?}), which no layout does")));
+            return Err(bad(format!("{path:?} ({kind:?}) is not part of an OCI layout")));
         }
         if entry.raw_file_position().checked_add(size).is_none_or(|end| end > length) {
-            return Err(bad(format!("it ends within {path:?}: truncated")));
+            return Err(bad(format!("truncated within {path:?}")));
         }
         take(plain, &mut entry, size)?;
     }
     Ok(())
 }
 
-/// Only what the manifest names is opened; links are not followed.
+/// Opens only files in the manifest, and no symlinks.
 fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
     let named = read_index(&document(&mut open(&path.join("index.json"))?.0)?)?;
     let manifest = document(&mut open(&path.join(blob_path(&named.sha256()?)))?.0)?;
@@ -216,11 +215,11 @@ fn from_directory(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> 
 
 fn open(path: &PathBuf) -> Result<(std::fs::File, u64)> {
     let meta = fs_err::symlink_metadata(path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => bad(format!("it lacks {}", path.display())),
+        io::ErrorKind::NotFound => bad(format!("{} is missing", path.display())),
         _ => e.into(),
     })?;
     if !meta.is_file() {
-        return Err(bad(format!("{} is no file", path.display())));
+        return Err(bad(format!("{} is not a regular file", path.display())));
     }
     Ok((fs_err::File::open(path)?.into_parts().0, meta.len()))
 }

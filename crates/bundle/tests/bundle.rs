@@ -1,5 +1,5 @@
-//! A bundle goes out and comes in whole; whatever is wrong with one is refused, and nothing wrong is stored.
-#![allow(clippy::unwrap_used, reason = "a test may stop at once")]
+//! Bundles survive create and load; malformed ones are refused, and only verified inputs are stored.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl Scene {
         Inputs { lock: Lock::new(kernel), crates: vec![one(CONTENTS[1]), one(CONTENTS[2])] }
     }
 
-    /// A bundle of everything, under a name.
+    /// Creates a bundle of all inputs.
     fn bundle(&self, name: &str) -> PathBuf {
         let store = Store::new(self.path("from"), vec![self.dir.path().to_owned()]);
         let path = self.path(name);
@@ -56,7 +56,7 @@ impl Scene {
         load(bundle, &Store::new(self.path("to"), Vec::new()), &self.path("scratch"))
     }
 
-    /// Files of the store that was loaded into; each must be what its name says.
+    /// Returns the number of files in the loaded store; verifies their digests.
     fn stored(&self) -> usize {
         let entries = fs::read_dir(self.path("to/sha256")).map_or(Vec::new(), |all| all.flatten().collect());
         for entry in &entries {
@@ -113,7 +113,7 @@ fn write(path: &Path, members: &[(String, Vec<u8>)], more: Option<tar::Header>) 
 }
 
 #[test]
-fn the_same_inputs_give_the_same_bundle_and_come_in_whole() {
+fn a_bundle_is_reproducible_and_loads_completely() {
     let scene = Scene::new();
     let (one, two) = (scene.bundle("one.tar"), scene.bundle("two.tar"));
     assert_eq!(Sha256::of_file(&one).unwrap(), Sha256::of_file(&two).unwrap());
@@ -125,7 +125,7 @@ fn the_same_inputs_give_the_same_bundle_and_come_in_whole() {
 }
 
 #[test]
-fn a_directory_is_a_layout_that_says_what_each_blob_is() {
+fn a_directory_is_a_layout_that_names_each_blob() {
     let scene = Scene::new();
     let dir = scene.bundle("bundle");
     let layout = oci::Layout::open(&dir).unwrap();
@@ -135,14 +135,14 @@ fn a_directory_is_a_layout_that_says_what_each_blob_is() {
     drop(layout);
     assert_eq!(scene.load(&dir).unwrap().stored, 3);
     fs::remove_file(dir.join("blobs/sha256").join(Sha256::of("a crate").to_string())).unwrap();
-    scene.refused(&dir, "it lacks");
+    scene.refused(&dir, "is missing");
     std::os::unix::fs::symlink("/etc/passwd", dir.join("blobs/sha256").join(Sha256::of("a crate").to_string()))
         .unwrap();
-    scene.refused(&dir, "is no file");
+    scene.refused(&dir, "is not a regular file");
 }
 
 #[test]
-fn an_input_that_is_missing_makes_no_bundle() {
+fn no_bundle_is_written_if_an_input_is_missing() {
     let scene = Scene::new();
     fs::remove_file(scene.path(&Sha256::of("a crate").to_string())).unwrap();
     let store = Store::new(scene.path("from"), vec![scene.dir.path().to_owned()]);
@@ -152,7 +152,7 @@ fn an_input_that_is_missing_makes_no_bundle() {
 }
 
 #[test]
-fn a_damaged_file_of_the_store_makes_no_bundle() {
+fn no_bundle_is_written_if_the_store_is_corrupt() {
     let scene = Scene::new();
     let store = Store::new(scene.path("from"), vec![scene.dir.path().to_owned()]);
     let digest = Sha256::of("a crate");
@@ -170,7 +170,7 @@ fn a_damaged_file_of_the_store_makes_no_bundle() {
 }
 
 #[test]
-fn others_may_read_what_was_written() {
+fn written_files_are_world_readable() {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let scene = Scene::new();
@@ -189,37 +189,37 @@ fn others_may_read_what_was_written() {
 }
 
 #[test]
-fn what_the_machine_cannot_read_is_not_called_unsound() {
-    // Nothing is at the address zero: the kernel answers with EIO.
+fn a_read_error_of_the_machine_is_infrastructure() {
+    // Address zero is not mapped: the kernel returns EIO.
     let error = Scene::new().load(Path::new("/proc/self/mem")).unwrap_err();
     assert_eq!(error.class(), Class::Infrastructure, "{error}");
     assert!(error.to_string().contains("cannot read the bundle"), "{error}");
 }
 
 #[test]
-fn another_lock_than_the_manifest_names_is_refused() {
+fn a_digest_mismatch_of_the_lock_is_refused() {
     let scene = Scene::new();
     let (mut all, evil) = (members(&scene.bundle("whole.tar")), scene.path("evil.tar"));
     let lock = all.iter().position(|(_, bytes)| bytes.starts_with(b"# Every input")).unwrap();
     let path = scene.bundle("dir").join(&all[lock].0);
     all[lock].1[0] = b'!';
     write(&evil, &all, None);
-    scene.refused(&evil, "its lock is not");
+    scene.refused(&evil, "the lock is not");
     fs::write(&path, &all[lock].1).unwrap();
-    scene.refused(&scene.path("dir"), "its lock is not");
+    scene.refused(&scene.path("dir"), "the lock is not");
     all.remove(lock);
     write(&evil, &all, None);
-    scene.refused(&evil, "no lock");
+    scene.refused(&evil, "the lock is missing");
     fs::remove_file(&path).unwrap();
-    scene.refused(&scene.path("dir"), "it lacks");
+    scene.refused(&scene.path("dir"), "is missing");
 }
 
 #[test]
-fn every_cut_of_a_bundle_is_refused() {
+fn every_truncated_bundle_is_refused() {
     let scene = Scene::new();
     let bytes = fs::read(scene.bundle("whole.tar")).unwrap();
     let cut = scene.path("cut.tar");
-    // Two blocks of zeros and what pads them end an archive: without them all of it is still there.
+    // Without the zero blocks at its end an archive is still complete.
     let content = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     for length in (0..content).step_by(97) {
         fs::write(&cut, &bytes[..length]).unwrap();
@@ -230,7 +230,7 @@ fn every_cut_of_a_bundle_is_refused() {
 }
 
 #[test]
-fn a_flipped_byte_is_refused_wherever_it_matters() {
+fn a_flipped_byte_is_refused_where_it_matters() {
     let scene = Scene::new();
     let bytes = fs::read(scene.bundle("whole.tar")).unwrap();
     let other = scene.path("other.tar");
@@ -238,7 +238,7 @@ fn a_flipped_byte_is_refused_wherever_it_matters() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 0x10;
         fs::write(&other, &bytes).unwrap();
-        // A byte of padding, or of a time, changes nothing that is stored; `stored` checks what is.
+        // Padding and times do not matter; `stored` verifies the rest.
         if let Err(error) = scene.load(&other) {
             assert_eq!(error.class(), Class::Verification, "{at}: {error}");
         }
@@ -247,7 +247,7 @@ fn a_flipped_byte_is_refused_wherever_it_matters() {
 }
 
 #[test]
-fn what_no_layout_holds_is_refused() {
+fn members_that_are_not_part_of_a_layout_are_refused() {
     use tar::EntryType as T;
     let scene = Scene::new();
     let (whole, evil) = (members(&scene.bundle("whole.tar")), scene.path("evil.tar"));
@@ -264,15 +264,15 @@ fn what_no_layout_holds_is_refused() {
         ("pax", T::XHeader),
     ] {
         write(&evil, &whole, Some(header(path, 4, kind)));
-        scene.refused(&evil, "which no layout does");
+        scene.refused(&evil, "is not part of an OCI layout");
         assert!(!scene.path("evil").exists() && !Path::new("/etc/evil").exists());
     }
     let unnamed = format!("blobs/sha256/{}", Sha256::of("evil"));
     write(&evil, &whole, Some(header(&unnamed, 4, T::Regular)));
-    scene.refused(&evil, "which its manifest does not name");
+    scene.refused(&evil, "is not in the manifest");
     let twice = format!("blobs/sha256/{}", Sha256::of("a crate"));
     write(&evil, &whole, Some(header(&twice, 4, T::Regular)));
-    scene.refused(&evil, "or twice");
+    scene.refused(&evil, "or duplicated");
     write(&evil, &whole, Some(header("blobs/sha256/x", 1 << 40, T::Regular)));
     assert_eq!(scene.load(&evil).unwrap_err().class(), Class::Verification);
 }
@@ -284,10 +284,10 @@ fn a_blob_under_a_wrong_name_is_refused() {
     let digest = Sha256::of("a crate").to_string();
     all.iter_mut().find(|(name, _)| name.ends_with(&digest)).unwrap().1 = b"a CRATE".to_vec();
     write(&evil, &all, None);
-    scene.refused(&evil, "\"a-crate-1.0.0\" has the sha256");
+    scene.refused(&evil, "digest mismatch for \"a-crate-1.0.0\"");
     assert!(!scene.path("to/sha256").join(&digest).exists());
     for (from, to, why) in [
-        ("vnd.solana-talos.bundle", "vnd.solana-talos.bumble", "names no artifact"),
+        ("vnd.solana-talos.bundle", "vnd.solana-talos.bumble", "lists no artifact"),
         ("sha256:", "sha512:", "index.json"),
         ("{", "[", "index.json"),
     ] {
@@ -299,5 +299,5 @@ fn a_blob_under_a_wrong_name_is_refused() {
     }
     all.retain(|(name, _)| name != "index.json");
     write(&evil, &all, None);
-    scene.refused(&evil, "no index.json");
+    scene.refused(&evil, "index.json is missing");
 }
