@@ -1,29 +1,29 @@
-# The toolchain as a container image: Debian 13 with exactly the packages of crates/toolchain/packages.list and crates/toolchain/judges.list, the lists
-# that `./x build` bootstraps its own root filesystem from. Nothing in the project needs this image; it is for those whose machines run
-# containers only.
+# The toolchain as a container image: Debian 13 with exactly the packages of crates/toolchain/packages.list and
+# crates/toolchain/reference-tools.list, as in the root filesystem that `./x build` bootstraps. The build does not use this image; it is for
+# machines that only run containers.
 #
 #   docker build -t solana-talos-toolchain .        (or: podman build, buildah build)
 #   docker run --rm -it -v "$PWD:/build/project" solana-talos-toolchain
 #
-# `./x build` inside it bootstraps its own root filesystem all the same, so that outputs do not depend on where it ran. For that it makes
-# namespaces, hence --privileged, and installs what it needs itself: mmdebstrap, bubblewrap, and with rustup a Rust newer than Debian's
-# (1.85 is for the kernel and the guest; the tool asks for 1.90).
+# `./x build` in the container still bootstraps its own root filesystem, so outputs do not depend on the host. It creates namespaces, hence
+# --privileged, and installs mmdebstrap, bubblewrap, and with rustup a newer Rust than Debian's (1.85 is for the kernel and the guest; the
+# tool needs 1.90).
 #
 #   docker run --rm -it --privileged -v "$PWD:/build/project" -v solana-talos:/root/.cache solana-talos-toolchain ./x build
 #
-# Where rustup's host cannot be reached, show the container a Rust of yours: -v "$HOME/.cargo:/root/.cargo" -v "$HOME/.rustup:/root/.rustup".
+# Without access to rustup's host, mount your Rust: -v "$HOME/.cargo:/root/.cargo" -v "$HOME/.rustup:/root/.rustup".
 #
-# The base is pinned by its suite, as the bootstrapped root filesystem is. To pin its bytes, name it by digest:
+# The base image is pinned by its suite. To pin its bytes, name it by digest:
 #
 #   docker build --build-arg BASE=debian@sha256:<digest> -t solana-talos-toolchain .
 #
-# Versions may be newer than those in solana-talos.lock; `dpkg-query -W` says which they are.
+# Versions may be newer than those in solana-talos.lock; `dpkg-query -W` shows them.
 ARG BASE=debian:trixie
 FROM ${BASE} AS toolchain
 
-COPY crates/toolchain/packages.list crates/toolchain/judges.list /tmp/lists/
-# As in the bootstrapped one: no recommended packages, no manual pages, translations and documents. NAME/SUITE comes from the backports of
-# the archive that the base uses, whatever its address.
+COPY crates/toolchain/packages.list crates/toolchain/reference-tools.list /tmp/lists/
+# As in the bootstrapped root filesystem: no recommended packages, manual pages, translations and documents. NAME/SUITE comes from the
+# backports of the archive that the base image uses.
 RUN printf 'path-exclude=/usr/share/%s/*\n' man locale doc >/etc/dpkg/dpkg.cfg.d/solana-talos \
  && printf 'path-include=/usr/share/doc/*/copyright\nforce-unsafe-io\n' >>/etc/dpkg/dpkg.cfg.d/solana-talos \
  && apt-get update -q \

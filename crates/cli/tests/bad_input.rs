@@ -107,7 +107,7 @@ fn a_malformed_package_list_is_told() {
 
 #[test]
 fn a_lock_that_is_malformed_or_of_another_project_is_told() {
-    let (lock, update) = ("solana-talos.lock", "hint: `solana-talos update");
+    let (lock, update) = ("solana-talos.lock", "hint: run `solana-talos update");
     for (file, from, to, class, words) in [
         (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "hint: "]),
         (
@@ -115,21 +115,21 @@ fn a_lock_that_is_malformed_or_of_another_project_is_told() {
             "\nclang\n",
             "\nclang\nmold\n",
             VERIFICATION,
-            ["does not have mold", lock, update],
+            ["does not contain mold", lock, update],
         ),
         (
             "Cargo.lock",
             "version = 4",
             "version = 4 ",
             VERIFICATION,
-            ["Cargo.lock is not the one", "the lock says", update],
+            ["digest mismatch for Cargo.lock", "expected", update],
         ),
         (
             "kernel-config/pin.toml",
             "sha256 = \"9141",
             "sha256 = \"8141",
             VERIFICATION,
-            ["not of this kernel pin", lock, update],
+            ["not of this kernel pin", lock, "hint: `solana-talos update"],
         ),
     ] {
         let scene = Scene::new();

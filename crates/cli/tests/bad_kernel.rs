@@ -102,7 +102,7 @@ fn serve(promised: usize, body: &'static [u8]) -> u16 {
 fn a_download_of_other_bytes_or_too_few_is_refused() {
     let Some(toolchain) = toolchain_stage() else { return };
     for (promised, code, what) in [
-        (8, VERIFICATION, "a downloaded file is not the pinned one"),
+        (8, VERIFICATION, "digest mismatch for a downloaded pinned file"),
         (9000, INFRASTRUCTURE, "cannot download a pinned file"),
     ] {
         let Some(scene) = scene(&toolchain, &[]) else { return };

@@ -1,11 +1,11 @@
-//! What a new lock changes, a line each.
+//! Differences between two locks, one per line.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Inputs;
 use crate::entry::Kind;
 
-/// What differs between two sets of inputs: `package clang: 1:19.0-63 -> 1:19.0-64`, sorted.
+/// Returns the differences between two sets of inputs, sorted: `package clang: 1:19.0-63 -> 1:19.0-64`.
 #[must_use]
 pub fn changes(old: &Inputs, new: &Inputs) -> Vec<String> {
     let (old, new) = (versions(old), versions(new));
@@ -17,12 +17,12 @@ pub fn changes(old: &Inputs, new: &Inputs) -> Vec<String> {
     names.iter().filter_map(line).collect()
 }
 
-/// Version and digest by name; several versions of one crate stand side by side.
+/// Returns version and digest by name; several versions of a crate are joined.
 fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
     let mut all: BTreeMap<String, (String, String)> = BTreeMap::new();
     for entry in inputs.entries() {
         let digest = entry.sha256.to_string();
-        // A file is told by its digest: the package's new version alone says nothing of it.
+        // Files are compared by digest: a new version of the package need not change them.
         let version = if entry.kind == Kind::File { "" } else { version(&entry.uri).unwrap_or("") }.to_owned();
         let name = match entry.kind {
             Kind::Kernel => format!("kernel {}", entry.name),
@@ -31,7 +31,7 @@ fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
             Kind::Config => entry.name,
             Kind::BaseImage => format!("base {}", entry.name),
             Kind::File => format!("file {}", entry.name),
-            // Its crates are told one by one; a base is told by its manifest, which names the blobs.
+            // Covered by their crates, and by the manifest of the base.
             Kind::CargoLock | Kind::Blob => continue,
         };
         let known = all.entry(name).or_default();
@@ -40,7 +40,7 @@ fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
     }
     for package in &inputs.lock.package {
         if let Some((version, _)) = all.get_mut(&format!("package {}", package.name)) {
-            *version = format!("{} ({:?})", package.version, package.list).to_lowercase();
+            *version = format!("{} ({})", package.version, package.list).to_lowercase();
         }
     }
     all
@@ -57,7 +57,7 @@ fn version(uri: &str) -> Option<&str> {
     uri.strip_prefix("pkg:")?.split_once('@')?.1.split(['?', '#']).next()
 }
 
-/// The version, or where only the bytes differ, the digest.
+/// Returns the version, or the digest if the versions are equal.
 fn shown<'a>(this: Option<&'a (String, String)>, other: Option<&(String, String)>) -> &'a str {
     match this {
         None => "absent",
@@ -75,7 +75,7 @@ mod tests {
     use crate::model::{List, tests::sample};
 
     #[test]
-    fn tells_each_change_on_a_line() {
+    fn each_change_is_a_line() {
         let serde =
             |version: &str| Crate { name: "serde".into(), version: version.into(), sha256: Sha256::of(version) };
         let old = Inputs { lock: sample(), crates: vec![serde("1.0.0")] };
@@ -96,7 +96,8 @@ mod tests {
         ];
         assert_eq!(lines, expected);
         new = Inputs { lock: sample(), crates: old.crates.clone() };
-        new.lock.package[0].list = List::Judges;
-        assert_eq!(changes(&old, &new), ["package clang: 1:2.0~rc1+b1-3 (packages) -> 1:2.0~rc1+b1-3 (judges)"]);
+        new.lock.package[0].list = List::ReferenceTools;
+        let line = "package clang: 1:2.0~rc1+b1-3 (packages) -> 1:2.0~rc1+b1-3 (reference-tools)";
+        assert_eq!(changes(&old, &new), [line]);
     }
 }

@@ -1,4 +1,4 @@
-//! The crates that a `Cargo.lock` names.
+//! The crates of a `Cargo.lock`.
 
 use common::{Class, Error, Result, Sha256, purl};
 use serde::Deserialize;
@@ -17,13 +17,13 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// `<name>-<version>`: its directory in a vendored tree, and its file's name before `.crate`.
+    /// Returns `<name>-<version>`: the directory in a vendored tree, and the file name without `.crate`.
     #[must_use]
     pub fn directory(&self) -> String {
         format!("{}-{}", self.name, self.version)
     }
 
-    /// The crate as an input.
+    /// Returns the crate as an input.
     #[must_use]
     pub fn entry(&self) -> Entry {
         Entry {
@@ -51,22 +51,22 @@ struct Package {
     checksum: Option<Sha256>,
 }
 
-/// The crates of a `Cargo.lock`; the workspace's own members are none.
+/// Returns the crates of a `Cargo.lock`, without the workspace's members.
 ///
 /// # Errors
-/// [`Class::BadInput`] for malformed TOML, and for a crate that is of no registry and so has no digest.
+/// [`Class::BadInput`] for malformed TOML, and for a crate that is not from a registry and therefore has no digest.
 pub fn parse_cargo_lock(file: &str, text: &str) -> Result<Vec<Crate>> {
-    let bad = |why: String| Error::new(Class::BadInput, "cannot read the list of crates").file(file).why(why);
+    let bad = |why: String| Error::new(Class::BadInput, "the Cargo.lock is malformed or unsupported").file(file).why(why);
     let lock: CargoLock = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
     if !(3..=4).contains(&lock.version) {
-        return Err(bad(format!("version {} of the format is not known here, only 3 and 4", lock.version)));
+        return Err(bad(format!("unsupported format version {} (supported: 3, 4)", lock.version)));
     }
     let mut crates = Vec::new();
     for Package { name, version, source, checksum } in lock.package {
         let plain =
             |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.+".contains(&c));
         if !plain(&name) || !plain(&version) || name.starts_with('.') {
-            return Err(bad(format!("{name:?} {version:?} is no crate's name and version")));
+            return Err(bad(format!("invalid crate name or version: {name:?} {version:?}")));
         }
         match (source, checksum) {
             (None, None) => {}
@@ -75,9 +75,7 @@ pub fn parse_cargo_lock(file: &str, text: &str) -> Result<Vec<Crate>> {
             }
             (source, _) => {
                 let source = source.unwrap_or_default();
-                return Err(bad(format!(
-                    "{name} {version} from {source:?} has no digest: only crates of the registry have one"
-                )));
+                return Err(bad(format!("{name} {version} from {source:?} has no checksum: it is not from a registry")));
             }
         }
     }
@@ -104,7 +102,7 @@ checksum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 "#;
 
     #[test]
-    fn gives_crates_and_no_members() {
+    fn returns_crates_without_members() {
         let crates = parse_cargo_lock("Cargo.lock", LOCK).unwrap();
         assert_eq!(crates.len(), 1);
         assert_eq!(crates[0].directory(), "serde-1.0.1+x");
@@ -112,12 +110,12 @@ checksum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
 
     #[test]
-    fn refuses_what_has_no_digest() {
+    fn a_crate_without_checksum_is_refused() {
         for (from, to, why) in [
-            ("registry+https", "git+https", "has no digest"),
+            ("registry+https", "git+https", "has no checksum"),
             ("checksum = \"ba78", "checksum = \"a78", "64 lower-case"),
-            ("version = 4", "version = 9", "version 9 of the format"),
-            ("name = \"serde\"", "name = \"../serde\"", "no crate's name"),
+            ("version = 4", "version = 9", "unsupported format version 9"),
+            ("name = \"serde\"", "name = \"../serde\"", "invalid crate name"),
             ("name = \"serde\"", "name = 1", "Cargo.lock"),
         ] {
             let error = parse_cargo_lock("Cargo.lock", &LOCK.replacen(from, to, 1)).unwrap_err();

@@ -1,10 +1,10 @@
-//! The inputs as one list: for downloads, bundles and provenance.
+//! The inputs as one list, for downloads, bundles and provenance.
 
 use common::{Sha256, purl};
 
 use crate::model::{BaseImage, List, Lock, Package};
 
-/// What an input is.
+/// Kind of an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// The kernel's source.
@@ -15,33 +15,33 @@ pub enum Kind {
     Package(List),
     /// A crate.
     Crate,
-    /// The manifest of a base.
+    /// The manifest of a base image.
     BaseImage,
-    /// A configuration or layer of a base.
+    /// A config or layer of a base image.
     Blob,
-    /// A file out of a package: named for the record, kept with its package.
+    /// A file of a package: recorded, but stored in its package.
     File,
-    /// A `Cargo.lock` of the project: named for the record, kept with the project.
+    /// A `Cargo.lock` of the project: recorded, but stored in the project.
     CargoLock,
 }
 
 /// One input of a build.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// What a person calls it.
+    /// Name for messages.
     pub name: String,
-    /// A package URL (purl-spec), or where it is.
+    /// Package URL (purl-spec) or URI.
     pub uri: String,
     /// Its digest.
     pub sha256: Sha256,
-    /// Size in bytes, where the lock has it.
+    /// Size in bytes, if it is in the lock.
     pub size: Option<u64>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
 impl Entry {
-    /// Whether it is a file of its own, which the store holds.
+    /// Whether it is a file in the store.
     #[must_use]
     pub fn is_stored(&self) -> bool {
         !matches!(self.kind, Kind::File | Kind::CargoLock)
@@ -49,7 +49,7 @@ impl Entry {
 }
 
 impl Lock {
-    /// Every input that the lock itself names, in a fixed order.
+    /// Returns the inputs in the lock, without crates, in a fixed order.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let kernel = &self.kernel;
         let entry = |name: &str, uri: String, sha256, size, kind| Entry { name: name.into(), uri, sha256, size, kind };
@@ -82,7 +82,7 @@ impl Lock {
     }
 }
 
-/// The manifest of a base, then its configuration and layers.
+/// Returns the manifest of a base image, then its config and layers.
 fn blobs(base: &BaseImage) -> impl Iterator<Item = Entry> {
     let manifest = Entry {
         name: base.reference.clone(),
@@ -111,7 +111,7 @@ mod tests {
     use crate::model::tests::sample;
 
     #[test]
-    fn names_everything_by_uri_and_digest() {
+    fn entries_have_uri_and_digest() {
         let entries: Vec<_> = sample().entries().collect();
         let uris: Vec<_> = entries.iter().map(|e| e.uri.as_str()).collect();
         let clang = "pkg:deb/debian/clang@1:2.0~rc1%2Bb1-3?arch=amd64";

@@ -1,7 +1,7 @@
 //! `solana-talos.lock`: every input of a build by digest.
 //!
-//! People edit what they want (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`); `solana-talos update` resolves it and
-//! writes the lock. A build accepts nothing else: a lock that does not match these sources is an error, never resolved on the fly.
+//! `solana-talos update` resolves the edited sources (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`) and writes the
+//! lock. A build never resolves: a lock that does not match the sources is an error.
 
 mod changes;
 mod crates;
@@ -19,69 +19,65 @@ use common::{Class, Error, Result, Sha256, atomic};
 
 /// Name of the lock in the project.
 pub const FILE: &str = "solana-talos.lock";
-/// The project's `Cargo.lock` files: the tool's own crates, and those of the guest.
+/// The project's `Cargo.lock` files: those of the tool and of the guest.
 pub const CARGO_LOCKS: [&str; 2] = ["Cargo.lock", "tests/guest/Cargo.lock"];
 
-/// What to do about a lock that does not fit.
-const RECORD: &str = "`solana-talos update --offline` records what stands in the project; commit the lock with it";
+/// Hint for a lock that does not match the project.
+const RECORD: &str = "run `solana-talos update --offline` and commit the lock";
 
-/// The lock with the crates that the `Cargo.lock` files it names hold.
+/// The lock with the crates of its `Cargo.lock` files.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The lock.
     pub lock: Lock,
-    /// Every crate of every `Cargo.lock`, once.
+    /// The crates of all `Cargo.lock` files, without duplicates.
     pub crates: Vec<Crate>,
 }
 
 impl Inputs {
-    /// Reads the lock of `project`, and the `Cargo.lock` files by the digests it names.
+    /// Reads the lock of `project` and its `Cargo.lock` files.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a malformed file, [`Class::Verification`] when a `Cargo.lock` is not the recorded one.
+    /// [`Class::BadInput`] for a malformed file, [`Class::Verification`] for a digest mismatch of a `Cargo.lock`.
     pub fn open(project: &Path) -> Result<Self> {
         let lock = read(project)?;
         let mut crates = Vec::new();
         for recorded in &lock.cargo {
             let (text, digest) = read_cargo_lock(project, &recorded.lock)?;
             if digest != recorded.sha256 {
-                return Err(Error::new(
-                    Class::Verification,
-                    format!("{} is not the one that {FILE} names", recorded.lock),
-                )
-                .file(project.join(&recorded.lock))
-                .why(format!("its sha256 is {digest}\nthe lock says {}", recorded.sha256))
-                .hint(RECORD));
+                let what = format!("digest mismatch for {} in {FILE}", recorded.lock);
+                return Err(Error::new(Class::Verification, what)
+                    .file(project.join(&recorded.lock))
+                    .why(format!("got {digest}\nexpected {}", recorded.sha256))
+                    .hint(RECORD));
             }
             crates.extend(parse_cargo_lock(&recorded.lock, &text)?);
         }
-        crates.sort();
-        crates.dedup();
-        Ok(Self { lock, crates })
+        Ok(Self { lock, crates: deduplicated(crates) })
     }
 
-    /// Every input of a build, in a fixed order.
+    /// Returns every input of a build, in a fixed order.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         self.lock.entries().chain(self.crates.iter().map(Crate::entry))
     }
 }
 
-/// Reads the lock of `project` alone.
+/// Reads the lock of `project`, without the crates.
 ///
 /// # Errors
-/// [`Class::BadInput`] when it is missing or malformed.
+/// [`Class::BadInput`] if it is missing or malformed.
 pub fn read(project: &Path) -> Result<Lock> {
     let path = project.join(FILE);
     let text = fs_err::read_to_string(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::new(Class::BadInput, "the project has no lock")
+        std::io::ErrorKind::NotFound => Error::new(Class::BadInput, "the lock of the project is missing")
             .file(&path)
-            .hint(format!("take {FILE} out of version control, or make it anew with `solana-talos update`")),
+            .hint(format!("restore {FILE} from version control, or run `solana-talos update`")),
         _ => e.into(),
     })?;
     Lock::parse(FILE, &text)
 }
 
-/// Writes the lock of `project`; says whether that changed it.
+/// Writes the lock of `project`; returns whether it changed.
 pub fn write(project: &Path, lock: &Lock) -> Result<bool> {
     let (path, text) = (project.join(FILE), lock.to_string());
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
@@ -90,10 +86,10 @@ pub fn write(project: &Path, lock: &Lock) -> Result<bool> {
     atomic::write(&path, text).map(|()| true)
 }
 
-/// The `Cargo.lock` files of `project` as they are now, and their crates.
+/// Reads the `Cargo.lock` files of `project` and their crates.
 ///
 /// # Errors
-/// [`Class::BadInput`] when one is missing or malformed.
+/// [`Class::BadInput`] if one is malformed.
 pub fn cargo_locks(project: &Path) -> Result<(Vec<CargoLock>, Vec<Crate>)> {
     let (mut locks, mut crates) = (Vec::new(), Vec::new());
     for name in CARGO_LOCKS {
@@ -101,14 +97,17 @@ pub fn cargo_locks(project: &Path) -> Result<(Vec<CargoLock>, Vec<Crate>)> {
         crates.extend(parse_cargo_lock(name, &text)?);
         locks.push(CargoLock { lock: name.to_owned(), sha256 });
     }
+    Ok((locks, deduplicated(crates)))
+}
+
+fn deduplicated(mut crates: Vec<Crate>) -> Vec<Crate> {
     crates.sort();
     crates.dedup();
-    Ok((locks, crates))
+    crates
 }
 
 fn read_cargo_lock(project: &Path, name: &str) -> Result<(String, Sha256)> {
-    let path = project.join(name);
-    let text = fs_err::read_to_string(&path)?;
+    let text = fs_err::read_to_string(project.join(name))?;
     let digest = Sha256::of(&text);
     Ok((text, digest))
 }
@@ -122,22 +121,22 @@ mod tests {
     }
 
     #[test]
-    fn our_lock_is_as_update_writes_it() {
+    fn the_committed_lock_is_canonical() {
         let text = std::fs::read_to_string(project().join(FILE)).unwrap();
         let lock = Lock::parse(FILE, &text).unwrap();
         assert_eq!(lock.to_string(), text);
         assert!(lock.package.iter().any(|p| p.name == "clang-19" && p.list == List::Packages));
-        assert!(lock.package.iter().any(|p| p.name == "cosign" && p.list == List::Judges));
+        assert!(lock.package.iter().any(|p| p.name == "cosign" && p.list == List::ReferenceTools));
         assert!(lock.file.iter().any(|f| f.path.ends_with("linuxx64.efi.stub")), "the stub is not pinned");
     }
 
     #[test]
-    fn every_entry_of_ours_is_named_once() {
+    fn the_entries_of_the_committed_lock_are_unique() {
         let lock = read(project()).unwrap();
         let (_, crates) = cargo_locks(project()).unwrap();
         let mut seen = std::collections::BTreeSet::new();
         for entry in (Inputs { lock, crates }).entries() {
-            assert!(seen.insert(entry.uri.clone()), "{} stands twice", entry.uri);
+            assert!(seen.insert(entry.uri.clone()), "{} is duplicated", entry.uri);
         }
         assert!(seen.len() > 400, "{}", seen.len());
     }
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_lock_says_what_to_do() {
+    fn the_error_of_a_missing_lock_has_a_hint() {
         let dir = tempfile::tempdir().unwrap();
         let error = read(dir.path()).unwrap_err();
         assert_eq!(error.class(), Class::BadInput);

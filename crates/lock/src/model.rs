@@ -1,4 +1,4 @@
-//! What the lock holds, and its one text.
+//! The lock and its canonical text.
 
 use std::fmt;
 
@@ -21,16 +21,16 @@ pub struct Lock {
     version: u32,
     /// The kernel's source.
     pub kernel: Kernel,
-    /// Configurations of others that profiles begin with.
+    /// Third-party kernel configurations that profiles are based on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub config: Vec<Config>,
-    /// The lists of crates; what is in them stands there.
+    /// The `Cargo.lock` files, which list the crates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cargo: Vec<CargoLock>,
-    /// Images that `--base` names; there only if somebody asked for it.
+    /// Base images for `--base`, locked with `update --base`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base: Vec<BaseImage>,
-    /// Files of packages that outputs hold byte for byte.
+    /// Files of packages that outputs contain unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub file: Vec<File>,
     /// The toolchain.
@@ -38,7 +38,7 @@ pub struct Lock {
     pub package: Vec<Package>,
 }
 
-/// The package that holds the kernel's source.
+/// The package with the kernel's source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kernel {
@@ -48,19 +48,19 @@ pub struct Kernel {
     pub version: String,
     /// Debian architecture.
     pub architecture: String,
-    /// Path below the root of an archive.
+    /// Path in an archive.
     pub path: String,
     /// Digest of the package file.
     pub sha256: Sha256,
 }
 
-/// A configuration file of somebody else.
+/// A third-party kernel configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Its name in the pin.
+    /// Its name in `pin.toml`.
     pub name: String,
-    /// Where it is.
+    /// Its URL.
     pub url: String,
     /// Digest of the file.
     pub sha256: Sha256,
@@ -78,28 +78,28 @@ pub struct CargoLock {
     pub sha256: Sha256,
 }
 
-/// An image that an installer can be built on, by digest.
+/// A base image of an installer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseImage {
-    /// What was asked for, such as `ghcr.io/siderolabs/imager:v1.10.3`.
+    /// Its reference, such as `ghcr.io/siderolabs/imager:v1.10.3`.
     pub reference: String,
     /// Digest of the amd64 manifest.
     pub sha256: Sha256,
     /// Size of the manifest in bytes.
     pub size: u64,
-    /// Configuration and layers.
+    /// Config and layers.
     pub blob: Vec<Blob>,
 }
 
 impl BaseImage {
-    /// Everything that makes the image: manifest, configuration, layers.
+    /// Returns the digests of manifest, config and layers.
     pub fn digests(&self) -> impl Iterator<Item = Sha256> {
         std::iter::once(self.sha256).chain(self.blob.iter().map(|blob| blob.sha256))
     }
 }
 
-/// A blob of a base.
+/// A blob of a base image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
@@ -109,13 +109,13 @@ pub struct Blob {
     pub size: u64,
 }
 
-/// A file out of a package.
+/// A file of a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
-    /// The package it is in.
+    /// Its package.
     pub package: String,
-    /// Its path in the toolchain, without a leading slash.
+    /// Its path in the toolchain, without the leading slash.
     pub path: String,
     /// Its digest.
     pub sha256: Sha256,
@@ -131,9 +131,9 @@ pub struct Package {
     pub version: String,
     /// Debian architecture.
     pub architecture: String,
-    /// Why it is there.
+    /// The list that requires it.
     pub list: List,
-    /// Path below the root of an archive.
+    /// Path in an archive.
     pub path: String,
     /// Digest of the package file.
     pub sha256: Sha256,
@@ -141,34 +141,44 @@ pub struct Package {
     pub size: u64,
 }
 
-/// The list that a package is there for.
+/// The list that requires a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum List {
     /// `crates/toolchain/packages.list`: it makes outputs, so its version is part of every stage's key.
     Packages,
-    /// `crates/toolchain/judges.list`: outputs are only looked at with it.
-    Judges,
+    /// `crates/toolchain/reference-tools.list`: it only inspects outputs. Older locks call it `judges`.
+    #[serde(alias = "judges")]
+    ReferenceTools,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Packages => "packages",
+            Self::ReferenceTools => "reference-tools",
+        })
+    }
 }
 
 impl Lock {
-    /// A lock that names the kernel's source alone.
+    /// Returns a lock with only the kernel's source.
     #[must_use]
     pub fn new(kernel: Kernel) -> Self {
         let (config, cargo, base, file, package) = Default::default();
         Self { version: VERSION, kernel, config, cargo, base, file, package }
     }
 
-    /// Reads a lock; `file` is named in errors.
+    /// Parses a lock; errors name `file`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for malformed TOML, an unknown key, a list out of order, a name that stands twice, or a path that leaves its place.
+    /// [`Class::BadInput`] for malformed TOML, an unknown key, a list that is not sorted or has duplicates, or an unsafe path.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let bad = |why: String| {
             Error::new(Class::BadInput, "the lock is malformed")
                 .file(file)
                 .why(why)
-                .hint("restore it from version control; or remove it and run `solana-talos update`, then name the bases again with `update --base`")
+                .hint("restore it from version control; or remove it, run `solana-talos update`, and lock the base images again with `update --base`")
         };
         let lock: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         lock.validate().map_err(bad)?;
@@ -177,7 +187,7 @@ impl Lock {
 
     fn validate(&self) -> Result<(), String> {
         if self.version != VERSION {
-            return Err(format!("version {} of the format is not known here, only {VERSION}", self.version));
+            return Err(format!("unsupported format version {} (supported: {VERSION})", self.version));
         }
         in_order("config", self.config.iter().map(|c| &c.name))?;
         in_order("cargo", self.cargo.iter().map(|c| &c.lock))?;
@@ -195,7 +205,7 @@ impl Lock {
         }
         for file in &self.file {
             if !self.package.iter().any(|p| p.name == file.package) {
-                return Err(format!("{} is of {}, which is not locked", file.path, file.package));
+                return Err(format!("the package {} of {} is not locked", file.package, file.path));
             }
         }
         Ok(())
@@ -209,25 +219,25 @@ impl fmt::Display for Lock {
     }
 }
 
-/// One order for one content; a name that stands twice is not in order either.
+/// Fails if `names` are not sorted or have duplicates: the text of a lock is canonical.
 fn in_order<'a>(list: &str, names: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let names: Vec<_> = names.collect();
     match names.windows(2).find(|pair| pair[0] >= pair[1]) {
-        Some(pair) => Err(format!("the list `{list}` is not sorted: {} stands before {}", pair[0], pair[1])),
+        Some(pair) => Err(format!("the list `{list}` is not sorted: {} precedes {}", pair[0], pair[1])),
         None => Ok(()),
     }
 }
 
 fn plain(path: &str) -> Result<(), String> {
     let fine = common::path::is_plain(path) && path.bytes().all(|c| c.is_ascii_graphic() && !br#""'\$`"#.contains(&c));
-    if fine { Ok(()) } else { Err(format!("{path:?} is no plain relative path")) }
+    if fine { Ok(()) } else { Err(format!("{path:?} is not a plain relative path")) }
 }
 
-/// Debian policy 5.6.7 and 5.6.12, without going into the order of the characters.
+/// Debian policy 5.6.7 and 5.6.12, without the rules for the order of characters.
 fn word(text: &str, punctuation: &str) -> Result<(), String> {
     let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     let fine = first && text.chars().all(|c| c.is_ascii_alphanumeric() || punctuation.contains(c));
-    if fine { Ok(()) } else { Err(format!("{text:?} is no name, version or architecture of Debian")) }
+    if fine { Ok(()) } else { Err(format!("{text:?} is not a Debian package name, version or architecture")) }
 }
 
 #[cfg(test)]
@@ -236,7 +246,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A lock with one or two of each.
+    /// A lock with one or two entries in each list.
     pub(crate) fn sample() -> Lock {
         let package = |name: &str, list| Package {
             name: name.into(),
@@ -257,7 +267,7 @@ pub(crate) mod tests {
                 blob: vec![Blob { sha256: Sha256::of("b"), size: 3 }],
             }],
             file: vec![File { package: "clang".into(), path: "usr/bin/x".into(), sha256: Sha256::of("f") }],
-            package: vec![package("clang", List::Packages), package("cosign", List::Judges)],
+            package: vec![package("clang", List::Packages), package("cosign", List::ReferenceTools)],
             ..Lock::new(Kernel {
                 package: "linux-source".into(),
                 version: "6-1".into(),
@@ -270,27 +280,29 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_what_it_writes() {
-        let lock = sample();
-        assert_eq!(Lock::parse("x", &lock.to_string()).unwrap(), lock);
+        let (lock, text) = (sample(), sample().to_string());
+        assert_eq!(Lock::parse("x", &text).unwrap(), lock);
+        let old = text.replace("\"reference-tools\"", "\"judges\"");
+        assert!(old != text && Lock::parse("x", &old).unwrap() == lock);
     }
 
     #[test]
-    fn refuses_what_is_not_strictly_a_lock() {
+    fn malformed_locks_are_refused() {
         let text = sample().to_string();
         let clang = Sha256::of("clang").to_string();
         for (from, to, why) in [
-            ("version = 1\n", "version = 2\n", "version 2 of the format"),
+            ("version = 1\n", "version = 2\n", "unsupported format version 2"),
             ("version = 1\n", "version = 1\nmore = 1\n", "unknown field `more`"),
-            ("list = \"judges\"", "list = \"others\"", "unknown variant"),
-            ("name = \"cosign\"", "name = \"clang\"", "not sorted: clang stands before clang"),
-            ("name = \"cosign\"", "name = \"bash\"", "not sorted: clang stands before bash"),
-            ("name = \"cosign\"", "name = \"cosign; rm\"", "is no name, version or architecture"),
+            ("list = \"reference-tools\"", "list = \"others\"", "unknown variant"),
+            ("name = \"cosign\"", "name = \"clang\"", "not sorted: clang precedes clang"),
+            ("name = \"cosign\"", "name = \"bash\"", "not sorted: clang precedes bash"),
+            ("name = \"cosign\"", "name = \"cosign; rm\"", "is not a Debian package name"),
             ("version = \"6-1\"\n", "", "missing field `version`"),
-            ("path = \"pool/l.deb\"", "path = \"/pool/l.deb\"", "no plain relative path"),
-            ("path = \"pool/main/clang", "path = \"pool/../clang", "no plain relative path"),
-            ("path = \"pool/main/clang", "path = \"pool/$(id)", "no plain relative path"),
-            ("path = \"usr/bin/x\"", "path = \"../bin/x\"", "no plain relative path"),
-            ("package = \"clang\"", "package = \"lld\"", "lld, which is not locked"),
+            ("path = \"pool/l.deb\"", "path = \"/pool/l.deb\"", "not a plain relative path"),
+            ("path = \"pool/main/clang", "path = \"pool/../clang", "not a plain relative path"),
+            ("path = \"pool/main/clang", "path = \"pool/$(id)", "not a plain relative path"),
+            ("path = \"usr/bin/x\"", "path = \"../bin/x\"", "not a plain relative path"),
+            ("package = \"clang\"", "package = \"lld\"", "package lld of usr/bin/x is not locked"),
             ("size = 7", "size = -7", "size"),
             (&clang, &clang[1..], "expected 64"),
         ] {
@@ -298,21 +310,21 @@ pub(crate) mod tests {
             let error = Lock::parse("the.lock", &text.replacen(from, to, 1)).expect_err(to);
             assert!(error.to_string().contains(why), "{to}: {error}");
             assert_eq!(error.class(), Class::BadInput);
-            // `update` reads it first, and so cannot mend it.
-            assert!(error.to_string().contains("restore it from version control; or remove it and run"), "{error}");
+            // `update` reads it first, so it cannot repair it.
+            assert!(error.to_string().contains("restore it from version control; or remove it, run"), "{error}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "(version|kernel|\\[\\[package\\]\\]|sha256|= ?1|\"|\n|[a-z]){0,40}") {
+        fn any_text_is_accepted_or_refused(text in "(version|kernel|\\[\\[package\\]\\]|sha256|= ?1|\"|\n|[a-z]){0,40}") {
             let _ = Lock::parse("x", &text);
         }
 
         #[test]
-        fn a_cut_lock_is_refused(cut in 300_usize..1500) {
+        fn a_truncated_lock_is_refused(cut in 300_usize..1500) {
             let text = sample().to_string();
-            // What is cut off at the end of the last package's lines may leave whole lists out, but never half a package.
+            // A cut between packages leaves a shorter valid lock, but never half a package.
             if let Ok(lock) = Lock::parse("x", text.get(..cut).unwrap_or(&text)) {
                 prop_assert_eq!(Lock::parse("x", &lock.to_string()).unwrap(), lock);
             }

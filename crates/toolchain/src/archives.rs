@@ -1,4 +1,4 @@
-//! Where packages can be downloaded from: `archives.list`, data of the project.
+//! The Debian archives to download from: `archives.list`.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,15 +7,15 @@ use common::{Class, Error, Result, process};
 
 use crate::SUITE;
 
-/// Shows the addresses that mmdebstrap gave apt, and lets it end before it downloads anything.
+/// Prints the URLs that mmdebstrap configured, and stops before any download.
 const SHOW: &str = r#"--setup-hook=
 grep -rhoE 'https?://[^ ]+' "$1/etc/apt/sources.list" "$1/etc/apt/sources.list.d" | sed 's/^/archive /'
 exit 1"#;
 
-/// Reads `archives.list`: an address a line, `default` for Debian's own; `#` begins a comment.
+/// Parses `archives.list`: a URL per line, `default` for Debian's own archives; `#` starts a comment.
 ///
 /// # Errors
-/// [`Class::BadInput`] for a line that is no address.
+/// [`Class::BadInput`] for an invalid line.
 pub fn parse_archives(text: &str) -> Result<Vec<String>> {
     let mut archives = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -27,15 +27,15 @@ pub fn parse_archives(text: &str) -> Result<Vec<String>> {
             "default" => archives.push(line.to_owned()),
             _ if address && plain => archives.push(line.trim_end_matches('/').to_owned()),
             _ => {
-                return Err(Error::new(Class::BadInput, format!("cannot use {line:?} as an archive"))
-                    .why(format!("line {}: expected `default` or the address of a Debian archive", number + 1)));
+                return Err(Error::new(Class::BadInput, format!("invalid archive {line:?}"))
+                    .why(format!("line {}: expected `default` or the URL of a Debian archive", number + 1)));
             }
         }
     }
     Ok(archives)
 }
 
-/// The addresses of the archives that `file` lists, in its order.
+/// Returns the URLs of the archives in `file`, in order.
 ///
 /// # Errors
 /// [`Class::BadInput`] for a malformed list, [`Class::MissingTool`] without mmdebstrap.
@@ -52,7 +52,7 @@ pub fn archives(file: &Path) -> Result<Vec<String>> {
     Ok(archives)
 }
 
-/// The addresses that mmdebstrap uses when it is given none: the archive, then the security archive.
+/// Returns mmdebstrap's default URLs: the archive, then the security archive.
 fn debian() -> Result<Vec<String>> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=custom", "--format=null", SHOW, SUITE, "/dev/null"]).env("LC_ALL", "C");
@@ -63,9 +63,9 @@ fn debian() -> Result<Vec<String>> {
     };
     let ended = process::stream(command, &mut line).map_err(|e| crate::missing("mmdebstrap", "mmdebstrap", &e))?;
     if archives.is_empty() {
-        return Err(Error::new(Class::Infrastructure, "mmdebstrap does not tell where Debian's archive is")
+        return Err(Error::new(Class::Infrastructure, "cannot determine Debian's archive with mmdebstrap")
             .why(ended.tail)
-            .hint("name an archive in crates/toolchain/archives.list"));
+            .hint("add an archive to crates/toolchain/archives.list"));
     }
     Ok(archives)
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_addresses_in_order() {
+    fn parses_urls_in_order() {
         let list =
             parse_archives("# why\ndefault\nhttps://mirror.example/debian/ # ours\n\nfile:/srv/debian\n").unwrap();
         assert_eq!(list, ["default", "https://mirror.example/debian", "file:/srv/debian"]);

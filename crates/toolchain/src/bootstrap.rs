@@ -1,4 +1,4 @@
-//! Bootstraps the root filesystem once per lock and keeps it as a stage.
+//! Bootstraps the root filesystem, a stage keyed by the lock's packages.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -20,29 +20,29 @@ pub const STAGE: Stage = Stage::recipe("toolchain");
 
 /// Bumped when the way the root filesystem is made changes.
 const RECIPE: &str = "3";
-/// The directory of the locked packages, beside the root filesystem that is made and inside it while it is made.
+/// Directory of the locked packages: in the stage, and in the root filesystem during the installation.
 const LOCKED: &str = "locked";
 
-/// What every run of mmdebstrap is told, whether it resolves or installs.
+/// Arguments of every run of mmdebstrap.
 pub(crate) const COMMON: [&str; 8] = [
     "--variant=apt",
     "--architectures=amd64",
     r#"--aptopt=APT::Install-Recommends "false""#,
-    // A half-made tree is thrown away whole, so dpkg need not sync every file.
+    // An incomplete tree is discarded, so dpkg need not sync every file.
     "--dpkgopt=force-unsafe-io",
-    // Manual pages, translations and docs of 400 packages are a third of the tree.
+    // Manual pages, translations and docs are a third of the tree.
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 ];
 
-/// Gives apt the locked packages and nothing else. The lock's digests are the trust; no signature is added by a key made up on the spot.
+/// Configures the locked packages as apt's only source. They are trusted by the lock's digests, so the index needs no signature.
 const SOURCES: &str = r#"--setup-hook=
 echo "deb [trusted=yes] file:$1/locked ./" >"$1/etc/apt/sources.list"
 rm -f "$1"/etc/apt/sources.list.d/*"#;
 
-/// What is only there for the installation. The root filesystem names no archive: nothing is ever installed into it.
+/// Removes the sources of the installation: nothing is ever installed into the root filesystem afterwards.
 const CLEAN: &str = r#"--customize-hook=
 rm -r "$1/locked"
 echo '# Made of the packages that solana-talos.lock names.' >"$1/etc/apt/sources.list""#;
@@ -52,21 +52,21 @@ echo '# Made of the packages that solana-talos.lock names.' >"$1/etc/apt/sources
 pub struct Toolchain {
     /// Runs programs in it.
     pub sandbox: Sandbox,
-    /// What is installed in it.
+    /// Installed packages.
     pub versions: Versions,
-    /// Digest of the locked versions of everything but the judges.
+    /// Digest of the locked versions, without the reference tools.
     pub identity: Sha256,
-    /// Key of its stage: every package file by digest.
+    /// Key of its stage, with the digest of every package file.
     pub key: Sha256,
 }
 
-/// The toolchain of `lock`; made, of packages out of the store or fetched into it, if it is not in the cache.
+/// Returns the toolchain of `lock` from the cache, or makes it, fetching missing packages.
 ///
 /// # Errors
-/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when a package cannot be had, [`Class::Verification`] when what is
-/// installed is not what the lock says.
+/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] if a package is not available, [`Class::Verification`] if the
+/// installed packages do not match the lock.
 pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Result<Toolchain> {
-    let fetcher = Input::unkeyed("it brings the packages by the digests that the lock has", fetcher);
+    let fetcher = Input::unkeyed("it fetches the packages by the lock's digests", fetcher);
     let stage = cache.run(STAGE, (inputs(lock), fetcher), |work, ((_, _, lock), fetcher)| {
         common::sandbox::ready()?;
         fetcher.fetch(&wanted(&lock))?;
@@ -77,7 +77,7 @@ pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Resul
         atomic::remove_dir(&locked)?;
         work.lines()("unpacking the root filesystem");
         unpack(work.dir(), &tar, work.lines())?;
-        check(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
+        verify(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
         atomic::write(&work.dir().join("versions"), Versions::of(&lock, |_| true).to_string())
     })?;
     let versions = Versions::of(lock, |_| true);
@@ -85,7 +85,7 @@ pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Resul
     Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, key: stage.key })
 }
 
-/// Every package of the toolchain, as something to fetch.
+/// Returns the package files to fetch.
 #[must_use]
 pub fn wanted(lock: &Lock) -> Vec<Wanted> {
     let file = |p: &lock::Package| Wanted {
@@ -96,10 +96,7 @@ pub fn wanted(lock: &Lock) -> Vec<Wanted> {
     lock.package.iter().map(file).collect()
 }
 
-/// Forgets the bootstrapped toolchain, so that the next [`bootstrap`] makes it anew.
-///
-/// # Errors
-/// [`Class::Infrastructure`] when it cannot be removed.
+/// Removes the toolchain from the cache; the next [`bootstrap`] makes it again.
 pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
     match cache.find(STAGE, &inputs(lock))? {
         Some(stage) => atomic::remove_dir(&stage.dir),
@@ -107,19 +104,15 @@ pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
     }
 }
 
-/// Looks again at a toolchain that was made earlier: what dpkg has installed, and the files that outputs hold byte for byte.
+/// Verifies the installed packages, and the files that outputs contain unchanged.
 ///
 /// # Errors
-/// [`Class::Verification`] naming what is not as locked.
+/// [`Class::Verification`] for a difference to the lock.
 pub fn verify(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
-    check(lock, sandbox)
-}
-
-fn check(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
     let wrong = |why: String| {
-        Error::new(Class::Verification, "the toolchain is not what the lock says")
+        Error::new(Class::Verification, "the toolchain does not match the lock")
             .why(why)
-            .hint("make it anew with `solana-talos toolchain refresh`; if it stays, the lock contradicts itself: `solana-talos update`")
+            .hint("run `solana-talos toolchain refresh`; if that fails too, the lock is inconsistent: `solana-talos update`")
     };
     let text = sandbox.output(&Run::new(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
     let differences = Versions::parse(&String::from_utf8_lossy(&text))?.differences(&Versions::of(lock, |_| true));
@@ -129,20 +122,20 @@ fn check(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
     for file in &lock.file {
         let found = Sha256::of_file(&sandbox.rootfs().join(&file.path))?;
         if found != file.sha256 {
-            return Err(wrong(format!("{}: its sha256 is {found}, the lock says {}", file.path, file.sha256)));
+            return Err(wrong(format!("{}: got {found}, expected {}", file.path, file.sha256)));
         }
     }
     Ok(())
 }
 
-/// Of the lock: its packages. Files that are checked after the installation come with those.
+/// The keyed inputs: the packages of the lock, which contain its files. The list of a package is not part of the key.
 fn inputs(lock: &Lock) -> (Input<String>, Input<String>, Input<&Lock>) {
     let line = |p: &lock::Package| format!("{} {} {} {}\n", p.name, p.version, p.architecture, p.sha256);
     let packages = Sha256::of(lock.package.iter().map(line).collect::<String>()).to_string();
     (Input::text("suite", SUITE), Input::text("recipe", RECIPE), Input::known_by([("packages", packages)], lock))
 }
 
-/// mmdebstrap's arguments; the hooks it performs itself, such as `copy-in`, reach the files of a user whose home nobody else may enter.
+/// Returns mmdebstrap's arguments. Its built-in hooks, such as `copy-in`, can read files in a private home directory.
 fn mmdebstrap_arguments(lock: &Lock, locked: &Path, tar: &Path) -> Vec<String> {
     let names: Vec<_> = lock.package.iter().map(|p| p.name.as_str()).collect();
     let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
@@ -166,12 +159,12 @@ impl Installing {
         Self { packages, unpacked: BTreeSet::new(), ready: 0 }
     }
 
-    /// The line, or what it says about how far the installation is.
+    /// Returns the progress that `line` reports, or the line itself.
     fn line<'l>(&mut self, line: &'l str) -> Cow<'l, str> {
         let package = |prefix| Some(line.strip_prefix(prefix)?.split([' ', ':']).next()?.to_owned());
         let all = self.packages;
         if let Some(name) = package("Unpacking ") {
-            // The essential ones are unpacked twice.
+            // Essential packages are unpacked twice.
             let text = |done| format!("unpacking packages, {done} of {all}: {name}");
             self.unpacked.insert(name.clone());
             return Cow::Owned(text(self.unpacked.len()));
@@ -184,12 +177,12 @@ impl Installing {
     }
 }
 
-/// For mmdebstrap, which splits its own hooks as a shell would.
+/// Quotes a path for mmdebstrap, which splits its built-in hooks like a shell.
 pub(crate) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// Unpacks as the calling user, so that a rootless build owns its toolchain; device nodes come from the sandbox.
+/// Unpacks as the calling user, so that a rootless build owns its toolchain; the sandbox provides device nodes.
 fn unpack(work: &Path, tar: &Path, line: &mut dyn FnMut(&str)) -> Result<()> {
     let rootfs = work.join("rootfs");
     atomic::empty_dir(&rootfs)?;
@@ -202,9 +195,8 @@ fn unpack(work: &Path, tar: &Path, line: &mut dyn FnMut(&str)) -> Result<()> {
         "--no-same-owner",
     ];
     host("tar", &arguments.map(str::to_owned), line)?;
-    std::fs::remove_file(tar).map_err(|e| Error::io("cannot remove a temporary file", tar, &e))?;
-    let mount_point = rootfs.join("build");
-    std::fs::create_dir_all(&mount_point).map_err(|e| Error::io("cannot make a mount point", &mount_point, &e))
+    fs_err::remove_file(tar)?;
+    Ok(fs_err::create_dir_all(rootfs.join("build"))?)
 }
 
 pub(crate) fn host(program: &str, arguments: &[String], line: &mut dyn FnMut(&str)) -> Result<()> {
@@ -228,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn names_no_archive_and_takes_every_package() {
+    fn installs_every_package_and_names_no_archive() {
         let lock = committed();
         let args = mmdebstrap_arguments(&lock, Path::new("/it's/locked"), Path::new("/x.tar"));
         assert!(args.contains(&r"--setup-hook=copy-in '/it'\''s/locked' /".to_owned()), "{args:?}");
@@ -241,32 +233,33 @@ mod tests {
     #[test]
     fn packages_are_counted() {
         let mut installing = Installing::new(305);
-        let mut said = |line| installing.line(line).into_owned();
-        assert_eq!(said("Unpacking libc6:amd64 (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
-        assert_eq!(said("Unpacking libc6:amd64 (2.41-12) over (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
-        assert_eq!(said("Unpacking bash (5.2) ..."), "unpacking packages, 2 of 305: bash");
-        assert_eq!(said("Setting up bash (5.2) ..."), "setting up packages, 1 of 305: bash");
-        assert_eq!(said("Setting up"), "Setting up");
+        let mut shown = |line| installing.line(line).into_owned();
+        assert_eq!(shown("Unpacking libc6:amd64 (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
+        assert_eq!(shown("Unpacking libc6:amd64 (2.41-12) over (2.41-12) ..."), "unpacking packages, 1 of 305: libc6");
+        assert_eq!(shown("Unpacking bash (5.2) ..."), "unpacking packages, 2 of 305: bash");
+        assert_eq!(shown("Setting up bash (5.2) ..."), "setting up packages, 1 of 305: bash");
+        assert_eq!(shown("Setting up"), "Setting up");
     }
 
     #[test]
-    fn a_missing_program_says_what_to_install() {
+    fn the_error_of_a_missing_program_names_its_package() {
         let error = host("no-such-program", &[], &mut |_| ()).unwrap_err();
         assert_eq!(error.class(), Class::MissingTool);
         assert!(error.to_string().contains("install the package no-such-program"), "{error}");
     }
 
     #[test]
-    fn the_key_is_of_the_files_and_the_identity_of_what_makes_outputs() {
+    fn the_key_covers_all_files_and_the_identity_what_makes_outputs() {
         let lock = committed();
-        let (mut bytes, mut judge) = (lock.clone(), lock.clone());
+        let (mut bytes, mut other_list, mut tool) = (lock.clone(), lock.clone(), lock.clone());
         bytes.package[0].sha256 = Sha256::of("other");
         let key = |lock| format!("{:?}", inputs(lock));
         assert_ne!(key(&lock), key(&bytes));
-        let cosign = judge.package.iter_mut().find(|p| p.list == List::Judges).unwrap();
-        cosign.version.push_str("+b1");
+        other_list.package[0].list = List::ReferenceTools;
+        assert_eq!(key(&lock), key(&other_list));
+        tool.package.iter_mut().find(|p| p.list == List::ReferenceTools).unwrap().version.push_str("+b1");
         let identity = |lock| Versions::of(lock, |list| list == List::Packages).digest();
-        assert_eq!(identity(&lock), identity(&judge));
-        assert_ne!(key(&lock), key(&judge));
+        assert_eq!(identity(&lock), identity(&tool));
+        assert_ne!(key(&lock), key(&tool));
     }
 }

@@ -1,4 +1,4 @@
-//! Crates out of the store: a vendored directory that cargo takes in place of the registry.
+//! Fetches crates into the store, and vendors them from there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use lock::Crate;
 
 use crate::download::{Fetcher, offline};
 
-/// Unpacks crates.
+/// The vendored crates.
 pub const STAGE: Stage = Stage::ours("crates", env!("CARGO_PKG_NAME"));
 
-/// A crate unpacked is never larger; the largest of ours has 40 MB.
+/// Maximum unpacked size of a crate; the largest of ours has 40 MB.
 const LARGEST: u64 = 1 << 30;
 
-/// Brings every crate into the store: out of `homes`, which are cargo's (its downloads lie there under their checksums' names), or with
-/// cargo of the toolchain from the registry. `manifests` are the workspaces, by their directory.
+/// Brings every crate into the store, from the cargo homes `homes` or with `cargo fetch` in the toolchain. `workspaces` are directories.
+/// Returns the number of new crates.
 ///
 /// # Errors
-/// [`Class::Infrastructure`] when the registry cannot be reached or must not be asked.
+/// [`Class::Infrastructure`] if the registry cannot be reached, or with `--offline`.
 pub fn fetch(
     sandbox: &Sandbox,
     fetcher: &Fetcher<'_>,
@@ -37,7 +37,7 @@ pub fn fetch(
         }
     }
     let all = missing.len();
-    let mut missing = take(fetcher.store(), &missing, homes)?;
+    let mut missing = import(fetcher.store(), &missing, homes)?;
     if missing.is_empty() {
         return Ok(all);
     }
@@ -54,22 +54,19 @@ pub fn fetch(
         sandbox.run(&run, line).map_err(|e| {
             Error::new(Class::Infrastructure, "cannot fetch the crates")
                 .why(e)
-                .hint("check the network; without one: `solana-talos bundle load`, or --mirror DIR")
+                .hint("check the network; without network use `solana-talos bundle load` or --mirror DIR")
         })?;
-        missing = take(fetcher.store(), &missing, &[home.path().to_owned()])?;
+        missing = import(fetcher.store(), &missing, &[home.path().to_owned()])?;
     }
     match missing.first() {
         None => Ok(all),
-        Some(first) => Err(Error::new(Class::Verification, "cargo did not bring what Cargo.lock names").why(format!(
-            "{} (sha256 {}) is not among its downloads",
-            first.directory(),
-            first.sha256
-        ))),
+        Some(first) => Err(Error::new(Class::Verification, "cargo did not download a crate of Cargo.lock")
+            .why(format!("{} (sha256 {}) is missing", first.directory(), first.sha256))),
     }
 }
 
-/// Stores what is among the downloads of `homes` with the right digest, and gives the rest.
-fn take<'c>(store: &Store, missing: &[&'c Crate], homes: &[PathBuf]) -> Result<Vec<&'c Crate>> {
+/// Stores the crates found in the caches of `homes` with the right digest, and returns the missing ones.
+fn import<'c>(store: &Store, missing: &[&'c Crate], homes: &[PathBuf]) -> Result<Vec<&'c Crate>> {
     let caches: Vec<PathBuf> = homes.iter().flat_map(|home| subdirectories(&home.join("registry/cache"))).collect();
     let mut left = Vec::new();
     for &wanted in missing {
@@ -90,15 +87,15 @@ fn subdirectories(dir: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(dir).map_or_else(|_| Vec::new(), |all| all.flatten().map(|entry| entry.path()).collect())
 }
 
-/// A stage whose directory `vendor` holds `crates`, unpacked out of the store.
+/// Makes a stage whose directory `vendor` contains `crates`, unpacked from the store.
 ///
 /// # Errors
-/// [`Class::Infrastructure`] when one is missing, [`Class::Verification`] when one is no crate.
+/// [`Class::Infrastructure`] if one is missing, [`Class::Verification`] if one is malformed.
 pub fn vendor(cache: &Cache<'_>, store: &Store, crates: &[Crate]) -> Result<Finished> {
     let list: BTreeMap<_, _> = crates.iter().map(|c| (c.directory(), c.sha256.to_string())).collect();
     let list: String = list.iter().map(|(name, digest)| format!("{name} {digest}\n")).collect();
     let crates = Input::known_by([("crates", Sha256::of(list).to_string())], crates);
-    let store = Input::unkeyed("it gives the crates by their digests", store);
+    let store = Input::unkeyed("it contains the crates by their digests", store);
     cache.run(STAGE, (crates, store), |work, (crates, store)| {
         let vendor = work.empty_dir("vendor")?;
         for wanted in *crates {
@@ -113,7 +110,7 @@ pub fn vendor(cache: &Cache<'_>, store: &Store, crates: &[Crate]) -> Result<Fini
 fn unpack(file: &Path, wanted: &Crate, vendor: &Path) -> Result<()> {
     use std::io::Read as _;
     let bad = |why: String| {
-        Error::new(Class::Verification, format!("the stored file of {} is no crate", wanted.directory()))
+        Error::new(Class::Verification, format!("the stored crate {} is malformed", wanted.directory()))
             .file(file)
             .why(why)
     };
@@ -124,14 +121,14 @@ fn unpack(file: &Path, wanted: &Crate, vendor: &Path) -> Result<()> {
         let path = entry.path().map_err(|e| bad(e.to_string()))?.into_owned();
         let kind = entry.header().entry_type();
         if !path.starts_with(wanted.directory()) || !(kind.is_file() || kind.is_dir()) {
-            return Err(bad(format!("it holds {}", path.display())));
+            return Err(bad(format!("unexpected member {}", path.display())));
         }
-        // `unpack_in` refuses what would leave the directory.
+        // False for a path outside the directory.
         if !entry.unpack_in(vendor).map_err(|e| bad(e.to_string()))? {
-            return Err(bad(format!("it holds {}", path.display())));
+            return Err(bad(format!("unexpected member {}", path.display())));
         }
     }
-    // cargo's note on a vendored crate: the digest that Cargo.lock names; its files were checked with it.
+    // cargo requires this file in a vendored crate; the files were verified with the crate's digest.
     let note = format!(r#"{{"files":{{}},"package":"{}"}}"#, wanted.sha256);
     atomic::write(&vendor.join(wanted.directory()).join(".cargo-checksum.json"), note)
 }
@@ -171,12 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_unpacked_with_its_note() {
+    fn a_crate_is_unpacked_with_its_checksum_file() {
         assert_eq!(unpacked("demo-1.0.0/src/lib.rs").unwrap(), b"hi");
     }
 
     #[test]
-    fn a_crate_that_leaves_its_directory_is_refused() {
+    fn a_crate_with_paths_outside_its_directory_is_refused() {
         for path in ["other-1.0.0/src/lib.rs", "demo-1.0.0/../../evil", "/demo-1.0.0/x", "../demo-1.0.0/x"] {
             let error = unpacked(path).unwrap_err();
             assert_eq!(error.class(), Class::Verification, "{path}: {error}");
@@ -184,16 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_comes_out_of_cargos_downloads_only_with_its_digest() {
+    fn a_crate_is_imported_from_cargo_only_with_its_digest() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("store"), Vec::new());
         let cache = dir.path().join("home/registry/cache/index-1");
         let demo = Crate { name: "demo".into(), version: "1.0.0".into(), sha256: Sha256::of("good") };
         atomic::write(&cache.join("demo-1.0.0.crate"), "bad").unwrap();
         let homes = [dir.path().join("home")];
-        assert_eq!(take(&store, &[&demo], &homes).unwrap(), [&demo]);
+        assert_eq!(import(&store, &[&demo], &homes).unwrap(), [&demo]);
         atomic::write(&cache.join("demo-1.0.0.crate"), "good").unwrap();
-        assert!(take(&store, &[&demo], &homes).unwrap().is_empty());
+        assert!(import(&store, &[&demo], &homes).unwrap().is_empty());
         assert!(store.path(&demo.sha256).is_file());
     }
 }

@@ -1,7 +1,7 @@
-//! Pinned files from the network into the store, fetched by apt's own downloader: what the host's apt is set up with (proxy, its detection,
-//! logins in `auth.conf`, `file:` mirrors) then holds here too, which our HTTP client for registries knows nothing of.
+//! Downloads pinned files into the store with apt's downloader, which follows the host's apt configuration (proxy and its detection,
+//! logins in `auth.conf`, `file:` mirrors); our registry client does not.
 //!
-//! A file is downloaded beside the store under its digest, and stored when it has it; an interrupted download goes on where it was.
+//! A file is downloaded next to the store and stored when its digest matches; interrupted downloads are resumed.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use common::{Class, Error, Result, Sha256, process};
 
 use crate::archives::archives;
 
-/// apt's downloader; mmdebstrap needs apt, so it is there wherever a toolchain can be made.
+/// apt's downloader; mmdebstrap depends on apt, so it is available wherever a toolchain can be made.
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
-/// Files for one run of it: enough to keep connections open, few enough to tell how it gets on.
+/// Files per run: enough to reuse connections, few enough to report progress.
 const BATCH: usize = 24;
 
-/// Where a pinned file comes from.
+/// Origin of a pinned file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A path below a Debian archive, such as `pool/updates/main/l/linux/linux-source-6.12_6.12.117-1_all.deb`.
+    /// Path in a Debian archive, such as `pool/updates/main/l/linux/linux-source-6.12_6.12.117-1_all.deb`.
     DebianPool(String),
-    /// Any other address.
+    /// Any other URL.
     Url(String),
 }
 
-/// A file to be had.
+/// A pinned file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// What a person calls it.
+    /// Name for messages.
     pub name: String,
     /// Its digest.
     pub sha256: Sha256,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
 }
 
@@ -49,7 +49,7 @@ pub struct Fetcher<'a> {
     sink: &'a dyn Sink,
 }
 
-/// The list of archives is read, and mmdebstrap asked, only when something has to be downloaded.
+/// The archives, read from the list and mmdebstrap only if something has to be downloaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Archives<'a> {
     file: &'a Path,
@@ -57,7 +57,7 @@ pub struct Archives<'a> {
 }
 
 impl<'a> Archives<'a> {
-    /// Those that `file` lists; `known` keeps them.
+    /// Returns the archives in `file`; `known` caches them.
     #[must_use]
     pub fn new(file: &'a Path, known: &'a OnceCell<Vec<String>>) -> Self {
         Self { file, known }
@@ -79,7 +79,7 @@ impl std::fmt::Debug for Fetcher<'_> {
 }
 
 impl<'a> Fetcher<'a> {
-    /// Into `store`, with unfinished downloads in `partial`; with `offline` nothing is downloaded.
+    /// Returns a fetcher into `store` with partial downloads in `partial`; with `offline` it downloads nothing.
     #[must_use]
     pub fn new(store: &'a Store, partial: &'a Path, archives: Archives<'a>, offline: bool, sink: &'a dyn Sink) -> Self {
         Self { store, partial, archives, offline, sink }
@@ -91,25 +91,22 @@ impl<'a> Fetcher<'a> {
         self.store
     }
 
-    /// Whether nothing may be downloaded.
+    /// Whether downloads are forbidden.
     #[must_use]
     pub fn is_offline(&self) -> bool {
         self.offline
     }
 
-    /// One file; see [`Fetcher::fetch`].
-    ///
-    /// # Errors
-    /// As [`Fetcher::fetch`].
+    /// Fetches one file and returns its path in the store; see [`Fetcher::fetch`].
     pub fn one(&self, wanted: &Wanted) -> Result<PathBuf> {
         self.fetch(std::slice::from_ref(wanted))?;
         Ok(self.store.path(&wanted.sha256))
     }
 
-    /// Brings every file that neither the store nor a mirror has, and gives the number of those downloaded.
+    /// Downloads the files that are neither in the store nor in a mirror, and returns their number.
     ///
     /// # Errors
-    /// [`Class::Verification`] when an origin gives other bytes, [`Class::Infrastructure`] when none can be reached or none may be.
+    /// [`Class::Verification`] for a digest mismatch, [`Class::Infrastructure`] if no origin can be reached, or with `--offline`.
     pub fn fetch(&self, wanted: &[Wanted]) -> Result<usize> {
         let mut missing = Vec::new();
         for file in wanted {
@@ -125,7 +122,7 @@ impl<'a> Fetcher<'a> {
         }
         fs_err::create_dir_all(self.partial)?;
         let mut progress = Progress::new(self.sink, missing.len());
-        let (all, mut said) = (missing.len(), String::new());
+        let (all, mut output) = (missing.len(), String::new());
         for batch in missing.chunks(BATCH) {
             let mut left = batch.to_vec();
             for round in 0.. {
@@ -137,24 +134,24 @@ impl<'a> Fetcher<'a> {
                 let tail = self.download(&left, &addresses)?;
                 left = self.store_finished(left, &mut progress)?;
                 if !left.is_empty() {
-                    said = tail;
+                    output = tail;
                 }
             }
             if !left.is_empty() {
-                return Err(self.explain(&left, &said));
+                return Err(self.failure(&left, &output));
             }
         }
         progress.done();
         Ok(all)
     }
 
-    /// The address to try in that round, from 0; `None` when there is no further one.
+    /// Returns the URL to try in that round, from 0; `None` after the last one.
     fn address(&self, file: &Wanted, round: usize) -> Result<Option<String>> {
         match &file.origin {
             Origin::Url(url) => Ok((round == 0).then(|| url.clone())),
             Origin::DebianPool(path) => {
                 let mut sites: Vec<_> = self.archives.get()?.iter().collect();
-                // Only the security archive has `pool/updates`; asking it first saves a refused request a file.
+                // Only the security archive has `pool/updates`; trying it first saves a request per file.
                 sites.sort_by_key(|site| site.contains("security") != path.starts_with("pool/updates/"));
                 Ok(sites.get(round).map(|site| format!("{site}/{path}")))
             }
@@ -165,7 +162,7 @@ impl<'a> Fetcher<'a> {
         self.partial.join(file.sha256.to_string())
     }
 
-    /// Runs apt's downloader once; what it could not have is told by what is not there afterwards.
+    /// Runs apt's downloader once and returns the tail of its output. Failed files are missing afterwards.
     fn download(&self, files: &[&Wanted], addresses: &[String]) -> Result<String> {
         let lists = tempfile::tempdir()?;
         let mut command = Command::new(APT_HELPER);
@@ -178,15 +175,15 @@ impl<'a> Fetcher<'a> {
         Ok(process::stream(command, &mut line).map_err(|e| crate::missing(APT_HELPER, "apt", &e))?.tail)
     }
 
-    /// Stores what has come whole, and gives what has not.
+    /// Stores complete downloads and returns the other files.
     fn store_finished<'w>(&self, files: Vec<&'w Wanted>, progress: &mut Progress<'_>) -> Result<Vec<&'w Wanted>> {
         let mut left = Vec::new();
         for file in files {
             let part = self.part(file);
-            // apt leaves an incomplete file under its name: another digest means that it has to go on, not that somebody lied.
+            // apt keeps incomplete files, so a digest mismatch may only mean that the download must be resumed.
             if Sha256::of_file(&part).is_ok_and(|digest| digest == file.sha256) {
                 self.store.insert(&part, &file.sha256)?;
-                progress.add(std::fs::metadata(&part).map_or(0, |meta| meta.len()));
+                progress.add(part.metadata().map_or(0, |meta| meta.len()));
                 fs_err::remove_file(&part)?;
             } else {
                 left.push(file);
@@ -195,33 +192,36 @@ impl<'a> Fetcher<'a> {
         Ok(left)
     }
 
-    fn explain(&self, left: &[&Wanted], said: &str) -> Error {
-        let wrong = said.contains("Hash Sum mismatch");
-        for file in left.iter().filter(|_| wrong) {
-            // Otherwise the next run would try to go on with the wrong bytes.
+    fn failure(&self, left: &[&Wanted], output: &str) -> Error {
+        let mismatch = output.contains("Hash Sum mismatch");
+        for file in left.iter().filter(|_| mismatch) {
+            // Otherwise the next run would resume the corrupt file.
             let _ = std::fs::remove_file(self.part(file));
         }
-        let class = if wrong { Class::Verification } else { Class::Infrastructure };
-        let what = if wrong { "a downloaded file is not the pinned one" } else { "cannot download a pinned file" };
+        let (class, what) = if mismatch {
+            (Class::Verification, "digest mismatch for a downloaded pinned file")
+        } else {
+            (Class::Infrastructure, "cannot download a pinned file")
+        };
         let names = left.iter().map(|file| format!("{} (sha256 {})", file.name, file.sha256)).collect::<Vec<_>>();
-        Error::new(class, what).why(format!("{}\n{said}", names.join("\n"))).hint(
-            "without network: `solana-talos bundle load`, or --mirror DIR with a directory that holds the file under its sha256 as name; \
-             for a package that Debian's archive has dropped, name an archive of snapshots in crates/toolchain/archives.list",
+        Error::new(class, what).why(format!("{}\n{output}", names.join("\n"))).hint(
+            "without network: `solana-talos bundle load`, or --mirror DIR with a directory of files named by their SHA-256; \
+             for a package that Debian's archive has dropped, add a snapshot archive to crates/toolchain/archives.list",
         )
     }
 }
 
-/// The error for what is not there and must not be downloaded.
+/// Returns the error for missing inputs with `--offline`.
 pub fn offline<'n>(names: impl Iterator<Item = &'n str>) -> Error {
     let names: Vec<_> = names.collect();
     let more = names.len().saturating_sub(5);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Error::new(Class::Infrastructure, "offline: inputs are missing in the store")
-        .why(format!("{} of them: {}{more}", names.len(), names[..names.len().min(5)].join(", ")))
-        .hint("`solana-talos fetch` on a machine with network, then `bundle create` there and `bundle load` here; or --mirror DIR")
+        .why(format!("{} inputs: {}{more}", names.len(), names[..names.len().min(5)].join(", ")))
+        .hint("run `solana-talos fetch` and `bundle create` on a machine with network, then `bundle load` here; or use --mirror DIR")
 }
 
-/// Tells how many files have come, how much, and how fast.
+/// Reports the number of files, their size and the rate.
 struct Progress<'a> {
     sink: &'a dyn Sink,
     files: usize,
@@ -277,26 +277,26 @@ mod tests {
     }
 
     fn has_apt() -> bool {
-        let there = Path::new(APT_HELPER).exists();
-        if !there {
+        let exists = Path::new(APT_HELPER).exists();
+        if !exists {
             skip::skipped(format!("this machine has no {APT_HELPER}; install apt"));
         }
-        there
+        exists
     }
 
-    /// Serves `content` on a port of this machine, the first time only `cut` bytes of it. Gives the address, and the ranges that were asked for.
+    /// Serves `content` on loopback, in the first response only `cut` bytes of it. Returns the URL and the requested ranges.
     fn serve(content: Vec<u8>, cut: usize) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}/file", listener.local_addr().unwrap());
         let ranges = Arc::new(Mutex::new(Vec::new()));
-        let asked = Arc::clone(&ranges);
+        let requested = Arc::clone(&ranges);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let mut stream = stream.unwrap();
                 let head = BufReader::new(&stream).lines().map_while(|line| line.ok().filter(|line| !line.is_empty()));
                 let range = head.filter_map(|line| line.strip_prefix("Range: bytes=").map(str::to_owned)).last();
                 let from = range.as_ref().map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
-                asked.lock().unwrap().extend(range);
+                requested.lock().unwrap().extend(range);
                 let (all, last) = (content.len(), content.len() - 1);
                 let status = if from > 0 {
                     format!("206 Partial Content\r\nContent-Range: bytes {from}-{last}/{all}")
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_download_that_broke_off_goes_on() {
+    fn an_interrupted_download_is_resumed() {
         if !has_apt() {
             return;
         }
@@ -325,7 +325,7 @@ mod tests {
         let (address, ranges) = serve(content.clone(), 100_000);
         let file = Wanted { name: "file".to_owned(), sha256: Sha256::of(&content), origin: Origin::Url(address) };
         with_archive(dir.path(), false, |fetcher| {
-            // apt itself may have tried again already.
+            // apt itself may have retried already.
             let path = fetcher.one(&file).or_else(|_| fetcher.one(&file)).unwrap();
             assert_eq!(std::fs::read(path).unwrap(), content);
         });
@@ -333,20 +333,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_mirror_needs_no_network() {
+    fn a_file_in_a_mirror_needs_no_network() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(Sha256::of("x").to_string()), "x").unwrap();
         with_archive(dir.path(), true, |fetcher| {
             assert_eq!(fetcher.fetch(&[wanted("x")]).unwrap(), 0);
             let error = fetcher.fetch(&[wanted("x"), wanted("y"), wanted("z")]).unwrap_err();
             assert_eq!(error.class(), Class::Infrastructure);
-            assert!(error.to_string().contains("2 of them: y, z\n"), "{error}");
+            assert!(error.to_string().contains("2 inputs: y, z\n"), "{error}");
             assert!(error.to_string().contains("bundle load"), "{error}");
         });
     }
 
     #[test]
-    fn an_archive_gives_the_pinned_file_and_no_other() {
+    fn only_the_pinned_file_is_taken_from_an_archive() {
         if !has_apt() {
             return;
         }

@@ -1,5 +1,5 @@
-//! The pinned toolchain: one Debian 13 root filesystem, made by mmdebstrap from exactly the packages in `solana-talos.lock` and entered through
-//! namespaces; and downloads of pinned files.
+//! The pinned toolchain: a Debian 13 root filesystem that mmdebstrap makes from exactly the packages in `solana-talos.lock`, entered through
+//! namespaces. Also downloads pinned files.
 //!
 //! Uses `common` and `lock`.
 
@@ -23,9 +23,9 @@ use common::{Class, Error};
 /// Debian suite of the toolchain.
 const SUITE: &str = "trixie";
 
-/// The error for a program of the host that cannot be started.
+/// Returns the error for a host program that cannot be started.
 fn missing(program: &str, package: &str, why: &std::io::Error) -> Error {
     Error::new(Class::MissingTool, format!("cannot start {program}"))
         .why(why)
-        .hint(format!("install the package {package}; `./x` does it for you"))
+        .hint(format!("install the package {package}; `./x` does that"))
 }

@@ -1,4 +1,4 @@
-//! The package lists and the installed versions, as text.
+//! Parses the package lists and the installed versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use common::{Class, Error, Result, Sha256};
 use lock::{List, Lock};
 
-/// Reads a list of packages: one a line, `NAME/SUITE` for one of another suite (as apt-get takes it), `#` begins a comment.
+/// Parses a list of packages: one per line, `NAME/SUITE` for another suite (as for apt-get), `#` starts a comment.
 ///
 /// # Errors
-/// [`Class::BadInput`] for a line that is no Debian package name (policy 5.6.7) or stands twice.
+/// [`Class::BadInput`] for an invalid package name (Debian policy 5.6.7) or a duplicate.
 pub fn parse_list(text: &str) -> Result<BTreeSet<String>> {
     let mut packages = BTreeSet::new();
     for (number, line) in text.lines().enumerate() {
@@ -19,59 +19,59 @@ pub fn parse_list(text: &str) -> Result<BTreeSet<String>> {
         }
         let valid = name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+-./".contains(&c));
         if !valid || !packages.insert(name.to_owned()) {
-            let why = if valid { "it stands twice" } else { "it is no package name" };
-            return Err(Error::new(Class::BadInput, format!("cannot use {name:?} in the package list"))
-                .why(format!("line {}: {why}", number + 1)));
+            let why = if valid { "duplicate" } else { "invalid package name" };
+            return Err(Error::new(Class::BadInput, "the package list is malformed")
+                .why(format!("line {}: {why} {name:?}", number + 1)));
         }
     }
     Ok(packages)
 }
 
-/// Installed packages and their versions, as `dpkg-query` reports them: `name version`, sorted.
+/// Installed packages and their versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions(BTreeMap<String, String>);
 
 impl Versions {
-    /// Reads `name version` lines; `#` begins a comment line.
+    /// Parses `name version` lines; `#` starts a comment.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a line of another shape.
+    /// [`Class::UntrustedData`] for any other line.
     pub fn parse(text: &str) -> Result<Self> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         let versions = lines.map(|(number, line)| match line.split_once(' ') {
             Some((name, version)) if !version.contains(' ') => Ok((name.to_owned(), version.to_owned())),
-            _ => Err(Error::new(Class::BadInput, "cannot read the recorded package versions")
+            _ => Err(Error::new(Class::UntrustedData, "the list of installed packages is malformed")
                 .why(format!("line {}: expected `name version`, found {line:?}", number + 1))),
         });
         versions.collect::<Result<_>>().map(Self)
     }
 
-    /// The locked versions of the packages of those lists.
+    /// Returns the locked versions of the packages in the `wanted` lists.
     #[must_use]
     pub fn of(lock: &Lock, wanted: impl Fn(List) -> bool) -> Self {
         let packages = lock.package.iter().filter(|p| wanted(p.list));
         Self(packages.map(|p| (p.name.clone(), p.version.clone())).collect())
     }
 
-    /// Digest of the whole list.
+    /// Returns the digest of the list.
     #[must_use]
     pub fn digest(&self) -> Sha256 {
         Sha256::of(self.to_string())
     }
 
-    /// Version of one package.
+    /// Returns the version of a package.
     #[must_use]
     pub fn get(&self, package: &str) -> Option<&str> {
         self.0.get(package).map(String::as_str)
     }
 
-    /// How `self`, the installed set, differs from the locked one, a line each.
+    /// Returns the differences between `self`, the installed set, and the locked one, one per line.
     #[must_use]
     pub fn differences(&self, locked: &Self) -> Vec<String> {
         let names: BTreeSet<&String> = self.0.keys().chain(locked.0.keys()).collect();
         let changed = names.into_iter().filter_map(|name| {
-            let (is, said) = (self.get(name), locked.get(name));
-            (is != said).then(|| format!("{name}: installed {}, locked {}", is.unwrap_or("not"), said.unwrap_or("not")))
+            let (got, want) = (self.get(name), locked.get(name));
+            (got != want).then(|| format!("{name}: installed {}, locked {}", got.unwrap_or("not"), want.unwrap_or("not")))
         });
         changed.collect()
     }
@@ -88,19 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_a_list_with_comments() {
+    fn parses_a_list_with_comments() {
         let list = parse_list("# why\nclang\n\nlld # linker\nlibstdc++6\n").unwrap();
         assert_eq!(list.into_iter().collect::<Vec<_>>(), ["clang", "libstdc++6", "lld"]);
     }
 
     #[test]
-    fn refuses_bad_and_double_names() {
-        assert!(parse_list("clang\nclang\n").unwrap_err().to_string().contains("line 2: it stands twice"));
-        assert!(parse_list("Clang; rm\n").unwrap_err().to_string().contains("no package name"));
+    fn invalid_and_duplicate_names_are_refused() {
+        assert!(parse_list("clang\nclang\n").unwrap_err().to_string().contains("line 2: duplicate \"clang\""));
+        assert!(parse_list("Clang; rm\n").unwrap_err().to_string().contains("invalid package name"));
     }
 
     #[test]
-    fn tells_differences_by_name() {
+    fn reports_differences_by_name() {
         let locked = Versions::parse("# recorded\nclang 1\nlld 2\n").unwrap();
         let installed = Versions::parse("clang 1\nlld 3\nzstd 1\n").unwrap();
         assert!(locked.differences(&locked).is_empty());

@@ -1,4 +1,4 @@
-//! A Debian archive of exactly the locked packages, for apt to install from: `Packages` and the files beside it.
+//! A local Debian archive of exactly the locked packages, for apt: `Packages` and the package files.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,13 +8,13 @@ use common::store::Store;
 use common::{Class, Error, Result, atomic, process};
 use lock::Package;
 
-/// Fields of the index that are ours to say.
-const OURS: [&str; 3] = ["Filename:", "Size:", "SHA256:"];
+/// Fields of the index that are taken from the lock.
+const FROM_LOCK: [&str; 3] = ["Filename:", "Size:", "SHA256:"];
 
-/// Lays out `packages` in `dir`. Their digests in the index are the lock's, so that apt checks each file once more.
+/// Writes the archive of `packages` to `dir`. The index has the lock's digests, so apt verifies each file again.
 ///
 /// # Errors
-/// [`Class::Verification`] when a file is another package than the lock says, [`Class::Infrastructure`] when one is missing.
+/// [`Class::Verification`] if a file is another package than locked, [`Class::Infrastructure`] if one is missing.
 pub fn write(dir: &Path, packages: &[Package], store: &Store) -> Result<()> {
     atomic::empty_dir(dir)?;
     let mut index = String::new();
@@ -30,18 +30,18 @@ pub fn write(dir: &Path, packages: &[Package], store: &Store) -> Result<()> {
     atomic::write(&dir.join("Packages"), index)
 }
 
-/// The control file of a package (deb(5)).
+/// Returns the control file of a package (deb(5)).
 fn control(file: &Path) -> Result<String> {
     let mut command = Command::new("dpkg-deb");
     command.arg("--field").arg(file).env("LC_ALL", "C");
     let (text, ended) = process::output(command).map_err(|e| crate::missing("dpkg-deb", "dpkg", &e))?;
     if !ended.status.success() {
-        return Err(Error::new(Class::Verification, "a stored file is no Debian package").file(file).why(ended.tail));
+        return Err(Error::new(Class::Verification, "a stored file is not a Debian package").file(file).why(ended.tail));
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The package's paragraph of the index.
+/// Returns the package's paragraph of the index.
 fn paragraph(package: &Package, control: &str) -> Result<String> {
     let field = |name: &str| control.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     for (name, locked) in
@@ -49,16 +49,14 @@ fn paragraph(package: &Package, control: &str) -> Result<String> {
     {
         let found = field(name).unwrap_or("");
         if found != locked {
-            return Err(Error::new(
-                Class::Verification,
-                format!("the package {} is not what the lock says", package.name),
-            )
-            .why(format!("its {name} is {found:?}, the lock says {locked:?}"))
-            .hint("the lock contradicts itself: take the committed one, or make it anew with `solana-talos update`"));
+            let what = format!("the package {} does not match the lock", package.name);
+            return Err(Error::new(Class::Verification, what)
+                .why(format!("{name}: got {found:?}, expected {locked:?}"))
+                .hint("the lock is inconsistent: restore the committed one, or run `solana-talos update`"));
         }
     }
     let mut text = String::new();
-    for line in control.lines().filter(|line| !line.is_empty() && !OURS.iter().any(|ours| line.starts_with(ours))) {
+    for line in control.lines().filter(|line| !line.is_empty() && !FROM_LOCK.iter().any(|field| line.starts_with(field))) {
         let _ = writeln!(text, "{line}");
     }
     let (name, size, digest) = (file_name(package), package.size, package.sha256);
@@ -66,7 +64,7 @@ fn paragraph(package: &Package, control: &str) -> Result<String> {
     Ok(text)
 }
 
-/// No name of a package in it: versions hold characters that apt reads as escapes in a path.
+/// Returns a name without the version, whose characters apt would read as escapes in a path.
 fn file_name(package: &Package) -> String {
     format!("{}.deb", package.sha256)
 }
@@ -91,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn the_index_says_what_the_lock_says() {
-        let control = "Package: clang\nVersion: 1:19.0-63\nSHA256: forged\nArchitecture: amd64\nDepends: x,\n y\n";
+    fn the_index_has_the_digests_of_the_lock() {
+        let control = "Package: clang\nVersion: 1:19.0-63\nSHA256: wrong\nArchitecture: amd64\nDepends: x,\n y\n";
         let text = paragraph(&package(), control).unwrap();
         assert_eq!(
             text,
@@ -108,11 +106,11 @@ mod tests {
     fn another_package_under_the_digest_is_refused() {
         let error = paragraph(&package(), "Package: gcc\nVersion: 1:19.0-63\nArchitecture: amd64\n").unwrap_err();
         assert_eq!(error.class(), Class::Verification);
-        assert!(error.to_string().contains("its Package is \"gcc\""), "{error}");
+        assert!(error.to_string().contains("Package: got \"gcc\""), "{error}");
     }
 
     #[test]
-    fn a_package_that_is_not_in_the_store_is_told() {
+    fn a_missing_package_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path().join("store"), Vec::new());
         let error = write(&dir.path().join("repository"), &[package()], &store).unwrap_err();

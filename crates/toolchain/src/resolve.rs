@@ -1,4 +1,4 @@
-//! What the archive has today for the two lists: the one step that asks a Debian archive what to take.
+//! Resolves the two package lists with a Debian archive: the only step that chooses versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,20 +10,20 @@ use crate::SUITE;
 use crate::bootstrap::{COMMON, host, quoted};
 use crate::packages::parse_list;
 
-/// Files of packages that outputs hold byte for byte: systemd's stub and boot loader, by package and path.
+/// Files of packages that outputs contain unchanged: systemd's stub and boot loader, by package and path.
 const FILES: [(&str, &str); 2] = [
     ("systemd-boot-efi", "usr/lib/systemd/boot/efi/linuxx64.efi.stub"),
     ("systemd-boot-efi", "usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
 ];
 
-/// Adds Debian's backports from the archive that is in use, whatever its address, and installs packages from them.
+/// Adds the backports of the archive in use, and installs packages from them.
 const BACKPORTS: &str = r#"--customize-hook=
 sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/backports.list"
 chroot "$1" apt-get update -q
 chroot "$1" apt-get install -q -y --no-install-recommends"#;
 
-/// Writes down what is installed (`installed`), what the archive says of each (`shown`), which of it no package of packages.list needs
-/// (`unneeded`: what apt would remove if nothing else had been asked for), and the digests of [`FILES`].
+/// Records the installed packages (`installed`), their index entries (`shown`), those that packages.list does not need
+/// (`unneeded`: what apt would remove if only packages.list were installed), and the digests of [`FILES`].
 const RECORD: &str = r#"--customize-hook=
 mkdir "$1/resolved"
 chroot "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' >"$1/resolved/installed"
@@ -38,11 +38,11 @@ chroot "$1" sh -c 'cd / && sha256sum FILES' >"$1/resolved/files""#;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lists {
     packages: BTreeSet<String>,
-    judges: BTreeSet<String>,
+    reference_tools: BTreeSet<String>,
 }
 
 impl Lists {
-    /// Reads `packages.list` and `judges.list` in `dir`.
+    /// Reads `packages.list` and `reference-tools.list` in `dir`.
     ///
     /// # Errors
     /// [`Class::BadInput`] for a malformed list.
@@ -51,13 +51,13 @@ impl Lists {
             let path = dir.join(name);
             parse_list(&fs_err::read_to_string(&path)?).map_err(|e| e.file(&path).hint("correct the file"))
         };
-        Ok(Self { packages: list("packages.list")?, judges: list("judges.list")? })
+        Ok(Self { packages: list("packages.list")?, reference_tools: list("reference-tools.list")? })
     }
 
-    /// Fails unless `locked` holds every package of the lists.
+    /// Fails unless `locked` contains every package of the lists.
     ///
     /// # Errors
-    /// [`Class::Verification`] naming those that it lacks.
+    /// [`Class::Verification`] with the missing ones.
     pub fn check(&self, locked: &[Package]) -> Result<()> {
         let missing: Vec<_> = self.names().filter(|name| !locked.iter().any(|p| p.name == *name)).collect();
         if missing.is_empty() {
@@ -65,33 +65,33 @@ impl Lists {
         }
         Err(Error::new(Class::Verification, "the lock is older than the toolchain's lists")
             .file(lock::FILE)
-            .why(format!("it does not have {}", missing.join(", ")))
-            .hint("`solana-talos update packages` resolves the lists anew; it needs a network"))
+            .why(format!("it does not contain {}", missing.join(", ")))
+            .hint("run `solana-talos update packages`; it needs a network"))
     }
 
-    /// The names, without suites.
+    /// Returns the names, without suites.
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.packages.iter().chain(&self.judges).map(|name| name.split('/').next().unwrap_or(name))
+        self.packages.iter().chain(&self.reference_tools).map(|name| name.split('/').next().unwrap_or(name))
     }
 }
 
-/// What the lists came to.
+/// The resolved lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Every package, sorted by name.
     pub packages: Vec<Package>,
-    /// Files of them that outputs hold.
+    /// Files of packages that outputs contain unchanged.
     pub files: Vec<File>,
 }
 
-/// Installs the lists from Debian's archive into a root filesystem that is thrown away, and reads off what that took. Works in `scratch`.
+/// Installs the lists from Debian's archive into a temporary root filesystem and returns the installed packages. Works in `scratch`.
 ///
 /// # Errors
-/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] when the archive cannot be reached.
+/// [`Class::MissingTool`] without mmdebstrap, [`Class::Infrastructure`] if the archive cannot be reached.
 pub fn resolve(lists: &Lists, scratch: &Path, line: &mut dyn FnMut(&str)) -> Result<Resolved> {
     host("mmdebstrap", &arguments(lists, scratch), line).map_err(|e| {
         Error::new(e.class(), "cannot resolve the toolchain's packages").why(&e).hint(
-            "`update packages` needs a network and a Debian archive; a build does not: it takes what the lock names",
+            "`update packages` needs a network and a Debian archive; a build does not: it uses the locked packages",
         )
     })?;
     let read = |name: &str| fs_err::read_to_string(scratch.join("resolved").join(name));
@@ -100,7 +100,7 @@ pub fn resolve(lists: &Lists, scratch: &Path, line: &mut dyn FnMut(&str)) -> Res
 
 fn arguments(lists: &Lists, scratch: &Path) -> Vec<String> {
     let (other, include): (Vec<_>, Vec<_>) =
-        lists.packages.iter().chain(&lists.judges).map(String::as_str).partition(|name| name.contains('/'));
+        lists.packages.iter().chain(&lists.reference_tools).map(String::as_str).partition(|name| name.contains('/'));
     let wanted: Vec<_> = lists.packages.iter().map(|name| name.split('/').next().unwrap_or(name)).collect();
     let files = FILES.map(|(_, path)| path).join(" ");
     let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
@@ -115,19 +115,19 @@ fn arguments(lists: &Lists, scratch: &Path) -> Vec<String> {
 }
 
 fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Resolved> {
-    let bad = |why: String| Error::new(Class::Verification, "cannot read what the archive says of a package").why(why);
+    let bad = |why: String| Error::new(Class::Verification, "the archive's index is malformed").why(why);
     let unneeded: BTreeSet<_> = unneeded.lines().collect();
     let paragraphs: Vec<_> = shown.split("\n\n").map(fields).collect();
     let mut packages = BTreeMap::new();
     for line in installed.lines() {
         let [name, version, architecture] = line.split(' ').collect::<Vec<_>>()[..] else {
-            return Err(bad(format!("dpkg-query says {line:?}")));
+            return Err(bad(format!("unexpected output of dpkg-query: {line:?}")));
         };
-        let says = |p: &&BTreeMap<&str, &str>, field, value| p.get(field).is_some_and(|found| *found == value);
+        let has = |p: &&BTreeMap<&str, &str>, field, value| p.get(field).is_some_and(|found| *found == value);
         let paragraph = paragraphs.iter().find(|p| {
-            says(p, "Package", name)
-                && says(p, "Version", version)
-                && says(p, "Architecture", architecture)
+            has(p, "Package", name)
+                && has(p, "Version", version)
+                && has(p, "Architecture", architecture)
                 && p.contains_key("SHA256")
         });
         let field = |field: &str| {
@@ -138,16 +138,16 @@ fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Re
             name: name.to_owned(),
             version: version.to_owned(),
             architecture: architecture.to_owned(),
-            list: if unneeded.contains(name) { List::Judges } else { List::Packages },
+            list: if unneeded.contains(name) { List::ReferenceTools } else { List::Packages },
             path: field("Filename")?.to_owned(),
             sha256: field("SHA256")?.parse()?,
-            size: field("Size")?.parse().map_err(|e| bad(format!("{name}: its size is no number: {e}")))?,
+            size: field("Size")?.parse().map_err(|e| bad(format!("{name}: invalid size: {e}")))?,
         };
         packages.insert(name.to_owned(), package);
     }
     let digest = |path: &str| -> Result<Sha256> {
         let line = files.lines().find_map(|line| line.strip_suffix(path)?.split_whitespace().next());
-        line.ok_or_else(|| bad(format!("there is no {path}")))?.parse()
+        line.ok_or_else(|| bad(format!("{path} is missing")))?.parse()
     };
     let file = |(package, path): (&str, &str)| -> Result<File> {
         Ok(File { package: package.to_owned(), path: path.to_owned(), sha256: digest(path)? })
@@ -156,7 +156,7 @@ fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Re
     Ok(Resolved { packages: packages.into_values().collect(), files })
 }
 
-/// The fields of a paragraph that stand on one line (deb-control(5)).
+/// Returns the single-line fields of a paragraph (deb-control(5)).
 fn fields(paragraph: &str) -> BTreeMap<&str, &str> {
     paragraph.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once(": ")).collect()
 }
@@ -196,11 +196,11 @@ SHA256: 2222222222222222222222222222222222222222222222222222222222222222
     }
 
     #[test]
-    fn reads_what_was_installed_from_what_the_archive_shows() {
+    fn finds_installed_packages_in_the_index() {
         let resolved = parse(INSTALLED, SHOWN, "cosign\n", &files()).unwrap();
         let [bash, cosign] = &resolved.packages[..] else { panic!("{resolved:?}") };
         assert_eq!((bash.path.as_str(), bash.size, bash.list), ("pool/main/b/bash_5.2.deb", 12, List::Packages));
-        assert_eq!((cosign.name.as_str(), cosign.list), ("cosign", List::Judges));
+        assert_eq!((cosign.name.as_str(), cosign.list), ("cosign", List::ReferenceTools));
         assert_eq!(resolved.files[0].sha256, Sha256::of(FILES[0].1));
     }
 
@@ -212,19 +212,19 @@ SHA256: 2222222222222222222222222222222222222222222222222222222222222222
     }
 
     #[test]
-    fn our_lists_are_locked() {
+    fn the_committed_lists_are_locked() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"));
         let lists = Lists::read(dir).unwrap();
         let mut lock = lock::read(&dir.join("../..")).unwrap();
         lists.check(&lock.package).unwrap();
         lock.package.retain(|p| p.name != "clang");
-        assert!(lists.check(&lock.package).unwrap_err().to_string().contains("does not have clang"));
+        assert!(lists.check(&lock.package).unwrap_err().to_string().contains("does not contain clang"));
     }
 
     #[test]
-    fn asks_for_every_package_and_names_no_archive() {
+    fn installs_every_package_and_names_no_archive() {
         let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let lists = Lists { packages: set(&["clang", "lld"]), judges: set(&["cosign", "khc/trixie-backports"]) };
+        let lists = Lists { packages: set(&["clang", "lld"]), reference_tools: set(&["cosign", "khc/trixie-backports"]) };
         let args = arguments(&lists, Path::new("/s"));
         assert!(args.contains(&"--include=clang,lld,cosign".to_owned()), "{args:?}");
         assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");

@@ -28,7 +28,7 @@ pub struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// The packages of crates/toolchain/packages.list and judges.list, from Debian's archive
+    /// The packages of crates/toolchain/packages.list and reference-tools.list, from Debian's archive
     Packages,
     /// The crates of both Cargo.lock files, from the crates' registry
     Crates,

@@ -123,7 +123,7 @@ impl Scene {
 
     /// Locks the project's files as they are, with a toolchain of no packages: nothing has to be downloaded for it.
     pub fn lock_nothing(&self) {
-        for list in ["packages.list", "judges.list"] {
+        for list in ["packages.list", "reference-tools.list"] {
             fs::write(self.project().join("crates/toolchain").join(list), "").unwrap();
         }
         let mut lock = lock::read(&self.project()).unwrap();
