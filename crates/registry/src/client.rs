@@ -207,7 +207,7 @@ impl<'a> Client<'a> {
         let base = self.base(&access.repository.registry)?;
         let mut request = request.clone();
         for _ in 0..REDIRECTS {
-            network::check_plain_url(&request.url, &self.options.plain)?;
+            network::check_plain(&request.url, &self.options.plain)?;
             let answer = self.authenticated(access, &request, request.url.same_origin(&base))?;
             let redirected = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(location) = answer.header("location").filter(|_| redirected && matches!(request.body, Body::None))
@@ -261,7 +261,7 @@ impl<'a> Client<'a> {
             (Challenge::Basic, _) => return Ok(None),
             (Challenge::Bearer { realm, service, scope }, login) => {
                 let realm = url.join(realm)?;
-                network::check_plain_url(&realm, &self.options.plain)?;
+                network::check_plain(&realm, &self.options.plain)?;
                 let mut scopes: BTreeSet<String> = access.scopes().into_iter().collect();
                 // Some registries use other names in scopes than in URLs.
                 scopes.extend(scope.iter().flat_map(|scope| scope.split(' ')).map(str::to_owned));

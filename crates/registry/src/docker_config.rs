@@ -1,7 +1,6 @@
 //! Parses Docker's `config.json` and podman's `auth.json`. Does no I/O; errors never contain credentials.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine as _;
 use common::{Class, Error, Result};
@@ -13,7 +12,7 @@ use crate::secret::Secret;
 pub(crate) const TOKEN_USER: &str = "<token>";
 
 /// Credentials for a registry.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
     /// User name and password.
     Password {
@@ -26,14 +25,6 @@ pub enum Login {
     Identity(Secret),
 }
 
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Password { .. } => "Login::Password(…)",
-            Self::Identity(_) => "Login::Identity(…)",
-        })
-    }
-}
 
 /// Where a login is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -249,6 +240,6 @@ mod tests {
         assert_eq!(login, Login::Identity(Secret::new("s")));
         let error = parse_helper(br#"{"Secret":"hunter22"}"#).unwrap_err();
         assert!(!error.to_string().contains("hunter22"), "{error}");
-        assert_eq!(format!("{login:?}"), "Login::Identity(…)");
+        assert_eq!(format!("{login:?}"), "Identity(Secret(…))");
     }
 }

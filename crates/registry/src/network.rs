@@ -3,7 +3,7 @@
 use common::{Class, Error, Result};
 
 use crate::secret::Secret;
-use crate::url;
+use crate::url::{self, Url};
 
 /// Proxies from the environment (`https_proxy`, `http_proxy`, `all_proxy`, `no_proxy`, lower or upper case).
 #[derive(Clone, Debug, Default)]
@@ -67,11 +67,9 @@ pub fn is_loopback(authority: &str) -> bool {
 }
 
 /// Fails for plain HTTP to a host other than loopback and those in `plain`.
-///
-/// # Errors
-/// [`Class::BadInput`].
-pub fn check_plain(authority: &str, plain: &[String]) -> Result<()> {
-    if may_be_plain(authority, plain) {
+pub(crate) fn check_plain(url: &Url, plain: &[String]) -> Result<()> {
+    let authority = url.authority();
+    if url.secure() || may_be_plain(authority, plain) {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, format!("plain HTTP to {authority} is not allowed"))
@@ -79,9 +77,6 @@ pub fn check_plain(authority: &str, plain: &[String]) -> Result<()> {
         .hint(format!("enable TLS on the registry, or allow plain HTTP with --insecure-http {authority}")))
 }
 
-pub(crate) fn check_plain_url(url: &url::Url, plain: &[String]) -> Result<()> {
-    if url.secure() { Ok(()) } else { check_plain(url.authority(), plain) }
-}
 
 pub(crate) fn may_be_plain(authority: &str, plain: &[String]) -> bool {
     is_loopback(authority) || plain.iter().any(|host| host == authority)
@@ -121,11 +116,13 @@ mod tests {
 
     #[test]
     fn plain_http_needs_loopback_or_the_option() {
+        let check = |url: &str| check_plain(&Url::parse(url).unwrap(), &["reg.lan:5000".to_owned()]);
         for fine in ["localhost", "127.0.0.1:80", "127.9.9.9", "[::1]:1", "reg.lan:5000"] {
-            check_plain(fine, &["reg.lan:5000".to_owned()]).unwrap();
+            check(&format!("http://{fine}")).unwrap();
         }
         for bad in ["reg.lan", "reg.lan:5001", "128.0.0.1", "localhost.io", "10.0.0.1:5000"] {
-            let error = check_plain(bad, &["reg.lan:5000".to_owned()]).unwrap_err();
+            check(&format!("https://{bad}")).unwrap();
+            let error = check(&format!("http://{bad}")).unwrap_err();
             assert!(error.to_string().contains("--insecure-http"), "{error}");
         }
     }

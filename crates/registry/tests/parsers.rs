@@ -5,40 +5,10 @@ use registry::{challenge, docker_config, error_response, referrers, token};
 
 /// Random bytes, or malformed JSON and headers.
 fn untrusted() -> impl Strategy<Value = Vec<u8>> {
-    let pieces = prop::sample::select(vec![
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        ",",
-        "\"",
-        "\\",
-        "Bearer ",
-        "Basic ",
-        "realm=",
-        "scope=",
-        "=",
-        " ",
-        "null",
-        "1e999",
-        "-1",
-        "\"auths\"",
-        "\"auth\"",
-        "\"credsStore\"",
-        "\"credHelpers\"",
-        "\"r.io\"",
-        "\"identitytoken\"",
-        "\"token\"",
-        "\"errors\"",
-        "\"schemaVersion\":2",
-        "\"manifests\":[]",
-        "\"dXNlcjpwYXNz\"",
-        "\"sha256:\"",
-        "\u{fe}",
-        "\r\n",
-        "é",
-    ]);
+    const PIECES: &str = "{|}|[|]|:|,|\"|\\|Bearer |Basic |realm=|scope=|=| |null|1e999|-1|\"auths\"|\"auth\"|\"credsStore\"|\
+        \"credHelpers\"|\"r.io\"|\"identitytoken\"|\"token\"|\"errors\"|\"schemaVersion\":2|\"manifests\":[]|\"dXNlcjpwYXNz\"|\
+        \"sha256:\"|\u{fe}|\r\n|é";
+    let pieces = prop::sample::select(PIECES.split('|').collect::<Vec<_>>());
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
         prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.concat().into_bytes()),

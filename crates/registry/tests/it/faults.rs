@@ -48,12 +48,7 @@ fn absent_or_complete(memory: &Memory, layout: &Path, digest: Sha256) -> bool {
     let listed = String::from_utf8(state.manifests[&key(format!("sha256-{digest}"))].1.clone()).unwrap();
     for artifact in artifacts {
         match artifact.name() {
-            Some(name) => {
-                assert_eq!(
-                    Sha256::of(&state.manifests[&key(name.to_owned())].1),
-                    artifact.descriptor.sha256().unwrap()
-                );
-            }
+            Some(name) => assert!(artifact.descriptor.is(Sha256::of(&state.manifests[&key(name.to_owned())].1))),
             None => assert!(listed.contains(artifact.descriptor.digest().as_ref()), "{listed}"),
         }
     }
@@ -165,12 +160,7 @@ fn a_truncated_chunk_is_resumed_at_the_registrys_offset() {
     let log = proxy.log.lock().unwrap().clone();
     let cut = log.iter().position(|(_, fault)| *fault == Fault::CutRequest(5000)).unwrap();
     assert!(log[cut + 1].0.starts_with("GET /v2/kernel/blobs/uploads/"), "{log:?}");
-    let layer = std::fs::metadata(layouts::blob(
-        &layout,
-        oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap(),
-    ))
-    .unwrap()
-    .len();
+    let layer = std::fs::metadata(layouts::blob(&layout, layouts::layer(&layout))).unwrap().len();
     assert!(memory.state().received < layer + 2000, "{} of {layer}", memory.state().received);
 }
 

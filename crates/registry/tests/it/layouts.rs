@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::Sha256;
-use oci::types::{self, MediaType, RunConfig};
+use oci::types::{self, MediaType, Named as _, RunConfig};
 use oci::{FileMap, NewImage, Writer};
 
+/// Config of an artifact with a cosign tag.
+const CONFIG: &[u8] = br#"{"architecture":"","os":"","rootfs":{"diff_ids":[],"type":"layers"}}"#;
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// Returns `length` incompressible bytes from `seed`.
@@ -44,12 +46,8 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
     };
     let digest = writer.image(&image).unwrap();
     if artifacts {
-        let size = std::fs::metadata(blob(
-            &dir.with_file_name(format!(".{}.part", dir.file_name().unwrap().display())),
-            digest,
-        ))
-        .unwrap()
-        .len();
+        let part = dir.with_file_name(format!(".{}.part", dir.file_name().unwrap().display()));
+        let size = std::fs::metadata(blob(&part, digest)).unwrap().len();
         let subject = types::descriptor(MediaType::ImageManifest, digest, size);
         // Not in push order.
         for (artifact_type, predicate, name, text) in [
@@ -58,22 +56,12 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
             (BUNDLE, Some("https://slsa.dev/provenance/v1"), None, "provenance"),
             ("application/spdx+json", None, None, "sbom"),
         ] {
-            let layer = writer
-                .bytes(
-                    if name.is_some() { "application/vnd.dev.cosign.simplesigning.v1+json" } else { artifact_type },
-                    text.as_bytes(),
-                )
-                .unwrap();
-            let config = if name.is_some() {
-                writer
-                    .bytes(
-                        MediaType::ImageConfig,
-                        br#"{"architecture":"","os":"","rootfs":{"diff_ids":[],"type":"layers"}}"#,
-                    )
-                    .unwrap()
-            } else {
-                writer.bytes(MediaType::EmptyJSON, b"{}").unwrap()
+            let (kind, config) = match name {
+                Some(_) => ("application/vnd.dev.cosign.simplesigning.v1+json", (MediaType::ImageConfig, CONFIG)),
+                None => (artifact_type, (MediaType::EmptyJSON, &b"{}"[..])),
             };
+            let layer = writer.bytes(kind, text.as_bytes()).unwrap();
+            let config = writer.bytes(config.0, config.1).unwrap();
             let mut manifest = types::manifest(config, vec![layer]).unwrap();
             manifest.set_artifact_type(Some(artifact_type.into()).filter(|_| !artifact_type.is_empty()));
             manifest.set_subject(name.is_none().then(|| subject.clone()));
@@ -84,6 +72,11 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
     }
     writer.finish().unwrap();
     digest
+}
+
+/// Digest of the first layer of the first image.
+pub fn layer(layout: &Path) -> Sha256 {
+    oci::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap()
 }
 
 pub fn blob(layout: &Path, digest: Sha256) -> std::path::PathBuf {

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use common::Sha256;
-use oci::types::Named as _;
-
-use crate::layouts;
+use crate::layouts::{self, layer};
 use crate::memory::{Quirks, Memory};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, assert_same, waited};
@@ -18,9 +16,6 @@ pub fn pushed(dir: &Path, quirks: Quirks) -> (Memory, std::path::PathBuf, Sha256
     (memory, layout, digest)
 }
 
-fn layer(layout: &Path) -> Sha256 {
-    oci::Layout::open(layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap()
-}
 
 /// Returns the requested ranges.
 fn ranges(memory: &Memory) -> Vec<String> {
@@ -183,10 +178,8 @@ fn hostile_manifests_are_refused() {
     ] {
         assert_ne!(bad, good);
         let key = ("kernel".to_owned(), "evil".to_owned());
-        memory
-            .state()
-            .manifests
-            .insert(key, ("application/vnd.oci.image.manifest.v1+json".to_owned(), bad.clone().into_bytes()));
+        let entry = ("application/vnd.oci.image.manifest.v1+json".to_owned(), bad.clone().into_bytes());
+        memory.state().manifests.insert(key, entry);
         let error = Setup { attempts: 2, ..Setup::default() }
             .pull(&format!("{}/kernel:evil", memory.address), &out)
             .unwrap_err();
@@ -207,10 +200,8 @@ fn an_index_is_pulled_with_all_its_images() {
         digest.oci()
     );
     let key = ("kernel".to_owned(), "many".to_owned());
-    memory
-        .state()
-        .manifests
-        .insert(key, ("application/vnd.oci.image.index.v1+json".to_owned(), index.clone().into_bytes()));
+    let entry = ("application/vnd.oci.image.index.v1+json".to_owned(), index.clone().into_bytes());
+    memory.state().manifests.insert(key, entry);
     let out = dir.path().join("out.oci");
     let pulled = Setup::default().pull(&format!("{}/kernel:many", memory.address), &out).unwrap();
     assert_eq!(pulled.digest, Sha256::of(&index));

@@ -1,12 +1,33 @@
 //! Order, skipping, mounting, and quirks of registries.
 
-use oci::types::Named as _;
+use common::Sha256;
 
 use crate::layouts;
 use crate::memory::{Quirks, Memory};
 use crate::setup::{Setup, assert_same, waited};
 
 const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:latest"];
+
+/// A layout with one image of these layers, and a registry.
+struct Scene {
+    dir: tempfile::TempDir,
+    layout: std::path::PathBuf,
+    digest: Sha256,
+    memory: Memory,
+}
+
+impl Scene {
+    fn new(sizes: &[usize], artifacts: bool, quirks: Quirks) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("kernel.oci");
+        let digest = layouts::write(&layout, &NAMES, sizes, artifacts);
+        Self { dir, layout, digest, memory: Memory::start(quirks) }
+    }
+
+    fn push(&self, setup: &Setup<'_>) -> common::Result<Vec<registry::Tagged>> {
+        setup.push(&self.layout, &self.memory.address)
+    }
+}
 
 fn position(log: &[String], what: impl Fn(&str) -> bool) -> usize {
     log.iter().position(|line| what(line)).unwrap_or_else(|| panic!("{log:#?}"))
@@ -15,10 +36,8 @@ fn position(log: &[String], what: impl Fn(&str) -> bool) -> usize {
 #[test]
 fn pushes_in_order_and_pulls_the_same() {
     for referrers in [false, true] {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = dir.path().join("kernel.oci");
-        let digest = layouts::write(&layout, &NAMES, &[100_000, 40_000], true);
-        let memory = Memory::start(Quirks { referrers, ..Quirks::default() });
+        let quirks = Quirks { referrers, ..Quirks::default() };
+        let Scene { dir, layout, digest, memory } = Scene::new(&[100_000, 40_000], true, quirks);
         let setup = Setup::default();
         let tagged = setup.push(&layout, &format!("{}/acme", memory.address)).unwrap();
         let names: Vec<_> = tagged.iter().map(|t| (t.name.as_str(), t.digest, t.moved)).collect();
@@ -59,18 +78,15 @@ fn pushes_in_order_and_pulls_the_same() {
 
 #[test]
 fn a_second_push_sends_and_moves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    layouts::write(&layout, &NAMES, &[50_000], true);
-    let memory = Memory::start(Quirks::default());
+    let scene = Scene::new(&[50_000], true, Quirks::default());
     let setup = Setup { parallel: 4, ..Setup::default() };
-    setup.push(&layout, &memory.address).unwrap();
-    let received = memory.state().received;
-    let before = memory.state().log.len();
-    let tagged = setup.push(&layout, &memory.address).unwrap();
+    scene.push(&setup).unwrap();
+    let received = scene.memory.state().received;
+    let before = scene.memory.state().log.len();
+    let tagged = scene.push(&setup).unwrap();
     assert!(tagged.iter().all(|tag| !tag.moved));
-    assert_eq!(memory.state().received, received);
-    let log = memory.state().log[before..].to_vec();
+    assert_eq!(scene.memory.state().received, received);
+    let log = scene.memory.state().log[before..].to_vec();
     assert!(!log.iter().any(|line| line.starts_with("POST") || line.starts_with("PATCH")), "{log:#?}");
     assert!(setup.events.text().contains("0 bytes sent, 0 mounted from other repositories"), "{}", setup.events.text());
 }
@@ -95,34 +111,25 @@ fn registry_quirks_are_handled() {
         ("large chunks", Quirks { least_chunk: Some(64 << 10), ..Quirks::default() }),
     ];
     for (name, quirks) in odd {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = dir.path().join("kernel.oci");
-        let digest = layouts::write(&layout, &NAMES, &[100_000], false);
-        let memory = Memory::start(quirks.clone());
-        Setup::default().push(&layout, &memory.address).unwrap();
-        assert_eq!(memory.tag("kernel", "v1"), Some(digest), "{name}");
-        let patches = memory.state().log.iter().filter(|line| line.starts_with("PATCH")).count();
+        let scene = Scene::new(&[100_000], false, quirks.clone());
+        scene.push(&Setup::default()).unwrap();
+        assert_eq!(scene.memory.tag("kernel", "v1"), Some(scene.digest), "{name}");
+        let log = scene.memory.state().log.clone();
         if quirks.least_chunk.is_some() {
-            assert_eq!(patches, 2, "{name}");
+            assert_eq!(log.iter().filter(|line| line.starts_with("PATCH")).count(), 2, "{name}");
         } else {
-            assert!(
-                memory.state().log.iter().any(|line| line.starts_with("PUT") && line.contains("uploads")),
-                "{name}"
-            );
+            assert!(log.iter().any(|line| line.starts_with("PUT") && line.contains("uploads")), "{name}");
         }
     }
 }
 
 #[test]
 fn a_request_that_is_too_large_is_reported_and_not_enlarged() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    layouts::write(&layout, &NAMES, &[100_000], false);
-    let memory = Memory::start(Quirks { largest_request: Some(8 << 10), ..Quirks::default() });
+    let scene = Scene::new(&[100_000], false, Quirks { largest_request: Some(8 << 10), ..Quirks::default() });
     let setup = Setup::default();
-    let error = setup.push(&layout, &memory.address).unwrap_err().to_string();
+    let error = scene.push(&setup).unwrap_err().to_string();
     assert!(error.contains("413") && error.contains("smaller --chunk"), "{error}");
-    let log = memory.state().log.clone();
+    let log = scene.memory.state().log.clone();
     assert!(!log.iter().any(|line| line.starts_with("PUT")), "{log:#?}");
     assert_eq!((log.iter().filter(|line| line.starts_with("PATCH")).count(), waited(&setup)), (1, 0));
 }
@@ -149,30 +156,24 @@ fn two_images_for_one_tag_are_refused_before_the_first_request() {
 
 #[test]
 fn a_full_registry_is_reported_and_no_tag_changes() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    layouts::write(&layout, &NAMES, &[100_000], false);
-    let memory = Memory::start(Quirks { room: Some(50_000), ..Quirks::default() });
+    let scene = Scene::new(&[100_000], false, Quirks { room: Some(50_000), ..Quirks::default() });
     let setup = Setup::default();
-    let error = setup.push(&layout, &memory.address).unwrap_err();
+    let error = scene.push(&setup).unwrap_err();
     assert!(error.to_string().contains("the registry is full") && error.to_string().contains("507"), "{error}");
     assert_eq!((error.class().exit_code(), waited(&setup)), (6, 0));
-    assert_eq!(memory.tag("kernel", "v1"), None);
+    assert_eq!(scene.memory.tag("kernel", "v1"), None);
 }
 
 #[test]
 fn an_image_that_fails_verification_gets_no_tag() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    let digest = layouts::write(&layout, &NAMES, &[100_000], true);
     let refusing = Setup { verify: Some("signed by another key"), ..Setup::default() };
-    let memory = Memory::start(Quirks::default());
+    let Scene { dir: _dir, layout, digest, memory } = Scene::new(&[100_000], true, Quirks::default());
     let error = refusing.push(&layout, &memory.address).unwrap_err();
     assert!(error.to_string().contains("signed by another key"), "{error}");
     assert_eq!((memory.tag("kernel", "v1"), memory.tag("kernel", &digest.oci())), (None, Some(digest)));
 
     // The registry returns a layer with one byte changed.
-    let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap();
+    let layer = layouts::layer(&layout);
     let memory = Memory::start(Quirks { corrupt: Some(layer), ..Quirks::default() });
     let error = Setup::default().push(&layout, &memory.address).unwrap_err();
     assert_eq!(error.class().exit_code(), 5);
@@ -188,7 +189,7 @@ fn a_malformed_layout_is_reported_before_the_first_request() {
     let fresh = |name: &str| {
         let layout = dir.path().join(name);
         let digest = layouts::write(&layout, &NAMES, &[1000], true);
-        let layer = oci::Layout::open(&layout).unwrap().images().unwrap()[0].layers[0].descriptor.sha256().unwrap();
+        let layer = layouts::layer(&layout);
         (layout, digest, layer)
     };
     let (layout, _, layer) = fresh("missing.oci");
@@ -208,17 +209,14 @@ fn a_malformed_layout_is_reported_before_the_first_request() {
 
     let (layout, ..) = fresh("type.oci");
     let index = std::fs::read_to_string(layout.join("index.json")).unwrap();
-    std::fs::write(
-        layout.join("index.json"),
-        index.replace("vnd.oci.image.manifest.v1+json\",\"platform", "vnd.acme+json\",\"platform"),
-    )
-    .unwrap();
+    let index = index.replace("vnd.oci.image.manifest.v1+json\",\"platform", "vnd.acme+json\",\"platform");
+    std::fs::write(layout.join("index.json"), index).unwrap();
     let error = push(&layout);
     assert!(error.to_string().contains("unknown media type \"application/vnd.acme+json\""), "{error}");
 
     // Signatures of another image: a replay.
     let (layout, digest, _) = fresh("replay.oci");
-    let (other, ..) = (dir.path().join("other.oci"), ());
+    let other = dir.path().join("other.oci");
     layouts::write(&other, &NAMES, &[2000], false);
     for blob in layouts::blobs(&other) {
         std::fs::copy(other.join("blobs/sha256").join(&blob), layout.join("blobs/sha256").join(&blob)).unwrap();
@@ -237,12 +235,8 @@ fn a_malformed_layout_is_reported_before_the_first_request() {
 
 #[test]
 fn progress_has_a_rate() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    layouts::write(&layout, &NAMES, &[50_000], false);
-    let memory = Memory::start(Quirks::default());
-    let setup = Setup::default();
-    setup.push(&layout, &memory.address).unwrap();
+    let (scene, setup) = (Scene::new(&[50_000], false, Quirks::default()), Setup::default());
+    scene.push(&setup).unwrap();
     let text = setup.events.text();
     let line = text.lines().find(|line| line.contains("\"event\":\"transfer\"")).unwrap();
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -252,11 +246,9 @@ fn progress_has_a_rate() {
 
 #[test]
 fn plain_http_beyond_loopback_needs_the_option() {
-    let dir = tempfile::tempdir().unwrap();
-    let layout = dir.path().join("kernel.oci");
-    layouts::write(&layout, &NAMES, &[10], false);
+    let scene = Scene::new(&[10], false, Quirks::default());
     // The host does not exist; the client must try TLS.
     let setup = Setup { attempts: 1, ..Setup::default() };
-    let error = setup.push(&layout, "registry.invalid:5000").unwrap_err();
+    let error = setup.push(&scene.layout, "registry.invalid:5000").unwrap_err();
     assert!(error.to_string().contains("registry.invalid:5000"), "{error}");
 }
