@@ -54,7 +54,9 @@ pub fn read_index(bytes: &[u8]) -> Result<Descriptor> {
     let mut bundles = index.manifests().iter().filter(is_bundle).cloned();
     match (bundles.next(), bundles.next()) {
         (Some(manifest), None) if manifest.size() <= DOCUMENT_LIMIT => Ok(manifest),
-        (Some(manifest), None) => Err(bad(format!("the manifest has {} bytes (max {DOCUMENT_LIMIT})", manifest.size()))),
+        (Some(manifest), None) => {
+            Err(bad(format!("the manifest has {} bytes (max {DOCUMENT_LIMIT})", manifest.size())))
+        }
         (None, _) => Err(bad(format!("index.json lists no artifact of the type {ARTIFACT}"))),
         _ => Err(bad("index.json lists more than one bundle".to_owned())),
     }

@@ -96,7 +96,8 @@ fn copy(mut reader: impl Read, out: &mut std::fs::File, scratch: &Path) -> Resul
             return Ok(hasher.finish());
         }
         hasher.update(&buffer[..read]);
-        out.write_all(&buffer[..read]).map_err(|e| Error::io("cannot write the temporary file of the store", scratch, &e))?;
+        out.write_all(&buffer[..read])
+            .map_err(|e| Error::io("cannot write the temporary file of the store", scratch, &e))?;
     }
 }
 

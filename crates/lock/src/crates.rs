@@ -56,7 +56,8 @@ struct Package {
 /// # Errors
 /// [`Class::BadInput`] for malformed TOML, and for a crate that is not from a registry and therefore has no digest.
 pub fn parse_cargo_lock(file: &str, text: &str) -> Result<Vec<Crate>> {
-    let bad = |why: String| Error::new(Class::BadInput, "the Cargo.lock is malformed or unsupported").file(file).why(why);
+    let bad =
+        |why: String| Error::new(Class::BadInput, "the Cargo.lock is malformed or unsupported").file(file).why(why);
     let lock: CargoLock = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
     if !(3..=4).contains(&lock.version) {
         return Err(bad(format!("unsupported format version {} (supported: 3, 4)", lock.version)));
@@ -75,7 +76,9 @@ pub fn parse_cargo_lock(file: &str, text: &str) -> Result<Vec<Crate>> {
             }
             (source, _) => {
                 let source = source.unwrap_or_default();
-                return Err(bad(format!("{name} {version} from {source:?} has no checksum: it is not from a registry")));
+                return Err(bad(format!(
+                    "{name} {version} from {source:?} has no checksum: it is not from a registry"
+                )));
             }
         }
     }

@@ -10,9 +10,9 @@ use crate::backoff::{Backoff, retry_after};
 use crate::challenge::{self, Challenge};
 use crate::clock::Clock;
 use crate::credentials::Keyring;
+use crate::error_response;
 use crate::http::{Body, Failure, Http, Request, Response, Timeouts};
 use crate::network::{self, Proxies};
-use crate::error_response;
 use crate::secret::{Secret, scrub};
 use crate::token;
 use crate::url::Url;
@@ -222,7 +222,12 @@ impl<'a> Client<'a> {
     }
 
     /// Sends `request` with credentials if `same_origin`: no other host than the registry may see them.
-    fn authenticated(&self, access: &Access<'_>, request: &Request<'_>, same_origin: bool) -> Result<Response, AttemptError> {
+    fn authenticated(
+        &self,
+        access: &Access<'_>,
+        request: &Request<'_>,
+        same_origin: bool,
+    ) -> Result<Response, AttemptError> {
         let key = (access.repository.registry.clone(), access.scopes().join(" "));
         let known = if same_origin { self.state().headers.get(&key).cloned() } else { None };
         let answer = self.http.send(request, known.as_ref().map(Secret::reveal))?;
@@ -287,10 +292,15 @@ impl<'a> Client<'a> {
         match answer.status.as_u16() {
             200 => {
                 let body = answer.bytes(token::LIMIT).map_err(|e| AttemptError::Transient(e.to_string()))?;
-                let none = || Error::new(Class::Infrastructure, what).why(format!("the response of {} contains no token", wanted.url));
+                let none = || {
+                    Error::new(Class::Infrastructure, what)
+                        .why(format!("the response of {} contains no token", wanted.url))
+                };
                 token::parse(&body).ok_or_else(|| AttemptError::Permanent(none()))
             }
-            status if is_transient(status) => Err(AttemptError::Transient(format!("the token service returned {status}"))),
+            status if is_transient(status) => {
+                Err(AttemptError::Transient(format!("the token service returned {status}")))
+            }
             _ => Err(AttemptError::Permanent(self.refused(&what, access, &mut answer))),
         }
     }

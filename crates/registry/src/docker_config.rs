@@ -25,7 +25,6 @@ pub enum Login {
     Identity(Secret),
 }
 
-
 /// Where a login is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

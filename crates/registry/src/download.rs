@@ -6,7 +6,7 @@ use common::digest::Hasher;
 use common::{Class, Error, Result};
 use oci::types::{Descriptor, Named as _};
 
-use crate::client::{Access, Client, AttemptError, is_transient};
+use crate::client::{Access, AttemptError, Client, is_transient};
 use crate::http::{Request, Response};
 use crate::transfer::Meter;
 
@@ -167,7 +167,9 @@ impl Download<'_> {
 
     fn mismatch(&self, why: String) -> Error {
         let what = format!("digest mismatch for the blob {} of {}", self.blob.digest(), self.access.repository);
-        Error::new(Class::Verification, what).why(why).hint("the registry or a proxy changed the blob: push the image again")
+        Error::new(Class::Verification, what)
+            .why(why)
+            .hint("the registry or a proxy changed the blob: push the image again")
     }
 }
 

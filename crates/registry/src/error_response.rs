@@ -29,13 +29,25 @@ pub fn error(what: &str, registry: &str, status: u16, body: &[u8], secrets: &[Se
     let message = scrub(&message(body), secrets);
     let full = is_full(status, body);
     let (class, hint) = match status {
-        _ if full => (Class::Infrastructure, "the registry's disk or quota is full: free some space there, then run the same command again; it resumes".to_owned()),
-        401 => (Class::Infrastructure, format!("log in with `docker login {registry}` or `skopeo login {registry}`, or request permission")),
+        _ if full => (
+            Class::Infrastructure,
+            "the registry's disk or quota is full: free some space there, then run the same command again; it resumes"
+                .to_owned(),
+        ),
+        401 => (
+            Class::Infrastructure,
+            format!("log in with `docker login {registry}` or `skopeo login {registry}`, or request permission"),
+        ),
         403 => (Class::Infrastructure, format!("check the permissions of the login for {registry}")),
         404 => (Class::BadInput, "check the name: the repository, manifest or blob does not exist".to_owned()),
-        413 => (Class::Infrastructure, "raise the request size limit of the registry or its proxy, or use a smaller --chunk".to_owned()),
+        413 => (
+            Class::Infrastructure,
+            "raise the request size limit of the registry or its proxy, or use a smaller --chunk".to_owned(),
+        ),
         429 => (Class::Infrastructure, "wait, or log in: rate limits are lower without a login".to_owned()),
-        500..=599 => (Class::Infrastructure, "check the registry's log, then run the same command again; it resumes".to_owned()),
+        500..=599 => {
+            (Class::Infrastructure, "check the registry's log, then run the same command again; it resumes".to_owned())
+        }
         _ => (Class::UntrustedData, "the registry does not accept this document or request".to_owned()),
     };
     let separator = if message.is_empty() { "" } else { ": " };

@@ -35,7 +35,11 @@ pub(crate) enum Body<'a> {
     None,
     Bytes(&'a [u8]),
     /// `length` bytes of a file from `start`.
-    Part { file: &'a File, start: u64, length: u64 },
+    Part {
+        file: &'a File,
+        start: u64,
+        length: u64,
+    },
 }
 
 /// A request without its `Authorization`.
@@ -75,7 +79,10 @@ impl Response {
         let mut bytes = Vec::new();
         self.body.as_reader().take(limit + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("the response is longer than {limit} bytes")));
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("the response is longer than {limit} bytes"),
+            ));
         }
         Ok(bytes)
     }
@@ -158,8 +165,9 @@ impl Http {
         let call = call.map_err(|e| Failure::Permanent(e.to_string()))?;
         let proxy = self.proxies.choose(url.secure(), url.authority());
         let proxy = proxy.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose();
-        let proxy =
-            proxy.map_err(|_| Failure::Permanent("the proxy variables of the environment contain an invalid URL".to_owned()))?;
+        let proxy = proxy.map_err(|_| {
+            Failure::Permanent("the proxy variables of the environment contain an invalid URL".to_owned())
+        })?;
         let call = self.agent.configure_request(call).proxy(proxy).build();
         self.agent.run(call).map_err(|e| classify(&e))
     }
@@ -189,7 +197,9 @@ fn classify(error: &ureq::Error) -> Failure {
     use ureq::Error as E;
     let text = match error {
         E::Timeout(_) => "timeout: no data for too long".to_owned(),
-        E::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => "the connection was closed before the end of the response".to_owned(),
+        E::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            "the connection was closed before the end of the response".to_owned()
+        }
         other => other.to_string(),
     };
     match error {

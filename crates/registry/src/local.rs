@@ -79,7 +79,8 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     for entry in layout.index()?.manifests().iter().filter(|entry| !named.contains(entry)) {
         let name = entry.annotation(types::REF_NAME).ok_or_else(|| malformed(root, "an image has no name"))?;
         let reference = target(name, registry).map_err(|e| e.file(root))?;
-        let tag = reference.tag().ok_or_else(|| malformed(root, &format!("the image name {name} has no tag")))?.to_owned();
+        let tag =
+            reference.tag().ok_or_else(|| malformed(root, &format!("the image name {name} has no tag")))?.to_owned();
         let key = (entry.sha256()?, Repository::of(&reference));
         targets.entry(key).or_insert_with(|| (entry.clone(), Vec::new())).1.push(tag);
     }
@@ -102,7 +103,9 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
         }
         if !found {
             let why = format!("the subject of the artifact {} is not in the layout", artifact.descriptor.digest());
-            return Err(malformed(root, &why).hint("create the SBOMs and signatures again: they belong to another image"));
+            return Err(
+                malformed(root, &why).hint("create the SBOMs and signatures again: they belong to another image")
+            );
         }
     }
     for plan in &plans {

@@ -77,7 +77,6 @@ pub(crate) fn check_plain(url: &Url, plain: &[String]) -> Result<()> {
         .hint(format!("enable TLS on the registry, or allow plain HTTP with --insecure-http {authority}")))
 }
 
-
 pub(crate) fn may_be_plain(authority: &str, plain: &[String]) -> bool {
     is_loopback(authority) || plain.iter().any(|host| host == authority)
 }

@@ -110,9 +110,9 @@ pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
 /// [`Class::Verification`] for a difference to the lock.
 pub fn verify(lock: &Lock, sandbox: &Sandbox) -> Result<()> {
     let wrong = |why: String| {
-        Error::new(Class::Verification, "the toolchain does not match the lock")
-            .why(why)
-            .hint("run `solana-talos toolchain refresh`; if that fails too, the lock is inconsistent: `solana-talos update`")
+        Error::new(Class::Verification, "the toolchain does not match the lock").why(why).hint(
+            "run `solana-talos toolchain refresh`; if that fails too, the lock is inconsistent: `solana-talos update`",
+        )
     };
     let text = sandbox.output(&Run::new(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
     let differences = Versions::parse(&String::from_utf8_lossy(&text))?.differences(&Versions::of(lock, |_| true));

@@ -71,7 +71,8 @@ impl Versions {
         let names: BTreeSet<&String> = self.0.keys().chain(locked.0.keys()).collect();
         let changed = names.into_iter().filter_map(|name| {
             let (got, want) = (self.get(name), locked.get(name));
-            (got != want).then(|| format!("{name}: installed {}, locked {}", got.unwrap_or("not"), want.unwrap_or("not")))
+            (got != want)
+                .then(|| format!("{name}: installed {}, locked {}", got.unwrap_or("not"), want.unwrap_or("not")))
         });
         changed.collect()
     }

@@ -36,7 +36,9 @@ fn control(file: &Path) -> Result<String> {
     command.arg("--field").arg(file).env("LC_ALL", "C");
     let (text, ended) = process::output(command).map_err(|e| crate::missing("dpkg-deb", "dpkg", &e))?;
     if !ended.status.success() {
-        return Err(Error::new(Class::Verification, "a stored file is not a Debian package").file(file).why(ended.tail));
+        return Err(Error::new(Class::Verification, "a stored file is not a Debian package")
+            .file(file)
+            .why(ended.tail));
     }
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
@@ -56,7 +58,9 @@ fn paragraph(package: &Package, control: &str) -> Result<String> {
         }
     }
     let mut text = String::new();
-    for line in control.lines().filter(|line| !line.is_empty() && !FROM_LOCK.iter().any(|field| line.starts_with(field))) {
+    for line in
+        control.lines().filter(|line| !line.is_empty() && !FROM_LOCK.iter().any(|field| line.starts_with(field)))
+    {
         let _ = writeln!(text, "{line}");
     }
     let (name, size, digest) = (file_name(package), package.size, package.sha256);

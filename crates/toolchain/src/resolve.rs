@@ -224,7 +224,8 @@ SHA256: 2222222222222222222222222222222222222222222222222222222222222222
     #[test]
     fn installs_every_package_and_names_no_archive() {
         let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let lists = Lists { packages: set(&["clang", "lld"]), reference_tools: set(&["cosign", "khc/trixie-backports"]) };
+        let lists =
+            Lists { packages: set(&["clang", "lld"]), reference_tools: set(&["cosign", "khc/trixie-backports"]) };
         let args = arguments(&lists, Path::new("/s"));
         assert!(args.contains(&"--include=clang,lld,cosign".to_owned()), "{args:?}");
         assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");

@@ -4,7 +4,7 @@ use common::Sha256;
 use oci::types::{self, MediaType};
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::pull::pushed;
 use crate::setup::{Setup, assert_same};
 

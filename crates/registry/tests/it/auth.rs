@@ -1,7 +1,7 @@
 //! Tokens and logins, and that neither is ever shown.
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Password, Setup};
 

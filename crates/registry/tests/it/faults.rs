@@ -7,7 +7,7 @@ use oci::types::Named as _;
 use proptest::prelude::*;
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, waited};
 

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not treat test helpers as tests")]
 
-mod auth;
 mod attached;
+mod auth;
 mod debian;
 mod faults;
 mod http;

@@ -164,8 +164,7 @@ impl Request<'_> {
                 self.state.next += 1;
                 let session = self.state.next.to_string();
                 self.state.uploads.insert(session.clone(), Vec::new());
-                let least =
-                    self.quirks.least_chunk.map(|least| ("OCI-Chunk-Min-Length".to_owned(), least.to_string()));
+                let least = self.quirks.least_chunk.map(|least| ("OCI-Chunk-Min-Length".to_owned(), least.to_string()));
                 let mut answer = place(&session, 0);
                 answer.headers.extend(least);
                 answer

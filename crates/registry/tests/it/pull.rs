@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use common::Sha256;
 use crate::layouts::{self, layer};
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::proxy::{Fault, Proxy};
 use crate::setup::{Setup, assert_same, waited};
+use common::Sha256;
 
 pub fn pushed(dir: &Path, quirks: Quirks) -> (Memory, std::path::PathBuf, Sha256) {
     let layout = dir.join("kernel.oci");
@@ -15,7 +15,6 @@ pub fn pushed(dir: &Path, quirks: Quirks) -> (Memory, std::path::PathBuf, Sha256
     Setup::default().push(&layout, &memory.address).unwrap();
     (memory, layout, digest)
 }
-
 
 /// Returns the requested ranges.
 fn ranges(memory: &Memory) -> Vec<String> {
@@ -89,10 +88,9 @@ fn a_truncated_blob_ends_the_pull() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, layout, _) = pushed(dir.path(), Quirks::default());
     let size = std::fs::metadata(layouts::blob(&layout, layer(&layout))).unwrap().len();
-    for (with_length, expected, class) in [
-        (true, format!("got {} bytes, expected {size}", size / 2), 5),
-        (false, "run the same command".to_owned(), 6),
-    ] {
+    for (with_length, expected, class) in
+        [(true, format!("got {} bytes, expected {size}", size / 2), 5), (false, "run the same command".to_owned(), 6)]
+    {
         let memory = Memory::start(Quirks { half: Some((layer(&layout), with_length)), ..Quirks::default() });
         memory.state().blobs = whole.state().blobs.clone();
         memory.state().manifests = whole.state().manifests.clone();

@@ -3,7 +3,7 @@
 use common::Sha256;
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::setup::{Setup, assert_same, waited};
 
 const NAMES: [&str; 2] = ["ghcr.io/our-org/kernel:v1", "ghcr.io/our-org/kernel:latest"];

@@ -4,7 +4,7 @@ use common::Sha256;
 use oci::types::{self, MediaType, Named as _};
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::setup::Setup;
 
 fn resolve(memory: &Memory, name: &str) -> common::Result<registry::Resolved> {

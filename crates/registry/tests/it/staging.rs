@@ -8,7 +8,7 @@ use common::Sha256;
 use oci::types::Named as _;
 
 use crate::layouts;
-use crate::memory::{Quirks, Memory};
+use crate::memory::{Memory, Quirks};
 use crate::pull::pushed;
 use crate::setup::{Setup, assert_same};
 
