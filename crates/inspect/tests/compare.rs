@@ -13,7 +13,7 @@ use oci::types::{self, MediaType, Named as _};
 use proptest::prelude::*;
 use support::{NAME, bzimage, cpio, data, elf, gzip, layout, module, pe, uki};
 
-fn say(first: &[u8], second: &[u8]) -> String {
+fn first_difference(first: &[u8], second: &[u8]) -> String {
     compare::bytes(first, second).unwrap().to_string()
 }
 
@@ -47,35 +47,35 @@ fn equal_files_have_no_difference() {
 fn finds_the_innermost_member() {
     let layer = |name: &str| cpio(&[("usr/lib/modules/6.12/a.ko", &module(name.as_bytes()))]);
     assert_eq!(
-        say(&uki("quiet", &layer("code one")), &uki("quiet", &layer("code two"))),
+        first_difference(&uki("quiet", &layer("code one")), &uki("quiet", &layer("code two"))),
         "section .initrd > part 1 (zstd) > inside content > member 0.sqsh > member usr/lib/modules/6.12/a.ko > part module > \
          section .text: line 1: \"code one\" and \"code two\""
     );
     assert_eq!(
-        say(&uki("quiet", b""), &uki("quiet pti=on", b"")),
+        first_difference(&uki("quiet", b""), &uki("quiet pti=on", b"")),
         "section .cmdline: line 1: \"quiet\" and \"quiet pti=on\""
     );
     let kernel = |text: &[u8]| bzimage(&gzip(&elf(&[(".text", text)])));
-    let said = say(&kernel(b"\0a"), &kernel(b"\0b"));
-    assert_eq!(said, "section payload > inside content > section .text: byte 1 of 2");
+    let output = first_difference(&kernel(b"\0a"), &kernel(b"\0b"));
+    assert_eq!(output, "section payload > inside content > section .text: byte 1 of 2");
 }
 
 #[test]
 fn finds_members_of_one_side_only() {
     let (a, b) = (cpio(&[("a", b"1"), ("b", b"2")]), cpio(&[("a", b"1"), ("c", b"2")]));
-    assert_eq!(say(&a, &b), "member c: only in the second");
-    assert_eq!(say(&cpio(&[("a", b"1"), ("b", b"2")]), &cpio(&[("a", b"1")])), "member b: only in the first");
+    assert_eq!(first_difference(&a, &b), "member c: only in the second");
+    assert_eq!(first_difference(&cpio(&[("a", b"1"), ("b", b"2")]), &cpio(&[("a", b"1")])), "member b: only in the first");
 }
 
 #[test]
 fn finds_another_form_of_equal_content() {
     let content = cpio(&[("a", &[b'x'; 5000])]);
     let (fast, good) = (zstd::encode_all(&content[..], 1).unwrap(), zstd::encode_all(&content[..], 19).unwrap());
-    assert!(say(&fast, &good).starts_with("in the zstd form of equal content: "), "{}", say(&fast, &good));
+    assert!(first_difference(&fast, &good).starts_with("in the zstd form of equal content: "), "{}", first_difference(&fast, &good));
     let mut late = cpio(&[("a", b"1")]);
     late[6 + 8 * 5 + 7] = b'8';
     assert_eq!(
-        say(&cpio(&[("a", b"1")]), &late),
+        first_difference(&cpio(&[("a", b"1")]), &late),
         "member a: mode 100644, owner 0:0, time 7 and mode 100644, owner 0:0, time 8"
     );
 }
@@ -123,9 +123,9 @@ fn a_damaged_copy_of_a_layout_differs() {
         copy(&a, &b);
         let blob = b.join("blobs/sha256").join(&name);
         bytes.map_or_else(|| fs::remove_file(&blob), |bytes| fs::write(&blob, bytes)).unwrap();
-        let said = compare::layouts(&a, &b, Limits::SYSTEM).unwrap().map(|difference| difference.to_string());
+        let output = compare::layouts(&a, &b, Limits::SYSTEM).unwrap().map(|difference| difference.to_string());
         let place = format!("directory blobs > directory sha256 > file {name}: ");
-        assert_eq!(said.as_ref().map(|said| said.starts_with(&place)), (at < 3).then_some(true), "{said:?}");
+        assert_eq!(output.as_ref().map(|output| output.starts_with(&place)), (at < 3).then_some(true), "{output:?}");
     }
 }
 
@@ -141,22 +141,22 @@ fn diff_ids_are_verified() {
     let forged = oci::Layer { diff_id: x.diff_id, ..y.clone() };
     let error = compare::layers((&a, &x), (&b, &forged), Limits::SYSTEM).unwrap_err();
     assert_eq!(error.class(), common::Class::Verification, "{error}");
-    let said = compare::layers((&a, &x), (&b, &y), Limits::SYSTEM).unwrap().unwrap().to_string();
-    assert_eq!(said, "file a: line 1: \"one\" and \"two\"");
+    let output = compare::layers((&a, &x), (&b, &y), Limits::SYSTEM).unwrap().unwrap().to_string();
+    assert_eq!(output, "file a: line 1: \"one\" and \"two\"");
     // The same tar, stored as it is.
     let mut tar = Vec::new();
     std::io::copy(&mut oci::unpack::decompressed(&a, &x).unwrap(), &mut tar).unwrap();
     fs::write(a.blob_path(x.diff_id), &tar).unwrap();
     let descriptor = types::descriptor(MediaType::ImageLayer, x.diff_id, tar.len() as u64);
     let plain = oci::Layer { descriptor, ..x.clone() };
-    let said = compare::layers((&a, &x), (&a, &plain), Limits::SYSTEM).unwrap().unwrap().to_string();
-    assert!(said.starts_with("in the compressed form of equal content: "), "{said}");
+    let output = compare::layers((&a, &x), (&a, &plain), Limits::SYSTEM).unwrap().unwrap().to_string();
+    assert!(output.starts_with("in the compressed form of equal content: "), "{output}");
 }
 
 #[test]
 fn control_characters_in_names_are_escaped() {
     let archive = |name: &str| cpio(&[(name, b"x")]);
-    assert_eq!(say(&archive("a"), &archive("a\n\u{1b}[2J")), "member a\\n\\u{1b}[2J: only in the second");
+    assert_eq!(first_difference(&archive("a"), &archive("a\n\u{1b}[2J")), "member a\\n\\u{1b}[2J: only in the second");
 }
 
 fn rows(first: &Path, second: &Path) -> Vec<Row> {
@@ -178,10 +178,10 @@ fn outputs_are_compared_without_build_times() {
     };
     let (a, b, c) = (out("a", "1.5", b"one"), out("b", "7", b"one"), out("c", "1.5", b"two"));
     assert_eq!(rows(&a, &b), [], "seconds are no difference");
-    let said: Vec<_> = rows(&a, &c).iter().map(|row| row.difference.as_ref().unwrap().to_string()).collect();
+    let output: Vec<_> = rows(&a, &c).iter().map(|row| row.difference.as_ref().unwrap().to_string()).collect();
     let line = "line 1: \"one\" and \"two\"";
     let image = format!("output kernel.oci > image {NAME} > layer 1 > file boot/vmlinuz: {line}");
-    assert_eq!(said, [image, format!("output vmlinuz: {line}")]);
+    assert_eq!(output, [image, format!("output vmlinuz: {line}")]);
     // Unreferenced blobs and damaged layouts are reported, too.
     fs::write(b.join("kernel.oci/blobs/sha256/stray"), "x").unwrap();
     assert_eq!(

@@ -33,9 +33,9 @@ fn reports_an_extension() {
     assert_eq!((image.modules.count, image.files), (1, 2));
     // The sample's signature is invalid: the module counts as not signed.
     assert_eq!(image.modules.unsigned, ["rootfs/usr/lib/modules/6.12/extras/a.ko"]);
-    let said = text::report(&report);
-    assert!(said.contains("kind         extension") && said.contains("NOT SIGNED: rootfs/"), "{said}");
-    assert!(said.contains("no signatures, attestations or SBOM"), "{said}");
+    let output = text::report(&report);
+    assert!(output.contains("kind         extension") && output.contains("NOT SIGNED: rootfs/"), "{output}");
+    assert!(output.contains("no signatures, attestations or SBOM"), "{output}");
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn differences_are_grouped() {
     assert_eq!(changes.modules.len(), 1);
     assert_eq!(changes.files.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["manifest.yaml"]);
     assert!(!diff.is_equal());
-    let said = text::diff(&diff);
-    assert!(said.contains("    ~ extension solana-optimizer  v1 -> v2\n"), "{said}");
+    let output = text::diff(&diff);
+    assert!(output.contains("    ~ extension solana-optimizer  v1 -> v2\n"), "{output}");
     let same = diff::diff(&extension("v1", b"x"), &extension("v1", b"x"));
     assert!(same.is_equal() && text::diff(&same).contains("identical, byte for byte"));
 }
@@ -98,9 +98,9 @@ fn command_lines_are_compared_by_word() {
         read(&[("usr/install/amd64/vmlinuz.efi", &uki)])
     };
     let diff = diff::diff(&image("console=tty0 console=ttyS0 quiet"), &image("console=ttyS0 pti=on"));
-    let said = text::diff(&diff);
-    assert!(said.contains("command line: 3\n    - console=tty0\n    + pti=on\n    - quiet\n"), "{said}");
-    assert!(said.contains("files: 1\n    ~ usr/install/amd64/vmlinuz.efi:.cmdline  "), "{said}");
+    let output = text::diff(&diff);
+    assert!(output.contains("command line: 3\n    - console=tty0\n    + pti=on\n    - quiet\n"), "{output}");
+    assert!(output.contains("files: 1\n    ~ usr/install/amd64/vmlinuz.efi:.cmdline  "), "{output}");
 }
 
 #[test]
@@ -269,17 +269,17 @@ fn untrusted_text_cannot_forge_lines_of_a_report() {
     image.annotations.insert(evil.to_owned(), evil.to_owned());
     image.modules = report::Modules { count: 1, unsigned: vec![evil.to_owned()], ..report::Modules::default() };
     image.problems = vec!["two\nlines\u{1b}[2K".to_owned()];
-    let said = text::report(&report);
-    assert!(!said.contains('\u{1b}'), "{said}");
-    assert!(!said.lines().any(|line| line.starts_with("  verified")), "{said}");
-    assert!(said.contains(&format!("  annotation   {shown}={shown}\n")), "{said}");
-    assert!(said.contains(&format!("               NOT SIGNED: {shown}\n")), "{said}");
-    assert!(said.ends_with("  problem      two\n               lines\\u{1b}[2K"), "{said}");
+    let output = text::report(&report);
+    assert!(!output.contains('\u{1b}'), "{output}");
+    assert!(!output.lines().any(|line| line.starts_with("  verified")), "{output}");
+    assert!(output.contains(&format!("  annotation   {shown}={shown}\n")), "{output}");
+    assert!(output.contains(&format!("               NOT SIGNED: {shown}\n")), "{output}");
+    assert!(output.ends_with("  problem      two\n               lines\\u{1b}[2K"), "{output}");
     let mut other = read(&[("etc/motd", b"hello"), ("x\n\u{1b}[2K", b"")]);
     other.0.images[0].names = vec![evil.to_owned()];
-    let said = text::diff(&diff::diff(&(report, contents), &other));
-    assert!(!said.contains('\u{1b}') && said.contains("    + x\\n\\u{1b}[2K  "), "{said}");
-    assert!(said.contains(&format!("\n  second  {shown}@sha256:")), "{said}");
+    let output = text::diff(&diff::diff(&(report, contents), &other));
+    assert!(!output.contains('\u{1b}') && output.contains("    + x\\n\\u{1b}[2K  "), "{output}");
+    assert!(output.contains(&format!("\n  second  {shown}@sha256:")), "{output}");
 }
 
 fn entries(entries: &[(&str, Entry)], config: serde_json::Value) -> Read {
@@ -299,16 +299,16 @@ fn settings_modes_and_links_are_compared() {
         entries(&[("bin/sh", file), ("bin/ls", Entry::Symlink { target: target.to_owned() })], config)
     };
     let first = image(0o755, "a", json!({"Entrypoint": ["/bin/sh"], "User": "65534"}));
-    let said = |second: &Read| text::diff(&diff::diff(&first, second));
+    let output = |second: &Read| text::diff(&diff::diff(&first, second));
     let second = image(0o755, "a", json!({"Entrypoint": ["/bin/evil"], "Env": ["A=b"], "Labels": {"c": "d"}}));
     let expected = "  settings: 4\n    ~ Entrypoint  [\"/bin/sh\"] -> [\"/bin/evil\"]\n    + Env A  b\n    + Labels c  d\n    - User  65534";
-    assert!(said(&second).contains(expected), "{}", said(&second));
+    assert!(output(&second).contains(expected), "{}", output(&second));
     let second = image(0o4755, "b", json!({"Entrypoint": ["/bin/sh"], "User": "65534"}));
     let expected = "  modes and links: 2\n    ~ bin/ls  link to a -> link to b\n    ~ bin/sh  mode 0755 -> mode 4755";
-    assert!(said(&second).contains(expected), "{}", said(&second));
+    assert!(output(&second).contains(expected), "{}", output(&second));
     let mut second = image(0o755, "a", json!({"Entrypoint": ["/bin/sh"], "User": "65534"}));
     second.0.images[0].digest = common::Sha256::of("other");
-    assert!(said(&second).contains("no differences found; not compared: layers, times"));
+    assert!(output(&second).contains("no differences found; not compared: layers, times"));
 }
 
 #[test]
@@ -320,8 +320,8 @@ fn modes_and_links_in_archives_are_compared() {
         installer(&writer.finish(7))
     };
     let diff = diff::diff(&archive("a", 0o644), &archive("b", 0o755));
-    let said: Vec<_> = diff.pairs[0].changes.attributes.iter().map(|change| change.second.clone().unwrap()).collect();
-    assert_eq!(said, ["link to b, mode 120777, owner 0:0", "mode 100755, owner 0:0"]);
+    let output: Vec<_> = diff.pairs[0].changes.attributes.iter().map(|change| change.second.clone().unwrap()).collect();
+    assert_eq!(output, ["link to b, mode 120777, owner 0:0", "mode 100755, owner 0:0"]);
 }
 
 #[test]

@@ -43,9 +43,7 @@ impl<'a> Unpacked<'a> {
             let left = Limits { image: limits.image.saturating_sub(size), ..limits };
             let mut add = |entry: u64, item: &Item, _: &mut dyn Read| view.add(number, entry, item);
             let whole = stream(layout, layer, left, &mut add)?;
-            if whole.digest != layer.diff_id {
-                return Err(not_its_diff_id(layer, whole.digest));
-            }
+            check_diff_id(layer, whole.digest)?;
             size += whole.size;
         }
         Ok(Self { layout, image, limits, view, size })
@@ -162,12 +160,19 @@ impl<'a> Unpacked<'a> {
     }
 }
 
-fn not_its_diff_id(layer: &Layer, found: Sha256) -> Error {
-    Error::new(Class::Verification, "layer diff ID does not match the image config").why(format!(
+/// Compares the digest of the tar of `layer` with its diff ID.
+///
+/// # Errors
+/// [`Class::Verification`] when they differ.
+pub fn check_diff_id(layer: &Layer, found: Sha256) -> Result<()> {
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    Err(Error::new(Class::Verification, "layer diff ID does not match the image config").why(format!(
         "layer {} has the diff ID {found}, expected {}",
         layer.descriptor.digest(),
         layer.diff_id
-    ))
+    )))
 }
 
 /// Target paths and modes of each entry; several for hard links.

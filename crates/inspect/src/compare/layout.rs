@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::io::Read;
 use std::path::Path;
 
-use common::{Class, Error, Result, Sha256};
+use common::{Error, Result, Sha256};
 use oci::tarstream::{self, Item, ItemKind};
 use oci::types::Named as _;
-use oci::unpack::decompressed;
+use oci::unpack::{check_diff_id, decompressed};
 use oci::{Artifact, Image, Layer, Layout, Limits};
 
 use super::{Difference, How, bytes, files, pairs, reordered};
@@ -106,7 +106,7 @@ fn artifacts(a: &Layout, x: &Artifact, b: &Layout, y: &Artifact) -> Result<Optio
 /// Memory grows with the number of entries and the size of the one that differs, at most [`FILE_MAX`].
 ///
 /// # Errors
-/// As [`tarstream::read`]; [`Class::Verification`] when the diff ID does not match the image config.
+/// As [`tarstream::read`]; [`common::Class::Verification`] when the diff ID does not match the image config.
 pub fn layers(first: (&Layout, &Layer), second: (&Layout, &Layer), limits: Limits) -> Result<Option<Difference>> {
     if first.1.descriptor.digest() == second.1.descriptor.digest() {
         return Ok(None);
@@ -157,11 +157,7 @@ fn list((layout, layer): (&Layout, &Layer), limits: Limits) -> Result<Vec<Entry>
         Ok(())
     })
     .map_err(|e| e.file(&path))?;
-    if whole.digest != layer.diff_id {
-        return Err(Error::new(Class::Verification, "layer diff ID does not match the image config")
-            .file(path)
-            .why(format!("diff ID {}, expected {}", whole.digest, layer.diff_id)));
-    }
+    check_diff_id(layer, whole.digest).map_err(|e| e.file(path))?;
     let unique = named(found, |(name, _)| name.clone());
     Ok(unique.into_iter().map(|(name, (_, entry))| Entry { name, ..entry }).collect())
 }

@@ -113,25 +113,25 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn say(first: &str, second: &str) -> String {
+    fn first_difference(first: &str, second: &str) -> String {
         compare(first.as_bytes(), second.as_bytes()).unwrap().to_string()
     }
 
     #[test]
     fn names_line_and_key() {
-        assert_eq!(say("a\nb\n", "a\nc\n"), "line 2: \"b\" and \"c\"");
-        assert_eq!(say("a\n", "a"), "line 2: \"\" and nothing");
+        assert_eq!(first_difference("a\nb\n", "a\nc\n"), "line 2: \"b\" and \"c\"");
+        assert_eq!(first_difference("a\n", "a"), "line 2: \"\" and nothing");
         let long = "x".repeat(200);
-        let said = say(&format!("{long}1{long}"), &format!("{long}2"));
+        let output = first_difference(&format!("{long}1{long}"), &format!("{long}2"));
         let before = "x".repeat(40);
         assert!(
-            said.starts_with(&format!("line 1: \"…{before}1xx")) && said.ends_with(&format!("\"…{before}2\"")),
-            "{said}"
+            output.starts_with(&format!("line 1: \"…{before}1xx")) && output.ends_with(&format!("\"…{before}2\"")),
+            "{output}"
         );
-        assert_eq!(say(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#), "key a > key 1 > key b: 2 and 3");
-        assert_eq!(say(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), "key b: nothing and 2");
+        assert_eq!(first_difference(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#), "key a > key 1 > key b: 2 and 3");
+        assert_eq!(first_difference(r#"{"a":1}"#, r#"{"a":1,"b":2}"#), "key b: nothing and 2");
         // Equal JSON values in another form are compared by line.
-        assert_eq!(say("{\"a\":1}", "{\"a\": 1}"), "line 1: \"{\\\"a\\\":1}\" and \"{\\\"a\\\": 1}\"");
+        assert_eq!(first_difference("{\"a\":1}", "{\"a\": 1}"), "line 1: \"{\\\"a\\\":1}\" and \"{\\\"a\\\": 1}\"");
         assert!(compare(b"\xff", b"a").is_none());
     }
 
@@ -139,9 +139,9 @@ mod tests {
     fn compares_the_payload_of_an_envelope() {
         // base64 of {"x":1} and {"x":2}
         assert_eq!(
-            say(r#"{"payload":"eyJ4IjoxfQ=="}"#, r#"{"payload":"eyJ4IjoyfQ=="}"#),
+            first_difference(r#"{"payload":"eyJ4IjoxfQ=="}"#, r#"{"payload":"eyJ4IjoyfQ=="}"#),
             "key payload > in base64 > key x: 1 and 2"
         );
-        assert_eq!(say(r#"{"p":"eyJ"}"#, r#"{"p":"other"}"#), r#"key p: "eyJ" and "other""#);
+        assert_eq!(first_difference(r#"{"p":"eyJ"}"#, r#"{"p":"other"}"#), r#"key p: "eyJ" and "other""#);
     }
 }
