@@ -64,14 +64,21 @@ fn finds_the_innermost_member() {
 fn finds_members_of_one_side_only() {
     let (a, b) = (cpio(&[("a", b"1"), ("b", b"2")]), cpio(&[("a", b"1"), ("c", b"2")]));
     assert_eq!(first_difference(&a, &b), "member c: only in the second");
-    assert_eq!(first_difference(&cpio(&[("a", b"1"), ("b", b"2")]), &cpio(&[("a", b"1")])), "member b: only in the first");
+    assert_eq!(
+        first_difference(&cpio(&[("a", b"1"), ("b", b"2")]), &cpio(&[("a", b"1")])),
+        "member b: only in the first"
+    );
 }
 
 #[test]
 fn finds_another_form_of_equal_content() {
     let content = cpio(&[("a", &[b'x'; 5000])]);
     let (fast, good) = (zstd::encode_all(&content[..], 1).unwrap(), zstd::encode_all(&content[..], 19).unwrap());
-    assert!(first_difference(&fast, &good).starts_with("in the zstd form of equal content: "), "{}", first_difference(&fast, &good));
+    assert!(
+        first_difference(&fast, &good).starts_with("in the zstd form of equal content: "),
+        "{}",
+        first_difference(&fast, &good)
+    );
     let mut late = cpio(&[("a", b"1")]);
     late[6 + 8 * 5 + 7] = b'8';
     assert_eq!(

@@ -46,8 +46,14 @@ fn paths_that_climb_or_are_absolute() {
     assert_rejected(RawTar::default().file("/etc/evil", "x"), "leaves the image root");
     assert_rejected(RawTar::default().dir("../evil/"), "leaves the image root");
     assert_rejected(RawTar::default().file("a/.wh...", ""), "whiteout");
-    assert_rejected(RawTar::default().entry(b'L', "././@LongLink", "", b"../evil\0").file("x", "x"), "leaves the image root");
-    assert_rejected(RawTar::default().entry(b'x', "pax", "", b"16 path=../evil\n").file("x", "x"), "leaves the image root");
+    assert_rejected(
+        RawTar::default().entry(b'L', "././@LongLink", "", b"../evil\0").file("x", "x"),
+        "leaves the image root",
+    );
+    assert_rejected(
+        RawTar::default().entry(b'x', "pax", "", b"16 path=../evil\n").file("x", "x"),
+        "leaves the image root",
+    );
 }
 
 #[test]
@@ -123,7 +129,10 @@ fn duplicate_and_empty_names() {
     }
     assert_rejected(pax(pax(RawTar::default(), b"12 path=one\n"), b"11 mtime=1\n").file("x", "x"), "two blocks of PAX");
     let global = |tar: RawTar, data: &[u8]| tar.entry(b'g', "pax_global_header", "", data).file("x", "x");
-    assert_rejected(global(pax(RawTar::default(), b"12 path=one\n"), b"13 comment=a\n"), "between an entry and its names");
+    assert_rejected(
+        global(pax(RawTar::default(), b"12 path=one\n"), b"13 comment=a\n"),
+        "between an entry and its names",
+    );
     assert_rejected(global(RawTar::default(), b"12 path=one\n"), "changes the entries after it");
     let commented = global(RawTar::default(), b"13 comment=a\n").done();
     assert_eq!(apply(&[commented]).unwrap().keys().collect::<Vec<_>>(), ["x"]);
@@ -168,7 +177,10 @@ fn sizes_above_the_limits() {
     huge[..512].copy_from_slice(header.as_bytes());
     let error = apply(&[huge]).unwrap_err();
     assert!(error.to_string().contains("declares"), "{error}");
-    assert_rejected(RawTar::default().entry(b'L', "././@LongLink", "", &vec![b'a'; 2 << 20]).file("x", ""), "header extension");
+    assert_rejected(
+        RawTar::default().entry(b'L', "././@LongLink", "", &vec![b'a'; 2 << 20]).file("x", ""),
+        "header extension",
+    );
     assert_rejected(RawTar::default().entry(b'x', "pax", "", b"8 size=9\n").file("x", ""), "");
     assert_rejected((0..101).fold(RawTar::default(), |tar, n| tar.file(&n.to_string(), "")), "more than 100 entries");
     let long = [b'/', b'a'].repeat(3000);
