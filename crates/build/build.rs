@@ -1,4 +1,4 @@
-//! Hands the digests of our own sources to the program; see `src/sources/scan.rs`.
+//! Compiles the digests of our own sources into the program; see `src/sources/scan.rs`.
 
 #[path = "src/sources/scan.rs"]
 mod scan;

@@ -69,7 +69,7 @@ fn rust_sample(settings: &Settings, guest: &mut Guest) -> Result<()> {
 fn other_key(settings: &Settings, guest: &mut Guest) -> Result<()> {
     let builder = Builder::new(settings, "devel-other")?;
     let (module, output) = builder.build(&sample("c"), "sample_c.ko", &builder.other_keys()?)?;
-    ensure!(output.contains("will refuse the module") && output.contains("unknown signer"), "no warning: {output}");
+    ensure!(output.contains("will reject the module") && output.contains("unknown signer"), "no warning: {output}");
     let (since, _) = guest.agent.dmesg(0)?;
     let outcome = guest.agent.load_module(&module)?;
     ensure!(outcome == Err(EKEYREJECTED), "loading returned {outcome:?}");

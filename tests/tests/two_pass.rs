@@ -99,7 +99,7 @@ fn two_passes_give_the_same_bytes_as_one() -> Result<()> {
         ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("pending"), "{round}: {code:?}: {stderr}");
         ensure!(!two.exists(), "round {round} left an output");
         let (code, stderr) = scene.run(&cache, &["attach", &text(&later)])?;
-        ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("0 taken"), "{round}: {code:?}: {stderr}");
+        ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("0 imported"), "{round}: {code:?}: {stderr}");
         scene.sign(&later)?;
         let (code, stderr) = scene.run(&cache, &["attach", &text(&later)])?;
         ensure!(code == Some(0), "{round}: {code:?}: {stderr}");

@@ -1,4 +1,4 @@
-//! Where the project is, where the cache is, and how what happens is told: what every step needs.
+//! The context of every build step: project, cache, network access, receiver of events.
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
@@ -13,19 +13,19 @@ use toolchain::{Archives, Fetcher};
 
 use crate::sources::SOURCES;
 
-/// What a context is made of.
+/// Settings of a context.
 pub struct Settings {
     /// The project's root directory.
     pub project: PathBuf,
     /// Root of the cache.
     pub cache: PathBuf,
-    /// Directories of files named by their sha256, looked up before the network.
+    /// Directories of files named by their SHA-256, searched before the network is used.
     pub mirrors: Vec<PathBuf>,
     /// Whether the network must not be used.
     pub offline: bool,
     /// Parallel compiler processes; never part of a key.
     pub jobs: usize,
-    /// The user's home of cargo, which has what this program was built of.
+    /// The user's `CARGO_HOME`, which usually has the crates that this program was built with.
     pub cargo_home: Option<PathBuf>,
     /// Where events go.
     pub sink: Box<dyn Sink + Send>,
@@ -37,19 +37,19 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What every step of a build needs.
+/// The context of every build step.
 pub struct Context {
     /// The project's root directory.
     pub project: PathBuf,
     /// Root of the cache.
     pub cache: PathBuf,
-    /// Content-addressed inputs.
+    /// Content-addressed store of inputs.
     pub store: Store,
     /// Parallel compiler processes; never part of a key.
     pub jobs: usize,
     /// Whether the network must not be used.
     pub offline: bool,
-    /// Homes of cargo, whose downloads need not be made again.
+    /// `CARGO_HOME` directories with crates that need not be downloaded again.
     pub(crate) cargo_homes: Vec<PathBuf>,
     partial: PathBuf,
     archives: PathBuf,
@@ -64,13 +64,13 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// With `settings`.
+    /// Creates a context.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let Settings { project, cache, mirrors, offline, jobs, cargo_home, sink } = settings;
         Self {
             store: Store::new(cache.join("store"), mirrors),
-            // The second is of earlier versions of ours.
+            // The second is from earlier versions of this program.
             cargo_homes: cargo_home.into_iter().chain([cache.join("cargo")]).collect(),
             partial: cache.join("unfinished/downloads"),
             archives: project.join("crates/toolchain/archives.list"),
@@ -83,26 +83,26 @@ impl Context {
         }
     }
 
-    /// Where events go.
+    /// Returns the receiver of events.
     #[must_use]
     pub fn sink(&self) -> &dyn Sink {
         self.sink.as_ref()
     }
 
-    /// The directory of finished stages.
+    /// Returns the cache of finished stages.
     #[must_use]
     pub fn stages(&self) -> Cache<'_> {
         Cache::new(&self.cache, self.sink(), SOURCES)
     }
 
-    /// Brings pinned files into the store.
+    /// Returns the fetcher, which downloads pinned files into the store.
     #[must_use]
     pub fn fetcher(&self) -> Fetcher<'_> {
         let archives = Archives::new(&self.archives, &self.known_archives);
         Fetcher::new(&self.store, &self.partial, archives, self.offline, self.sink())
     }
 
-    /// A path of the project.
+    /// Returns a path in the project.
     #[must_use]
     pub fn path(&self, relative: &str) -> PathBuf {
         self.project.join(relative)
@@ -113,26 +113,20 @@ fn is_project(dir: &Path) -> bool {
     dir.join("kernel-config/pin.toml").is_file()
 }
 
-/// `dir`, if it is the root of a project.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is not.
+/// Checks that `dir` is the root of a project.
 pub fn check_project(dir: PathBuf) -> Result<PathBuf> {
     if is_project(&dir) {
         return Ok(dir);
     }
-    Err(not_a_project(&dir).why("it does not hold kernel-config/pin.toml").hint("give --project the root of a clone"))
+    Err(not_a_project(&dir).why("kernel-config/pin.toml is missing").hint("give the root of a clone with --project DIR"))
 }
 
-/// The root of the project that `from` is in.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is in none.
+/// Returns the root of the project that `from` is in.
 pub fn find_project(from: &Path) -> Result<&Path> {
     from.ancestors().find(|dir| is_project(dir)).ok_or_else(|| {
         not_a_project(from)
-            .why("neither it nor a directory above it holds kernel-config/pin.toml")
-            .hint("change into a clone of the project, or name it with --project DIR")
+            .why("no kernel-config/pin.toml in this directory or above it")
+            .hint("change into a clone of the project, or give it with --project DIR")
     })
 }
 
@@ -140,16 +134,13 @@ fn not_a_project(dir: &Path) -> Error {
     Error::new(Class::BadInput, "not a solana-talos project").file(dir)
 }
 
-/// Where the cache is unless the user names another place; `variable` gives the environment.
-///
-/// # Errors
-/// [`Class::BadInput`] without a home directory.
+/// Returns the default cache directory; `variable` reads the environment.
 pub fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_CACHE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".cache")))
         .map(|dir| dir.join("solana-talos"))
         .ok_or_else(|| {
-            Error::new(Class::BadInput, "cannot determine the cache directory").hint("set HOME, or --cache DIR")
+            Error::new(Class::BadInput, "cannot determine the cache directory").hint("set HOME, or give --cache DIR")
         })
 }

@@ -1,4 +1,4 @@
-//! The stages in order, from the pinned inputs to the output directory.
+//! Runs the stages in order, from the pinned inputs to the output directory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::signing::Signing;
 use crate::stages::kernel::{Built, Prepared};
 use crate::stages::{attest, base, devel, installer, packages};
 
-/// What a build did.
+/// Result of a build.
 #[derive(Clone, Copy, Debug)]
 pub struct Done {
-    /// Whether the output directory was written; an equal one is left as it is.
+    /// Whether the output directory was written; an identical one is left unchanged.
     pub written: bool,
-    /// Whether the installer holds the testbed and not Talos.
+    /// Whether the installer contains the testbed and not Talos.
     pub testbed: bool,
-    /// Whether development keys signed.
+    /// Whether it is signed with development keys.
     pub development: bool,
 }
 
@@ -34,10 +34,7 @@ pub enum Outcome {
     Pending(String),
 }
 
-/// Builds `plan` into the directory `out`.
-///
-/// # Errors
-/// When a stage fails; nothing is left under a final name then.
+/// Builds `plan` into the directory `out`. On failure `out` is unchanged.
 pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let Plan { choice, kernel, preset, command_line, installer_name, manifest, base, keys } = plan;
     let registry = choice.registry.as_str();
@@ -59,7 +56,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         signing: &signing,
     };
     let installer = installer::build(&prepared, &built, &parts)?;
-    // What comes out, signed.
+    // SBOMs, provenance, signatures and the output directory.
     let machine_config = machine_config::patch(&choice.preset, &preset, &installer_name);
     let results =
         Results { built: &built, kernel: &kernel, extension: &extension, devel: &devel, installer: &installer };
@@ -91,7 +88,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
 fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {
     let changes = prepared.snapshot_changes(&built.config)?;
     if !changes.is_empty() {
-        let message = format!("the kernel's configuration is not the committed snapshot: {}", changes.join(", "));
+        let message = format!("the kernel configuration differs from the committed snapshot: {}", changes.join(", "));
         prepared.context().sink().emit(&Event::Warning { message: &message });
     }
     Ok(())

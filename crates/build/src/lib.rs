@@ -1,5 +1,5 @@
-//! The build: a [`Plan`] holds all that the user chose, read and checked once; [`build`] runs the stages in order; [`outputs`] is the one table of
-//! what comes out. Nothing here knows the command line, and nothing prints.
+//! The build: a [`Plan`] has the user's choices, parsed and checked once; [`build`] runs the stages in order; [`outputs`] is the table of
+//! outputs. Independent of the command line, and prints nothing.
 
 pub mod context;
 mod graph;

@@ -1,30 +1,21 @@
-//! Names of the images, as the acceptance criteria write them.
+//! Image names, in the form that the acceptance criteria require.
 
 use common::Result;
 use common::stage::Input;
 use contract::DEFAULT_RELEASE;
 use oci::Reference;
 
-/// `<registry>/<image>:custom-solana-<talos>`.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when `registry` is no registry and organisation.
+/// Returns `<registry>/<image>:custom-solana-<talos>`.
 pub fn release(registry: &str, image: &str) -> Result<String> {
     checked(format!("{registry}/{image}:custom-solana-{DEFAULT_RELEASE}"))
 }
 
-/// `<registry>/<image>:<version>`.
-///
-/// # Errors
-/// As [`release`], and when `image` or `version` cannot stand there.
+/// Returns `<registry>/<image>:<version>`.
 pub fn version(registry: &str, image: &str, version: &str) -> Result<String> {
     checked(format!("{registry}/{image}:{version}"))
 }
 
-/// `<registry>/<image>:latest`.
-///
-/// # Errors
-/// As [`release`].
+/// Returns `<registry>/<image>:latest`.
 pub fn latest(registry: &str, image: &str) -> Result<String> {
     checked(format!("{registry}/{image}:latest"))
 }
@@ -34,7 +25,7 @@ fn checked(name: String) -> Result<String> {
     Ok(name)
 }
 
-/// The names of an image as an input of the stage that writes it.
+/// Returns the names of an image as an input of the stage that writes it.
 pub fn input(names: Vec<String>) -> Input<Vec<String>> {
     Input::known_by([("names", names.join(" "))], names)
 }

@@ -1,4 +1,4 @@
-//! How registries are reached.
+//! Access to registries.
 
 use std::path::{Path, PathBuf};
 
@@ -11,18 +11,18 @@ use registry::credentials::{Files, Keyring};
 use registry::network::Proxies;
 use registry::{Client, Pulled, Timeouts};
 
-/// Where distributions keep the certificate authorities that they trust: Debian and Alpine, Fedora, SUSE.
+/// Bundles of trusted certificate authorities: Debian and Alpine, Fedora, SUSE.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
 
-/// The way to registries.
+/// Options for access to registries.
 #[derive(Debug)]
 pub struct Network {
-    /// Registries that plain HTTP may be used to.
+    /// Registries with plain HTTP allowed.
     pub plain: Vec<String>,
-    /// PEM files of certificate authorities to trust besides.
+    /// PEM files of additional certificate authorities.
     pub ca_files: Vec<PathBuf>,
-    /// The PEM file to trust in place of the machine's.
+    /// PEM file that replaces the system's certificate authorities.
     pub roots: Option<PathBuf>,
     /// The environment's proxies.
     pub proxies: Proxies,
@@ -30,12 +30,12 @@ pub struct Network {
     pub keyring: Files,
 }
 
-/// How fast blobs move. No image depends on it.
+/// Transfer settings. They do not affect what is transferred.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// MiB that one request of an upload carries; GHCR takes no more than 4.
+    /// Upload chunk size in MiB per request; GHCR accepts at most 4.
     pub chunk: u64,
-    /// Blobs that move at the same time.
+    /// Number of blobs transferred at the same time.
     pub parallel: u16,
 }
 
@@ -45,30 +45,21 @@ impl Default for Pace {
     }
 }
 
-/// Requires that `--offline` was not given to a verb that needs a registry; `why` says what for.
-///
-/// # Errors
-/// [`Class::Infrastructure`] when it was.
+/// Fails with `--offline`; `why` says what the registry is needed for.
 pub fn refuse_offline(offline: bool, why: &str) -> Result<()> {
     if !offline {
         return Ok(());
     }
-    Err(Error::new(Class::Infrastructure, "offline: a registry is needed").why(why).hint("leave --offline away"))
+    Err(Error::new(Class::Infrastructure, "cannot access a registry with --offline").why(why).hint("run without --offline"))
 }
 
 impl Network {
     /// Pulls `reference` into the layout `out`.
-    ///
-    /// # Errors
-    /// As [`Self::client`] and [`registry::pull`].
     pub fn pull(&self, pace: Pace, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
         registry::pull(&self.client(pace, &System::start())?, sink, reference, out)
     }
 
-    /// A client with these logins, proxies and certificate authorities.
-    ///
-    /// # Errors
-    /// When a file of certificate authorities cannot be read.
+    /// Creates a registry client.
     pub fn client<'a>(&'a self, pace: Pace, clock: &'a dyn Clock) -> Result<Client<'a>> {
         let keyring: &dyn Keyring = &self.keyring;
         Client::new(registry::Options {
@@ -77,7 +68,7 @@ impl Network {
             roots: self.trusted()?,
             keyring,
             clock,
-            // Machines that failed together shall not come back together; no output depends on it.
+            // Different per process, so that clients do not retry at the same time. No output depends on it.
             backoff: Backoff { seed: u64::from(std::process::id()), ..Backoff::default() },
             timeouts: Timeouts::default(),
             chunk: pace.chunk << 20,
@@ -90,8 +81,7 @@ impl Network {
         let files = self.roots.clone().or_else(known).into_iter().chain(self.ca_files.iter().cloned());
         let mut roots = Vec::new();
         for file in files {
-            let read = std::fs::read(&file);
-            roots.extend(read.map_err(|e| Error::io("cannot read certificate authorities", &file, &e))?);
+            roots.extend(fs_err::read(&file)?);
             roots.push(b'\n');
         }
         Ok(roots)

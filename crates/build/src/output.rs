@@ -1,4 +1,4 @@
-//! The output directory: everything a build gives, with the digest of everything it read.
+//! The output directory, with a record of the inputs and outputs by digest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,41 +26,42 @@ pub struct Record {
     pub base: String,
     /// Kernel release string.
     pub release: String,
-    /// Who signed the modules: `development` keys are this machine's own.
+    /// `development` if signed with development keys, else `given`.
     pub keys: String,
-    /// SHA-256 of the certificate that modules verify with.
+    /// SHA-256 of the certificate that verifies modules.
     pub module_certificate: Sha256,
-    /// SHA-256 of the public key that images verify with (DER `SubjectPublicKeyInfo`).
+    /// SHA-256 of the public key that verifies images (DER `SubjectPublicKeyInfo`).
     pub image_key: Sha256,
     /// SHA-256 of each input by name.
     pub inputs: BTreeMap<String, String>,
-    /// Versions of the toolchain's packages that compile, link, compress and sign.
+    /// Versions of the toolchain packages that compile, link, compress and sign.
     pub tools: BTreeMap<String, String>,
-    /// Key of each stage: the SHA-256 of all that it read.
+    /// Key of each stage: the SHA-256 of its inputs.
     pub stages: BTreeMap<&'static str, String>,
     /// Digest of each image's manifest by name.
     pub images: BTreeMap<String, Sha256>,
     /// SHA-256 of each output file by path.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub outputs: BTreeMap<String, Sha256>,
-    /// Seconds per stage; 0 for what was there. The only part that differs from build to build.
+    /// Seconds per stage; 0 for a cache hit. The only part that differs between identical builds.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub seconds: BTreeMap<&'static str, f64>,
 }
 
-/// Puts `files` (name in the output, content) into `out` together with the record and the digests.
-/// `out` appears whole or stays as it was; one that already is the same build is left alone.
+/// Writes `files` (name in the output, content), the record and the digests to `out`.
+///
+/// The directory is replaced as a whole; one of an identical build is left unchanged. Returns whether it was written.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `out` is something else than an output of ours; what the file system reports.
+/// [`Class::BadInput`] when `out` is not an output directory.
 pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
     let identity = identity(&record)?;
     let existing = std::fs::read_to_string(out.join(".identity")).ok();
     if existing.as_deref() == Some(identity.as_str()) {
         return Ok(false);
     }
-    refuse_foreign(out)?;
-    let part = atomic::beside(out, "part");
+    check_replaceable(out)?;
+    let part = atomic::sibling(out, "part");
     atomic::empty_dir(&part)?;
     for (name, content) in files {
         match content {
@@ -80,20 +81,20 @@ pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages
     Ok(true)
 }
 
-/// Lets `sign` write layouts and documents anew into a copy of the output `out`, and puts it in place with the record and the digests
-/// brought up to date for the key that signs images now. The next build writes the output anew.
+/// Replaces the output directory `out` with a copy in which `sign` has written all layouts and their documents again, and updates record
+/// and digests for the image key `key`. On failure the output is unchanged. The next build writes the output again.
 ///
 /// # Errors
-/// [`Class::BadInput`] when `out` is no output of ours; what `sign` reports, and the file system; the output is as it was then.
+/// [`Class::BadInput`] when `out` is not an output directory.
 pub fn rewrite(
     out: &Path,
     key: &PublicKey,
     sign: impl FnOnce(&Path) -> Result<OrPending<()>>,
 ) -> Result<OrPending<()>> {
-    // A name such as `.` has nothing beside it.
-    let out = &std::fs::canonicalize(out).map_err(|e| Error::io("cannot find an output", out, &e))?;
-    refuse_foreign(out)?;
-    let part = atomic::beside(out, "part");
+    // A path such as `.` has no sibling.
+    let out = &fs_err::canonicalize(out)?;
+    check_replaceable(out)?;
+    let part = atomic::sibling(out, "part");
     atomic::empty_dir(&part)?;
     let done = rewrite_into(out, &part, key, sign);
     if !matches!(done, Ok(Ok(()))) {
@@ -109,9 +110,8 @@ fn rewrite_into(
     key: &PublicKey,
     sign: impl FnOnce(&Path) -> Result<OrPending<()>>,
 ) -> Result<OrPending<()>> {
-    let io = |e: &std::io::Error| Error::io("cannot read an output", out, e);
-    for entry in std::fs::read_dir(out).map_err(|e| io(&e))? {
-        let path = entry.map_err(|e| io(&e))?.path();
+    for entry in fs_err::read_dir(out)? {
+        let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
         let layout = path.join("oci-layout").is_file();
         if !layout && ![RECORD, SUMS, ".identity"].iter().any(|made| name == *made) {
@@ -123,7 +123,7 @@ fn rewrite_into(
     }
     if let Ok(text) = std::fs::read_to_string(out.join(RECORD)) {
         let mut record: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
-            Error::new(Class::BadInput, "the record of the build is malformed").file(out.join(RECORD)).why(e)
+            Error::new(Class::UntrustedData, "build record is malformed").file(out.join(RECORD)).why(e)
         })?;
         let outputs: BTreeMap<_, _> = digests(part, part)?.into_iter().collect();
         record["outputs"] = serde_json::to_value(outputs).map_err(|e| unwritable(&e))?;
@@ -139,35 +139,36 @@ fn write_sums(part: &Path) -> Result<()> {
     atomic::write(&part.join(SUMS), sums)
 }
 
-/// The record without what differs from build to build.
+/// Returns the digest of the record without outputs and times.
 fn identity(record: &Record) -> Result<String> {
     serde_json::to_string(record).map(|json| Sha256::of(json).to_string()).map_err(|e| unwritable(&e))
 }
 
 fn unwritable(err: &serde_json::Error) -> Error {
-    Error::new(Class::Infrastructure, "cannot write the record of the build").why(err)
+    Error::new(Class::Infrastructure, "cannot write the build record").why(err)
 }
 
-fn refuse_foreign(out: &Path) -> Result<()> {
+/// Refuses to replace a directory that is neither empty nor an output directory.
+fn check_replaceable(out: &Path) -> Result<()> {
     let empty = std::fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
     if empty || out.join(RECORD).is_file() {
         return Ok(());
     }
-    Err(Error::new(Class::BadInput, "a directory to write anew holds something else")
+    Err(Error::new(Class::BadInput, "not an output directory")
         .file(out)
-        .why(format!("it is not empty and has no {RECORD}, so it is not from an earlier build"))
-        .hint("name the output directory of a build, or a new one"))
+        .why(format!("it is not empty and has no {RECORD}; it would be replaced as a whole"))
+        .hint("give the output directory of a build, or a new one"))
 }
 
-/// Copies a file or a tree; a link to the cache would let a change of an output change the cache.
+/// Copies a file or a tree. Not linked: a change of an output must not change the cache.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let io = |e: &std::io::Error| Error::io("cannot write an output", to, e);
     if !from.is_dir() {
-        return std::fs::copy(from, to).map(|_| ()).map_err(|e| io(&e));
+        fs_err::copy(from, to)?;
+        return Ok(());
     }
-    std::fs::create_dir_all(to).map_err(|e| io(&e))?;
-    for entry in std::fs::read_dir(from).map_err(|e| Error::io("cannot list a stage", from, &e))? {
-        let entry = entry.map_err(|e| io(&e))?;
+    fs_err::create_dir_all(to)?;
+    for entry in fs_err::read_dir(from)? {
+        let entry = entry?;
         copy(&entry.path(), &to.join(entry.file_name()))?;
     }
     Ok(())
@@ -175,8 +176,8 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn digests(root: &Path, dir: &Path) -> Result<Vec<(String, Sha256)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|e| Error::io("cannot list the outputs", dir, &e))? {
-        let path = entry.map_err(|e| Error::io("cannot list the outputs", dir, &e))?.path();
+    for entry in fs_err::read_dir(dir)? {
+        let path = entry?.path();
         if path.is_dir() {
             found.extend(digests(root, &path)?);
         } else {
@@ -211,10 +212,9 @@ mod tests {
     }
 
     #[test]
-    fn writes_files_record_and_sums_and_leaves_an_equal_build_alone() {
-        let dir = std::env::temp_dir().join(format!("solana-talos-output-{}", std::process::id()));
-        atomic::empty_dir(&dir).unwrap();
-        let (from, out) = (dir.join("from"), dir.join("out"));
+    fn writes_files_record_and_sums_and_skips_an_identical_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, out) = (dir.path().join("from"), dir.path().join("out"));
         atomic::write(&from.join("tree/a"), "1").unwrap();
         let files =
             [("tree".to_owned(), Content::Path(from.join("tree"))), ("b".to_owned(), Content::Text("1".to_owned()))];
@@ -225,16 +225,14 @@ mod tests {
         assert!(sums.contains("  build.json\n") && !sums.contains("SHA256SUMS"));
         assert!(!write(&out, &files, record("1"), &[]).unwrap());
         assert!(write(&out, &files, record("2"), &[]).unwrap());
-        atomic::remove_dir(&dir).unwrap();
     }
 
     #[test]
-    fn never_replaces_what_is_not_ours() {
-        let dir = std::env::temp_dir().join(format!("solana-talos-foreign-{}", std::process::id()));
-        atomic::write(&dir.join("thesis.txt"), "years").unwrap();
-        let error = write(&dir, &[], record("1"), &[]).unwrap_err();
+    fn never_replaces_other_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        atomic::write(&dir.path().join("thesis.txt"), "years").unwrap();
+        let error = write(dir.path(), &[], record("1"), &[]).unwrap_err();
         assert_eq!(error.class(), Class::BadInput);
-        assert!(dir.join("thesis.txt").exists());
-        atomic::remove_dir(&dir).unwrap();
+        assert!(dir.path().join("thesis.txt").exists());
     }
 }

@@ -1,4 +1,4 @@
-//! What comes out of a build: one table, which the files of the output directory, the images, their documents and the record follow.
+//! The outputs of a build: one table that determines the files, the images, their SBOMs and the record.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use oci::Layout;
 use crate::stages::attest::{EXTENSIONS, PUBLIC_KEY, Unsigned, VERIFICATION};
 use crate::stages::kernel::Built;
 
-/// What the stages have made.
+/// Results of the stages.
 #[derive(Clone, Copy, Debug)]
 pub struct Results<'a> {
     /// The kernel and our module.
@@ -26,15 +26,15 @@ pub struct Results<'a> {
     pub installer: &'a Finished,
 }
 
-/// An output: what it is and where it comes from.
+/// An output and its source.
 enum Output<'a> {
-    /// `<name>.oci` of a stage; it is signed, and its documents are outputs too.
+    /// `<name>.oci` of a stage, to be signed; its SBOM and provenance are outputs too.
     Image(Kind, &'a Finished),
     /// A file.
     File(PathBuf),
 }
 
-/// The table: name and output. A new output is a new line.
+/// The table of outputs by name. To add an output, add a line.
 fn table<'a>(of: &Results<'a>) -> Vec<(&'static str, Output<'a>)> {
     let Results { built, kernel, extension, devel, installer } = *of;
     vec![
@@ -51,7 +51,7 @@ fn table<'a>(of: &Results<'a>) -> Vec<(&'static str, Output<'a>)> {
     ]
 }
 
-/// What goes into the output directory under a name.
+/// Content of an entry of the output directory.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A file or directory.
@@ -60,7 +60,7 @@ pub enum Content {
     Text(String),
 }
 
-/// The images to sign.
+/// Returns the images to sign.
 #[must_use]
 pub fn images<'a>(of: &Results<'a>) -> Vec<Unsigned<'a>> {
     let image = |(name, output)| match output {
@@ -70,7 +70,7 @@ pub fn images<'a>(of: &Results<'a>) -> Vec<Unsigned<'a>> {
     table(of).into_iter().filter_map(image).collect()
 }
 
-/// Everything that goes into the output directory, by name; `attested` is the stage with the signed images.
+/// Returns the entries of the output directory by name; `attested` is the stage with the signed images.
 #[must_use]
 pub fn files(of: &Results<'_>, attested: &Finished, machine_config: String) -> Vec<(String, Content)> {
     let signed = |name: String| (name.clone(), Content::Path(attested.dir.join(name)));
@@ -86,7 +86,7 @@ pub fn files(of: &Results<'_>, attested: &Finished, machine_config: String) -> V
     files
 }
 
-/// The stages that the record names.
+/// Returns the stages for the record.
 #[must_use]
 pub fn stages<'a>(of: &Results<'a>, attested: &'a Finished) -> Vec<&'a Finished> {
     let Built { config, kernel, modules, module, .. } = of.built;
@@ -94,10 +94,7 @@ pub fn stages<'a>(of: &Results<'a>, attested: &'a Finished) -> Vec<&'a Finished>
     [&config.stage, &kernel.stage, modules, module].into_iter().chain(images).chain([attested]).collect()
 }
 
-/// Every image of the layouts among `files`, by name.
-///
-/// # Errors
-/// When a layout cannot be read.
+/// Returns the digest of every image in the layouts among `files`, by image name.
 pub fn digests(files: &[(String, Content)]) -> Result<BTreeMap<String, Sha256>> {
     let mut all = BTreeMap::new();
     for (name, content) in files {

@@ -1,4 +1,4 @@
-//! What is built: every choice of the user, read and checked before anything is made.
+//! The user's choices, parsed and checked before any stage runs.
 
 use attest::provenance::Parameters;
 use common::stage::Input;
@@ -16,31 +16,31 @@ use crate::stages::base::{self, BaseChoice};
 use crate::stages::kernel::{KernelPlan, SourceChoice};
 use crate::stages::{installer, packages};
 
-/// What the user chose, in the user's words.
+/// The user's choices, not parsed yet.
 #[derive(Clone, Debug)]
 pub struct Choice {
     /// Kernel profile.
     pub profile: String,
-    /// Boot arguments and settings baked into the installer.
+    /// Preset of boot arguments and settings for the installer.
     pub preset: String,
-    /// What the installer is built on; see [`base::find`].
+    /// Base of the installer; see [`base::find`].
     pub base: String,
-    /// Further kernel arguments; `-NAME` removes one.
+    /// Additional kernel arguments; `-NAME` removes one.
     pub extra: Vec<String>,
-    /// Registry and organisation in the images' names.
+    /// Registry and organisation in the image names.
     pub registry: String,
-    /// Where the kernel's source comes from.
+    /// Origin of the kernel source.
     pub source: SourceChoice,
-    /// Digest of kernel.org's tarball, where the pin has none.
+    /// SHA-256 of the kernel.org tarball, if the pin has none.
     pub kernel_sha256: Option<Sha256>,
-    /// Who signs.
+    /// The keys to sign with.
     pub keys: KeyChoice,
 }
 
-/// What a choice came to.
+/// A parsed and checked choice.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// The words.
+    /// The choices as given.
     pub choice: Choice,
     /// The kernel.
     pub(crate) kernel: KernelPlan<'a>,
@@ -53,10 +53,7 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Reads and checks all that can be wrong with `choice`. Nothing is made; a base in a registry is pulled.
-    ///
-    /// # Errors
-    /// [`common::Class::BadInput`] for each of the choices; as [`KernelPlan::read`], [`base::find`] and [`Signing::given`].
+    /// Parses and checks `choice`. A base in a registry is pulled; no other stage runs.
     pub fn read(context: &'a Context, network: &Network, choice: Choice) -> Result<Self> {
         let preset = Preset::named(&choice.preset)?;
         let installer_name = names::release(&choice.registry, "installer")?;
@@ -68,7 +65,7 @@ impl<'a> Plan<'a> {
         Ok(Self { choice, kernel, preset, command_line, installer_name, manifest, base, keys })
     }
 
-    /// The choices, for the provenance; `base` says what the base is without a path of this machine.
+    /// Returns the choices for the provenance; `base` describes the base without a local path.
     pub(crate) fn parameters(choice: &Choice, base: &str) -> Parameters {
         Parameters {
             profile: choice.profile.clone(),

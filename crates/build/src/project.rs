@@ -1,4 +1,4 @@
-//! The project's inputs: what people wrote (the kernel pin, the toolchain's lists, the `Cargo.lock` files), and the lock that names what it came to.
+//! The project's inputs: the kernel pin, the toolchain's lists, the `Cargo.lock` files, and the lock with their digests.
 
 use common::{Class, Error, Result};
 use kernel_config::pin::{Pin, UpstreamConfig};
@@ -7,65 +7,54 @@ use toolchain::{Lists, Origin, Toolchain, Wanted};
 
 use crate::context::Context;
 
-/// What people wrote and what it came to, read once.
+/// A project's pin and lock, parsed once.
 #[derive(Debug)]
 pub struct Project<'a> {
-    /// Where it is.
+    /// Its context.
     pub context: &'a Context,
     /// The kernel pin.
     pub pin: Pin,
-    /// Every input by digest.
+    /// The locked inputs.
     pub locked: Inputs,
 }
 
 impl<'a> Project<'a> {
-    /// Reads pin and lock. They must be of each other: what people wrote and what it came to must not drift apart.
+    /// Reads pin and lock.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when one is missing or malformed, [`Class::Verification`] when the lock is older than the pin, the lists or a
-    /// `Cargo.lock`.
+    /// [`Class::Verification`] when the lock does not match the pin, the lists or a `Cargo.lock`.
     pub fn open(context: &'a Context) -> Result<Self> {
         Self::with(context, pin(context)?)
     }
 
-    /// As [`Project::open`], with the pin already read.
-    ///
-    /// # Errors
-    /// As [`Project::open`].
+    /// As [`Project::open`], with the pin already parsed.
     pub fn with(context: &'a Context, pin: Pin) -> Result<Self> {
         let locked = Inputs::open(&context.project)?;
         let mut fresh = locked.lock.clone();
         record(&mut fresh, &pin);
         if fresh != locked.lock {
-            return Err(Error::new(Class::Verification, "the lock is not of this kernel pin")
+            return Err(Error::new(Class::Verification, "lock does not match the kernel pin")
                 .file(lock::FILE)
                 .why("kernel-config/pin.toml names another kernel source or configuration")
-                .hint("`solana-talos update --offline` records what stands in the project; commit the lock with it"));
+                .hint("`solana-talos update --offline` records the project's files as they are; commit the lock with them"));
         }
         Lists::read(&context.path("crates/toolchain"))?.check(&locked.lock.package)?;
         Ok(Self { context, pin, locked })
     }
 
-    /// The locked toolchain, made if it is not in the cache.
-    ///
-    /// # Errors
-    /// As [`toolchain::bootstrap`].
+    /// Returns the locked toolchain; creates it if it is not cached.
     pub fn toolchain(&self) -> Result<Toolchain> {
         toolchain::bootstrap(&self.locked.lock, &self.context.fetcher(), &self.context.stages())
     }
 }
 
-/// The pin file.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is malformed.
+/// Reads the pin file.
 pub fn pin(context: &Context) -> Result<Pin> {
-    let path = context.path("kernel-config/pin.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read the kernel pin", &path, &e))?;
-    Pin::parse("kernel-config/pin.toml", &text)
+    const FILE: &str = "kernel-config/pin.toml";
+    Pin::parse(FILE, &fs_err::read_to_string(context.path(FILE))?)
 }
 
-/// Writes what the pin names into the lock.
+/// Writes the pinned inputs into the lock.
 pub fn record(lock: &mut Lock, pin: &Pin) {
     lock.kernel = kernel(pin);
     let config = |(name, c): (&String, &UpstreamConfig)| lock::Config {
@@ -77,7 +66,7 @@ pub fn record(lock: &mut Lock, pin: &Pin) {
     lock.config = pin.config.iter().map(config).collect();
 }
 
-/// The kernel's source as the lock has it.
+/// Returns the lock entry for the kernel source.
 #[must_use]
 pub fn kernel(pin: &Pin) -> lock::Kernel {
     let debian = &pin.kernel.debian;
@@ -90,7 +79,7 @@ pub fn kernel(pin: &Pin) -> lock::Kernel {
     }
 }
 
-/// The kernel's source and the configurations that `wants` names, as files to fetch.
+/// Returns the files to fetch: the kernel source, and the configurations that `wants` selects.
 pub fn wanted(lock: &Lock, wants: impl Fn(&str) -> bool) -> Vec<Wanted> {
     let kernel = Wanted {
         name: format!("{} {}", lock.kernel.package, lock.kernel.version),

@@ -101,7 +101,7 @@ fn directory(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) ->
             .why("the path exists and is not an OCI layout")
             .hint("choose another name"));
     }
-    let part = atomic::beside(dest, "part");
+    let part = atomic::sibling(dest, "part");
     atomic::empty_dir(&part)?;
     let filled = fill(&part, documents, stored);
     if filled.is_err() {

@@ -1,4 +1,4 @@
-//! Options and environment of every command, resolved.
+//! Global options, resolved against the environment.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -13,30 +13,30 @@ use crate::progress::{self, Format, History};
 /// Options of every command.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// The project: the directory that holds kernel-config/ and module/ [default: the nearest one above the current directory]
+    /// Project root, the directory with kernel-config/ and module/ [default: the nearest one at or above the current directory]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Where inputs, the toolchain and finished stages are kept [default: $XDG_CACHE_HOME/solana-talos]
+    /// Cache for inputs, the toolchain and finished stages [default: $XDG_CACHE_HOME/solana-talos or ~/.cache/solana-talos]
     #[arg(long, global = true, value_name = "DIR", env = "SOLANA_TALOS_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
-    /// A directory of files named by their sha256, looked up before the network; repeatable
+    /// Directory of files named by their SHA-256, searched before the network is used; repeatable
     #[arg(long = "mirror", global = true, value_name = "DIR")]
     mirrors: Vec<PathBuf>,
-    /// Never use the network: what is not in the cache or a mirror is an error
+    /// Do not use the network; fail when an input is in neither the cache nor a mirror
     #[arg(long, global = true)]
     pub offline: bool,
-    /// Parallel compiler processes [default: one a processor]
+    /// Number of parallel compiler processes [default: number of processors]
     #[arg(long, short, global = true, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
-    /// How progress is shown
+    /// Output format of progress and results
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub format: Format,
-    /// Show every line that the programs print
+    /// Show the full output of the programs that the build runs
     #[arg(long, short, global = true)]
     verbose: bool,
 }
 
-/// What the build needs, and how answers are given.
+/// The build's context, and the output format.
 pub struct Context {
     build: build::Context,
     format: Format,
@@ -51,10 +51,7 @@ impl Deref for Context {
 }
 
 impl Context {
-    /// Resolves the options against the environment; `profile` is the kernel that is built, for estimates of how long that takes.
-    ///
-    /// # Errors
-    /// [`common::Class::BadInput`] outside a project or without a home for the cache.
+    /// Resolves the options against the environment; `profile` is the kernel profile, for time estimates.
     pub fn new(global: Global, profile: &str) -> Result<Self> {
         let current = std::env::current_dir()?;
         let project = match global.project {
@@ -79,7 +76,7 @@ impl Context {
         Ok(Self { build, format: global.format })
     }
 
-    /// As [`progress::answer`].
+    /// Prints a result; see [`progress::answer`].
     pub fn answer(&self, text: &str) {
         progress::answer(self.format, text);
     }

@@ -1,4 +1,4 @@
-//! The command line of solana-talos: one file a verb, each parsing its options and calling the engines.
+//! The command line of solana-talos: one file per verb, each parses its options and calls the engines.
 
 mod commands;
 mod context;
@@ -7,8 +7,12 @@ mod progress;
 mod status;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 
 use common::error::PENDING_EXIT_CODE;
 use common::event::{Event, Sink as _};
@@ -16,7 +20,7 @@ use context::{Context, Global};
 use progress::Format;
 use status::Status;
 
-/// From a pinned kernel config to three Talos images: kernel, extension, installer.
+/// Build a tuned, signed kernel, system extension and installer for Talos Linux
 #[derive(Parser)]
 #[command(version, about)]
 struct Cli {
@@ -28,53 +32,53 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Take the signatures back that a command with `--sign-later` asked for
+    /// Import the signatures that an external signer made for a command with `--sign-later`
     Attach(commands::attach::Options),
-    /// Build everything: kernel, module, extension, installer
+    /// Build everything: kernel, module, extension and installer
     Build(commands::build::Options),
-    /// Carry the locked inputs to machines without network
+    /// Pack the locked inputs for machines without network, or load such a bundle
     Bundle(commands::bundle::Options),
-    /// Bring every locked input into the cache; no build needs the network afterwards
+    /// Download every locked input into the cache; builds then need no network
     Fetch(commands::fetch::Options),
-    /// What is in an image, and how it differs from another one
+    /// Show what an image contains, or how it differs from another image
     Inspect(commands::inspect::Options),
-    /// The kernel alone: resolve, compare with the snapshot, build
+    /// Configure, check or build the kernel on its own
     Kernel(commands::kernel::Options),
-    /// Keys: make a set, certify a key, show a set
+    /// Create a key set, issue a certificate for an external key, or show a key set
     Keys(commands::keys::Options),
-    /// The daily loop: compile, sign and package our module against the built kernel
+    /// Compile and sign the module and package it as the extension image (the daily development loop)
     Module(commands::module::Options),
-    /// An image from a registry, with its signatures and bill of materials, into a layout
+    /// Pull an image with its signatures and SBOM from a registry into an OCI layout
     Pull(commands::pull::Options),
-    /// The built images to a registry, with their signatures and bills of materials
+    /// Push the built images with their signatures and SBOMs to a registry
     Push(commands::push::Options),
-    /// Sign images again with other keys
+    /// Re-sign images with another key
     Sign(commands::sign::Options),
-    /// The pinned toolchain: make it, show it, record its versions
+    /// Create, check or rebuild the pinned toolchain
     Toolchain(commands::toolchain::Options),
-    /// Resolve packages, crates and bases anew, and record them in solana-talos.lock
+    /// Resolve packages, crates and base images again and record them in solana-talos.lock
     Update(commands::update::Options),
     /// Check a system extension against Talos's rules
     Validate(commands::validate::Options),
-    /// Are these images what a key has signed? Offline
+    /// Verify image signatures against a public key, offline
     Verify(commands::verify::Options),
 }
 
 fn main() -> ExitCode {
     common::process::fix_umask();
     let cli = Cli::parse();
-    // Nothing under a final name is ever half-written, so an interrupt needs no cleaning up; it only must say so.
-    let handler = ctrlc::set_handler(|| {
-        eprintln!("\ninterrupted; run the same command again to go on from the last finished stage");
-        std::process::exit(130);
+    let interrupted = handle_interrupts().unwrap_or_else(|e| {
+        eprintln!("warning: cannot install the Ctrl-C handler: {e}");
+        Arc::default()
     });
-    if let Err(e) = handler {
-        eprintln!("warning: interrupts end the program without a word: {e}");
-    }
     let format = cli.global.format;
     match run(cli) {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::Pending(what)) => unfinished(format, "", &what, PENDING_EXIT_CODE),
+        // Ctrl-C also ends the programs that a stage runs. Their failure often gets here before the handler's thread ends this process.
+        Err(_) if interrupted.load(Ordering::SeqCst) => loop {
+            std::thread::park();
+        },
         Err(e) => unfinished(format, "error: ", &format!("{e:#}"), exit_code(&e)),
     }
 }
@@ -88,9 +92,25 @@ fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> Exi
     ExitCode::from(exit_code)
 }
 
+/// Ends the process with 130 on SIGINT. There is nothing to clean up: output is written under a temporary name and renamed.
+///
+/// The flag is set by the signal handler itself, so before anything that the same signal ended can be waited for.
+fn handle_interrupts() -> std::io::Result<Arc<AtomicBool>> {
+    let mut signals = Signals::new([SIGINT])?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            eprintln!("\ninterrupted; run the same command again to continue after the last finished stage");
+            std::process::exit(130);
+        }
+    });
+    Ok(interrupted)
+}
+
 fn run(cli: Cli) -> anyhow::Result<Status> {
     let (format, offline) = (cli.global.format, cli.global.offline);
-    // Images and keys are looked at anywhere: neither a project nor a cache is needed.
+    // Verbs that work on images and keys need neither a project nor a cache.
     match &cli.command {
         Command::Attach(options) => return commands::attach::run(format, options),
         Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),

@@ -1,4 +1,4 @@
-//! Options that several verbs have, as the plain values of the build.
+//! Options shared by several verbs, and their conversion to the build's types.
 
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,22 +8,22 @@ use clap::{Args, ValueEnum};
 use registry::credentials::Files;
 use registry::network::Proxies;
 
-/// Environment variable with the PIN of tokens whose URI names no file: neither a command line nor a key set holds one.
+/// Environment variable with the PIN for PKCS#11 URIs without `pin-source`: a PIN is never in a command line or key set.
 const PIN: &str = "SOLANA_TALOS_PIN";
 
 /// How registries are reached.
 #[derive(Args, Default)]
 pub struct NetworkOptions {
-    /// Allow plain HTTP to this registry, written as in the image's name; repeatable. Not needed for loopback
+    /// Allow plain HTTP to this registry, written as in the image name; repeatable; not needed for loopback
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_http: Vec<String>,
-    /// Trust the certificate authorities in this PEM file, too; repeatable
+    /// Also trust the certificate authorities in this PEM file; repeatable
     #[arg(long, value_name = "FILE")]
     ca_file: Vec<PathBuf>,
 }
 
 impl NetworkOptions {
-    /// With the proxies, logins and certificate authorities that the environment names.
+    /// Adds the proxies, logins and certificate authorities named by the environment.
     pub fn network(&self) -> Network {
         Network {
             plain: self.insecure_http.clone(),
@@ -35,13 +35,13 @@ impl NetworkOptions {
     }
 }
 
-/// How fast blobs move. No image depends on it.
+/// Transfer settings. They do not affect what is transferred.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct PaceOptions {
-    /// MiB that one request of an upload carries; GHCR takes no more than 4
+    /// Upload chunk size in MiB per request; GHCR accepts at most 4
     #[arg(long, value_name = "MIB", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=1024))]
     chunk: u64,
-    /// Blobs that move at the same time
+    /// Number of blobs transferred at the same time
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     parallel: u16,
 }
@@ -52,30 +52,30 @@ impl From<PaceOptions> for Pace {
     }
 }
 
-/// Options of every verb that signs what a build makes.
+/// Options of every verb that signs build results.
 #[derive(Args)]
 pub struct KeyOptions {
-    /// The key set that signs; made by `keys init` [default: a development set in the cache]
+    /// Key set to sign with, created by `keys init` [default: a development key set in the cache]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// Write the digests to sign into DIR, for keys whose private half is not here, and take the signatures that `attach` put there
+    /// Use an external signer for keys without a private key here: write signing requests to DIR and use the signatures that `attach` imported
     #[arg(long, value_name = "DIR", requires = "keys")]
     sign_later: Option<PathBuf>,
 }
 
 impl KeyOptions {
-    /// With the PIN of the environment, and the clock.
+    /// Adds the token PIN from the environment, and the current time.
     pub fn choice(&self) -> KeyChoice {
         KeyChoice { dir: self.keys.clone(), sign_later: self.sign_later.clone(), pin: pin(), now: now() }
     }
 }
 
-/// Where the kernel's source comes from.
+/// Origin of the kernel source.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SourceChoice {
-    /// Debian's linux-source package, with Debian's patches
+    /// Debian's linux-source package, including Debian's patches
     Debian,
-    /// The tarball of kernel.org
+    /// The kernel.org tarball
     Upstream,
 }
 
@@ -88,12 +88,12 @@ impl From<SourceChoice> for build::SourceChoice {
     }
 }
 
-/// The PIN that the environment holds.
+/// Returns the token PIN from the environment.
 pub fn pin() -> Option<String> {
     std::env::var(PIN).ok()
 }
 
-/// The clock, in seconds since 1970: certificates are checked against it. Nothing that is built holds it.
+/// Returns the time in seconds since 1970, to check certificates against. It is never part of an output.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,6 +1,6 @@
-//! What a user can give wrongly: each gives one error that says what, which file, why and what to do, before anything is made.
+//! Invalid user input: each ends with one error that says what failed, on which file, why and what to do, before any stage runs.
 //!
-//! No program is in `PATH` here. Whoever got as far as making the toolchain would end with exit code 3, missing tool.
+//! `PATH` is empty here, so a run that gets as far as creating the toolchain ends with exit code 3, missing tool.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -17,7 +17,7 @@ const BAD_INPUT: i32 = 2;
 const VERIFICATION: i32 = 5;
 
 #[test]
-fn an_unknown_name_is_told_with_the_known_ones() {
+fn an_unknown_name_is_reported_with_the_known_ones() {
     let scene = Scene::new();
     let profile = ["unknown kernel profile `nope`", "hint: use one of: debug, metal, vm"];
     scene.fails(BAD_INPUT, &["build", "--profile", "nope"], &profile);
@@ -27,11 +27,11 @@ fn an_unknown_name_is_told_with_the_known_ones() {
         &["build", "--preset", "nope"],
         &["unknown preset \"nope\"", "spec, agave, frankendancer, firedancer"],
     );
-    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["there is no base \"nope\"", "hint: give --base testbed"]);
+    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["unknown base \"nope\"", "hint: give --base testbed"]);
 }
 
 #[test]
-fn a_machine_is_told_of_the_failure_too() {
+fn a_failure_is_reported_as_json_too() {
     let scene = Scene::new();
     let ran =
         scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["no kernel profile `nope`"]);
@@ -41,7 +41,7 @@ fn a_machine_is_told_of_the_failure_too() {
 }
 
 #[test]
-fn an_unknown_option_or_verb_is_told() {
+fn an_unknown_option_or_verb_is_reported() {
     let scene = Scene::new();
     scene.fails(BAD_INPUT, &["build", "--nope"], &["unexpected argument '--nope'", "--help"]);
     scene.fails(BAD_INPUT, &["nope"], &["unrecognized subcommand 'nope'"]);
@@ -50,7 +50,7 @@ fn an_unknown_option_or_verb_is_told() {
 }
 
 #[test]
-fn a_malformed_value_is_told() {
+fn a_malformed_value_is_reported() {
     let scene = Scene::new();
     let upstream = ["has no pinned digest", "file: pin.toml", "hint: give `--kernel-sha256"];
     scene.fails(BAD_INPUT, &["build", "--source", "upstream"], &upstream);
@@ -60,7 +60,7 @@ fn a_malformed_value_is_told() {
 }
 
 #[test]
-fn an_unknown_key_of_a_data_file_is_told() {
+fn an_unknown_key_in_a_data_file_is_reported() {
     for (file, from, to, words) in [
         (
             "kernel-config/pin.toml",
@@ -91,7 +91,7 @@ fn an_unknown_key_of_a_data_file_is_told() {
 }
 
 #[test]
-fn a_profile_on_an_unpinned_configuration_is_told() {
+fn a_profile_with_an_unpinned_configuration_is_reported() {
     let scene = Scene::new();
     scene.edit("kernel-config/profiles/metal.toml", "talos-1.10.3", "talos-9");
     let words = ["upstream configuration `talos-9` is not pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
@@ -99,14 +99,14 @@ fn a_profile_on_an_unpinned_configuration_is_told() {
 }
 
 #[test]
-fn a_malformed_package_list_is_told() {
+fn a_malformed_package_list_is_reported() {
     let scene = Scene::new();
     scene.edit("crates/toolchain/packages.list", "\nclang\n", "\nClang!\n");
     scene.fails(BAD_INPUT, &["toolchain", "path"], &["crates/toolchain/packages.list", "why: line "]);
 }
 
 #[test]
-fn a_lock_that_is_malformed_or_of_another_project_is_told() {
+fn a_malformed_or_outdated_lock_is_reported() {
     let (lock, update) = ("solana-talos.lock", "hint: run `solana-talos update");
     for (file, from, to, class, words) in [
         (lock, "name = \"clang\"", "name = \"zz\"", BAD_INPUT, ["the lock is malformed", "is not sorted", "hint: "]),
@@ -129,7 +129,7 @@ fn a_lock_that_is_malformed_or_of_another_project_is_told() {
             "sha256 = \"9141",
             "sha256 = \"8141",
             VERIFICATION,
-            ["not of this kernel pin", lock, "hint: `solana-talos update"],
+            ["does not match the kernel pin", lock, "hint: `solana-talos update"],
         ),
     ] {
         let scene = Scene::new();
@@ -139,14 +139,14 @@ fn a_lock_that_is_malformed_or_of_another_project_is_told() {
 }
 
 #[test]
-fn a_directory_that_is_no_project_is_told() {
+fn a_directory_that_is_not_a_project_is_reported() {
     let scene = Scene::new();
     fs::remove_file(scene.project().join("kernel-config/pin.toml")).unwrap();
-    let words = ["not a solana-talos project", "file: ", "does not hold kernel-config/pin.toml", "hint: "];
+    let words = ["not a solana-talos project", "file: ", "kernel-config/pin.toml is missing", "hint: "];
     scene.fails(BAD_INPUT, &["toolchain", "path"], &words);
 }
 
-/// A layout with one image that holds `files`.
+/// A layout with one image of `files`.
 fn layout(dest: &Path, files: &FileMap) {
     let mut writer = Writer::create(dest).unwrap();
     let layer = writer.layer(files, 0).unwrap();
@@ -165,7 +165,7 @@ fn layout(dest: &Path, files: &FileMap) {
 }
 
 #[test]
-fn a_base_that_is_no_talos_image_is_told() {
+fn a_base_that_is_not_talos_is_reported() {
     let scene = Scene::new();
     let mut files = FileMap::new();
     files.bytes("bin/hello", b"hello".to_vec(), 0o755).unwrap();
@@ -189,7 +189,7 @@ fn a_base_that_is_no_talos_image_is_told() {
 }
 
 #[test]
-fn a_base_with_a_flipped_byte_is_told() {
+fn a_base_with_a_flipped_byte_is_reported() {
     let scene = Scene::new();
     layout(&scene.path("base.oci"), &FileMap::new());
     let blobs = support::files(&scene.path("base.oci/blobs"));
@@ -220,7 +220,7 @@ fn extension(root: &Path, path: &str) {
 }
 
 #[test]
-fn an_extension_with_a_forbidden_path_is_told() {
+fn an_extension_with_a_forbidden_path_is_reported() {
     let scene = Scene::new();
     extension(&scene.path("bad"), "etc/passwd");
     let mut files = FileMap::new();
@@ -230,16 +230,16 @@ fn an_extension_with_a_forbidden_path_is_told() {
     for (name, image) in [("bad", "bad: "), ("bad.oci", "example.org/some/image:1: ")] {
         scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule(s)", rule]);
     }
-    scene.fails(BAD_INPUT, &["validate", "nothing"], &["there is no extension to check", "file: nothing", "hint: "]);
+    scene.fails(BAD_INPUT, &["validate", "nothing"], &["cannot find the extension", "file: nothing", "hint: "]);
 }
 
 #[test]
-fn a_good_extension_is_taken() {
+fn a_valid_extension_is_accepted() {
     let scene = Scene::new();
     extension(&scene.path("good"), "usr/local/share/sample");
     let ran = scene.run(&["validate", "good"]);
     ran.succeeded();
-    assert!(ran.stderr.contains("good: Talos takes it: sample 1.0.0"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("good: valid: sample 1.0.0"), "{}", ran.stderr);
     let words = ["requires Talos >= v1.10.0, the target is 1.9.0"];
     scene.fails(BAD_INPUT, &["validate", "good", "--talos", "v1.9.0"], &words);
 }

@@ -1,4 +1,4 @@
-//! Bad input that only the real toolchain sees: options that Kconfig drops, downloads that break off. `./x test` brings the toolchain.
+//! Invalid input that only the real toolchain detects: options that Kconfig drops, truncated downloads. `./x test` provides the toolchain.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -17,7 +17,7 @@ const BUILD_FAILED: i32 = 4;
 const VERIFICATION: i32 = 5;
 const INFRASTRUCTURE: i32 = 6;
 
-/// A scene whose cache holds the toolchain of `./x test` and finished stages of `more`, as links.
+/// A scene whose cache has links to the toolchain of `./x test` and to finished stages of `more`.
 fn scene(toolchain: &Path, more: &[Stage]) -> Option<Scene> {
     let scene = Scene::new();
     if !scene.host_programs(&["bwrap"]) {
@@ -39,7 +39,7 @@ fn cached(toolchain: &Path, name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    skip::skipped(format!("the cache holds no {name}"));
+    skip::skipped(format!("the cache has no {name}"));
     None
 }
 
@@ -49,8 +49,8 @@ fn own_stages(scene: &Scene) -> Vec<PathBuf> {
     entries.map(|entry| entry.unwrap().path()).filter(|path| !path.is_symlink()).collect()
 }
 
-/// Asks for options in a block of its own at the end of a fragment, and gives the lines.
-fn ask(scene: &Scene, options: [&str; 2]) -> [String; 2] {
+/// Appends options to a fragment in a block of their own; returns their file and line.
+fn request(scene: &Scene, options: [&str; 2]) -> [String; 2] {
     let path = scene.project().join("kernel-config/fragments/vm-base.config");
     let text = fs::read_to_string(&path).unwrap() + "\n# A test\n# Why: to be refused.\n";
     let line = text.lines().count();
@@ -59,13 +59,13 @@ fn ask(scene: &Scene, options: [&str; 2]) -> [String; 2] {
 }
 
 #[test]
-fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
+fn a_dropped_option_is_reported_with_its_missing_dependencies() {
     let Some(toolchain) = toolchain_stage() else { return };
     let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
     let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
     symlink(store, scene.cache().join("store")).unwrap();
     symlink(keys, scene.cache().join("keys")).unwrap();
-    let [unmet, unknown] = ask(&scene, ["CONFIG_SND_HDA_INTEL=y", "CONFIG_HUGETLBFZ=y"]);
+    let [unmet, unknown] = request(&scene, ["CONFIG_SND_HDA_INTEL=y", "CONFIG_HUGETLBFZ=y"]);
     let ran = scene.run(&["kernel", "check", "--profile", "vm"]);
     let words = [
         "dropped 2 options that a fragment requests",
@@ -81,7 +81,7 @@ fn an_option_that_the_kernel_drops_is_told_with_what_it_lacks() {
     assert!(made.iter().all(|path| !path.to_string_lossy().contains("kernel-config-")), "{made:?}");
 }
 
-/// Serves one kind of answer on a port of this machine: a header that promises `promised` bytes, and `body`.
+/// Serves one response on a local port: `Content-Length: promised`, and `body`.
 fn serve(promised: usize, body: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -91,7 +91,7 @@ fn serve(promised: usize, body: &'static [u8]) -> u16 {
             let request = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
             request.take_while(|line| !line.is_empty()).for_each(drop);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {promised}\r\nConnection: close\r\n\r\n");
-            // The other side may have closed already.
+            // The client may have closed the connection.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         }
     });
@@ -99,7 +99,7 @@ fn serve(promised: usize, body: &'static [u8]) -> u16 {
 }
 
 #[test]
-fn a_download_of_other_bytes_or_too_few_is_refused() {
+fn an_altered_or_truncated_download_is_rejected() {
     let Some(toolchain) = toolchain_stage() else { return };
     for (promised, code, what) in [
         (8, VERIFICATION, "digest mismatch for a downloaded pinned file"),

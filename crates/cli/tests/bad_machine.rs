@@ -1,4 +1,4 @@
-//! What a machine can lack: a program, disk space, a network, the right bytes. Programs in `PATH` are ours, so each test takes moments.
+//! Problems of the machine: a missing program, a full disk, no network, altered files. Programs in `PATH` are scripts, so the tests are fast.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -13,10 +13,10 @@ const MISSING_TOOL: i32 = 3;
 const VERIFICATION: i32 = 5;
 const INFRASTRUCTURE: i32 = 6;
 
-/// Stands for a bubblewrap that works, where the test ends before it would have to.
+/// A fake bubblewrap, for tests that end before it would run anything.
 const IDLE: &str = "exit 0";
 
-/// The namespaces `flags` of `unshare`, if this machine lets us make them.
+/// The command `unshare FLAGS`, if this machine allows it.
 fn namespaces(flags: &'static str) -> Option<[String; 2]> {
     let unshare = find("unshare")?.display().to_string();
     if Command::new(&unshare).args([flags, "true"]).status().is_ok_and(|status| status.success()) {
@@ -26,7 +26,7 @@ fn namespaces(flags: &'static str) -> Option<[String; 2]> {
     None
 }
 
-/// Pins the kernel's source to `content`, which a mirror offers as `offered`.
+/// Pins the kernel source to `content`; a mirror has `offered` under its digest.
 fn pin(scene: &Scene, content: &[u8], offered: &[u8]) {
     let digest = Sha256::of(content).to_string();
     let pin = scene.project().join("kernel-config/pin.toml");
@@ -39,32 +39,32 @@ fn pin(scene: &Scene, content: &[u8], offered: &[u8]) {
 }
 
 #[test]
-fn a_file_with_the_wrong_hash_is_refused() {
+fn a_file_with_the_wrong_digest_is_rejected() {
     let scene = Scene::new();
     pin(&scene, b"the kernel", b"The kernel");
     let words = [
-        "a file is not the pinned one",
+        "digest mismatch for pinned file",
         &format!("file: {}", scene.path("mirror").display()),
         "(10 bytes)",
-        &format!("the pin says  {}", Sha256::of(b"the kernel")),
-        "hint: a truncated or altered download: remove the file",
+        &format!("expected sha256:{}", Sha256::of(b"the kernel")),
+        "hint: the file is truncated or altered; remove it",
     ];
     scene.fails(VERIFICATION, &["build", "--mirror", "mirror"], &words);
 }
 
 #[test]
-fn a_truncated_file_is_refused() {
+fn a_truncated_file_is_rejected() {
     let scene = Scene::new();
     pin(&scene, b"the kernel", b"the ke");
     scene.fails(
         VERIFICATION,
         &["build", "--mirror", "mirror"],
-        &["a file is not the pinned one", "(6 bytes)", "hint: "],
+        &["digest mismatch for pinned file", "(6 bytes)", "hint: "],
     );
 }
 
 #[test]
-fn a_missing_program_is_told_with_its_package() {
+fn a_missing_program_is_reported_with_its_package() {
     let scene = Scene::new();
     let words = ["cannot start bwrap", "why: ", "hint: install the package bubblewrap"];
     scene.fails(MISSING_TOOL, &["toolchain", "path"], &words);
@@ -75,15 +75,15 @@ fn a_missing_program_is_told_with_its_package() {
 }
 
 #[test]
-fn forbidden_namespaces_are_told_before_anything_is_made() {
+fn forbidden_namespaces_are_reported_first() {
     let scene = Scene::new();
     scene.script("bwrap", "echo 'bwrap: setting up uid map: Permission denied' >&2; exit 1");
-    let words = ["cannot make the namespaces", "why: bwrap: setting up uid map: Permission denied", "hint: "];
+    let words = ["cannot create the namespaces", "why: bwrap: setting up uid map: Permission denied", "hint: "];
     scene.fails(INFRASTRUCTURE, &["toolchain", "path"], &words);
 }
 
 #[test]
-fn a_program_that_the_toolchain_lacks_is_told() {
+fn a_program_missing_from_the_toolchain_is_reported() {
     let scene = Scene::new();
     pin(&scene, b"the kernel", b"the kernel");
     if !scene.fake_toolchain() {
@@ -98,7 +98,7 @@ fn a_program_that_the_toolchain_lacks_is_told() {
 }
 
 #[test]
-fn a_full_disk_under_the_toolchain_is_told() {
+fn a_full_disk_while_creating_the_toolchain_is_reported() {
     let Some([unshare, flags]) = namespaces("-rm") else { return };
     let scene = Scene::new();
     scene.script("bwrap", IDLE);
@@ -109,7 +109,7 @@ fn a_full_disk_under_the_toolchain_is_told() {
 }
 
 #[test]
-fn a_full_disk_under_the_store_is_told() {
+fn a_full_disk_while_writing_the_store_is_reported() {
     let Some([unshare, flags]) = namespaces("-rm") else { return };
     let scene = Scene::new();
     let archive = vec![7; 1_000_000];
@@ -120,7 +120,7 @@ fn a_full_disk_under_the_store_is_told() {
     );
 }
 
-/// Runs the tool with its cache on a disk of 64 KiB, and requires that nothing on it has a final name at the end.
+/// Runs the tool with its cache on a 64 KiB disk, and checks that no finished file is left on it.
 fn on_a_small_disk(scene: &Scene, unshare: &str, flags: &str, arguments: &[&str]) -> Ran {
     let script = "
         PATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin
@@ -132,12 +132,12 @@ fn on_a_small_disk(scene: &Scene, unshare: &str, flags: &str, arguments: &[&str]
         exit $code";
     let wrapper = [unshare, flags, "/bin/sh", "-euc", script, "sh"];
     let ran = Ran::of(&mut scene.wrapped(&wrapper, arguments));
-    assert_eq!(ran.stdout, "", "files with a final name");
+    assert_eq!(ran.stdout, "", "finished files");
     ran
 }
 
 #[test]
-fn a_machine_without_network_is_told() {
+fn a_missing_network_is_reported() {
     let Some([unshare, flags]) = namespaces("-rn") else { return };
     let scene = Scene::new();
     scene.script("bwrap", IDLE);

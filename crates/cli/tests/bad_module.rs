@@ -1,4 +1,4 @@
-//! What can be wrong with a module, its kernel-devel image and the toolchain; nothing here compiles.
+//! Invalid modules, kernel-devel images and toolchains; nothing is compiled here.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -48,7 +48,7 @@ fn layout(scene: &Scene, files: &FileMap) -> PathBuf {
     path
 }
 
-/// An image whose tree for `place` says that it is for `release`.
+/// An image with the tree of kernel `place` whose record names `release`.
 fn devel(scene: &Scene, place: &str, release: &str) -> PathBuf {
     let mut files = FileMap::new();
     files.bytes(&format!("usr/src/linux-headers-{place}/kernel-devel.json"), record(release), 0o644).unwrap();
@@ -56,7 +56,7 @@ fn devel(scene: &Scene, place: &str, release: &str) -> PathBuf {
 }
 
 #[test]
-fn a_path_that_is_no_modules_directory_is_told() {
+fn a_path_without_a_module_is_reported() {
     let scene = scene();
     fs::remove_file(scene.path("m/Kbuild")).unwrap();
     let words = ["cannot find a module to build", "file: m", "neither Kbuild nor Makefile", "hint: write a Kbuild"];
@@ -65,29 +65,29 @@ fn a_path_that_is_no_modules_directory_is_told() {
 }
 
 #[test]
-fn what_is_no_kernel_devel_image_is_told() {
+fn an_invalid_kernel_devel_image_is_reported() {
     let scene = scene();
     let build =
         |image: &str, words: &[&str]| scene.fails(BAD_INPUT, &["module", "build", "m", "--kernel-devel", image], words);
-    build("nowhere", &["there is no kernel-devel image", "file: nowhere", "hint: `./x build` writes one"]);
+    build("nowhere", &["cannot find the kernel-devel image", "file: nowhere", "hint: `./x build` writes one"]);
     build("m", &["not an OCI image layout", "file: m", "the file oci-layout is missing"]);
-    assert!(!scene.cache().exists(), "something was made before");
+    assert!(!scene.cache().exists(), "the cache was used before");
 
     if !scene.fake_toolchain() {
         return;
     }
     let image = layout(&scene, &FileMap::new());
     let ran = scene.run(&["module", "build", "m", "--kernel-devel", image.to_str().unwrap()]);
-    ran.failed(BAD_INPUT, &["this is no kernel-devel image", "kernel-devel.json", "hint: `./x build` writes one"]);
+    ran.failed(BAD_INPUT, &["not a kernel-devel image", "kernel-devel.json", "hint: `./x build` writes one"]);
 }
 
 #[test]
-fn an_image_that_leads_to_files_of_this_machine_is_refused() {
+fn an_image_with_links_to_host_files_is_rejected() {
     let scene = scene();
     if !scene.fake_toolchain() {
         return;
     }
-    // A whole tree outside, and an image that only links to it.
+    // A complete tree on the host, and an image that only links to it.
     let outside = scene.path("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("kernel-devel.json"), record(RELEASE)).unwrap();
@@ -95,7 +95,7 @@ fn an_image_that_leads_to_files_of_this_machine_is_refused() {
     let tree = format!("usr/src/linux-headers-{RELEASE}");
     let mut files = FileMap::new();
     files.insert(&tree, link(outside.clone())).unwrap();
-    let words = ["this is no kernel-devel image"];
+    let words = ["not a kernel-devel image"];
     let image = layout(&scene, &files);
     let build = ["module", "build", "m", "--kernel-devel", image.to_str().unwrap()];
     scene.run(&build).failed(BAD_INPUT, &words);
@@ -106,7 +106,7 @@ fn an_image_that_leads_to_files_of_this_machine_is_refused() {
 }
 
 #[test]
-fn another_kernel_is_told() {
+fn an_image_of_another_kernel_is_reported() {
     let scene = scene();
     if !scene.fake_toolchain() {
         return;
@@ -117,11 +117,11 @@ fn another_kernel_is_told() {
         ["for another kernel", "the image is for 6.18.1-talos, requested is 6.12.117-talos", "--kernel 6.18.1-talos"];
     scene.run(&build).failed(BAD_INPUT, &words);
     devel(&scene, "6.18.1-talos", RELEASE);
-    scene.run(&build).failed(BAD_INPUT, &["its tree for 6.12.117-talos stands in another kernel's place"]);
+    scene.run(&build).failed(BAD_INPUT, &["the tree for 6.12.117-talos is in another kernel's directory"]);
 }
 
 #[test]
-fn another_toolchain_is_refused_with_the_compilers_that_differ() {
+fn another_toolchain_is_rejected_and_its_compilers_compared() {
     let scene = scene();
     if !scene.fake_toolchain() {
         return;
@@ -135,11 +135,11 @@ fn another_toolchain_is_refused_with_the_compilers_that_differ() {
 }
 
 #[test]
-fn a_manifest_that_names_no_image_is_told_before_anything_is_made() {
+fn a_manifest_with_an_invalid_image_name_is_reported_first() {
     let scene = scene();
     let manifest = "version: v1alpha1\nmetadata: {name: M, version: 1.0, author: a, description: d, compatibility: {talos: {version: ''}}}\n";
     fs::write(scene.path("manifest.yaml"), manifest).unwrap();
     let words = ["invalid image reference \"ghcr.io/our-org/M:1.0\""];
     scene.fails(BAD_INPUT, &["module", "build", "m", "--extension", "manifest.yaml"], &words);
-    assert!(!scene.cache().exists(), "something was made before");
+    assert!(!scene.cache().exists(), "the cache was used before");
 }

@@ -1,4 +1,4 @@
-//! `inspect` on the binary: outside of any project, on what is no image, and its exit codes.
+//! `inspect` on the binary: outside of any project, on invalid images, and its exit codes.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use oci::{FileMap, NewImage, Writer};
 
-/// A key that signed nothing.
+/// A public key with which nothing is signed.
 const KEY: &str = "\
 -----BEGIN PUBLIC KEY-----
 MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEv/55w91owiIDVFl61BxXHhXbgBKc
@@ -32,7 +32,7 @@ fn layout(dest: &Path, motd: &str) {
 }
 
 #[test]
-fn says_what_is_in_an_image_and_how_another_differs() {
+fn shows_an_image_and_its_difference_to_another() {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("a.oci"), "one");
     layout(&dir.path().join("b.oci"), "two");
@@ -56,11 +56,11 @@ fn says_what_is_in_an_image_and_how_another_differs() {
 }
 
 #[test]
-fn says_what_is_no_image() {
+fn invalid_images_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("out/a.oci"), "one");
-    std::fs::write(dir.path().join("file"), "no tar at all").unwrap();
-    // Nothing listens there: it is taken for a name, and asked for.
+    std::fs::write(dir.path().join("file"), "not a tarball").unwrap();
+    // Not a file, so an image reference; nothing listens on that port.
     let out = inspect(dir.path(), &["127.0.0.1:1/a/b:c"]);
     let text = String::from_utf8(out.stderr).unwrap();
     assert!(out.status.code() == Some(6) && text.contains("127.0.0.1:1"), "{text}");
@@ -81,13 +81,13 @@ fn says_what_is_no_image() {
 }
 
 #[test]
-fn a_key_is_asked_only_when_it_is_given() {
+fn signatures_are_verified_only_with_a_key() {
     let dir = tempfile::tempdir().unwrap();
     layout(&dir.path().join("a.oci"), "one");
     std::fs::write(dir.path().join("key.pem"), KEY).unwrap();
     let out = inspect(dir.path(), &["a.oci", "--key", "key.pem"]);
     let (text, error) = (String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap());
     assert_eq!(out.status.code(), Some(5), "{error}");
-    assert!(text.contains("NOT VERIFIED") && error.contains("does not verify with the given key"), "{text}{error}");
-    assert_eq!(inspect(dir.path(), &["a.oci", "--key", "a.oci/index.json"]).status.code(), Some(2), "no key at all");
+    assert!(text.contains("NOT VERIFIED") && error.contains("does not verify against the given key"), "{text}{error}");
+    assert_eq!(inspect(dir.path(), &["a.oci", "--key", "a.oci/index.json"]).status.code(), Some(2), "not a key");
 }

@@ -1,4 +1,4 @@
-//! A build that is interrupted or killed leaves nothing half-written, and the next one goes on. And what machines read of a build.
+//! An interrupted or killed build leaves nothing half-written, and the next run continues. Also the events of `--format json`.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use support::{Ran, Scene, find};
 
-/// Names of all events; docs/build.md lists them for those who read them.
+/// Names of all events, as listed in docs/build.md.
 const EVENTS: [&str; 5] = ["stage-started", "output", "stage-finished", "warning", "note"];
 
-/// Writes half of the root filesystem, says so, and then takes its time.
+/// Writes half of the root filesystem, signals that, and hangs.
 const SLOW: &str = "for tar; do :; done\nhead -c 1000 /dev/zero >\"$tar\"\necho $$ >\"$SCENE/half\"\nexec sleep 60";
 
-/// A `toolchain path` that is in the middle of its work.
+/// A running `toolchain path`.
 struct Running<'a> {
     scene: &'a Scene,
     child: Child,
@@ -35,10 +35,10 @@ impl<'a> Running<'a> {
         Self { scene, child }
     }
 
-    /// Sends `signal`; gives how the tool ended, with the signal it died of in place of a missing code.
+    /// Sends `signal`; returns how the tool ended, with the negative signal number as code if it was killed.
     fn end(self, signal: &str) -> Ran {
         kill(signal, &self.child.id().to_string());
-        // What it started is gone with the terminal's own interrupt in real life.
+        // Ctrl-C in a terminal also ends the programs that the tool started, just after the tool or before it has reacted.
         kill("-KILL", fs::read_to_string(self.scene.path("half")).unwrap().trim());
         fs::remove_file(self.scene.path("half")).unwrap();
         let output = self.child.wait_with_output().unwrap();
@@ -53,7 +53,7 @@ fn kill(signal: &str, pid: &str) {
 }
 
 #[test]
-fn an_interrupt_says_how_to_go_on() {
+fn an_interrupt_explains_how_to_continue() {
     let scene = Scene::new();
     scene.script("bwrap", "exit 0");
     scene.lock_nothing();
@@ -64,7 +64,7 @@ fn an_interrupt_says_how_to_go_on() {
 }
 
 #[test]
-fn what_was_killed_is_done_by_the_next_run() {
+fn a_killed_stage_is_done_by_the_next_run() {
     let scene = Scene::new();
     if !scene.host_programs(&["bwrap"]) {
         return;
@@ -75,7 +75,7 @@ fn what_was_killed_is_done_by_the_next_run() {
         scene.holds_nothing_final();
         assert!(
             !support::files(&scene.cache().join("unfinished")).is_empty(),
-            "the half-made root filesystem is in unfinished"
+            "the incomplete root filesystem is in unfinished"
         );
     }
     fs::remove_file(scene.path("bin/bwrap")).unwrap();
@@ -95,7 +95,7 @@ fn what_was_killed_is_done_by_the_next_run() {
 }
 
 #[test]
-fn json_is_one_object_a_line() {
+fn json_is_one_object_per_line() {
     let scene = Scene::new();
     if !scene.fake_toolchain() {
         return;

@@ -1,4 +1,4 @@
-//! Key sets from the outside: made once, shown, and refused before a build makes anything.
+//! `keys` and `attach` on the binary, and invalid key sets, which fail before a build runs a stage.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 mod support;
@@ -18,7 +18,7 @@ fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../keys/testdata").join(name)
 }
 
-/// Puts a file of the test data of `keys` into the set.
+/// Copies a file of the test data of `keys` into the set.
 fn put(scene: &Scene, from: &str, to: &str) {
     let to = scene.path("set").join(to);
     fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -27,9 +27,9 @@ fn put(scene: &Scene, from: &str, to: &str) {
     fs::set_permissions(to, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The text of no private key may be in what the program says.
+/// Checks that the output contains no private key.
 #[track_caller]
-fn tells_no_secret(ran: &Ran, dir: &Path) {
+fn leaks_no_secret(ran: &Ran, dir: &Path) {
     for path in files(dir).iter().filter(|path| path.to_string_lossy().ends_with(".key.pem")) {
         let text = fs::read_to_string(path).unwrap();
         let secret = text.lines().nth(1).unwrap();
@@ -38,14 +38,14 @@ fn tells_no_secret(ran: &Ran, dir: &Path) {
 }
 
 #[test]
-fn a_set_is_made_once_and_shown() {
+fn a_set_is_created_once_and_shown() {
     let scene = Scene::new();
     let made = scene.run(&["keys", "init", "--dir", "set", "--name", "Example Org", "--days", "100"]);
     made.succeeded();
     for word in ["module.key.pem", "Secure Boot PK", "rotate: ", "docs/keys.md"] {
         assert!(made.stdout.contains(word), "no {word:?} in {}", made.stdout);
     }
-    tells_no_secret(&made, &scene.path("set"));
+    leaks_no_secret(&made, &scene.path("set"));
     let mode = |name: &str| fs::metadata(scene.path(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("set"), mode("set/db.key.pem"), mode("set/db.crt.pem")), (0o700, 0o600, 0o644));
     let before: Vec<_> = files(&scene.path("set")).iter().map(|path| fs::read(path).unwrap()).collect();
@@ -54,16 +54,16 @@ fn a_set_is_made_once_and_shown() {
     assert!(before == after && before.len() == 12);
     let shown = scene.run(&["keys", "show", "--dir", "set"]);
     shown.succeeded();
-    tells_no_secret(&shown, &scene.path("set"));
+    leaks_no_secret(&shown, &scene.path("set"));
     for word in ["RSA-4096, rsa-pkcs1-sha512", "ECDSA P-256", "CN=Example Org Secure Boot db", "valid        20"] {
         assert!(shown.stdout.contains(word), "no {word:?} in {}", shown.stdout);
     }
     assert!(!shown.stdout.contains("NOT VALID"), "{}", shown.stdout);
 }
 
-/// Fingerprints are those that `openssl x509 -fingerprint -sha256` and `openssl pkey -pubin -outform DER | sha256sum` give for the data.
+/// Expected fingerprints are from `openssl x509 -fingerprint -sha256` and `openssl pkey -pubin -outform DER | sha256sum`.
 #[test]
-fn shows_the_fingerprints_that_others_show() {
+fn fingerprints_agree_with_openssl() {
     let scene = Scene::new();
     put(&scene, "golden.crt.pem", "module.crt.pem");
     let shown = scene.run(&["keys", "show", "--dir", "set"]);
@@ -80,7 +80,7 @@ fn shows_the_fingerprints_that_others_show() {
 }
 
 #[test]
-fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
+fn expired_mismatched_or_missing_keys_fail_before_a_build_starts() {
     let scene = Scene::new();
     let build = ["build", "--keys", "set"];
     scene.fails(BAD_INPUT, &build, &["not a key set", "keys init"]);
@@ -88,11 +88,11 @@ fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
     put(&scene, "rsa2048.key.pem", "module.key.pem");
     let ran =
         scene.fails(BAD_INPUT, &build, &["has expired", "2025-11-08T08:53:20Z", "module.crt.pem", "rotate the key"]);
-    tells_no_secret(&ran, &scene.path("set"));
+    leaks_no_secret(&ran, &scene.path("set"));
     scene.run(&["keys", "init", "--dir", "other"]).succeeded();
     fs::copy(scene.path("other/module.crt.pem"), scene.path("set/module.crt.pem")).unwrap();
     let ran = scene.fails(BAD_INPUT, &build, &["does not match its certificate", "module.key.pem"]);
-    tells_no_secret(&ran, &scene.path("set"));
+    leaks_no_secret(&ran, &scene.path("set"));
     fs::set_permissions(scene.path("set/module.key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
     scene.fails(BAD_INPUT, &build, &["accessible to other users", "chmod 600"]);
     let twice = fs::read_to_string(scene.path("other/module.crt.pem")).unwrap().repeat(2);
@@ -104,12 +104,12 @@ fn expired_mismatched_or_missing_keys_stop_a_build_before_it_makes_anything() {
     scene.fails(BAD_INPUT, &["build", "--keys", "public"], &words);
     fs::remove_file(scene.path("public/image.pub.pem")).unwrap();
     scene.fails(BAD_INPUT, &["build", "--keys", "public"], &["no key image", "image.pub.pem"]);
-    // The whole set is good: what stops this build is the machine.
+    // The set is valid: this build gets as far as the missing bubblewrap.
     scene.fails(MISSING_TOOL, &["build", "--keys", "other"], &["cannot start bwrap"]);
 }
 
 #[test]
-fn a_record_of_places_is_judged_before_a_build() {
+fn keys_toml_is_checked_before_a_build_starts() {
     let scene = Scene::new();
     put(&scene, "golden.crt.pem", "module.crt.pem");
     for (text, word) in [
@@ -125,11 +125,11 @@ fn a_record_of_places_is_judged_before_a_build() {
 }
 
 #[test]
-fn attach_tells_what_is_missing_or_wrong() {
+fn attach_reports_missing_and_invalid_signatures() {
     let scene = Scene::new();
     scene.fails(BAD_INPUT, &["attach", "none"], &["no signing requests", "--sign-later"]);
     scene.fails(BAD_INPUT, &["build", "--sign-later", "later"], &["--keys"]);
-    // Two requests, as a build writes them, for the P-256 key of the test data.
+    // A request, as a build writes it, for the P-256 key of the test data.
     let name = format!("image-{}", "0".repeat(32));
     let key = fs::read_to_string(data("rfc6979-p256.pub.pem")).unwrap().replace('\n', "\\n");
     let request = |name: &str, digest: &str| {
@@ -140,7 +140,7 @@ fn attach_tells_what_is_missing_or_wrong() {
     let requests = format!(r#"{{"requests":[{}]}}"#, request(&name, &"0".repeat(64)));
     fs::create_dir(scene.path("later")).unwrap();
     fs::write(scene.path("later/requests.json"), requests).unwrap();
-    scene.fails(AWAITS_SIGNATURES, &["attach", "later"], &["1 signature missing; 0 taken", &name, "an image"]);
+    scene.fails(AWAITS_SIGNATURES, &["attach", "later"], &["1 signature missing; 0 imported", &name, "an image"]);
     fs::write(scene.path("later").join(format!("{name}.sig")), "no signature").unwrap();
     scene.fails(VERIFICATION, &["attach", "later"], &[&name, "invalid signature"]);
 }

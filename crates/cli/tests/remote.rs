@@ -1,4 +1,4 @@
-//! `push` and `update` against a registry that refuses whatever it is asked: what is done before the first request, and what is left after it.
+//! `push` and `update` against a registry that rejects every request: what happens before the first request, and what is left afterwards.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
@@ -13,12 +13,12 @@ use common::Sha256;
 use oci::{FileMap, NewImage, Writer};
 use support::Scene;
 
-/// A registry on this machine that answers 403, and how often it was asked.
-fn refusing() -> (String, Arc<AtomicUsize>) {
+/// A local registry that answers 403, and its number of requests.
+fn rejecting() -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -27,12 +27,12 @@ fn refusing() -> (String, Arc<AtomicUsize>) {
             let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
     });
-    (address, asked)
+    (address, requests)
 }
 
 #[test]
-fn what_does_not_verify_here_is_not_sent() {
-    let (scene, (registry, asked)) = (Scene::new(), refusing());
+fn an_image_that_does_not_verify_is_not_uploaded() {
+    let (scene, (registry, requests)) = (Scene::new(), rejecting());
     let out = scene.path("out");
     let mut files = FileMap::new();
     files.bytes("etc/motd", "x", 0o644).unwrap();
@@ -50,16 +50,16 @@ fn what_does_not_verify_here_is_not_sent() {
     let (out, to) = (out.display().to_string(), format!("{registry}/acme"));
     let push = ["push", "--out", &out, "--registry", &to];
     scene.fails(5, &push, &["signature verification failed"]);
-    assert_eq!(asked.load(Ordering::SeqCst), 0);
-    // Without a key it is only the registry that refuses.
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
+    // Without a key nothing is verified, so the registry is contacted.
     fs::remove_file(scene.path("out/image.pub.pem")).unwrap();
     scene.fails(6, &push, &["403"]);
-    assert!(asked.load(Ordering::SeqCst) > 0);
+    assert!(requests.load(Ordering::SeqCst) > 0);
 }
 
 #[test]
-fn a_registry_that_refuses_leaves_the_project_as_it_was() {
-    let (scene, (registry, asked)) = (Scene::new(), refusing());
+fn a_rejected_request_leaves_the_project_unchanged() {
+    let (scene, (registry, requests)) = (Scene::new(), rejecting());
     scene.script("cargo", "touch \"$SCENE/cargo-ran\"");
     let mut lock = lock::read(&scene.project()).unwrap();
     let reference = format!("{registry}/talos/imager:v1");
@@ -67,6 +67,6 @@ fn a_registry_that_refuses_leaves_the_project_as_it_was() {
     lock::write(&scene.project(), &lock).unwrap();
     let before = fs::read(scene.project().join(lock::FILE)).unwrap();
     scene.fails(6, &["update", "crates", "bases"], &["403"]);
-    assert!(asked.load(Ordering::SeqCst) > 0 && !scene.path("cargo-ran").exists());
+    assert!(requests.load(Ordering::SeqCst) > 0 && !scene.path("cargo-ran").exists());
     assert_eq!(fs::read(scene.project().join(lock::FILE)).unwrap(), before);
 }

@@ -1,4 +1,4 @@
-//! `sign` and `verify` on the binary: outside of any project, over a layout and over an output directory, and their exit codes.
+//! `sign` and `verify` on the binary: outside of any project, on a layout and on an output directory, and their exit codes.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 use std::path::Path;
@@ -31,7 +31,7 @@ fn layout(dest: &Path, motd: &str) {
     writer.finish().unwrap();
 }
 
-/// Two key sets with nothing but an image key.
+/// Two key sets, each with only an image key.
 fn keys(dir: &Path) {
     for (number, name) in [(1, "keys"), (2, "others")] {
         let mut secret = [0; 32];
@@ -57,7 +57,7 @@ fn a_layout_is_signed_and_verified() {
     let verify = ["verify", "a.oci", "--key", "keys/image.pub.pem"];
     ends(dir, &[&verify[..], &["--signature-only"]].concat(), 5, "signature verification failed");
     ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
-    ends(dir, &[&verify[..], &["--signature-only"]].concat(), 0, "every image in a.oci is signed with the key");
+    ends(dir, &[&verify[..], &["--signature-only"]].concat(), 0, "every image in a.oci is signed by key");
     ends(dir, &verify, 5, "spdx.dev/Document");
     ends(dir, &["verify", "a.oci", "--key", "others/image.pub.pem", "--any-name"], 5, "signature verification failed");
     ends(
@@ -71,7 +71,7 @@ fn a_layout_is_signed_and_verified() {
 }
 
 #[test]
-fn an_output_directory_is_brought_up_to_date_whole() {
+fn an_output_directory_is_updated_as_a_whole() {
     let scene = tempfile::tempdir().unwrap();
     let (dir, out) = (scene.path(), scene.path().join("_out"));
     keys(dir);
@@ -90,7 +90,7 @@ fn an_output_directory_is_brought_up_to_date_whole() {
     let talos = std::fs::read_to_string(dir.join("talos.yaml")).unwrap();
     assert!(talos.contains("- image: ghcr.io/our-org/one\n"), "{talos}");
     assert_eq!(talos, std::fs::read_to_string(out.join("image-verification.yaml")).unwrap());
-    assert!(!out.join(".identity").exists(), "the next build would take it for its own");
+    assert!(!out.join(".identity").exists(), "the next build would not write the output");
     let sums = std::fs::read_to_string(out.join("SHA256SUMS")).unwrap();
     let digest = |name: &str| common::Sha256::of_file(&out.join(name)).unwrap();
     for name in ["cmdline", "image.pub.pem", "one.oci/index.json", "build.json"] {
@@ -101,18 +101,18 @@ fn an_output_directory_is_brought_up_to_date_whole() {
     assert_eq!(record["outputs"]["two.oci/index.json"], digest("two.oci/index.json").to_string());
     let key = keys::PublicKey::read(&dir.join("keys/image.pub.pem")).unwrap();
     assert_eq!(record["image_key"], key.fingerprint().to_string());
-    // The directory from within, and then nothing but what its own key has signed.
+    // From within the directory, and then with a key that did not sign it.
     ends(&out, &["sign", ".", "--keys", "../others"], 0, "signed 2 layouts");
     std::fs::copy(dir.join("keys/image.pub.pem"), out.join("image.pub.pem")).unwrap();
     ends(dir, &["sign", "_out", "--keys", "keys"], 5, "signature verification failed");
     ends(dir, &["sign", "_out", "--keys", "keys", "--old-key", "others/image.pub.pem"], 0, "signed 2 layouts");
-    // A document beside that is not the signed one.
+    // A document next to a layout that differs from the signed one.
     std::fs::write(out.join("one.spdx.json"), "{}").unwrap();
-    ends(dir, &config, 5, "a document is not the one that is signed");
+    ends(dir, &config, 5, "document differs from the signed one");
 }
 
 #[test]
-fn signatures_can_come_from_elsewhere() {
+fn signatures_can_come_from_an_external_signer() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
@@ -123,8 +123,8 @@ fn signatures_can_come_from_elsewhere() {
     assert_eq!(std::fs::read(dir.join("a.oci/index.json")).unwrap(), before);
 }
 
-/// Puts an artifact of `kind` beside the one image of a layout, as anybody may.
-fn put_beside(layout: &Path, kind: &str) {
+/// Attaches an artifact of `kind` to the one image of a layout, as anyone could.
+fn attach(layout: &Path, kind: &str) {
     let index = layout.join("index.json");
     let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).unwrap()).unwrap();
     let blob = |bytes: &[u8], media_type: &str| {
@@ -146,9 +146,9 @@ fn put_beside(layout: &Path, kind: &str) {
     std::fs::write(index, json.to_string()).unwrap();
 }
 
-/// A copy under another name, which the old key has not signed.
+/// The new name is not signed by the old key.
 #[test]
-fn names_are_signed_anew_only_where_that_is_said() {
+fn renamed_images_are_re_signed_only_with_any_name() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
@@ -164,7 +164,7 @@ fn names_are_signed_anew_only_where_that_is_said() {
 }
 
 #[test]
-fn inspect_believes_no_bill_of_materials_that_the_key_has_not_signed() {
+fn inspect_rejects_an_sbom_that_the_key_has_not_signed() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
@@ -172,29 +172,29 @@ fn inspect_believes_no_bill_of_materials_that_the_key_has_not_signed() {
     ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
     let inspect = ["inspect", "a.oci", "--key", "keys/image.pub.pem"];
     ends(dir, &inspect, 0, "");
-    put_beside(&dir.join("a.oci"), "text/plain");
+    attach(&dir.join("a.oci"), "text/plain");
     ends(dir, &inspect, 0, "");
-    put_beside(&dir.join("a.oci"), "application/spdx+json");
-    ends(dir, &inspect, 5, "does not verify with the given key");
+    attach(&dir.join("a.oci"), "application/spdx+json");
+    ends(dir, &inspect, 5, "does not verify against the given key");
 }
 
-/// Whoever signs or takes images has no clone.
+/// Operators who only sign or deploy images have no clone.
 #[test]
-fn what_looks_at_images_and_keys_needs_no_project() {
+fn verbs_on_images_and_keys_need_no_project() {
     let scene = tempfile::tempdir().unwrap();
     ends(scene.path(), &["attach", "later"], 2, "no signing requests in this directory");
     ends(scene.path(), &["keys", "show", "--dir", "set"], 2, "not a key set");
-    ends(scene.path(), &["--offline", "inspect", "localhost:1/a:v1"], 6, "offline: a registry is needed");
+    ends(scene.path(), &["--offline", "inspect", "localhost:1/a:v1"], 6, "cannot access a registry with --offline");
     ends(
         scene.path(),
         &["--offline", "pull", "localhost:1/a:v1", "--out", "a.oci"],
         6,
-        "offline: a registry is needed",
+        "cannot access a registry with --offline",
     );
 }
 
 #[test]
-fn names_of_an_image_are_no_orders_to_the_terminal() {
+fn control_characters_in_image_names_are_escaped() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
@@ -207,16 +207,16 @@ fn names_of_an_image_are_no_orders_to_the_terminal() {
 }
 
 #[test]
-fn what_holds_no_image_is_told() {
+fn a_path_without_images_is_reported() {
     let scene = tempfile::tempdir().unwrap();
     let dir = scene.path();
     keys(dir);
-    ends(dir, &["sign", "keys", "--keys", "keys"], 2, "there is nothing to sign");
+    ends(dir, &["sign", "keys", "--keys", "keys"], 2, "nothing to sign");
     layout(&dir.join("home/a.oci"), "one");
     std::fs::write(dir.join("home/thesis.txt"), "years").unwrap();
-    ends(dir, &["sign", "home", "--keys", "keys"], 2, "holds something else");
+    ends(dir, &["sign", "home", "--keys", "keys"], 2, "not an output directory");
     assert!(dir.join("home/thesis.txt").exists());
-    ends(dir, &["verify", "keys", "--key", "keys/image.pub.pem"], 2, "there is nothing to verify");
+    ends(dir, &["verify", "keys", "--key", "keys/image.pub.pem"], 2, "nothing to verify");
     ends(dir, &["verify", "keys", "--key", "keys/image.key.pem"], 2, "PRIVATE KEY");
     ends(dir, &["sign", "keys", "--keys", "nowhere"], 2, "not a key set");
 }

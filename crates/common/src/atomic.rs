@@ -1,76 +1,59 @@
-//! Nothing half-written is ever left under a final name: write beside, sync, rename.
+//! Atomic writes: write under a temporary name in the same directory, sync, rename.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes `bytes` to `path` whole or not at all, making its parent directories.
-///
-/// # Errors
-/// [`crate::Class::Infrastructure`] when the file cannot be written, synced or renamed; `path` is then as it was.
+/// Writes `bytes` to `path` completely or not at all, and creates its parent directories.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let io = |e: &std::io::Error| Error::io("cannot write a file", path, e);
-    let parent = parent(path);
-    std::fs::create_dir_all(parent).map_err(|e| io(&e))?;
-    let mut beside = tempfile::Builder::new().prefix(".part-").tempfile_in(parent).map_err(|e| io(&e))?;
-    beside.write_all(bytes.as_ref()).map_err(|e| io(&e))?;
-    beside.as_file().sync_all().map_err(|e| io(&e))?;
-    set_mode(beside.path(), 0o644).map_err(|e| io(&e))?;
-    beside.persist(path).map_err(|e| io(&e.error))?;
-    Ok(())
+    let write = || {
+        let parent = parent(path);
+        std::fs::create_dir_all(parent)?;
+        let mut part = tempfile::Builder::new().prefix(".part-").tempfile_in(parent)?;
+        part.write_all(bytes.as_ref())?;
+        part.as_file().sync_all()?;
+        set_mode(part.path(), 0o644)?;
+        part.persist(path).map(drop).map_err(|e| e.error)
+    };
+    write().map_err(|e| Error::io("cannot write file", path, &e))
 }
 
-/// Puts the finished directory `from` under the name `to`, replacing what is there.
+/// Renames the finished directory `from` to `to`, replacing an existing one.
 ///
 /// The old directory is moved aside first and removed last, so that `to` is missing only between two renames.
-///
-/// # Errors
-/// [`crate::Class::Infrastructure`] when a rename fails.
 pub fn replace_dir(from: &Path, to: &Path) -> Result<()> {
-    let io = |e: &std::io::Error| Error::io("cannot put a finished directory in place", to, e);
-    std::fs::create_dir_all(parent(to)).map_err(|e| io(&e))?;
-    sync_filesystem(from)?;
-    let old = beside(to, "old");
+    fs_err::create_dir_all(parent(to))?;
+    rustix::fs::syncfs(fs_err::File::open(from)?).map_err(|e| Error::io("cannot sync directory", from, &e.into()))?;
+    let old = sibling(to, "old");
     remove_dir(&old)?;
-    match std::fs::rename(to, &old) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&e)),
+    match fs_err::rename(to, &old) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
         _ => {}
     }
-    std::fs::rename(from, to).map_err(|e| io(&e))?;
+    fs_err::rename(from, to)?;
     remove_dir(&old)
 }
 
-/// `.<name>.<suffix>` next to `path`.
+/// Returns `.<name>.<suffix>` in the directory of `path`.
 #[must_use]
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{suffix}"))
 }
 
-/// Removes a directory tree if it is there.
-///
-/// # Errors
-/// [`crate::Class::Infrastructure`] when something in it cannot be removed.
+/// Removes a directory tree if it exists.
 pub fn remove_dir(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("cannot remove a directory", path, &e)),
+    match fs_err::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),
     }
 }
 
 /// Makes `path` an empty directory.
-///
-/// # Errors
-/// [`crate::Class::Infrastructure`] when it cannot be emptied or made.
 pub fn empty_dir(path: &Path) -> Result<()> {
     remove_dir(path)?;
-    std::fs::create_dir_all(path).map_err(|e| Error::io("cannot make a directory", path, &e))
-}
-
-fn sync_filesystem(path: &Path) -> Result<()> {
-    let dir = std::fs::File::open(path).map_err(|e| Error::io("cannot open a directory to sync it", path, &e))?;
-    rustix::fs::syncfs(dir).map_err(|e| Error::io("cannot sync a directory", path, &e.into()))
+    Ok(fs_err::create_dir_all(path)?)
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
@@ -108,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_a_directory_whole() {
+    fn replaces_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("new"), dir.path().join("out"));
         for (path, file) in [(&to, "stale"), (&from, "fresh")] {

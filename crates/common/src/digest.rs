@@ -1,4 +1,4 @@
-//! SHA-256 digests, the names of everything we pin.
+//! SHA-256 digests.
 
 use std::fmt;
 use std::io::Read;
@@ -9,19 +9,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
 use crate::error::{Class, Error, Result};
+use crate::text::{from_hex, hex};
 
 /// A SHA-256 digest (FIPS 180-4); prints and parses as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// Digest of `bytes`.
+    /// Returns the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Digest of everything `reader` gives, and its length in bytes.
+    /// Returns the digest and the length of everything that `reader` returns.
     pub fn of_reader(mut reader: impl Read) -> std::io::Result<(Self, u64)> {
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 16];
@@ -34,18 +35,18 @@ impl Sha256 {
         }
     }
 
-    /// Digest of the file at `path`.
+    /// Returns the digest of the file at `path`.
     pub fn of_file(path: &Path) -> Result<Self> {
         Ok(Self::of_reader(fs_err::File::open(path)?)?.0)
     }
 
-    /// Its 32 bytes.
+    /// Returns its 32 bytes.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// `sha256:<hex>`, as OCI writes it (image-spec, descriptor.md).
+    /// Returns `sha256:<hex>`, the form of OCI (image-spec, descriptor.md).
     #[must_use]
     pub fn oci(&self) -> String {
         format!("sha256:{self}")
@@ -60,13 +61,13 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Feeds `bytes`.
+    /// Adds `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.inner.update(bytes);
         self.bytes += bytes.len() as u64;
     }
 
-    /// The digest and the number of bytes fed.
+    /// Returns the digest and the number of bytes added.
     #[must_use]
     pub fn finish(self) -> (Sha256, u64) {
         (Sha256(self.inner.finalize().into()), self.bytes)
@@ -75,7 +76,7 @@ impl Hasher {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -89,17 +90,12 @@ impl FromStr for Sha256 {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad =
-            || Error::new(Class::BadInput, format!("{text:?} is no sha256")).why("expected 64 lower-case hex digits");
-        let valid = text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
-        if !valid {
-            return Err(bad());
-        }
-        let mut out = [0; 32];
-        for (i, byte) in out.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| bad())?;
-        }
-        Ok(Self(out))
+        let lower = |text: &&str| !text.bytes().any(|c| c.is_ascii_uppercase());
+        let bytes = Some(text).filter(lower).and_then(from_hex).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| {
+            Error::new(Class::UntrustedData, format!("invalid SHA-256 digest {text:?}"))
+                .why("expected 64 lower-case hex digits")
+        })
     }
 }
 
@@ -124,13 +120,13 @@ mod tests {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     #[test]
-    fn knows_the_standard_vector() {
+    fn agrees_with_the_standard_vector() {
         assert_eq!(Sha256::of("abc").to_string(), ABC);
         assert_eq!(Sha256::of_reader(&b"abc"[..]).unwrap(), (ABC.parse().unwrap(), 3));
     }
 
     #[test]
-    fn refuses_what_is_no_digest() {
+    fn invalid_digests_are_rejected() {
         for bad in ["", "ab", &ABC[1..], &ABC.to_uppercase(), &format!("{}g", &ABC[1..]), &format!("é{}", &ABC[2..])] {
             assert!(bad.parse::<Sha256>().is_err(), "{bad}");
         }

@@ -1,4 +1,4 @@
-//! One error shape for the whole tool: what failed, on which file, why, and what to do about it.
+//! The error type of the whole tool: what failed, on which file, why, and what to do about it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,28 +8,28 @@ use crate::text::printable;
 /// Result of every engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Exit code of a command that ended without an error, but needs signatures of an external signer before it can go on.
+/// Exit code of a command that stopped without an error because signatures of an external signer are pending.
 pub const PENDING_EXIT_CODE: u8 = 7;
 
-/// Class of an error; the command line's exit code follows from it.
+/// Class of an error, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The user's input is wrong: an unknown option, key or profile, a malformed file, a forbidden path. Exit code 2.
+    /// The user's own input is invalid: an option, a project file, a key, a preset. Exit code 2.
     BadInput,
-    /// Data that others made is malformed or over a limit: an image, a registry's answer, a kernel, a module, an archive. Exit code 2.
+    /// Data from third parties is malformed or exceeds a limit: an image, a registry response, a kernel, a module, an archive. Exit code 2.
     UntrustedData,
-    /// A program that the step needs is not there. Exit code 3.
+    /// A required program is missing. Exit code 3.
     MissingTool,
-    /// A step of the build failed: the compiler, a patch that does not apply, an option the kernel dropped. Exit code 4.
+    /// A build step failed: a compiler error, a patch that does not apply, a dropped kernel option. Exit code 4.
     BuildFailed,
-    /// Bytes are not what they were pinned or signed to be. Exit code 5.
+    /// A digest or signature does not match. Exit code 5.
     Verification,
-    /// The machine, not the input: disk full, no network, permission denied. Exit code 6.
+    /// A problem of the machine: disk full, no network, permission denied. Exit code 6.
     Infrastructure,
 }
 
 impl Class {
-    /// Process exit code of this class. Others are 1 for panics and unexpected errors, [`PENDING_EXIT_CODE`], and 130 for an interrupt.
+    /// Returns the exit code of this class. Others are 1 for panics and unexpected errors, [`PENDING_EXIT_CODE`], and 130 for an interrupt.
     #[must_use]
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -44,7 +44,7 @@ impl Class {
 
 /// An error a person can act on.
 ///
-/// `Display` prints up to four lines: what failed, then `file:`, `why:` and `hint:` where they are known.
+/// `Display` prints up to four lines: what failed, then `file:`, `why:` and `hint:` if they are known.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -58,45 +58,45 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `class`; `what` names the step that failed, in lower case and without a full stop.
+    /// Creates an error; `what` says what failed, in lower case and without a full stop.
     pub fn new(class: Class, what: impl Into<String>) -> Self {
         Self(Box::new(Inner { class, what: what.into(), file: None, why: None, hint: None }))
     }
 
-    /// Names the file the error is about.
+    /// Sets the file.
     #[must_use]
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
         self.0.file = Some(path.as_ref().to_owned());
         self
     }
 
-    /// Says why it failed.
+    /// Sets the reason.
     #[must_use]
     pub fn why(mut self, why: impl fmt::Display) -> Self {
         self.0.why = Some(why.to_string());
         self
     }
 
-    /// Says what the user can do.
+    /// Sets what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self
     }
 
-    /// The error's class.
+    /// Returns the class.
     #[must_use]
     pub fn class(&self) -> Class {
         self.0.class
     }
 
-    /// All of it on one line, to quote it in another error.
+    /// Returns all parts on one line, to quote them in another error.
     #[must_use]
     pub fn one_line(&self) -> String {
         self.to_string().lines().map(str::trim).collect::<Vec<_>>().join(", ")
     }
 
-    /// Wraps an I/O error on `path`, with a hint for the kinds that have a known remedy.
+    /// Wraps an I/O error on `path`, with a hint for common kinds.
     #[must_use]
     pub fn io(what: impl Into<String>, path: impl AsRef<Path>, err: &std::io::Error) -> Self {
         Self::of_io(what, err).file(path)
@@ -116,7 +116,7 @@ impl Error {
     }
 }
 
-/// Shows [`printable`] text: what is wrong with foreign bytes is often told in their own words.
+/// Escapes control characters: errors quote untrusted data.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.0.what))?;
@@ -135,7 +135,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// `fs_err` names the file and the operation in its message already.
+/// For errors of `fs_err`, which name the operation and the file.
 impl From<std::io::Error> for Error {
     fn from(err: std::io::Error) -> Self {
         Self::of_io("file operation failed", &err)
@@ -147,28 +147,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_which_file_why_and_what_to_do() {
-        let error = Error::new(Class::Verification, "the kernel source is not the pinned one")
+    fn shows_what_failed_the_file_the_reason_and_a_hint() {
+        let error = Error::new(Class::Verification, "digest mismatch")
             .file("linux.deb")
-            .why("sha256 is ab\nexpected cd")
+            .why("got      ab\nexpected cd")
             .hint("fetch it again");
         assert_eq!(
             error.to_string(),
-            "the kernel source is not the pinned one\n  file: linux.deb\n  why: sha256 is ab\n       expected cd\n  hint: fetch it again"
+            "digest mismatch\n  file: linux.deb\n  why: got      ab\n       expected cd\n  hint: fetch it again"
         );
         assert_eq!(error.class().exit_code(), 5);
     }
 
     #[test]
-    fn foreign_words_are_no_orders_to_a_terminal() {
+    fn control_characters_are_escaped() {
         let error = Error::new(Class::Verification, "x").file("a\u{1b}b").why("\u{1b}[2J").hint("\u{7}");
         assert_eq!(error.to_string(), "x\n  file: a\\u{1b}b\n  why: \\u{1b}[2J\n  hint: \\u{7}");
     }
 
     #[test]
-    fn a_full_disk_says_how_to_go_on() {
+    fn a_full_disk_has_a_hint() {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        assert!(Error::io("cannot write the layer", "x", &full).to_string().contains("free some space"));
+        assert!(Error::io("cannot write layer", "x", &full).to_string().contains("free some space"));
         assert!(Error::from(full).to_string().contains("free some space"));
     }
 }

@@ -1,14 +1,14 @@
-//! What a build tells while it runs. The terminal, the plain log and `--format json` all read this one stream.
+//! Progress events of a build. The terminal, the plain log and `--format json` all show this one stream.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// One thing that happened.
+/// A progress event.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
-    /// A stage begins to work; a stage found in the cache only gives [`Event::StageFinished`].
+    /// A stage starts; a stage found in the cache only emits [`Event::StageFinished`].
     StageStarted {
         /// Name of the stage.
         stage: &'a str,
@@ -20,61 +20,61 @@ pub enum Event<'a> {
         /// The line, without its end.
         line: &'a str,
     },
-    /// How far a transfer of the stage is; told about twice a second, and at its end.
+    /// Progress of a transfer; emitted about twice a second and at its end.
     Transfer {
         /// Name of the stage.
         stage: &'a str,
         /// Bytes so far.
         done: u64,
-        /// Bytes in all.
+        /// Bytes in total.
         total: u64,
-        /// Bytes a second since it began.
+        /// Bytes per second since its start.
         rate: u64,
     },
-    /// How far a stage is. Not sent by stages: what shows the events adds it when there was nothing to show for some seconds.
+    /// Heartbeat of a stage. Not emitted by stages but by the sink, after some seconds without output.
     Progress {
         /// Name of the stage; empty between stages.
         stage: &'a str,
-        /// What it does at the moment.
+        /// Current activity.
         doing: &'a str,
-        /// Steps that are done.
+        /// Steps done.
         #[serde(skip_serializing_if = "Option::is_none")]
         done: Option<u64>,
-        /// About how many steps there are.
+        /// Estimated number of steps.
         #[serde(skip_serializing_if = "Option::is_none")]
         total: Option<u64>,
-        /// Seconds since it began.
+        /// Seconds since its start.
         #[serde(serialize_with = "seconds")]
         elapsed: Duration,
-        /// About how many seconds it goes on.
+        /// Estimated remaining seconds.
         #[serde(serialize_with = "some_seconds", skip_serializing_if = "Option::is_none")]
         left: Option<Duration>,
     },
-    /// A stage is done.
+    /// A stage finished.
     StageFinished {
         /// Name of the stage.
         stage: &'a str,
-        /// Whether its result was there already.
+        /// Whether it was a cache hit.
         cached: bool,
         /// Seconds it took.
         #[serde(serialize_with = "seconds")]
         took: Duration,
     },
-    /// Something the user should know but that does not stop the build.
+    /// A problem that does not stop the build.
     Warning {
-        /// What.
+        /// The text.
         message: &'a str,
     },
-    /// The command failed; the last event of it.
+    /// The command failed; its last event.
     Failed {
-        /// The error as a person reads it.
+        /// The error text.
         message: &'a str,
-        /// The exit code, which tells the class ([`crate::Class::exit_code`]).
+        /// The exit code; see [`crate::Class::exit_code`].
         exit_code: u8,
     },
     /// A result for the user.
     Note {
-        /// What.
+        /// The text.
         message: &'a str,
     },
 }
@@ -87,13 +87,13 @@ fn some_seconds<S: serde::Serializer>(time: &Option<Duration>, serializer: S) ->
     seconds(&time.unwrap_or_default(), serializer)
 }
 
-/// Where events go.
+/// A receiver of events.
 pub trait Sink: Sync {
-    /// Takes one event; must not block for long.
+    /// Handles one event; must not block for long.
     fn emit(&self, event: &Event<'_>);
 }
 
-/// Drops every event: for tests and for callers that only want the result.
+/// Drops every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,6 +1,4 @@
-//! What every crate needs: errors, digests, atomic writes, the store, stages, events, the sandbox. Knows no command line and prints nothing.
-//!
-//! Uses none of our crates.
+//! Shared by every crate: errors, digests, atomic writes, the store, stages, events, the sandbox. Prints nothing and uses none of our crates.
 
 pub mod atomic;
 pub mod digest;

@@ -1,17 +1,16 @@
-//! Other programs: run to the end, with every line as it comes and the last ones kept for the error.
+//! Runs other programs: streams their output, and keeps an excerpt for the error.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Result};
 use std::process::{Command, ExitStatus, Stdio};
 
-/// Lines of a failed program's output that its error shows.
+/// Number of output lines that the error of a failed program shows.
 const TAIL_LINES: usize = 25;
 
-/// Lines that belong to one message of a compiler, and last lines beside such messages.
+/// Number of lines kept of each compiler message, and of last lines after such messages.
 const LINES_OF_AN_ERROR: usize = 6;
 
-/// Makes new files readable for everybody and writable for their owner, here and in every program that is started: modes of files go
-/// into squashfs layers, so they must not come from whoever builds.
+/// Sets the umask to 022, also for child processes: file modes end up in squashfs layers, so they must not depend on the user.
 pub fn fix_umask() {
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
 }
@@ -19,21 +18,18 @@ pub fn fix_umask() {
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Exit code or signal.
+    /// Exit status.
     pub status: ExitStatus,
-    /// Its last lines, and what a compiler said went wrong.
+    /// Excerpt of its output: compiler errors and the last lines.
     pub tail: String,
 }
 
-/// Runs `command` with standard output and error in one stream, handing each line to `on_line`.
-///
-/// # Errors
-/// When it cannot be started or its output not be read.
+/// Runs `command`, and passes each line of standard output and error to `on_line`.
 pub fn stream(mut command: Command, on_line: &mut dyn FnMut(&str)) -> Result<Ended> {
     let (reader, writer) = std::io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
-    drop(command); // It holds the pipe's write end: the reader would never see the stream's end.
+    drop(command); // It holds the pipe's write end, so the reader would never see the end.
     let mut excerpt = Excerpt::default();
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
@@ -44,8 +40,7 @@ pub fn stream(mut command: Command, on_line: &mut dyn FnMut(&str)) -> Result<End
     Ok(Ended { status, tail: excerpt.text() })
 }
 
-/// What of a long output an error shows: its last lines, and above them what a compiler said went wrong, since with parallel jobs that
-/// stands hundreds of lines before the end.
+/// The excerpt of a long output: its last lines, and compiler errors, which parallel jobs print hundreds of lines before the end.
 #[derive(Default)]
 struct Excerpt {
     errors: Vec<String>,
@@ -78,10 +73,7 @@ impl Excerpt {
     }
 }
 
-/// Runs `command` and gives its standard output; the tail is of standard error.
-///
-/// # Errors
-/// When it cannot be started or its output not be read.
+/// Runs `command` and returns its standard output; the tail is of standard error.
 pub fn output(mut command: Command) -> Result<(Vec<u8>, Ended)> {
     let output = command.stdin(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stderr);
@@ -109,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_far_above_the_end_is_shown() {
+    fn an_early_compiler_error_is_shown() {
         let ended = stream(sh("echo a; echo 'x.c:1:2: error: no such thing'; seq 100; exit 1"), &mut |_| ()).unwrap();
         assert!(ended.tail.starts_with("x.c:1:2: error: no such thing\n1\n"), "{}", ended.tail);
         assert!(ended.tail.ends_with("\n[...]\n95\n96\n97\n98\n99\n100"), "{}", ended.tail);
     }
 
     #[test]
-    fn keeps_standard_output_apart() {
+    fn returns_standard_output() {
         let (stdout, ended) = output(sh("echo out; echo err >&2")).unwrap();
         assert_eq!((stdout.as_slice(), ended.tail.as_str()), (&b"out\n"[..], "err"));
         assert!(stream(Command::new("/nonexistent"), &mut |_| ()).is_err());

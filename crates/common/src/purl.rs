@@ -3,25 +3,25 @@
 use crate::Sha256;
 use crate::text::percent_encoded;
 
-/// A Debian binary package.
+/// Returns the purl of a Debian binary package.
 #[must_use]
 pub fn debian(name: &str, version: &str, architecture: &str) -> String {
     format!("pkg:deb/debian/{}@{}?arch={}", encode(name), encode(version), encode(architecture))
 }
 
-/// A crate.
+/// Returns the purl of a crate.
 #[must_use]
 pub fn cargo(name: &str, version: &str) -> String {
     format!("pkg:cargo/{}@{}", encode(name), encode(version))
 }
 
-/// Something without an ecosystem of its own.
+/// Returns the purl of something outside of package ecosystems.
 #[must_use]
 pub fn generic(name: &str, version: &str) -> String {
     format!("pkg:generic/{}@{}", encode(name), encode(version))
 }
 
-/// An image: the last part of its name, its digest, and where it is kept. `name` is a full name with a tag or without.
+/// Returns the purl of an image; `name` is a full name with or without a tag.
 #[must_use]
 pub fn oci(name: &str, digest: Sha256) -> String {
     let (repository, tag) = match name.rsplit_once(':') {
@@ -29,7 +29,7 @@ pub fn oci(name: &str, digest: Sha256) -> String {
         _ => (name, None),
     };
     let last = repository.rsplit('/').next().unwrap_or(repository).to_lowercase();
-    // The version's colon is encoded as the type's own examples have it.
+    // The version's colon is encoded, as in the examples of the type `oci`.
     let mut purl = format!(
         "pkg:oci/{}@sha256%3A{digest}?repository_url={}",
         encode(&last),
@@ -41,7 +41,7 @@ pub fn oci(name: &str, digest: Sha256) -> String {
     purl
 }
 
-/// A colon stays as it is (purl-spec, "Rules for each purl component").
+/// Percent-encodes all but colons (purl-spec, "Rules for each purl component").
 fn encode(text: &str) -> String {
     percent_encoded(text, b"-._~:")
 }

@@ -1,7 +1,7 @@
-//! Programs of the toolchain, run inside its root filesystem through namespaces (bubblewrap).
+//! Runs programs of the toolchain inside its root filesystem, in namespaces (bubblewrap).
 //!
-//! The root filesystem is read-only, `/build` and `/tmp` are fresh, the environment is empty but for what is set here, and there is no
-//! network unless asked for. Paths inside are fixed, so no path of the host can reach an output.
+//! The root filesystem is read-only, `/build` and `/tmp` are empty, the environment is only what is set here, and there is no network by
+//! default. Paths inside are fixed, so host paths cannot reach an output.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,12 +14,12 @@ use crate::process::{self, Ended};
 /// Debian's and Ubuntu's file of trusted certificate authorities.
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// What the C library calls `ENOSPC`.
+/// The C library's message for `ENOSPC`.
 const NO_SPACE: &str = "No space left on device";
-/// Bytes: a program that failed where less is free has failed for that, whatever it says. make has removed half a file by then.
+/// Free bytes below which a failure is attributed to a full disk, whatever the program reports: make has removed a partial file by then.
 const LITTLE_SPACE: u64 = 1 << 20;
 
-/// A directory or file of the host, seen inside the sandbox.
+/// A bind mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Bind {
     host: PathBuf,
@@ -38,7 +38,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// `argv[0]` is looked up in the toolchain's `PATH`.
+    /// Creates a run; `argv[0]` is looked up in the toolchain's `PATH`.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         let env = [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
@@ -55,18 +55,18 @@ impl Run {
         }
     }
 
-    /// A shell script, run with `sh -eu`, with `$1`… as arguments.
+    /// Creates a run of a shell script, with `sh -eu`; `arguments` are `$1`….
     pub fn script(script: &str, arguments: &[&str]) -> Self {
         Self::new(["sh", "-euc", script, "sh"].iter().chain(arguments).copied())
     }
 
-    /// Shows `host` read-only at `inside`.
+    /// Mounts `host` read-only at `inside`.
     #[must_use]
     pub fn read(self, host: &Path, inside: &str) -> Self {
         self.bind(host, inside, false)
     }
 
-    /// Shows `host` writable at `inside`.
+    /// Mounts `host` writable at `inside`.
     #[must_use]
     pub fn write(self, host: &Path, inside: &str) -> Self {
         self.bind(host, inside, true)
@@ -84,21 +84,21 @@ impl Run {
         self
     }
 
-    /// Working directory inside; `/build` unless set.
+    /// Sets the working directory; the default is `/build`.
     #[must_use]
     pub fn directory(mut self, inside: &str) -> Self {
         inside.clone_into(&mut self.directory);
         self
     }
 
-    /// Lets the program reach the network. Only what fetches pinned inputs may.
+    /// Allows network access. Only for fetching pinned inputs.
     #[must_use]
     pub fn with_network(mut self) -> Self {
         self.network = true;
         self
     }
 
-    /// The bubblewrap command line for this run in `rootfs`.
+    /// Returns the bubblewrap command line for this run in `rootfs`.
     #[must_use]
     pub fn arguments(&self, rootfs: &Path) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
@@ -110,7 +110,7 @@ impl Run {
         if self.network {
             push(&[&"--ro-bind-try", &"/etc/resolv.conf", &"/etc/resolv.conf"]);
             push(&[&"--ro-bind-try", &"/etc/hosts", &"/etc/hosts"]);
-            // A host behind an inspecting proxy trusts more than Debian does.
+            // The host may trust more authorities than Debian, such as an inspecting proxy's.
             push(&[&"--ro-bind-try", &CA_BUNDLE, &CA_BUNDLE]);
         } else {
             push(&[&"--unshare-net"]);
@@ -126,13 +126,13 @@ impl Run {
         args
     }
 
-    /// The run as one line that can be pasted into a shell.
+    /// Returns the run as a line that can be pasted into a shell.
     #[must_use]
     pub fn shell_line(&self, rootfs: &Path) -> String {
         self.arguments(rootfs).iter().map(|a| quote(&a.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 
-    /// The program, its arguments and environment as text, for a stage's fingerprint. The number of make's jobs is left out.
+    /// Returns program, arguments and environment as text for a stage's key, without make's number of jobs.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let words = self.argv.iter().filter(|word| !is_jobs(word)).cloned();
@@ -145,51 +145,48 @@ impl Run {
     }
 }
 
-/// The toolchain's root filesystem, ready to run programs in.
+/// A root filesystem to run programs in.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     rootfs: PathBuf,
 }
 
 impl Sandbox {
-    /// A sandbox over `rootfs`.
+    /// Creates a sandbox for `rootfs`.
     #[must_use]
     pub fn new(rootfs: PathBuf) -> Self {
         Self { rootfs }
     }
 
-    /// The root filesystem on the host.
+    /// Returns the path of the root filesystem.
     #[must_use]
     pub fn rootfs(&self) -> &Path {
         &self.rootfs
     }
 
-    /// Runs to the end, handing every line of standard output and error to `on_line` as it comes.
+    /// Runs a program, and passes each line of its output to `on_line`.
     ///
     /// # Errors
-    /// [`Class::MissingTool`] without bubblewrap or without the program, [`Class::BuildFailed`] when it fails; the error shows the last lines.
+    /// [`Class::MissingTool`] without bubblewrap or without the program, [`Class::BuildFailed`] when it fails.
     pub fn run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<()> {
         let ended = process::stream(self.command(run), on_line).map_err(|e| spawn_error(&e))?;
         self.check(run, &ended)
     }
 
-    /// Runs to the end and gives standard output.
-    ///
-    /// # Errors
-    /// As [`Sandbox::run`].
+    /// Runs a program and returns its standard output.
     pub fn output(&self, run: &Run) -> Result<Vec<u8>> {
         let (stdout, ended) = process::output(self.command(run)).map_err(|e| spawn_error(&e))?;
         self.check(run, &ended)?;
         Ok(stdout)
     }
 
-    /// The command that starts `run`, for callers that keep it running beside them.
+    /// Returns the command that starts `run`, for callers that run it in the background.
     #[must_use]
     pub fn command(&self, run: &Run) -> Command {
         let args = run.arguments(&self.rootfs);
         let mut command = Command::new(&args[0]);
         command.args(&args[1..]).env_clear();
-        // --clearenv is for the program: what bubblewrap itself was given, a PIN perhaps, is in /proc/1/environ inside.
+        // --clearenv only covers the program: bubblewrap's own environment, possibly with a PIN, is in /proc/1/environ inside.
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -213,11 +210,11 @@ impl Sandbox {
         }
         Err(Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status))
             .why(&ended.tail)
-            .hint(format!("to see it again: {}", run.shell_line(&self.rootfs))))
+            .hint(format!("to reproduce: {}", run.shell_line(&self.rootfs))))
     }
 }
 
-/// Tries the namespaces that every [`Run`] needs, so that a machine that forbids them is told before anything is downloaded.
+/// Checks that the namespaces that every [`Run`] needs are allowed, before anything is downloaded.
 ///
 /// # Errors
 /// [`Class::MissingTool`] without bubblewrap, [`Class::Infrastructure`] where namespaces are forbidden.
@@ -228,7 +225,7 @@ pub fn ready() -> Result<()> {
     if ended.status.success() {
         return Ok(());
     }
-    Err(Error::new(Class::Infrastructure, "cannot make the namespaces that the toolchain is entered through")
+    Err(Error::new(Class::Infrastructure, "cannot create the namespaces for the toolchain's sandbox")
         .why(ended.tail)
         .hint(
             "run as root (in a container: with --privileged), or allow user namespaces: \
@@ -236,7 +233,7 @@ pub fn ready() -> Result<()> {
         ))
 }
 
-/// The program that was not found: by bubblewrap, or by the shell that ran a script (exit status 127, POSIX sh section 2.8.2).
+/// Returns the program that was not found, by bubblewrap or by the shell of a script (exit status 127, POSIX sh section 2.8.2).
 fn missing<'a>(program: &'a str, ended: &'a Ended) -> Option<&'a str> {
     if ended.tail.contains("execvp") && ended.tail.contains("No such file") {
         return Some(program);
@@ -245,7 +242,7 @@ fn missing<'a>(program: &'a str, ended: &'a Ended) -> Option<&'a str> {
     (ended.status.code() == Some(127)).then(by_shell).flatten()
 }
 
-/// Why a run failed, if it was for want of space. Not every program says so: the kernel's fixdep does not.
+/// Returns the reason if a run failed on a full disk. Not every program reports that: the kernel's fixdep does not.
 fn no_space(run: &Run, ended: &Ended) -> Option<String> {
     if ended.tail.contains(NO_SPACE) {
         return Some(ended.tail.clone());
@@ -261,9 +258,9 @@ fn is_jobs(word: &str) -> bool {
 }
 
 fn spawn_error(err: &std::io::Error) -> Error {
-    Error::new(Class::MissingTool, "cannot start bwrap, which enters the toolchain's root filesystem")
+    Error::new(Class::MissingTool, "cannot start bwrap, the sandbox of the toolchain")
         .why(err)
-        .hint("install the package bubblewrap; `./x` does it for you")
+        .hint("install the package bubblewrap; `./x` does so")
 }
 
 fn quote(word: &str) -> String {
@@ -284,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn has_no_network_and_no_environment_unless_asked() {
+    fn has_no_network_and_no_environment_by_default() {
         let closed = line(&Run::new(["make", "-j2"]));
         assert!(closed.contains("--unshare-net") && closed.contains("--clearenv"), "{closed}");
         assert!(closed.ends_with("--chdir /build -- make -j2"), "{closed}");
@@ -292,13 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn binds_read_only_unless_asked() {
+    fn binds_read_only_by_default() {
         let text = line(&Run::new(["true"]).read(Path::new("/a"), "/build/a").write(Path::new("/b"), "/build/b"));
         assert!(text.contains("--ro-bind /a /build/a --bind /b /build/b"), "{text}");
     }
 
     #[test]
-    fn a_fingerprint_does_not_know_the_number_of_jobs() {
+    fn a_fingerprint_ignores_the_number_of_jobs() {
         let of = |jobs: &str| Run::new(["make", jobs, "-junk"]).fingerprint();
         assert_eq!(of("-j2"), of("-j64"));
         assert_ne!(of("-j2"), of("-k"));

@@ -1,11 +1,11 @@
-//! The content-addressed store of everything a build reads: `<root>/sha256/<hex>`, shared by every clone on the machine.
+//! The content-addressed store of build inputs: `<root>/sha256/<hex>`, shared by every clone on the machine.
 
 use std::path::{Path, PathBuf};
 
 use crate::digest::Sha256;
 use crate::error::{Class, Error, Result};
 
-/// The store, and the read-only mirrors that are looked up before the network.
+/// The store, and read-only mirrors that are searched before the network is used.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -13,22 +13,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store below `root`; each mirror is a directory of files named by their sha256.
+    /// Creates a store in `root`; each mirror is a directory of files named by their SHA-256.
     #[must_use]
     pub fn new(root: PathBuf, mirrors: Vec<PathBuf>) -> Self {
         Self { root, mirrors }
     }
 
-    /// Where the content `digest` stands or will stand.
+    /// Returns the path of the content `digest`, whether it is stored or not.
     #[must_use]
     pub fn path(&self, digest: &Sha256) -> PathBuf {
         self.root.join("sha256").join(digest.to_string())
     }
 
-    /// The stored file of that digest, taken from a mirror if a mirror has it.
+    /// Returns the stored file of that digest; copies it from a mirror if necessary.
     ///
     /// # Errors
-    /// [`Class::Verification`] when a mirror's file is not what its name says, [`Class::Infrastructure`] on I/O errors.
+    /// [`Class::Verification`] when a mirror's file does not match its name.
     pub fn find(&self, digest: &Sha256) -> Result<Option<PathBuf>> {
         let path = self.path(digest);
         if path.is_file() {
@@ -43,28 +43,28 @@ impl Store {
         Ok(None)
     }
 
-    /// Copies `file` into the store after checking that it is `expected`.
+    /// Copies `file` into the store after checking its digest.
     ///
     /// # Errors
-    /// [`Class::Verification`] when it is not; nothing is stored then.
+    /// [`Class::Verification`] on a digest mismatch; nothing is stored then.
     pub fn insert(&self, file: &Path, expected: &Sha256) -> Result<PathBuf> {
         let found = Sha256::of_file(file)?;
         if found != *expected {
             let size = std::fs::metadata(file).map_or(0, |m| m.len());
-            return Err(Error::new(Class::Verification, "a file is not the pinned one")
+            return Err(Error::new(Class::Verification, "digest mismatch for pinned file")
                 .file(file)
-                .why(format!("its sha256 is {found} ({size} bytes)\nthe pin says  {expected}"))
-                .hint("a truncated or altered download: remove the file and fetch it again; if upstream changed it on purpose, change the pin"));
+                .why(format!("got      sha256:{found} ({size} bytes)\nexpected sha256:{expected}"))
+                .hint("the file is truncated or altered; remove it and fetch it again, or change the pin if upstream replaced the file"));
         }
         let path = self.path(expected);
         let dir = self.root.join("sha256");
         fs_err::create_dir_all(&dir)?;
         let part = tempfile::Builder::new().prefix(".part-").tempfile_in(&dir)?;
         fs_err::copy(file, part.path())?;
-        // Whatever the mode of what was copied: other users' builds may take from this store.
-        crate::atomic::set_mode(part.path(), 0o644).map_err(|e| Error::io("cannot copy into the store", &path, &e))?;
-        part.as_file().sync_all().map_err(|e| Error::io("cannot sync the store", &path, &e))?;
-        part.persist(&path).map_err(|e| Error::io("cannot name a stored file", &path, &e.error))?;
+        // Readable whatever the mode of the source: other users may share this store.
+        fs_err::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        part.as_file().sync_all().map_err(|e| Error::io("cannot sync file", &path, &e))?;
+        part.persist(&path).map_err(|e| Error::io("cannot rename file", &path, &e.error))?;
         Ok(path)
     }
 }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_file_from_a_mirror() {
+    fn copies_a_file_from_a_mirror() {
         let mirror = tempfile::tempdir().unwrap();
         let digest = Sha256::of("kernel");
         let file = mirror.path().join(digest.to_string());
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_truncated_file_and_stores_nothing() {
+    fn rejects_a_truncated_file_and_stores_nothing() {
         let mirror = tempfile::tempdir().unwrap();
         let digest = Sha256::of("kernel");
         std::fs::write(mirror.path().join(digest.to_string()), "kern").unwrap();

@@ -1,9 +1,8 @@
-//! Text for a terminal, and bytes as text.
+//! Text for a terminal, and text encodings of bytes.
 
 use std::borrow::Cow;
 
-/// `text` with every control character but line feeds and tabs written as an escape: names and documents out of foreign images could
-/// otherwise clear the screen and write there what they like.
+/// Escapes control characters except line feeds and tabs: text from untrusted images could otherwise control the terminal.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
@@ -17,13 +16,13 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `bytes` as two lower-case hexadecimal digits each.
+/// Encodes `bytes` in lower-case hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that `text` has two hexadecimal digits each for; `None` for any other text.
+/// Decodes hexadecimal; `None` if `text` is malformed.
 #[must_use]
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
@@ -32,14 +31,14 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
 }
 
-/// `text` with every byte percent-encoded that is neither an ASCII letter or digit nor in `kept` (RFC 3986, section 2.1).
+/// Percent-encodes every byte that is neither an ASCII letter or digit nor in `kept` (RFC 3986, section 2.1).
 #[must_use]
 pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || kept.contains(&byte);
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-/// `text` on one line: [`printable`], and a line feed in it begins no other line.
+/// Escapes as [`printable`] does, and line feeds too.
 #[must_use]
 pub fn one_line(text: &str) -> Cow<'_, str> {
     match printable(text) {
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_given_no_orders() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\n\tb \u{fc}"), "a\n\tb \u{fc}");
         assert_eq!(printable("\u{1b}[2Jall is signed\r\u{9b}1m"), "\\u{1b}[2Jall is signed\\r\\u{9b}1m");
     }

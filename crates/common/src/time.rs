@@ -1,6 +1,6 @@
-//! Seconds since the epoch as RFC 3339 text, the form OCI's `created` fields want.
+//! RFC 3339 timestamps, the form of OCI's `created` fields.
 
-/// `seconds` since 1970-01-01 UTC as `YYYY-MM-DDThh:mm:ssZ` (RFC 3339, section 5.6).
+/// Formats `seconds` since 1970-01-01 UTC as `YYYY-MM-DDThh:mm:ssZ` (RFC 3339, section 5.6).
 ///
 /// The civil date comes from counting days in 400-year eras that begin on 1 March, so that the leap day is the last of its year.
 #[must_use]

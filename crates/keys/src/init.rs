@@ -30,7 +30,7 @@ pub struct Options {
 pub fn init(dir: &Path, options: &Options) -> Result<()> {
     check_name(&options.name)?;
     require_empty(dir)?;
-    let fresh = atomic::beside(dir, &format!("new-{}", std::process::id()));
+    let fresh = atomic::sibling(dir, &format!("new-{}", std::process::id()));
     atomic::remove_dir(&fresh)?;
     create_dir(&fresh)?;
     let created = Role::ALL.into_iter().try_for_each(|role| create(&fresh, role, options)).and_then(|()| {
@@ -136,7 +136,7 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
 
     use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-    let part = atomic::beside(path, "part");
+    let part = atomic::sibling(path, "part");
     let _ = fs_err::remove_file(&part);
     let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());

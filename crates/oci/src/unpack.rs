@@ -100,7 +100,7 @@ impl<'a> Unpacked<'a> {
     /// [`Class::UntrustedData`] for a device or named pipe, or above the limit once each hard link is a copy.
     pub fn apply(&self, dest: &Path) -> Result<()> {
         self.check_written()?;
-        let stage = atomic::beside(dest, "part");
+        let stage = atomic::sibling(dest, "part");
         atomic::empty_dir(&stage)?;
         let result = self.fill(&stage).and_then(|()| atomic::replace_dir(&stage, dest));
         if result.is_err() {

@@ -58,7 +58,7 @@ impl Writer {
     /// [`Class::BadInput`] when `dest` exists and is not a layout: it is never replaced.
     pub fn create(dest: &Path) -> Result<Self> {
         check_replaceable(dest)?;
-        let stage = atomic::beside(dest, "part");
+        let stage = atomic::sibling(dest, "part");
         atomic::empty_dir(&stage)?;
         fs_err::create_dir_all(stage.join("blobs/sha256"))?;
         Ok(Self { stage, dest: dest.to_owned(), manifests: Vec::new() })

@@ -40,7 +40,7 @@ pub fn pull(client: &Client<'_>, sink: &dyn Sink, reference: &Reference, out: &P
     let label = format!("pull {reference}");
     let began = client.options.clock.now();
     sink.emit(&Event::StageStarted { stage: &label });
-    let staging = atomic::beside(out, "pull");
+    let staging = atomic::sibling(out, "pull");
     let stage = StagingDir::open(&staging)?;
     let access = Access { repository: &repository, push: false, from: None };
     let fetch = Fetch { client, access, stage: &stage, sink, label: &label, keep_layers: true };
@@ -70,7 +70,7 @@ struct Lock {
 impl Lock {
     /// Waits for other pulls to `out`.
     fn take(out: &Path, sink: &dyn Sink) -> Result<Self> {
-        let path = atomic::beside(out, "pull.lock");
+        let path = atomic::sibling(out, "pull.lock");
         let io = |e: &std::io::Error| Error::io("cannot lock the destination of a pull", &path, e);
         if let Some(parent) = path.parent() {
             fs_err::create_dir_all(parent)?;

@@ -1,4 +1,4 @@
-//! Digests of our own sources, which are inputs of the stages whose bytes our code makes.
+//! Digests of our own sources, which are inputs of the stages whose output our code produces.
 
 use common::stage::Sources;
 
@@ -7,5 +7,5 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-/// Of every package that this one uses, and of itself, as they were when this program was compiled.
+/// Digests of this package and its dependencies in the workspace, at compile time.
 pub const SOURCES: Sources = Sources::new(env!("SOLANA_TALOS_SOURCES"));

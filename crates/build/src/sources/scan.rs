@@ -1,20 +1,20 @@
-//! Which files make up each package of ours, and their digest. Run by `build.rs`, so it is what was compiled.
+//! Computes the digest of each workspace package. Run by `build.rs`, so the digests are of what is compiled.
 //!
-//! A package is its `Cargo.toml`, `build.rs`, `src/` and the files that these include; then those of the packages of ours that it depends on, as
-//! its manifest says, and the versions of the others in `Cargo.lock`.
+//! A package is its `Cargo.toml`, `build.rs`, `src/` and the files that these include, the same of its dependencies in the workspace, and the
+//! versions of third-party crates in `Cargo.lock`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// Packages whose stages are made by our own code, and with them all that they use.
+/// Packages whose code produces stage outputs; their dependencies are added.
 pub const ROOTS: [&str; 1] = ["crates/build"];
 
-/// What every package is compiled with.
+/// Files that affect every package.
 pub const SHARED: [&str; 3] = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
 
-/// How a source names another file that is compiled into it.
+/// Ways in which a source includes another file.
 const INCLUDES: [&str; 4] = ["include_str!(", "include_bytes!(", "include!(", "#[path = "];
 
 /// A package of the workspace.
@@ -22,13 +22,13 @@ pub struct Package {
     dir: PathBuf,
     /// Its own files.
     files: BTreeSet<PathBuf>,
-    /// Directories of the packages of ours that it uses.
+    /// Directories of its dependencies in the workspace.
     uses: BTreeSet<String>,
 }
 
-#[cfg_attr(test, expect(dead_code, reason = "build.rs alone calls it"))]
+#[cfg_attr(test, expect(dead_code, reason = "only called by build.rs"))]
 impl Package {
-    /// What cargo has to watch. A directory stands for all that is and will be in it.
+    /// Returns what cargo has to watch. A directory covers present and future files in it.
     pub fn watched(&self) -> impl Iterator<Item = PathBuf> {
         let sources = self.dir.join("src");
         let rest = self.files.iter().filter(|file| !file.starts_with(self.dir.join("src"))).cloned();
@@ -38,13 +38,13 @@ impl Package {
 
 #[cfg(test)]
 impl Package {
-    /// Its own files, relative to the workspace.
+    /// Returns its own files, relative to the workspace.
     pub fn relative(&self, root: &Path) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.strip_prefix(root).unwrap_or(file).to_owned()).collect()
     }
 }
 
-/// The packages in the directories `from` of the workspace `root`, and all of ours that they use, by directory.
+/// Returns the packages in the directories `from` of the workspace `root`, and their dependencies in it, by directory.
 pub fn packages(root: &Path, from: &[&str]) -> Result<BTreeMap<String, Package>, String> {
     let ours = ours(&read(&root.join("Cargo.toml"))?)?;
     let mut packages = BTreeMap::new();
@@ -61,7 +61,7 @@ pub fn packages(root: &Path, from: &[&str]) -> Result<BTreeMap<String, Package>,
     Ok(packages)
 }
 
-/// The digest of each package with all that it uses, by the package's name.
+/// Returns the digest of each package with its dependencies, by package name.
 pub fn digests(root: &Path, packages: &BTreeMap<String, Package>) -> Result<BTreeMap<String, String>, String> {
     let shared = digest(root, &SHARED.iter().map(|file| root.join(file)).collect())?;
     let own = |(dir, package): (&String, &Package)| Ok((dir.clone(), digest(root, &package.files)?));
@@ -98,7 +98,7 @@ fn hex(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The files that the package in `dir` is compiled from.
+/// Returns the files that the package in `dir` is compiled from.
 fn files(dir: &Path) -> Result<BTreeSet<PathBuf>, String> {
     let mut files = BTreeSet::from([dir.join("Cargo.toml")]);
     let mut left = vec![dir.join("src")];
@@ -118,13 +118,13 @@ fn files(dir: &Path) -> Result<BTreeSet<PathBuf>, String> {
     Ok(files)
 }
 
-/// The files that `source` includes; each must be named by a literal.
+/// Returns the files that `source` includes; each must be given as a literal.
 fn included(source: &Path) -> Result<Vec<PathBuf>, String> {
     let text = read(source)?;
     let mut found = Vec::new();
     for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
         for include in INCLUDES {
-            // A quotation mark in front: a text about includes, such as the list above.
+            // After a quotation mark it is a string, such as in the list above.
             for (at, _) in line.match_indices(include).filter(|(at, _)| !line[..*at].ends_with('"')) {
                 let literal = line[at + include.len()..].strip_prefix('"').and_then(|rest| rest.split_once('"'));
                 let Some((path, _)) = literal else {
@@ -137,7 +137,7 @@ fn included(source: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-/// Without `..`, so that a file has one name.
+/// Removes `..`, so that a file has one path.
 fn resolved(path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
     for component in path.components() {
@@ -149,7 +149,7 @@ fn resolved(path: &Path) -> PathBuf {
     resolved
 }
 
-/// The lines of the sections of a manifest that `wanted` accepts.
+/// Returns the lines of the manifest sections that `wanted` accepts.
 fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
     let mut inside = false;
     let mut lines = Vec::new();
@@ -163,7 +163,7 @@ fn lines(manifest: &str, wanted: impl Fn(&str) -> bool) -> Vec<&str> {
     lines
 }
 
-/// The packages of ours by the name that manifests depend on them with.
+/// Returns the directory of each workspace dependency by its name.
 fn ours(workspace: &str) -> Result<BTreeMap<String, String>, String> {
     let mut ours = BTreeMap::new();
     for line in lines(workspace, |section| section == "workspace.dependencies") {
@@ -175,13 +175,13 @@ fn ours(workspace: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(ours)
 }
 
-/// Directories of the packages of ours that go into the package with that manifest.
+/// Returns the directories of a package's dependencies in the workspace, without dev-dependencies.
 fn uses(manifest: &str, ours: &BTreeMap<String, String>) -> Result<BTreeSet<String>, String> {
     let section = |name: &str| name.ends_with("dependencies") && !name.ends_with("dev-dependencies");
     let mut uses = BTreeSet::new();
     for line in lines(manifest, section) {
         if line.contains("path = ") {
-            return Err(format!("name packages of ours in the workspace's Cargo.toml, not here: {line}"));
+            return Err(format!("declare workspace packages in the workspace's Cargo.toml, not here: {line}"));
         }
         let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
         uses.extend(ours.get(name).cloned());

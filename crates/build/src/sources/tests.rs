@@ -11,7 +11,7 @@ fn digests(root: &Path) -> BTreeMap<String, String> {
     scan::digests(root, &scan::packages(root, &scan::ROOTS).unwrap()).unwrap()
 }
 
-/// A copy of all that the digests are of.
+/// A copy of all files that the digests cover.
 fn copy() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let packages = scan::packages(project(), &scan::ROOTS).unwrap();
@@ -25,7 +25,7 @@ fn copy() -> tempfile::TempDir {
     copy
 }
 
-/// The packages whose digest changes with `file`.
+/// Returns the packages whose digest changes with `file`.
 fn changed_by(file: &str, change: impl Fn(&str) -> String) -> Vec<String> {
     let copy = copy();
     let before = digests(copy.path());
@@ -47,13 +47,13 @@ fn a_copy_elsewhere_has_the_same_digests() {
 }
 
 #[test]
-fn this_program_carries_the_digests_of_this_tree() {
+fn this_program_contains_the_digests_of_this_tree() {
     let table: Vec<_> = digests(project()).iter().map(|(package, digest)| format!("{package} {digest}")).collect();
     assert_eq!(env!("SOLANA_TALOS_SOURCES"), table.join(";"));
 }
 
 #[test]
-fn a_source_changes_its_package_and_those_that_use_it() {
+fn a_source_changes_its_package_and_dependents() {
     let changed = changed_by("imager/src/initramfs.rs", |text| format!("{text}\n// changed\n"));
     let short = short(&changed);
     assert!(short.contains(&"imager") && short.contains(&"build"), "{short:?}");
@@ -67,7 +67,7 @@ fn an_included_file_is_a_source() {
 }
 
 #[test]
-fn the_versions_of_others_crates_are_in_every_digest() {
+fn versions_of_third_party_crates_are_in_every_digest() {
     let all = digests(project()).len();
     assert_eq!(changed_by("Cargo.lock", |text| text.replacen("version = \"1", "version = \"2", 1)).len(), all);
 }

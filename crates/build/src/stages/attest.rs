@@ -1,4 +1,4 @@
-//! The last stage of a build: bills of materials, provenance and signatures beside every image.
+//! The last stage of a build: attaches SBOM, provenance and signatures to every image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Kind, Module, Userland};
 use attest::{Demand, Material, Predicates, SigningSession, Subject, WithoutLayers, crates, subjects, talos};
 use common::stage::{Finished, Input, Stage, Work, hash_tree};
-use common::{Class, Error, Result, Sha256, atomic};
+use common::{Result, Sha256, atomic};
 use kernel_config::environment::Tools;
 use keys::{KeySet, OrPending, Role};
 use oci::Layout;
@@ -22,11 +22,11 @@ use crate::stages::testbed;
 /// Signs the images.
 pub const STAGE: Stage = Stage::ours("attested-images", env!("CARGO_PKG_NAME"));
 
-/// Public half of the key that signed the images.
+/// Public key that verifies the images.
 pub const PUBLIC_KEY: &str = "image.pub.pem";
-/// Machine configuration by which Talos 1.13.8 and later verify the images.
+/// Machine configuration document with which Talos 1.13.8 and later verify the images.
 pub const VERIFICATION: &str = "image-verification.yaml";
-/// Parts of the project that end up in images, and so are inputs like any other.
+/// Directories of the project that end up in images, which the provenance lists as inputs.
 const TREES: [&str; 7] = [
     "extension",
     "imager/contract/lines",
@@ -42,19 +42,17 @@ const TREES: [&str; 7] = [
 pub struct Unsigned<'a> {
     /// Its name in the output.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The stage that holds `<name>.oci`.
+    /// The stage with `<name>.oci`.
     pub stage: &'a Finished,
 }
 
-/// Extensions of the files that belong to an image, of the layout first.
+/// File name extensions of an image's outputs, the layout first.
 pub const EXTENSIONS: [&str; 3] = ["oci", "spdx.json", "provenance.json"];
 
-/// Every image with what belongs beside it, signed with the image key.
-///
-/// # Errors
-/// When an image cannot be read, or a signature does not verify.
+/// Attaches SBOM and provenance to every image and signs them with the image key.
+
 pub fn images(
     prepared: &Prepared<'_>,
     signing: &Signing,
@@ -122,15 +120,12 @@ fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Resul
     write_beside(work.dir(), &names, keys.public_key(Role::Image)?).map(Ok)
 }
 
-/// Writes the documents of every layout in `dir` beside it, the public key and the document for Talos.
-///
-/// # Errors
-/// When a layout is not what `key` has signed.
+/// Writes the SBOM and provenance of every layout in `dir` next to it, then the public key and the document for Talos.
 pub fn write_beside(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicKey) -> Result<()> {
     for path in layouts(dir)? {
         let layout = Layout::open(&path)?;
         for image in subjects(&layout)? {
-            // The layers were compared with their digests as they were copied.
+            // The layers were verified when they were copied.
             let image = attest::verify(&WithoutLayers(&layout), &image, key, Demand::Signature)?;
             for (extension, document) in [("spdx.json", &image.sbom), ("provenance.json", &image.provenance)] {
                 if let Some(document) = document {
@@ -143,15 +138,11 @@ pub fn write_beside(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicKey)
     atomic::write(&dir.join(VERIFICATION), talos::image_verification(names, key)?)
 }
 
-/// The layouts `*.oci` in `dir`, sorted.
-///
-/// # Errors
-/// When the directory cannot be listed.
+/// Returns the layouts `*.oci` in `dir`, sorted.
 pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("cannot list a directory of layouts", dir, &e))?;
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io("cannot list a directory of layouts", dir, &e))?.path();
+    for entry in fs_err::read_dir(dir)? {
+        let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "oci") && path.join("oci-layout").is_file() {
             found.push(path);
         }
@@ -160,10 +151,10 @@ pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Everything that went in, by digest: the lock, and what it does not name because it is of this project or the user gave it.
+/// Returns every input by digest: the locked ones, and those of this project and the user.
 fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Result<Vec<Material>> {
     let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
-    // The kernel's source may be the other one.
+    // The kernel source is added below; it may be kernel.org's instead of the locked one.
     let locked = prepared.plan.project.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
     let mut materials: Vec<_> = locked
         .map(|entry| {
@@ -173,7 +164,7 @@ fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Re
         .collect();
     materials.push(prepared.source_material());
     materials.push(Material { name: "base".to_owned(), uri: base.uri(), sha256: base.identity.parse()? });
-    // It is compiled into the kernel, and so decides over every image.
+    // The certificate is compiled into the kernel.
     let certificate = signing.set.certificate(Role::Module)?.fingerprint();
     let name = "module certificate".to_owned();
     materials.push(Material { uri: own("module.crt.pem"), name, sha256: certificate });
@@ -202,10 +193,9 @@ fn ingredients(prepared: &Prepared<'_>, release: &str, base: &TalosBase) -> Resu
 }
 
 fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
-    let io = |e: std::io::Error| Error::io("cannot list the patches", dir, &e);
     let mut patches = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        let path = entry.map_err(io)?.path();
+    for entry in fs_err::read_dir(dir)? {
+        let path = entry?.path();
         if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".patch")) {
             patches.push((name.to_owned(), Sha256::of_file(&path)?));
         }
@@ -214,7 +204,7 @@ fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
     Ok(patches)
 }
 
-/// Packages of the toolchain that make outputs: what `crates/toolchain/packages.list` came to.
+/// Returns the toolchain packages that produce outputs: those of `crates/toolchain/packages.list` and their dependencies.
 fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
     let entries =
         prepared.plan.project.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
@@ -236,9 +226,7 @@ fn contents(prepared: &Prepared<'_>, base: &TalosBase) -> Result<Userland> {
     }
     let metadata = testbed::metadata(prepared)?.dir.join("metadata.json");
     let lock = prepared.context().path("tests/guest/Cargo.lock");
-    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io("cannot read what the crates are", path, &e));
-    let lock_text = String::from_utf8(read(&lock)?)
-        .map_err(|e| Error::new(Class::BadInput, "cannot read what the crates are").file(&lock).why(e))?;
-    let crates = crates::of_program(&read(&metadata)?, &lock_text).map_err(|e| e.file(&lock))?;
+    let crates = crates::of_program(&fs_err::read(metadata)?, &fs_err::read_to_string(&lock)?);
+    let crates = crates.map_err(|e| e.file(&lock))?;
     Ok(Userland::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates })
 }

@@ -1,4 +1,4 @@
-//! What the installer is built on: the testbed, or Talos's own images from a layout, a tarball or, locked, a registry.
+//! The base of the installer: the testbed, or Talos's images from a layout, a tarball or, if locked, a registry.
 
 use std::path::{Path, PathBuf};
 
@@ -18,27 +18,27 @@ use crate::stages::{bases, testbed};
 /// Opens a base.
 pub const STAGE: Stage = Stage::ours("base", env!("CARGO_PKG_NAME"));
 
-/// A base that stands on this machine.
+/// A base on this machine.
 #[derive(Debug)]
 pub struct TalosBase {
     /// Layout directory or tarball.
     pub path: PathBuf,
-    /// What it is, for the fingerprint of what is built on it.
+    /// Its digest, for the keys of stages that use it.
     pub identity: String,
-    /// What it is called in provenance: no path of this machine.
+    /// Its description in the provenance, without a local path.
     pub public: String,
-    /// Whether it is our testbed and not Talos.
+    /// Whether it is the testbed and not Talos.
     pub testbed: bool,
 }
 
 impl TalosBase {
-    /// As an input.
+    /// Returns it as a stage input.
     #[must_use]
     pub fn input(&self, name: &str) -> Input<PathBuf> {
         Input::known_by([(name, self.identity.as_str())], self.path.clone())
     }
 
-    /// Where it comes from, as far as that holds elsewhere.
+    /// Returns its purl.
     #[must_use]
     pub fn uri(&self) -> String {
         if self.testbed {
@@ -48,47 +48,41 @@ impl TalosBase {
     }
 }
 
-/// What the user named as base.
+/// The base that the user chose.
 #[derive(Debug)]
 pub enum BaseChoice {
-    /// Our own.
+    /// The testbed, not built yet.
     Testbed,
-    /// Talos images, on this machine now.
+    /// Talos images, on this machine.
     Talos(TalosBase),
 }
 
-/// Finds `name`: `testbed`, a path, or a comma-separated list of image references, whose images are brought here. They are opened, so that
-/// a wrong base is told before anything is built.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is none of them, holds no Talos images, or is a reference that the lock does not name; as [`bases::fetch`].
+/// Finds the base `name`: `testbed`, a path, or a comma-separated list of image references, which are pulled. The images are opened, so that an
+/// invalid base is reported before anything is built.
 pub fn find(project: &Project<'_>, network: &Network, name: &str) -> Result<BaseChoice> {
     let path = Path::new(name);
     if name == "testbed" {
         return Ok(BaseChoice::Testbed);
     }
     if path.exists() {
-        return Ok(BaseChoice::Talos(here(project.context, path)?));
+        return Ok(BaseChoice::Talos(local(project.context, path)?));
     }
     if !name.contains(':') && !name.contains('@') {
-        return Err(Error::new(Class::BadInput, format!("there is no base {name:?}"))
-            .why("it is neither `testbed` nor a layout directory or tarball here, and has no tag or digest as an image reference must")
+        return Err(Error::new(Class::BadInput, format!("unknown base {name:?}"))
+            .why("it is neither `testbed` nor an existing directory or file, and an image reference needs a tag or digest")
             .hint("give --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
     Ok(BaseChoice::Talos(locked(project, network, &references(name)?)?))
 }
 
-/// A comma-separated list of image references.
-///
-/// # Errors
-/// [`Class::BadInput`] when one is no full reference.
+/// Parses a comma-separated list of image references.
 pub fn references(list: &str) -> Result<Vec<Reference>> {
     list.split(',').map(str::parse).collect()
 }
 
-fn here(context: &Context, path: &Path) -> Result<TalosBase> {
+fn local(context: &Context, path: &Path) -> Result<TalosBase> {
     if path.is_dir() && !path.join("oci-layout").is_file() {
-        open(path)?; // Says what a base is; hashing a directory that is none could take for ever.
+        open(path)?; // Fails early: hashing an arbitrary directory could take very long.
     }
     let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
     let public = format!("images with the digest {identity}");
@@ -105,7 +99,7 @@ fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) ->
     checked(context, TalosBase { path, identity, public, testbed: false })
 }
 
-/// Opens the base; the stage is there so that this is done once a base and not in every build.
+/// Opens the base, in a stage, so that this is done once per base and not in every build.
 fn checked(context: &Context, located: TalosBase) -> Result<TalosBase> {
     context.stages().run(STAGE, located.input("identity"), |_, path| open(&path))?;
     Ok(located)
@@ -115,10 +109,7 @@ fn open(path: &Path) -> Result<()> {
     BaseImages::open(&Line::default_release()?, path, tempfile::tempdir()?.path(), Limits::SYSTEM).map(|_| ())
 }
 
-/// Brings `named` to this machine: the testbed is built.
-///
-/// # Errors
-/// When the testbed does not compile.
+/// Returns the chosen base; builds the testbed.
 pub fn locate(prepared: &Prepared<'_>, named: BaseChoice, preset: &Preset) -> Result<TalosBase> {
     let BaseChoice::Talos(located) = named else {
         let base = testbed::base(prepared, preset)?;

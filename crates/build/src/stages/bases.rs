@@ -1,4 +1,4 @@
-//! Bases out of registries. `update` records what their names stand for; a build takes them by those digests and by nothing else.
+//! Base images from registries. `update` locks their digests; a build only uses locked digests.
 
 use common::stage::{Finished, Input, Stage};
 use common::store::Store;
@@ -11,13 +11,10 @@ use registry::clock::System;
 use crate::context::Context;
 use crate::network::{Network, Pace};
 
-/// Makes one layout of the images of a base.
+/// Writes the images of a base into one layout.
 pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
 
-/// What `references` stand for now, as the lock has it.
-///
-/// # Errors
-/// As [`registry::resolve`].
+/// Resolves `references` to lock entries.
 pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let clock = System::start();
     let client = network.client(Pace::default(), &clock)?;
@@ -34,28 +31,22 @@ pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseIm
     Ok(bases)
 }
 
-/// What the lock has for `references`.
-///
-/// # Errors
-/// [`Class::BadInput`] when one is not there.
+/// Returns the lock entries for `references`.
 pub fn locked(lock: &Lock, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let find = |reference: &Reference| {
         let name = reference.to_string();
         lock.base.iter().find(|base| base.reference == name).cloned().ok_or_else(|| {
             let list: Vec<_> = references.iter().map(ToString::to_string).collect();
-            Error::new(Class::BadInput, format!("the base {name} is not locked"))
+            Error::new(Class::BadInput, format!("base image {name} is not locked"))
                 .file(lock::FILE)
-                .why("a name in a registry may stand for something else tomorrow; a build takes what the lock names by digest")
-                .hint(format!("`solana-talos update --base {}` locks it; commit the lock", list.join(",")))
+                .why("a build only uses images whose digest is in the lock")
+                .hint(format!("run `solana-talos update --base {}` and commit the lock", list.join(",")))
         })
     };
     references.iter().map(find).collect()
 }
 
-/// Brings every blob of `bases` into the store, and gives the number of images that had to be pulled.
-///
-/// # Errors
-/// As [`registry::pull`], and [`Class::Infrastructure`] offline.
+/// Pulls missing blobs of `bases` into the store; returns the number of images pulled.
 pub fn fetch(context: &Context, network: &Network, bases: &[BaseImage]) -> Result<usize> {
     let mut missing = Vec::new();
     for base in bases {
@@ -86,14 +77,11 @@ fn pull(context: &Context, network: &Network, base: &BaseImage) -> Result<()> {
     atomic::remove_dir(&work)
 }
 
-/// One layout of `bases`, which [`fetch`] has brought: `base.oci` in the stage's directory.
-///
-/// # Errors
-/// When a blob is not in the store.
+/// Writes `bases`, whose blobs are in the store, into one layout: `base.oci` in the stage's directory.
 pub fn layout(context: &Context, bases: &[BaseImage]) -> Result<Finished> {
     let entries: Vec<_> = bases.iter().map(|base| (&base.reference, base.sha256.to_string())).collect();
     let bases = Input::known_by(entries, bases);
-    let store = Input::unkeyed("it gives blobs by their digests", &context.store);
+    let store = Input::unkeyed("it returns blobs by their digests", &context.store);
     context.stages().run(STAGE, (bases, store), |work, (bases, store)| {
         let mut writer = Writer::create(&work.dir().join("base.oci"))?;
         for base in *bases {
@@ -107,11 +95,11 @@ pub fn layout(context: &Context, bases: &[BaseImage]) -> Result<Finished> {
     })
 }
 
-/// How an index names `base`.
+/// Returns the index entry of `base`.
 fn entry(store: &Store, base: &BaseImage) -> Result<Descriptor> {
     let path = store.path(&base.sha256);
     let manifest: Manifest = types::read(&fs_err::read(&path)?)
-        .map_err(|e| Error::new(Class::BadInput, "the manifest of a base is malformed").file(&path).why(e))?;
+        .map_err(|e| Error::new(Class::UntrustedData, "manifest of the base image is malformed").file(&path).why(e))?;
     let media_type = manifest.media_type().clone().unwrap_or(MediaType::ImageManifest);
     let mut entry = types::descriptor(media_type, base.sha256, base.size);
     entry.set_platform(Some(types::linux_amd64()));

@@ -13,19 +13,16 @@ use crate::stages::packages;
 /// Packs the tree.
 pub const STAGE: Stage = Stage::ours("kernel-devel-image", env!("CARGO_PKG_NAME"));
 
-/// Packages of the toolchain that compile, link or write metadata for modules.
+/// Toolchain packages that compile, link or write metadata for modules.
 const COMPILERS: [&str; 7] = ["bindgen", "clang-19", "dwarves", "lld-19", "llvm-19", "make", "rustc"];
 
-/// Where the tree stands in the image, as Debian's linux-headers have it.
+/// Returns the directory of the tree in the image, the same as in Debian's linux-headers.
 #[must_use]
 pub fn place(release: &str) -> String {
     format!("usr/src/linux-headers-{release}")
 }
 
-/// The image as `kernel-devel.oci` in the stage's directory: the tree, and the link that `make -C /lib/modules/<release>/build` goes by.
-///
-/// # Errors
-/// As [`devel::collect`].
+/// Writes `kernel-devel.oci`: the tree, and the link for `make -C /lib/modules/<release>/build`.
 pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),

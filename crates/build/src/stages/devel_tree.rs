@@ -1,4 +1,4 @@
-//! Opening a kernel-devel image that somebody gives us.
+//! Opens a kernel-devel image given by the user.
 
 use std::path::{Path, PathBuf};
 
@@ -18,31 +18,27 @@ use crate::stages::devel;
 /// Unpacks the image.
 pub const STAGE: Stage = Stage::ours("kernel-devel-tree", env!("CARGO_PKG_NAME"));
 
-/// A kernel-devel image that somebody gives us, and how far it is trusted.
+/// A kernel-devel image, and how to get and verify it.
 #[derive(Debug)]
 pub struct Given<'a> {
     /// An OCI layout directory or a reference.
     pub name: &'a str,
-    /// Its maker's key.
+    /// The public key to verify it with.
     pub key: Option<&'a PublicKey>,
-    /// How its registry is reached.
+    /// Access to its registry.
     pub network: &'a Network,
 }
 
-/// The tree of the image, unpacked once into the cache, for the kernel `release`.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is no kernel-devel image or one of another kernel; [`Class::Verification`] when it is not what the key has signed,
-/// or another toolchain made it.
+/// Unpacks the image into the cache and returns its tree, which must be for the kernel `release` and this toolchain.
 pub fn open(context: &Context, toolchain: &Toolchain, given: &Given<'_>, release: &str) -> Result<Tree> {
     let path = match named(given.name)? {
-        Named::Here(path) => path,
+        Named::Local(path) => path,
         Named::Remote(reference) => pull(context, given, &reference)?,
     };
     let layout = Layout::open(&path)?;
     let image = only(layout.images()?, &path)?;
     if let Some(key) = given.key {
-        // Whatever it is called here: which kernel it is for stands in it.
+        // The name does not matter: the tree itself records the kernel release.
         attest::verify_layout(&layout, key, Demand::AnyName)?;
     }
     let digest = image.digest;
@@ -57,13 +53,13 @@ pub fn open(context: &Context, toolchain: &Toolchain, given: &Given<'_>, release
     Ok(Tree { record, dir, digest: image.digest })
 }
 
-/// What a reference names may change, so it is asked each time.
+/// Pulls on every run, since a tag may move.
 fn pull(context: &Context, given: &Given<'_>, reference: &Reference) -> Result<PathBuf> {
     if context.offline {
         return Err(toolchain::offline(std::iter::once(given.name)));
     }
     if given.key.is_none() && reference.digest().is_none() {
-        let message = "nobody vouches for this image: verify it with --kernel-devel-key, or name it by its digest";
+        let message = "the kernel-devel image is not verified: give --kernel-devel-key, or a reference with a digest";
         context.sink().emit(&Event::Warning { message });
     }
     let layout = context.cache.join("kernel-devel").join(&Sha256::of(reference.to_string()).to_string()[..16]);
@@ -71,19 +67,16 @@ fn pull(context: &Context, given: &Given<'_>, reference: &Reference) -> Result<P
     Ok(layout)
 }
 
-/// Where an image is.
+/// Location of an image.
 enum Named {
-    Here(PathBuf),
+    Local(PathBuf),
     Remote(Reference),
 }
 
-/// Refuses a name that cannot be one of a kernel-devel image, before anything is made.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is neither a layout nor a reference.
+/// Checks that `name` is a layout with one image or a reference, before any stage runs.
 pub fn check(name: &str) -> Result<()> {
     match named(name)? {
-        Named::Here(path) => only(Layout::open(&path)?.images()?, &path).map(drop),
+        Named::Local(path) => only(Layout::open(&path)?.images()?, &path).map(drop),
         Named::Remote(_) => Ok(()),
     }
 }
@@ -91,12 +84,12 @@ pub fn check(name: &str) -> Result<()> {
 fn named(name: &str) -> Result<Named> {
     let path = Path::new(name);
     if path.exists() {
-        return Ok(Named::Here(path.to_owned()));
+        return Ok(Named::Local(path.to_owned()));
     }
     name.parse().map(Named::Remote).map_err(|_| {
-        Error::new(Class::BadInput, "there is no kernel-devel image")
+        Error::new(Class::BadInput, "cannot find the kernel-devel image")
             .file(name)
-            .why("it is no directory here, and no full reference like ghcr.io/our-org/kernel-devel:v1")
+            .why("neither a directory nor a full image reference like ghcr.io/our-org/kernel-devel:v1")
             .hint("`./x build` writes one: give _out/kernel-devel.oci, or the reference that it was pushed to")
     })
 }
@@ -105,28 +98,26 @@ fn only(images: Vec<Image>, path: &Path) -> Result<Image> {
     let count = images.len();
     match <[Image; 1]>::try_from(images) {
         Ok([image]) => Ok(image),
-        Err(_) => Err(no_devel(path, &format!("it holds {count} images for linux/amd64, not one"))),
+        Err(_) => Err(no_devel(path, &format!("it contains {count} images for linux/amd64; expected 1"))),
     }
 }
 
-/// The tree below the unpacked `root`.
+/// Finds the tree in the unpacked `root`.
 fn find(root: &Path, image: &Path) -> Result<(PathBuf, Record)> {
     let sources = root.join("usr/src");
     let entries = std::fs::read_dir(&sources).map(|entries| entries.flatten().map(|entry| entry.path()));
     let mut trees = entries.into_iter().flatten().filter(|dir| is_inside(root, &dir.join(RECORD)));
     let (Some(dir), None) = (trees.next(), trees.next()) else {
-        return Err(no_devel(image, &format!("it does not hold one /usr/src/linux-headers-* with a {RECORD}")));
+        return Err(no_devel(image, &format!("it does not contain exactly one /usr/src/linux-headers-* with a {RECORD}")));
     };
-    let text = std::fs::read_to_string(dir.join(RECORD))
-        .map_err(|e| Error::io("cannot read a record", dir.join(RECORD), &e))?;
-    let record = Record::parse(&text)?;
+    let record = Record::parse(&fs_err::read_to_string(dir.join(RECORD))?)?;
     if dir != root.join(devel::place(&record.release)) {
-        return Err(no_devel(image, &format!("its tree for {} stands in another kernel's place", record.release)));
+        return Err(no_devel(image, &format!("the tree for {} is in another kernel's directory", record.release)));
     }
     Ok((dir, record))
 }
 
-/// Whether `file` is there without a link on the way: one of a foreign image could lead to files of this machine.
+/// Returns whether `file` exists and no link leads to it: a link in an untrusted image could point to host files.
 fn is_inside(root: &Path, file: &Path) -> bool {
     let (Ok(root_path), Ok(path), Ok(name)) = (root.canonicalize(), file.canonicalize(), file.strip_prefix(root))
     else {
@@ -136,7 +127,7 @@ fn is_inside(root: &Path, file: &Path) -> bool {
 }
 
 fn no_devel(image: &Path, why: &str) -> Error {
-    Error::new(Class::BadInput, "this is no kernel-devel image")
+    Error::new(Class::UntrustedData, "not a kernel-devel image")
         .file(image)
         .why(why)
         .hint("`./x build` writes one: _out/kernel-devel.oci")

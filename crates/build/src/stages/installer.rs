@@ -1,10 +1,10 @@
-//! The installer image: initramfs with the layers on top, unified kernel image, artifacts layer on the base.
+//! The installer image: the base image with a layer of boot assets (unified kernel image with our initramfs, boot loader).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::stage::{Finished, Input, Stage, Work};
-use common::{Error, Result};
+use common::Result;
 use contract::Line;
 use extension::manifest::Manifest;
 use imager::assemble::{self, Layers};
@@ -27,18 +27,15 @@ use crate::stages::kernel::{Built, KernelInput, Prepared};
 /// Builds the installer.
 pub const STAGE: Stage = Stage::ours("installer-image", env!("CARGO_PKG_NAME"));
 
-/// The kernel command line: Talos's own, the preset's, the user's.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when an argument is none, or removes what Talos insists on.
+/// Composes the kernel command line from Talos's arguments, the preset's and the user's.
 pub fn command_line(preset: &Preset, extra: &[String]) -> Result<Cmdline> {
     Cmdline::compose(&Line::default_release()?.arguments, &preset.arguments()?, extra)
 }
 
-/// What goes into an installer besides the kernel.
+/// Parts of an installer besides the kernel.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    /// What it is built on.
+    /// The base.
     pub base: &'a TalosBase,
     /// The manifest of our extension.
     pub manifest: &'a Input<Manifest>,
@@ -46,14 +43,11 @@ pub struct Parts<'a> {
     pub command_line: &'a Cmdline,
     /// Name of the image.
     pub name: &'a str,
-    /// Who signs.
+    /// The keys to sign with.
     pub signing: &'a Signing,
 }
 
-/// `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline` in the stage's directory; the image is verified before the stage is done.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when the base is no Talos image.
+/// Writes `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline`, and verifies the image.
 pub fn build(prepared: &Prepared<'_>, built: &Built, parts: &Parts<'_>) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),
@@ -83,7 +77,7 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     let (tools, kernel, (modules, module), manifest, base, line, names, annotations) = inputs;
     let talos = Line::default_release()?;
     let opened = BaseImages::open(&talos, &base, &work.empty_dir("base")?, Limits::SYSTEM)?;
-    let base_initramfs = read(&opened.boot.initramfs)?;
+    let base_initramfs = fs_err::read(&opened.boot.initramfs)?;
     let layers = Layers {
         release: &kernel.kernel.release,
         kernel: &modules.join("signed"),
@@ -94,11 +88,11 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     let initramfs = assemble::initramfs(tools.sandbox, &base_initramfs, &layers, &scratch, mtime)?;
     let os_release = os_release::from_base(tools.sandbox, &base_initramfs, &scratch)?;
     let image = uki::build(
-        &read(&opened.boot.stub)?,
+        &fs_err::read(&opened.boot.stub)?,
         &UkiParts {
             os_release: &os_release,
             cmdline: &line,
-            linux: &read(&kernel.kernel.vmlinuz())?,
+            linux: &fs_err::read(kernel.kernel.vmlinuz())?,
             initrd: &initramfs,
             profile: &talos.uki.profile,
         },
@@ -120,7 +114,7 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     ["base", "layers", "verify"].iter().try_for_each(|name| common::atomic::remove_dir(&work.dir().join(name)))
 }
 
-/// The extension's metadata in the form of the initramfs's list of layers.
+/// Converts the extension's metadata for the initramfs's list of layers.
 fn metadata(manifest: &Manifest) -> layers::Metadata {
     let manifest = manifest.metadata.clone();
     layers::Metadata {
@@ -133,6 +127,3 @@ fn metadata(manifest: &Manifest) -> layers::Metadata {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::io("cannot read a part of the installer", path, &e))
-}

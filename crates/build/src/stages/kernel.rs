@@ -1,4 +1,4 @@
-//! Toolchain, source, configuration, kernel, module.
+//! The kernel and our module, with toolchain, source and configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::signing::Signing;
 /// Name of our module.
 pub const MODULE: &str = "solana_optimizer";
 
-/// Packages of the toolchain whose version shows in the outputs.
+/// Toolchain packages whose version is recorded in `build.json`.
 const TOOLS: [&str; 12] = [
     "bindgen",
     "binutils",
@@ -39,17 +39,17 @@ const TOOLS: [&str; 12] = [
     "systemd-boot-efi",
 ];
 
-/// Where the kernel's source comes from.
+/// Origin of the kernel source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceChoice {
-    /// Debian's linux-source package, with Debian's patches.
+    /// Debian's linux-source package, including Debian's patches.
     #[default]
     Debian,
-    /// The tarball of kernel.org.
+    /// The kernel.org tarball.
     Upstream,
 }
 
-/// The pinned file with the kernel's source.
+/// The pinned archive with the kernel source.
 #[derive(Clone, Debug)]
 struct Archive {
     digest: Sha256,
@@ -75,7 +75,7 @@ impl Archive {
     }
 }
 
-/// Which kernel is built, read and checked before anything is made.
+/// The kernel to build, parsed and checked before any stage runs.
 #[derive(Debug)]
 pub struct KernelPlan<'a> {
     /// Its inputs.
@@ -87,10 +87,7 @@ pub struct KernelPlan<'a> {
     archive: Archive,
 }
 
-/// The profile `name`.
-///
-/// # Errors
-/// [`Class::BadInput`] when it is unknown, malformed, or begins with a configuration that is not pinned.
+/// Reads the profile `name` and checks that its upstream configuration is pinned.
 pub fn profile(context: &Context, pin: &Pin, name: &str) -> Result<Profile> {
     let profile = Profile::load(&context.path("kernel-config"), name)?;
     if let profile::ConfigSource::Upstream(config) = &profile.base {
@@ -100,27 +97,21 @@ pub fn profile(context: &Context, pin: &Pin, name: &str) -> Result<Profile> {
 }
 
 impl<'a> KernelPlan<'a> {
-    /// The kernel of the profile `name`; `given` is the digest of kernel.org's tarball, where the pin has none.
-    ///
-    /// # Errors
-    /// [`Class::BadInput`] when profile, fragments, pin or lock are malformed or do not exist; as [`Project::open`].
+    /// Reads the kernel profile `name`; `given` is the digest of the kernel.org tarball, if the pin has none.
     pub fn read(context: &'a Context, name: &str, choice: SourceChoice, given: Option<Sha256>) -> Result<Self> {
         let pin = project::pin(context)?;
         let profile = profile(context, &pin, name)?;
         let fragments = profile.load_fragments(&context.path("kernel-config"))?;
         let archive = Archive::choose(&pin, choice, given)?;
-        context.store.find(&archive.digest)?; // A mirror with other bytes is reported before the toolchain is made.
+        context.store.find(&archive.digest)?; // Reports a bad file in a mirror before the toolchain is created.
         Ok(Self { project: Project::with(context, pin)?, name: name.to_owned(), profile, fragments, archive })
     }
 
-    /// Brings the toolchain and the kernel's source.
-    ///
-    /// # Errors
-    /// When one of them cannot be had.
+    /// Gets the toolchain and the kernel source.
     pub fn prepare(self) -> Result<Prepared<'a>> {
         let toolchain = self.project.toolchain()?;
         let source =
-            fetch(self.project.context, "the kernel's source", &self.archive.digest, self.archive.origin.clone())?;
+            fetch(self.project.context, "kernel source", &self.archive.digest, self.archive.origin.clone())?;
         Ok(Prepared { plan: self, toolchain, source })
     }
 }
@@ -129,35 +120,35 @@ fn fetch(context: &Context, name: &str, digest: &Sha256, origin: Origin) -> Resu
     context.fetcher().one(&Wanted { name: name.to_owned(), sha256: *digest, origin })
 }
 
-/// A plan with what its stages run in.
+/// A plan with its toolchain and source.
 #[derive(Debug)]
 pub struct Prepared<'a> {
-    /// What is built.
+    /// The plan.
     pub plan: KernelPlan<'a>,
     /// The toolchain.
     pub toolchain: Toolchain,
-    /// The file with the kernel's source.
+    /// The archive with the kernel source.
     source: PathBuf,
 }
 
-/// A profile, compiled, with our module.
+/// A compiled kernel with our module.
 #[derive(Debug)]
 pub struct Built {
-    /// The patched tree.
+    /// The patched source.
     pub source: Source,
     /// The resolved configuration.
     pub config: Resolved,
     /// The compiled kernel.
     pub kernel: compile::Kernel,
-    /// PEM file of the certificate that its modules verify with.
+    /// PEM file of the certificate that verifies its modules.
     pub certificate: PathBuf,
-    /// Stage with the kernel's own modules, signed: `signed/usr/lib/modules/<release>`.
+    /// Stage with the kernel's modules, signed: `signed/usr/lib/modules/<release>`.
     pub modules: Finished,
     /// Stage with the root filesystem of our extension: `signed/usr/lib/modules/<release>/extras/solana_optimizer.ko`.
     pub module: Finished,
 }
 
-/// The compiled kernel as an input: its files, its source, and the certificate that it trusts.
+/// The compiled kernel as a stage input: its files, its source, and the certificate that it trusts.
 pub(crate) struct KernelInput {
     /// The patched tree.
     pub source: PathBuf,
@@ -168,7 +159,7 @@ pub(crate) struct KernelInput {
 }
 
 impl Built {
-    /// The key of the kernel is of its source and its certificate, too.
+    /// Returns the kernel as an input, by its key, which covers source and certificate.
     pub(crate) fn kernel_input(&self) -> Input<KernelInput> {
         let (source, certificate) = (self.source.tree.clone(), self.certificate.clone());
         let input = KernelInput { source, kernel: self.kernel.clone(), certificate };
@@ -177,13 +168,13 @@ impl Built {
 }
 
 impl<'a> Prepared<'a> {
-    /// Where the project is, where the cache is.
+    /// Returns the context.
     #[must_use]
     pub fn context(&self) -> &'a Context {
         self.plan.project.context
     }
 
-    /// Where its stages run.
+    /// Returns the build environment of its stages.
     #[must_use]
     pub fn environment(&self) -> Environment<'_> {
         Environment {
@@ -196,7 +187,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The kernel's source as an input.
+    /// Returns the kernel source for the provenance.
     #[must_use]
     pub fn source_material(&self) -> Material {
         let kernel = &self.plan.project.pin.kernel;
@@ -210,10 +201,7 @@ impl<'a> Prepared<'a> {
         Material { name, uri, sha256: self.plan.archive.digest }
     }
 
-    /// Digest of each input by name, for the record of the build; `base` is the identity of the base.
-    ///
-    /// # Errors
-    /// When a configuration is not pinned.
+    /// Returns the digest of each input by name, for `build.json`; `base` is the identity of the base.
     pub fn inputs(&self, base: &str) -> Result<BTreeMap<String, String>> {
         let Project { pin, locked, .. } = &self.plan.project;
         let mut inputs = BTreeMap::from([
@@ -228,17 +216,14 @@ impl<'a> Prepared<'a> {
         Ok(inputs)
     }
 
-    /// Versions of the toolchain's packages that show in the outputs.
+    /// Returns the versions of the toolchain packages in [`TOOLS`].
     #[must_use]
     pub fn tools(&self) -> BTreeMap<String, String> {
         let version = |name: &&str| Some(((*name).to_owned(), self.toolchain.versions.get(name)?.to_owned()));
         TOOLS.iter().filter_map(version).collect()
     }
 
-    /// The patched tree.
-    ///
-    /// # Errors
-    /// When it cannot be unpacked or a patch does not apply.
+    /// Unpacks and patches the source.
     pub fn source(&self) -> Result<Source> {
         let overlay = self.context().path("module/kernel");
         let patches = self.context().path("kernel-config/patches");
@@ -246,10 +231,7 @@ impl<'a> Prepared<'a> {
         source::prepare(&self.environment(), &self.source, digest, packing, &overlay, &patches)
     }
 
-    /// What the fragments are laid over, fetched if it is upstream's.
-    ///
-    /// # Errors
-    /// When the file cannot be had.
+    /// Returns the configuration that the fragments are merged into; downloads it if it is upstream's.
     pub fn base_config(&self) -> Result<BaseConfig> {
         match &self.plan.profile.base {
             profile::ConfigSource::Target(target) => Ok(BaseConfig::Target(target.clone())),
@@ -260,26 +242,20 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The configuration, every option checked.
-    ///
-    /// # Errors
-    /// When Kconfig drops an option.
+    /// Resolves the configuration; fails when Kconfig drops an option.
     pub fn configure(&self, source: &Source) -> Result<Resolved> {
         configure::resolve(&self.environment(), source, &self.base_config()?, &self.plan.fragments)
     }
 
-    /// How a resolved configuration differs from the committed snapshot.
-    ///
-    /// # Errors
-    /// When the snapshot is malformed.
+    /// Compares a resolved configuration with the committed snapshot.
     pub fn snapshot_changes(&self, resolved: &Resolved) -> Result<Vec<String>> {
         let Ok(text) = std::fs::read_to_string(self.snapshot_path()) else {
-            return Ok(vec!["there is no snapshot".to_owned()]);
+            return Ok(vec!["the snapshot is missing".to_owned()]);
         };
         Ok(snapshot::changes(&text, &resolved.config)?.iter().map(ToString::to_string).collect())
     }
 
-    /// Where the snapshot of the profile is.
+    /// Returns the path of the profile's snapshot.
     #[must_use]
     pub fn snapshot_path(&self) -> PathBuf {
         self.context().path(&format!("kernel-config/snapshots/{}.config", self.plan.name))
@@ -314,8 +290,8 @@ impl<'a> Prepared<'a> {
         if kernel.release == *pinned {
             return Ok(());
         }
-        Err(Error::new(Class::Verification, "the compiled kernel has another release than the pinned one")
-            .why(format!("compiled {}\npinned   {pinned}", kernel.release))
+        Err(Error::new(Class::Verification, "release of the compiled kernel does not match the pin")
+            .why(format!("got      {}\nexpected {pinned}", kernel.release))
             .hint("change the release in kernel-config/pin.toml together with the source"))
     }
 }

@@ -1,4 +1,4 @@
-//! The stages of a build: each file runs the engines of one part and hands its result on.
+//! The stages of a build: each file runs the engines of one part.
 
 pub mod attest;
 pub mod base;
@@ -17,13 +17,13 @@ pub use kernel_config::configure::STAGE as KERNEL_CONFIG;
 pub use kernel_config::source::STAGE as KERNEL_SOURCE;
 pub use toolchain::STAGE as TOOLCHAIN;
 
-/// The stages up to the compiled kernel. Their keys hold nothing of our own code, so no change of it compiles a kernel.
+/// The stages up to the compiled kernel. Their keys do not cover our own code, so changing it does not recompile the kernel.
 pub const TO_KERNEL: [Stage; 4] = [TOOLCHAIN, KERNEL_SOURCE, KERNEL_CONFIG, KERNEL];
 
-/// The stages that compile the testbed's programs. Only its sources and the toolchain are in their keys.
+/// The stages that compile the testbed's programs. Their keys cover only its sources and the toolchain.
 pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROGRAMS_STAGE, testbed::CRATES_STAGE];
 
-/// The stages after the compiled kernel, but for those of the testbed's programs.
+/// The stages after the compiled kernel, except those of the testbed's programs.
 pub const AFTER_KERNEL: [Stage; 13] = [
     kernel_config::sign::KERNEL_STAGE,
     kernel_config::external::STAGE,
@@ -40,7 +40,7 @@ pub const AFTER_KERNEL: [Stage; 13] = [
     attest::STAGE,
 ];
 
-/// Whether the cache's directory `name` is one of `stages`.
+/// Returns whether the cache directory `name` belongs to one of `stages`.
 #[must_use]
 pub fn owned(stages: &[Stage], name: &str) -> bool {
     stages.iter().any(|stage| stage.owns(name))

@@ -21,10 +21,7 @@ pub const KERNEL_STAGE: Stage = Stage::ours("kernel-image", env!("CARGO_PKG_NAME
 /// Packs the extension.
 pub const EXTENSION_STAGE: Stage = Stage::ours("extension-image", env!("CARGO_PKG_NAME"));
 
-/// The kernel image as Talos's `PKG_KERNEL` wants it, in `kernel.oci` of the stage.
-///
-/// # Errors
-/// What a file reports.
+/// Writes `kernel.oci`, in the form that Talos expects for `PKG_KERNEL`.
 pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),
@@ -45,10 +42,7 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &
     })
 }
 
-/// The system extension with our module, in `solana-optimizer.oci` of the stage, checked against Talos's rules.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when it breaks a rule.
+/// Writes `solana-optimizer.oci`, the system extension with our module, checked against Talos's rules.
 pub fn extension(
     prepared: &Prepared<'_>,
     built: &Built,
@@ -73,19 +67,13 @@ pub fn extension(
     })
 }
 
-/// The manifest of our extension.
-///
-/// # Errors
-/// [`common::Class::BadInput`] when it is malformed.
+/// Reads the manifest of our extension.
 pub fn manifest(context: &Context) -> Result<Input<Manifest>> {
     let manifest = Manifest::read(&context.path("extension/solana-optimizer.yaml"))?;
     Ok(Input::known_by([("manifest", manifest.emit()?)], manifest))
 }
 
-/// An image of one layer and no program: what `FROM scratch` and one `COPY` would give.
-///
-/// # Errors
-/// What a file reports.
+/// Writes an image of one layer without an entry point, like `FROM scratch` and one `COPY`.
 pub fn image(
     dest: &Path,
     names: &[String],

@@ -1,4 +1,4 @@
-//! The default base: a small userland of our own that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
+//! The default base: a small test userland that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use common::event::Event;
 use common::sandbox::Run;
 use common::stage::{Finished, Input, Inputs, Stage, Work};
-use common::{Error, Result};
+use common::Result;
 use contract::{DEFAULT_RELEASE, Line, initramfs};
 use formats::cpio;
 use imager::machine_config;
@@ -22,26 +22,26 @@ use crate::stages::kernel::Prepared;
 
 /// Compiles the guest's programs.
 pub const PROGRAMS_STAGE: Stage = Stage::recipe("testbed-programs");
-/// Asks cargo for the crates of the guest.
+/// Lists the crates of the guest's programs with `cargo metadata`.
 pub const CRATES_STAGE: Stage = Stage::recipe("testbed-crates");
 /// Packs the testbed.
 pub const STAGE: Stage = Stage::ours("testbed-base", env!("CARGO_PKG_NAME"));
 
 /// systemd's stub and boot loader in the toolchain.
 const EFI: &str = "usr/lib/systemd/boot/efi";
-/// The guest's list of crates.
+/// The guest's `Cargo.lock`.
 const CARGO_LOCK: &str = lock::CARGO_LOCKS[1];
-/// Compression of the base's own archive; it is small, so the level hardly matters.
+/// Compression level of the base's initramfs.
 const ZSTD_LEVEL: i32 = 12;
 
-/// The crates come out of the store: cargo sees a directory of them in place of the registry.
+/// Cargo uses a vendor directory of crates from the store instead of the registry.
 const BUILD: &str = r#"
 cd /build/guest
 cargo build --release --offline --locked \
     --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"'
 for program in init machined installer; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
 "#;
-/// Of this target only: the others' crates are in no program.
+/// For this target only: crates for other targets are not in the programs.
 const METADATA: &str = r#"
 cargo metadata --offline --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu \
     --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"' \
@@ -52,24 +52,14 @@ mkdir -p /build/out/tree/sbin
 cp -R /build/guest/rootfs/. /build/out/tree/
 cp /build/bin/machined /build/out/tree/sbin/init
 cp /build/out/testbed.json /build/out/tree/etc/testbed.json
-# A checkout has the modes of whoever made it; git knows no more than the execute bit.
+# Modes in a checkout depend on the user's umask: git only tracks the execute bit.
 chmod -R u=rwX,go=rX /build/out/tree
 mksquashfs /build/out/tree /build/out/rootfs.sqsh -pf /build/guest/rootfs.pseudo -all-root -noappend -no-xattrs -no-progress -quiet \
     -comp zstd -mkfs-time "$1" -all-time "$1"
 rm -rf /build/out/tree
 "#;
 
-/// The guest's own list of crates.
-fn crates(context: &Context) -> Result<Vec<Crate>> {
-    let path = context.path(CARGO_LOCK);
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("cannot read a list of crates", &path, &e))?;
-    lock::parse_cargo_lock(CARGO_LOCK, &text)
-}
-
-/// Fetches `crates` into the store; the only step that asks the crates' registry.
-///
-/// # Errors
-/// When the registry cannot be reached, or must not be asked.
+/// Downloads `crates` into the store; returns their number.
 pub fn fetch(context: &Context, toolchain: &Toolchain, crates: &[Crate]) -> Result<usize> {
     let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
     let workspaces = [context.project.clone(), context.path("tests/guest")];
@@ -83,10 +73,7 @@ pub fn fetch(context: &Context, toolchain: &Toolchain, crates: &[Crate]) -> Resu
     )
 }
 
-/// What crates the programs of the guest are built with, as `metadata.json` in the stage's directory.
-///
-/// # Errors
-/// As [`base`].
+/// Writes `metadata.json`, which lists the crates of the guest's programs.
 pub fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
     let inputs = guest_inputs(prepared, METADATA)?;
     let crates = crates_for(prepared, CRATES_STAGE, &inputs)?;
@@ -96,10 +83,7 @@ pub fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
     })
 }
 
-/// The programs of the guest, static: `init`, `machined` and `installer` in the stage's directory.
-///
-/// # Errors
-/// When a crate cannot be had or the guest does not compile.
+/// Compiles the guest's static programs: `init`, `machined` and `installer` in the stage's directory.
 pub fn programs(prepared: &Prepared<'_>) -> Result<Finished> {
     let inputs = guest_inputs(prepared, BUILD)?;
     let crates = crates_for(prepared, PROGRAMS_STAGE, &inputs)?;
@@ -112,7 +96,7 @@ pub fn programs(prepared: &Prepared<'_>) -> Result<Finished> {
     })
 }
 
-/// What the stages that run cargo over the guest read.
+/// Inputs of the stages that run cargo on the guest.
 type GuestInputs<'a> = (Input<Tools<'a>>, Input<String>, Input<PathBuf>);
 
 fn guest_inputs<'a>(prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInputs<'a>> {
@@ -120,18 +104,19 @@ fn guest_inputs<'a>(prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInp
     Ok((prepared.environment().tools(), Input::text("recipe", recipe), guest))
 }
 
-/// The directory of the guest's crates. A finished stage needs none; otherwise they have to be there before it begins.
+/// Returns the vendor directory with the guest's crates. Not needed, and not created, if `stage` is cached.
 fn crates_for(prepared: &Prepared<'_>, stage: Stage, inputs: &impl Inputs) -> Result<Input<PathBuf>> {
     let (context, mut dir) = (prepared.context(), PathBuf::new());
     if context.stages().find(stage, inputs)?.is_none() {
-        let crates = crates(context)?;
+        let text = fs_err::read_to_string(context.path(CARGO_LOCK))?;
+        let crates = lock::parse_cargo_lock(CARGO_LOCK, &text)?;
         fetch(context, &prepared.toolchain, &crates)?;
         dir = toolchain::vendor(&context.stages(), &context.store, &crates)?.dir.join("vendor");
     }
     Ok(Input::unkeyed("Cargo.lock in the guest's tree names the crates by digest", dir))
 }
 
-/// Cargo of the toolchain over the guest and its crates.
+/// Runs the toolchain's cargo on the guest.
 fn cargo(script: &str, guest: &Path, crates: &Path) -> Run {
     Run::script(script, &[])
         .env("CARGO_HOME", "/tmp/cargo")
@@ -140,12 +125,9 @@ fn cargo(script: &str, guest: &Path, crates: &Path) -> Run {
         .read(crates, "/build/crates")
 }
 
-/// The base, as the layout `base.oci` in the stage's directory; its machine configuration is that of `preset`.
-///
-/// # Errors
-/// When the guest does not compile or a part of the toolchain is missing.
+/// Writes the base as the layout `base.oci`, with the machine configuration of `preset`.
 pub fn base(prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
-    let message = "the base is `testbed`, a test userland of ours: this is not Talos (give Talos's images with --base)";
+    let message = "the base is `testbed`, a test userland, not Talos (give Talos's images with --base)";
     prepared.context().sink().emit(&Event::Warning { message });
     let programs = programs(prepared)?;
     let inputs = (
@@ -170,8 +152,8 @@ pub fn base(prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
 
 fn initramfs(programs: &Path, rootfs: &Path, epoch: u64) -> Result<Vec<u8>> {
     let mut archive = cpio::Writer::default();
-    archive.file(initramfs::INIT, 0o755, read(&programs.join("init"))?)?;
-    archive.file(initramfs::ROOTFS, 0o644, read(rootfs)?)?;
+    archive.file(initramfs::INIT, 0o755, fs_err::read(programs.join("init"))?)?;
+    archive.file(initramfs::ROOTFS, 0o644, fs_err::read(rootfs)?)?;
     let bytes = archive.finish(u32::try_from(epoch).unwrap_or(u32::MAX));
     Ok(zstd::bulk::compress(&bytes, ZSTD_LEVEL)?)
 }
@@ -215,6 +197,3 @@ fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, config: R
     writer.image(&image).map(|_| ())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::io("cannot read a part of the testbed", path, &e))
-}

@@ -1,4 +1,4 @@
-//! `solana-talos attach`: takes the signatures back that a command with `--sign-later` asked for.
+//! `solana-talos attach`: imports signatures that an external signer made for the requests of `--sign-later`.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,12 @@ use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
-    /// The directory that a command with `--sign-later` wrote its requests to
+    /// The directory that was given to `--sign-later`; each signature is next to its request, named NAME.sig
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
-/// # Errors
-/// When a signature is not the key's, or is missing; those that are good are taken.
+/// Imports every signature that is there and verifies, also when others are missing.
 pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let attached = keys::attach(&options.dir)?;
     for request in &attached.taken {
@@ -25,13 +24,13 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     }
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {
-        let message = format!("took {}; run the same command again to go on", count(taken));
+        let message = format!("imported {}; run the original command again to continue", count(taken));
         progress::sink(format, false, History::none()).emit(&Event::Note { message: &message });
         return Ok(Status::Done);
     }
     let list: String = missing.iter().map(|request| format!("\n    {}.sig: {}", request.name, request.what)).collect();
     Ok(Status::Pending(format!(
-        "{} missing; {taken} taken\n  directory: {}\n  missing:{list}\n  hint: put each next to its digest, then attach again",
+        "{} missing; {taken} imported\n  directory: {}\n  missing:{list}\n  hint: put each signature next to its request and run attach again",
         count(missing.len()),
         options.dir.display()
     )))

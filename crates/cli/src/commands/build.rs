@@ -1,4 +1,4 @@
-//! `solana-talos build`: everything, from the pinned inputs to the output directory.
+//! `solana-talos build`: builds everything, from the pinned inputs to the output directory.
 
 use std::path::{Path, PathBuf};
 
@@ -13,29 +13,29 @@ use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
-    /// Kernel profile
+    /// Kernel profile: a file in kernel-config/profiles
     #[arg(long, default_value = "vm")]
     pub profile: String,
-    /// Boot arguments and settings baked into the installer
+    /// Preset of boot arguments and settings for the installer
     #[arg(long, default_value = "spec")]
     preset: String,
-    /// What the installer is built on: `testbed` (not Talos), or Talos's imager and installer-base images as a layout directory, a tarball of
-    /// one, or two references with a comma between that `update --base` has locked
+    /// Base of the installer: `testbed` (a test userland, not Talos), or Talos's imager and installer-base images: an OCI layout directory, a
+    /// tarball of one, or two comma-separated references locked with `update --base`
     #[arg(long, default_value = "testbed", value_name = "BASE")]
     base: String,
-    /// A further kernel argument; `-NAME` removes one; repeatable
+    /// Add a kernel command line argument; `-NAME` removes one; repeatable
     #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
-    /// Registry and organisation in the images' names
+    /// Registry and organisation in the image names
     #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
     registry: String,
-    /// Where the outputs go [default: _out in the project]
+    /// Output directory [default: _out in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Where the kernel's source comes from
+    /// Origin of the kernel source
     #[arg(long, value_enum, default_value = "debian")]
     source: SourceChoice,
-    /// Digest of kernel.org's tarball, where the pin has none
+    /// SHA-256 of the kernel.org tarball, if kernel-config/pin.toml has none
     #[arg(long, value_name = "SHA256")]
     kernel_sha256: Option<Sha256>,
     #[command(flatten)]
@@ -44,8 +44,6 @@ pub struct Options {
     network: NetworkOptions,
 }
 
-/// # Errors
-/// When a stage fails; nothing is left under a final name then.
 pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
     let choice = Choice {
         keys: options.keys.choice(),
@@ -57,7 +55,7 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
         source: options.source.into(),
         kernel_sha256: options.kernel_sha256,
     };
-    // All that can be wrong with what the user gave is reported here, before anything is made.
+    // Checks everything the user gave before the first stage runs.
     let plan = Plan::read(context, &options.network.network(), choice)?;
     let out = options.out.unwrap_or_else(|| context.path("_out"));
     match build::build(plan, &out)? {
@@ -69,13 +67,11 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
 
 fn report(context: &Context, out: &Path, done: Done) {
     let note = |message: &str| context.sink().emit(&Event::Note { message });
-    note(&format!("{} {}", if done.written { "wrote" } else { "nothing changed in" }, out.display()));
+    note(&format!("{} {}", if done.written { "wrote" } else { "no changes in" }, out.display()));
     if done.testbed {
-        note("the installer holds the testbed, not Talos; see docs/build.md for --base");
+        note("the installer contains the testbed, not Talos; see docs/build.md for --base");
     }
     if done.development {
-        note(
-            "development keys signed this, and protect nothing: for production, `solana-talos keys init` and --keys DIR",
-        );
+        note("signed with development keys, which protect nothing; for production run `solana-talos keys init` and build with --keys DIR");
     }
 }

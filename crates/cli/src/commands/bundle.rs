@@ -1,4 +1,4 @@
-//! `solana-talos bundle`: carries the store to machines without network.
+//! `solana-talos bundle`: moves the inputs of a build to machines without network.
 
 use std::path::PathBuf;
 
@@ -16,20 +16,18 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Write every locked input into one OCI layout; fetch them first
+    /// Write every locked input into one OCI layout; run `fetch` first
     Create {
-        /// `FILE.tar`, or a directory
+        /// The bundle to write: a directory, or a tarball if the name ends with .tar
         path: PathBuf,
     },
-    /// Take the inputs of a bundle into the store, each verified
+    /// Verify every input of a bundle and copy it into the cache
     Load {
-        /// What `create` wrote
+        /// The bundle that `create` wrote
         path: PathBuf,
     },
 }
 
-/// # Errors
-/// When an input is not in the store (`create`), or the bundle is not sound (`load`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let note = |message: String| context.sink().emit(&Event::Note { message: &message });
     match &options.action {
@@ -41,15 +39,15 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         Action::Load { path } => {
             let loaded = bundle::load(path, &context.store, &context.cache.join("unfinished/bundle"))?;
             let (stored, known, megabytes) = (loaded.stored, loaded.known, loaded.bytes / 1_000_000);
-            note(format!("verified {megabytes} MB; stored {stored} inputs, {known} were there"));
-            tell_of_missing(context)?;
+            note(format!("verified {megabytes} MB; stored {stored} inputs, {known} already cached"));
+            report_missing(context)?;
         }
     }
     Ok(())
 }
 
-/// A bundle may be of another state of the project: says what this one still lacks.
-fn tell_of_missing(context: &Context) -> common::Result<()> {
+/// Reports inputs that this project needs and the bundle, made from another state of the project, does not have.
+fn report_missing(context: &Context) -> common::Result<()> {
     let inputs = Project::open(context)?.locked;
     let mut missing = Vec::new();
     for entry in inputs.entries().filter(lock::Entry::is_stored) {
@@ -57,14 +55,10 @@ fn tell_of_missing(context: &Context) -> common::Result<()> {
             missing.push(entry.name);
         }
     }
-    let message = match missing.first() {
-        None => "every locked input is here; a build needs no network now".to_owned(),
-        Some(first) => {
-            let message = format!("this project's lock names {} inputs more, {first} among them", missing.len());
-            context.sink().emit(&Event::Warning { message: &message });
-            return Ok(());
-        }
-    };
-    context.sink().emit(&Event::Note { message: &message });
+    let count = missing.len();
+    context.sink().emit(&match missing.first() {
+        None => Event::Note { message: "every locked input is cached; builds need no network" },
+        Some(first) => Event::Warning { message: &format!("{count} locked inputs are still missing, such as {first}") },
+    });
     Ok(())
 }

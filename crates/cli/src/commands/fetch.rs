@@ -1,4 +1,4 @@
-//! `solana-talos fetch`: brings every locked input into the store; a build needs no network afterwards.
+//! `solana-talos fetch`: downloads every locked input into the store; builds then need no network.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,16 @@ use crate::options::NetworkOptions;
 
 #[derive(Args)]
 pub struct Options {
-    /// The kernel profile whose configuration is fetched, or `all`
+    /// Kernel profile to download the upstream configuration of, or `all`
     #[arg(long, default_value = "all")]
     profile: String,
-    /// Print what the lock names, a line each (sha256, package URL, name), and fetch nothing
+    /// List the locked inputs, one per line (SHA-256, package URL, name), and download nothing
     #[arg(long)]
     list: bool,
     #[command(flatten)]
     network: NetworkOptions,
 }
 
-/// # Errors
-/// When an input cannot be had or is not the locked one.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let pin = project::pin(context)?;
     let configs = configurations(context, &pin, &options.profile)?;
@@ -42,15 +40,15 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let fetched = context.fetcher().fetch(&wanted)?;
     let crates = testbed::fetch(context, &project.toolchain()?, &inputs.crates)?;
     let bases = bases::fetch(context, &options.network.network(), &inputs.lock.base)?;
-    let here = wanted.len() + inputs.crates.len() + inputs.lock.base.len() - fetched - crates - bases;
+    let cached = wanted.len() + inputs.crates.len() + inputs.lock.base.len() - fetched - crates - bases;
     let message = format!(
-        "every locked input is here ({fetched} files, {crates} crates and {bases} images fetched, {here} were there); a build needs no network now"
+        "every locked input is cached ({fetched} files, {crates} crates and {bases} images downloaded, {cached} already cached); builds need no network"
     );
     context.sink().emit(&Event::Note { message: &message });
     Ok(())
 }
 
-/// Upstream configurations that the profile begins with, or those of every profile.
+/// Returns the upstream configurations that profile `name` starts from, or those of `all` profiles.
 fn configurations(context: &Context, pin: &Pin, name: &str) -> common::Result<BTreeSet<String>> {
     let names = if name == "all" { Profile::names(&context.path("kernel-config"))? } else { vec![name.to_owned()] };
     let mut configurations = BTreeSet::new();

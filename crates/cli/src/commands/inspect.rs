@@ -1,4 +1,4 @@
-//! `solana-talos inspect`: what is in an image, and how it differs from another one.
+//! `solana-talos inspect`: shows what an image contains, or how it differs from another one.
 
 use std::path::{Path, PathBuf};
 
@@ -19,29 +19,26 @@ use crate::progress::{self, Format, History};
 
 #[derive(Args)]
 pub struct Options {
-    /// An OCI layout, a tarball of one, or an image in a registry by its full name
+    /// OCI layout directory, tarball of one, or full image reference in a registry
     #[arg(value_name = "IMAGE")]
     image: PathBuf,
-    /// Verify with this public key (PEM) the signatures and whatever bill of materials and provenance there is; ends with 5 when one fails
+    /// Verify the signature, and the SBOM and provenance if present, against this public key (PEM); exit with 5 on failure
     #[arg(long, value_name = "FILE", conflicts_with = "diff")]
     key: Option<PathBuf>,
-    /// Show how this one differs: configuration, modules, files, packages, command line
+    /// Show how this image differs: configuration, modules, files, packages, kernel command line
     #[arg(long, value_name = "IMAGE")]
     diff: Option<PathBuf>,
-    /// With --diff: name the first member that differs byte by byte; both may be output directories, too
+    /// With --diff: compare byte by byte and report the first difference; both may also be output directories of a build
     #[arg(long, requires = "diff")]
     bytes: bool,
-    /// With --diff: end with 1 when they differ
+    /// With --diff: exit with 1 if they differ
     #[arg(long, requires = "diff")]
     exit_code: bool,
     #[command(flatten)]
     network: NetworkOptions,
 }
 
-/// Looks at images only: neither a project nor a cache is needed.
-///
-/// # Errors
-/// [`Class::BadInput`] and [`Class::Verification`] for what cannot be read, or is not what its digests say.
+/// Needs neither a project nor a cache.
 pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
     for image in options.diff.iter().chain([&options.image]).filter(|_| offline) {
         if let Some(reference) = remote_name(image) {
@@ -49,16 +46,17 @@ pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<(
         }
     }
     let Some(other) = &options.diff else {
-        return alone(format, options);
+        return show_image(format, options);
     };
-    let equal = if options.bytes { bytes(format, &options.image, other)? } else { facts(format, options, other)? };
+    let equal =
+        if options.bytes { diff_bytes(format, &options.image, other)? } else { diff_contents(format, options, other)? };
     if options.exit_code && !equal {
         std::process::exit(1);
     }
     Ok(())
 }
 
-fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
+fn show_image(format: Format, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
     let layout = open(&options.network.network(), &options.image, work.path())?;
@@ -68,7 +66,7 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
     }
     show(format, &report, &text::report(&report))?;
     match report.images.iter().find(|image| image.verified.as_ref().is_some_and(|verdict| !verdict.good)) {
-        Some(image) => Err(Error::new(Class::Verification, "an image does not verify with the given key")
+        Some(image) => Err(Error::new(Class::Verification, "image does not verify against the given key")
             .file(&options.image)
             .why(image.digest.oci())
             .into()),
@@ -76,13 +74,13 @@ fn alone(format: Format, options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// Notes for every image what `key` says of it.
+/// Adds the result of the verification against `key` to every image of the report.
 fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Result<()> {
     let subjects = attest::subjects(layout)?;
     for subject in &subjects {
         let verified = attest::check_index(layout, &subjects)
             .and_then(|()| attest::verify(layout, subject, key, Demand::Signature));
-        let verdict = match verified.and_then(|verified| judge(layout, subject, &verified)) {
+        let verdict = match verified.and_then(|verified| signed_parts(layout, subject, &verified)) {
             Ok(detail) => Verdict { good: true, detail },
             Err(e) => Verdict { good: false, detail: e.to_string() },
         };
@@ -93,30 +91,30 @@ fn verify(layout: &Layout, key: &PublicKey, report: &mut Report) -> anyhow::Resu
     Ok(())
 }
 
-/// What the key has signed beside the image itself. Where anybody has put a bill of materials or provenance, it has to be among that.
-fn judge(layout: &Layout, image: &Subject, verified: &Verified) -> common::Result<String> {
+/// Returns what the key has signed. An SBOM or provenance that is attached but not signed by the key is an error.
+fn signed_parts(layout: &Layout, image: &Subject, verified: &Verified) -> common::Result<String> {
     let evidence = Evidence::of(layout, image)?;
     let stated = |kind| evidence.predicates(kind, image.digest()).next().is_some();
     let document = verified.sbom.as_ref().map(canonical).transpose()?;
     let copied = document.is_some_and(|document| evidence.sboms.contains(&document));
     let sbom = stated(statement::SPDX) && verified.sbom.is_none() || !evidence.sboms.is_empty() && !copied;
     let provenance = stated(statement::SLSA_PROVENANCE) && verified.provenance.is_none();
-    let documents = [("a bill of materials", sbom), ("provenance", provenance)];
+    let documents = [("SBOM", sbom), ("provenance", provenance)];
     if let Some((what, _)) = documents.iter().find(|(_, unsigned)| *unsigned) {
-        return Err(Error::new(Class::Verification, format!("the key has not signed {what} that is there")));
+        return Err(Error::new(Class::Verification, format!("attached {what} is not signed by the key")));
     }
     let mut signed = vec!["the signature"];
-    signed.extend(verified.sbom.as_ref().map(|_| "bill of materials"));
+    signed.extend(verified.sbom.as_ref().map(|_| "SBOM"));
     signed.extend(verified.provenance.as_ref().map(|_| "provenance"));
     Ok(signed.join(", "))
 }
 
-/// What is no file and reads like a full name.
+/// Parses `image` as a full image reference, unless a file of that name exists.
 fn remote_name(image: &Path) -> Option<Reference> {
     image.to_str().filter(|_| !image.exists())?.parse().ok()
 }
 
-/// What has a [`remote_name`] is pulled, with its signatures, into `work`.
+/// Opens an image; one in a registry is pulled into `work` first, with its signatures.
 fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
     let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::SYSTEM)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
@@ -132,25 +130,24 @@ fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents
     Ok(report::report(&layout, Limits::SYSTEM)?)
 }
 
-fn facts(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
+fn diff_contents(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
     let network = &options.network.network();
     let diff = diff::diff(&read(network, &options.image)?, &read(network, second)?);
     show(format, &diff, &text::diff(&diff))?;
     Ok(diff.is_equal())
 }
 
-fn bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
+fn diff_bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
     if let Some(dir) = [first, second].into_iter().find(|dir| !dir.is_dir()) {
-        let error =
-            Error::new(Class::BadInput, "this cannot be compared byte by byte").file(dir).why("it is no directory");
-        return Err(error.hint("give two layouts or two output directories").into());
+        let error = Error::new(Class::BadInput, "cannot compare byte by byte").file(dir).why("not a directory");
+        return Err(error.hint("give two layout directories or two output directories").into());
     }
     let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
         compare::layouts(first, second, Limits::SYSTEM)?
     } else {
         compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)
     };
-    let text = difference.as_ref().map_or("the same, byte for byte".to_owned(), ToString::to_string);
+    let text = difference.as_ref().map_or("identical, byte for byte".to_owned(), ToString::to_string);
     show(format, &difference, &text)?;
     Ok(difference.is_none())
 }
@@ -163,7 +160,7 @@ fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()
     Ok(())
 }
 
-/// JSON in which no control character is left: of those above 0x7e, some are orders to a terminal, and JSON allows them in strings.
+/// Escapes control characters: JSON allows those above 0x7e in strings, and a terminal would execute them.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -177,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_gives_no_orders_to_a_terminal() {
+    fn control_characters_in_json_are_escaped() {
         let value = "a\u{1b}\u{9b}2J\u{7f}\n\u{fc}";
         let json = escaped(&serde_json::to_string(value).unwrap());
         assert_eq!(json, "\"a\\u001b\\u009b2J\\u007f\\n\u{fc}\"");

@@ -1,4 +1,4 @@
-//! `solana-talos kernel`: resolve, compare and build the kernel alone.
+//! `solana-talos kernel`: configures, checks and builds the kernel on its own.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::status::Status;
 pub struct Options {
     #[command(subcommand)]
     action: Action,
-    /// Kernel profile
+    /// Kernel profile: a file in kernel-config/profiles
     #[arg(long, default_value = "vm", global = true)]
     pub profile: String,
     #[command(flatten)]
@@ -29,26 +29,24 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Resolve the configuration and compare it with the committed snapshot
+    /// Resolve the kernel configuration and compare it with the committed snapshot
     Check,
-    /// Resolve the configuration and write the snapshot
+    /// Resolve the kernel configuration and write the snapshot
     Snapshot,
-    /// Run kernel-hardening-checker on the resolved configuration; every finding needs a reason in kernel-config/hardening/ignore.toml
+    /// Run kernel-hardening-checker on the resolved configuration; fail on findings without a reason in kernel-config/hardening/ignore.toml
     Harden {
-        /// Keep the checker's report as DIR/PROFILE.json
+        /// Save the checker's report as DIR/PROFILE.json
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
     },
-    /// Print the file that the profile's fragments are laid over, or the make target that writes it
+    /// Print the base configuration that the profile's fragments are merged into: a file, or the make target that writes it
     Base,
-    /// Print the directory of the patched source
+    /// Unpack and patch the kernel source, and print its directory
     Source,
     /// Compile the kernel and the module, and print their directories
     Build,
 }
 
-/// # Errors
-/// When a stage fails, or the configuration is not the snapshot (`check`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let profile = options.profile.as_str();
     let plan = KernelPlan::read(context, profile, SourceChoice::Debian, None)?;
@@ -84,22 +82,21 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
     if !changes.is_empty() {
         return Err(Error::new(
             Class::Verification,
-            format!("the configuration of profile {profile} is not its snapshot"),
+            format!("kernel configuration of profile {profile} differs from its snapshot"),
         )
         .file(prepared.snapshot_path())
         .why(changes.join("\n"))
-        .hint(format!("if the change is meant: `solana-talos kernel snapshot --profile {profile}`"))
+        .hint(format!("if the change is intended, run `solana-talos kernel snapshot --profile {profile}`"))
         .into());
     }
-    context.sink().emit(&Event::Note { message: &format!("profile {profile}: the configuration is its snapshot") });
+    context.sink().emit(&Event::Note { message: &format!("profile {profile}: configuration matches the snapshot") });
     Ok(())
 }
 
 fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str, keep: Option<&Path>) -> anyhow::Result<()> {
     let resolved = prepared.configure(&prepared.source()?)?;
     let file = context.path("kernel-config/hardening/ignore.toml");
-    let text = std::fs::read_to_string(&file).map_err(|e| Error::io("cannot read the ignore list", &file, &e))?;
-    let list = IgnoreList::parse("kernel-config/hardening/ignore.toml", &text)?;
+    let list = IgnoreList::parse("kernel-config/hardening/ignore.toml", &fs_err::read_to_string(&file)?)?;
     let checker = std::iter::once("kernel-hardening-checker".to_owned()).chain(hardening::arguments("/build/config"));
     let report = prepared.toolchain.sandbox.output(&Run::new(checker).read(&resolved.path(), "/build/config"))?;
     if let Some(dir) = keep {
@@ -107,7 +104,7 @@ fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str, keep: Optio
     }
     let summary = hardening::gate(&String::from_utf8_lossy(&report), &list, profile)?;
     let message = format!(
-        "profile {profile}: {} hardening checks pass, {} are ignored with a reason",
+        "profile {profile}: {} hardening checks passed, {} ignored with a reason",
         summary.passed, summary.ignored
     );
     context.sink().emit(&Event::Note { message: &message });

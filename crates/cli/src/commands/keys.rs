@@ -1,4 +1,4 @@
-//! `solana-talos keys`: make a key set, show one.
+//! `solana-talos keys`: creates and shows key sets.
 
 use std::path::{Path, PathBuf};
 
@@ -14,43 +14,41 @@ use crate::progress::{Format, answer};
 pub struct Options {
     #[command(subcommand)]
     action: Action,
-    /// The directory of the set [default: $XDG_CONFIG_HOME/solana-talos/keys]
+    /// Directory of the key set [default: $XDG_CONFIG_HOME/solana-talos/keys or ~/.config/solana-talos/keys]
     #[arg(long, value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make every key once, in a directory that is missing or empty; nothing is ever overwritten
+    /// Create a key for every role, in a new or empty directory; nothing is ever overwritten
     Init {
-        /// Beginning of the certificates' names, such as your organisation's
+        /// Prefix of the certificates' common names, such as your organisation
         #[arg(long, default_value = "solana-talos")]
         name: String,
-        /// Days that the certificates are valid
+        /// Validity of the certificates in days
         #[arg(long, default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
-    /// Make the certificate of a key that was made elsewhere, such as in a PKCS#11 token
+    /// Create the certificate for an external key, such as one in a PKCS#11 token
     Certify {
-        /// The key's role: module, pk, kek or db
+        /// Role of the key: module, pk, kek or db
         #[arg(value_name = "ROLE")]
         role: String,
-        /// Its public key: PEM
+        /// The public key (PEM)
         #[arg(long, value_name = "FILE")]
         public_key: PathBuf,
-        /// Beginning of the certificate's name
+        /// Prefix of the certificate's common name
         #[arg(long, default_value = "solana-talos")]
         name: String,
-        /// Days that the certificate is valid
+        /// Validity of the certificate in days
         #[arg(long, default_value = "3650", value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
     },
-    /// Print fingerprints, algorithm and expiry of every key
+    /// Print algorithm, fingerprint and validity of every key
     Show,
 }
 
-/// # Errors
-/// When the directory is taken (`init`) or holds no set (`show`).
 pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     let dir = match &options.dir {
         Some(dir) => dir.clone(),
@@ -63,20 +61,20 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             let key = PublicKey::read(public_key)?;
             let options = keys::Options { name: name.clone(), from: now(), days: *days };
             let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
-            answer(format, &format!("made {}", file.display()));
+            answer(format, &format!("wrote {}", file.display()));
         }
         Action::Show => show(format, &KeySet::open(&dir)?),
     }
     Ok(())
 }
 
-/// Outside of any clone: nobody should commit a key by accident.
+/// The default is outside of any clone, so that no key is committed by accident.
 fn default_dir() -> common::Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("XDG_CONFIG_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".config")))
         .map(|dir| dir.join("solana-talos/keys"))
-        .ok_or_else(|| Error::new(Class::BadInput, "nowhere to keep the keys").hint("set HOME, or --dir DIR"))
+        .ok_or_else(|| Error::new(Class::BadInput, "cannot determine the key directory").hint("set HOME, or give --dir DIR"))
 }
 
 fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {
@@ -86,16 +84,16 @@ fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()>
         answer(format, &format!("    {}", role.purpose()));
         answer(format, &format!("    rotate: {}", role.rotation()));
     }
-    answer(format, &format!("made {}; keep a copy of it where no build runs, and read docs/keys.md", dir.display()));
+    answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()));
     Ok(())
 }
 
 fn unknown(role: &str) -> Error {
     let names: Vec<_> = Role::ALL.iter().filter(|role| role.has_certificate()).map(|role| role.name()).collect();
-    Error::new(Class::BadInput, format!("there is no role {role:?}")).hint(format!("roles are {}", names.join(", ")))
+    Error::new(Class::BadInput, format!("unknown role {role:?}")).hint(format!("use one of: {}", names.join(", ")))
 }
 
-/// Never fails on an expired key: whoever looks wants to see it.
+/// Shows expired certificates too, and marks them.
 fn show(format: Format, set: &KeySet) {
     for (role, entry) in set.entries() {
         answer(format, &format!("{role}: {}", role.purpose()));
@@ -106,8 +104,8 @@ fn show(format: Format, set: &KeySet) {
         answer(format, &format!("    certificate  sha256:{}", certificate.fingerprint()));
         answer(format, &format!("    subject      {}", certificate.subject()));
         let (from, to) = certificate.validity();
-        let judged = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
-        answer(format, &format!("    valid        {} to {}{judged}", rfc3339(from), rfc3339(to)));
+        let mark = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
+        answer(format, &format!("    valid        {} to {}{mark}", rfc3339(from), rfc3339(to)));
     }
     for role in Role::ALL.iter().filter(|role| set.entry(**role).is_err()) {
         answer(format, &format!("{role}: not in this set"));

@@ -1,4 +1,4 @@
-//! `solana-talos module`: the daily loop: compile and sign our module against the built kernel, and print the new extension image.
+//! `solana-talos module`: compiles and signs our module against the built kernel and packages it as the extension image.
 
 use build::stages::packages;
 use build::{KernelPlan, Signing, SourceChoice};
@@ -15,10 +15,10 @@ use crate::status::Status;
 pub struct Options {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Kernel profile
+    /// Kernel profile: a file in kernel-config/profiles
     #[arg(long, default_value = "vm")]
     pub profile: String,
-    /// Registry and organisation in the image's names
+    /// Registry and organisation in the image names
     #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
     registry: String,
     #[command(flatten)]
@@ -27,12 +27,10 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Compile and sign any other module with a kernel-devel image
+    /// Compile and sign your own module against a kernel-devel image
     Build(module_build::Options),
 }
 
-/// # Errors
-/// When a stage fails.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     if let Some(Action::Build(options)) = &options.action {
         return module_build::run(context, options);

@@ -1,4 +1,4 @@
-//! `solana-talos module build`: compile and sign somebody's modules with a kernel-devel image.
+//! `solana-talos module build`: compiles and signs third-party modules against a kernel-devel image.
 
 use std::path::{Path, PathBuf};
 
@@ -23,23 +23,22 @@ pub struct Options {
     /// Directory with the module's Kbuild or Makefile
     #[arg(value_name = "PATH")]
     path: PathBuf,
-    /// The kernel-devel image of the kernel that the module is for: a layout directory or a reference [default: _out/kernel-devel.oci in the
-    /// project]
+    /// kernel-devel image of the target kernel: an OCI layout directory or an image reference [default: _out/kernel-devel.oci in the project]
     #[arg(long, value_name = "IMAGE")]
     kernel_devel: Option<String>,
-    /// Verify the image with its maker's public key (PEM) before any program in it runs
+    /// Verify the kernel-devel image against this public key (PEM) before running any program in it
     #[arg(long, value_name = "FILE")]
     kernel_devel_key: Option<PathBuf>,
-    /// Release string of the kernel that it is for [default: the pinned kernel's]
+    /// Release string of the target kernel [default: the pinned kernel's]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
-    /// Where the signed modules go [default: _out-modules in the project]
+    /// Output directory for the signed modules [default: _out-modules in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Pack the modules as a system extension with this manifest too
+    /// Also pack the modules as a system extension with this manifest
     #[arg(long, value_name = "MANIFEST")]
     extension: Option<PathBuf>,
-    /// Registry and organisation in the extension's name
+    /// Registry and organisation in the extension's image name
     #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
     registry: String,
     #[command(flatten)]
@@ -48,16 +47,14 @@ pub struct Options {
     network: NetworkOptions,
 }
 
-/// # Errors
-/// When the module, the image, the manifest or the keys are not what they must be, and when the module does not compile.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     external::check_directory(&options.path)?;
     let pin = project::pin(context)?;
     let release = options.kernel.clone().unwrap_or_else(|| pin.kernel.release.clone());
     let release = release.as_str();
     let pack = options.extension.as_deref().map(|path| Pack::read(path, options)).transpose()?;
-    let beside = || context.path("_out/kernel-devel.oci").display().to_string();
-    let devel = options.kernel_devel.clone().unwrap_or_else(beside);
+    let built = || context.path("_out/kernel-devel.oci").display().to_string();
+    let devel = options.kernel_devel.clone().unwrap_or_else(built);
     devel_tree::check(&devel)?;
     let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
     let keys = options.keys.choice();
@@ -86,7 +83,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let subject = signing.set.certificate(Role::Module)?.subject();
     for module in &modules {
         atomic::write(&out.join(&module.name), &module.bytes)?;
-        module.tell(context, &subject, &out);
+        module.report(context, &subject, &out);
     }
     if let Some(pack) = pack {
         let path = pack.write(&modules, release, &out, (project.pin.epoch, &signing))?;
@@ -95,13 +92,13 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// The kernel refuses a module whose signer it does not know, which is late to learn of it.
+/// Warns when the kernel would reject the module's signature.
 fn warn_of_key(context: &Context, tree: &Tree, signing: &Signing) -> Result<()> {
     let trusted = Certificate::read(&tree.dir.join(CERTIFICATE))?;
     let ours = signing.set.certificate(Role::Module)?;
     if trusted.der() != ours.der() {
         let message = format!(
-            "the kernel does not have this key's certificate built in and will refuse the module\n  signer: {}, sha256:{}\n  the kernel's: {}, sha256:{}",
+            "the kernel does not have this key's certificate built in and will reject the module\n  module signer: {}, sha256:{}\n  trusted by the kernel: {}, sha256:{}",
             ours.subject(),
             ours.fingerprint(),
             trusted.subject(),
@@ -121,7 +118,7 @@ struct Signed {
 }
 
 impl Signed {
-    fn tell(&self, context: &Context, signer: &str, out: &Path) {
+    fn report(&self, context: &Context, signer: &str, out: &Path) {
         context.answer(&self.name);
         context.answer(&format!("    signer    {signer}"));
         context.answer(&format!("    vermagic  {}", self.vermagic.trim_end()));
@@ -141,7 +138,7 @@ fn signed(dir: &Path, release: &str, signer: &dyn Signer) -> Result<OrPending<Ve
             continue;
         };
         let read = Module::parse(&bytes, release).map_err(|why| {
-            Error::new(Class::Verification, format!("the module {name} would not load")).file(&path).why(why)
+            Error::new(Class::Verification, format!("module {name} would not load")).file(&path).why(why)
         })?;
         if let Ok(modules) = &mut modules {
             modules.push(Signed { name, bytes, vermagic: read.vermagic });
@@ -150,7 +147,7 @@ fn signed(dir: &Path, release: &str, signer: &dyn Signer) -> Result<OrPending<Ve
     Ok(modules)
 }
 
-/// How the modules are packed as a system extension.
+/// Packs the modules as a system extension.
 struct Pack {
     manifest: Manifest,
     /// Name of the image.

@@ -1,4 +1,4 @@
-//! `solana-talos pull`: an image from a registry, with all that belongs to it, into a layout.
+//! `solana-talos pull`: copies an image with its referrers from a registry into an OCI layout.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::progress::{self, Format, History};
 
 #[derive(Args)]
 pub struct Options {
-    /// The image, in full: ghcr.io/our-org/installer:v1, with or without @sha256:…
+    /// Full image reference: ghcr.io/our-org/installer:v1, with or without @sha256:…
     #[arg(value_name = "REF")]
     reference: Reference,
-    /// The layout directory to write
+    /// OCI layout directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
@@ -24,16 +24,13 @@ pub struct Options {
     pace: PaceOptions,
 }
 
-/// Needs neither a project nor a cache.
-///
-/// # Errors
-/// When the registry has no such image or gives something else; the layout is then as it was.
+/// Needs neither a project nor a cache. On failure the layout is left unchanged.
 pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
     network::refuse_offline(offline, &options.reference.to_string())?;
     let sink = progress::sink(format, false, History::none());
     let pulled =
         options.network.network().pull(options.pace.into(), sink.as_ref(), &options.reference, &options.out)?;
-    let message = format!("wrote {}: {} artifacts beside the image", options.out.display(), pulled.artifacts);
+    let message = format!("wrote {}: image with {} attached artifacts", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });
     progress::answer(format, &pulled.digest.oci());
     Ok(())

@@ -1,4 +1,4 @@
-//! `solana-talos push`: the images of the output directory, with all that belongs to them, to a registry.
+//! `solana-talos push`: copies the images of the output directory with their referrers to a registry.
 
 use std::path::{Path, PathBuf};
 
@@ -18,19 +18,19 @@ use crate::options::{NetworkOptions, PaceOptions};
 
 #[derive(Args)]
 pub struct Options {
-    /// Images to push: names such as `kernel`, or layout directories [default: every *.oci in the output directory]
+    /// Images to push: names such as `kernel`, or OCI layout directories [default: every *.oci in the output directory]
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
-    /// The output directory [default: _out in the project]
+    /// Output directory of the build [default: _out in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Push below this registry and organisation, whatever the images' names begin with
+    /// Push to this registry and organisation instead of those in the image names
     #[arg(long, value_name = "NAME")]
     registry: Option<String>,
-    /// Verify with this public key (PEM), before anything is sent and before a tag moves [default: image.pub.pem beside the images]
+    /// Verify against this public key (PEM) before uploading, and again before tagging [default: image.pub.pem next to the images]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Be content with one signature: for images without bill of materials and provenance
+    /// Accept a single signature; do not require SBOM and provenance
     #[arg(long)]
     signature_only: bool,
     #[command(flatten)]
@@ -39,19 +39,17 @@ pub struct Options {
     pace: PaceOptions,
 }
 
-/// # Errors
-/// When a layout is not whole or does not verify: nothing has been sent then. When the registry refuses or gives something else back: no image's
-/// tag has moved then; cosign's tags, which hold signatures that verified here, may have.
+/// Verifies before anything is uploaded. When the registry fails later, no image tag has moved; cosign's signature tags may have.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
     let layouts = layouts(&out, &options.images)?;
-    let key = options.key.clone().or_else(|| key_beside(&layouts));
+    let key = options.key.clone().or_else(|| adjacent_key(&layouts));
     let key = key.as_deref().map(PublicKey::read).transpose()?;
     let mut plans: Vec<Plan> = Vec::new();
     for layout in &layouts {
         plans.extend(registry::plans(layout, options.registry.as_deref())?);
     }
-    // Signatures name the images as they were built: under another name they are as good, but for that.
+    // Signatures cover the name that the image was built with, so it cannot be checked under another one.
     let demand = match options {
         Options { registry: Some(_), .. } => Demand::AnyName,
         Options { signature_only: true, .. } => Demand::Signature,
@@ -60,31 +58,30 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let verify = |layout: &Layout, image: &Sha256| {
         key.as_ref().map_or(Ok(()), |key| attest::verify_pushed(layout, image, key, demand).map(drop))
     };
-    // Cosign's tags have to be written before they can be read back: what does not verify here shall not take the place of what does there.
+    // Cosign's tags are overwritten before they can be read back, so bad signatures must be caught here.
     plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
-    network::refuse_offline(context.offline, "push sends to one")?;
+    network::refuse_offline(context.offline, "push uploads to it")?;
     let (network, clock) = (options.network.network(), System::start());
     let client = network.client(options.pace.into(), &clock)?;
     let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
     if key.is_none() {
-        let message = "only digests were compared, signatures were not verified: give --key for that";
+        let message = "signatures were not verified, only digests; give --key FILE to verify them";
         context.sink().emit(&Event::Note { message });
     }
     for tag in tagged {
-        let unchanged = if tag.moved { "" } else { " (was there)" };
+        let unchanged = if tag.moved { "" } else { " (unchanged)" };
         context.answer(&format!("{}@{}{unchanged}", tag.name, tag.digest.oci()));
     }
     Ok(())
 }
 
-/// The layouts that are meant by `wanted`.
+/// Returns the layouts for the names or paths in `wanted`; all in `out` when there are none.
 fn layouts(out: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
     let is_layout = |path: &Path| path.join("oci-layout").is_file();
     if wanted.is_empty() {
         let nothing = || {
-            let error =
-                Error::new(Class::BadInput, "there is no image to push").file(out).why("it holds no *.oci layout");
-            error.hint("run `./x build` first, or name its output directory with --out DIR")
+            let error = Error::new(Class::BadInput, "no image to push").file(out).why("contains no *.oci layout");
+            error.hint("run `./x build` first, or give its output directory with --out DIR")
         };
         let entries = std::fs::read_dir(out).map_err(|_| nothing())?;
         let mut all: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -95,17 +92,17 @@ fn layouts(out: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
     let find = |name: &String| {
         let candidates = [out.join(format!("{name}.oci")), PathBuf::from(name)];
         candidates.into_iter().find(|path| is_layout(path)).ok_or_else(|| {
-            Error::new(Class::BadInput, format!("there is no image {name:?} to push"))
+            Error::new(Class::BadInput, format!("cannot find image {name:?}"))
                 .file(out)
-                .why(format!("neither {name}.oci in it nor {name} itself is an OCI layout"))
+                .why(format!("neither {name}.oci in this directory nor {name} is an OCI layout"))
                 .hint("give a name such as `kernel`, or a layout directory")
         })
     };
     wanted.iter().map(find).collect()
 }
 
-/// The key that a build leaves beside its images.
-fn key_beside(layouts: &[PathBuf]) -> Option<PathBuf> {
+/// Returns the public key that the build wrote next to the layouts.
+fn adjacent_key(layouts: &[PathBuf]) -> Option<PathBuf> {
     let keys = layouts.iter().map(|layout| layout.with_file_name("image.pub.pem"));
     let keys: std::collections::BTreeSet<PathBuf> = keys.collect();
     keys.into_iter()

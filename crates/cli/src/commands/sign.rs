@@ -1,4 +1,4 @@
-//! `solana-talos sign`: signs images again with other keys. What was stated of them is stated again; the old signatures are gone.
+//! `solana-talos sign`: re-signs images and their attestations with another key. Old signatures are removed.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -19,27 +19,24 @@ use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
-    /// An OCI layout, or the output directory of a build with all its layouts
+    /// OCI layout, or the output directory of a build with all its layouts
     #[arg(value_name = "LAYOUT|DIR")]
     path: PathBuf,
-    /// The key set whose image key signs
+    /// Key set with the new image key
     #[arg(long, value_name = "DIR")]
     keys: PathBuf,
-    /// The public key (PEM) that has signed so far: only what it has signed is stated again [default: image.pub.pem of a build's output]
+    /// Public key (PEM) of the current signatures: only attestations it has signed are kept [default: image.pub.pem of the output directory]
     #[arg(long, value_name = "FILE")]
     old_key: Option<PathBuf>,
-    /// Do not demand that the old key has signed the names: for copies under other names
+    /// Do not require that the old key has signed the image names (for copies under other names)
     #[arg(long, requires = "old_key")]
     any_name: bool,
-    /// Write the digests to sign into DIR, for a key whose private half is not here, and take the signatures that `attach` put there
+    /// Use an external signer for a key without a private key here: write signing requests to DIR and use the signatures that `attach` imported
     #[arg(long, value_name = "DIR")]
     sign_later: Option<PathBuf>,
 }
 
-/// Looks at images and keys only: neither a project nor a cache is needed.
-///
-/// # Errors
-/// When the key or an image cannot be used; everything is as it was then.
+/// Needs neither a project nor a cache. On failure nothing is changed.
 pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let set = KeySet::open(&options.keys)?.with_pin(pin());
     let set = match &options.sign_later {
@@ -64,8 +61,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     };
     let Ok(signed) = signed else { return Ok(Status::Pending(set.pending())) };
     if old.vouched.get() {
-        let message =
-            "what anybody has stated of these images was signed, unverified: --old-key signs no more than that key has";
+        let message = "attestations were signed without verifying who made them; give --old-key to keep only those of that key";
         sink.emit(&Event::Warning { message });
     }
     let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
@@ -73,16 +69,16 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// Who has signed until now.
+/// The previous signer.
 struct Old {
     key: Option<PublicKey>,
     demand: Demand,
-    /// Whether something was taken that no key was asked for.
+    /// Whether an attestation was signed without verifying it against a key.
     vouched: Cell<bool>,
 }
 
 impl Old {
-    /// What is stated of `image` again.
+    /// Returns the attestations of `image` to sign again.
     fn predicates(&self, layout: &Layout, image: &Subject) -> Result<Predicates> {
         let Some(key) = &self.key else {
             let stated = Predicates::stated(layout, image)?;
@@ -93,14 +89,14 @@ impl Old {
     }
 }
 
-/// Signs every layout of an output directory, and brings its other files up to date; the directory is replaced whole.
+/// Signs every layout of an output directory and updates its other files; the directory is replaced as a whole.
 fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<OrPending<usize>> {
     let layouts = beside::layouts(dir)?;
     if layouts.is_empty() {
-        return Err(Error::new(Class::BadInput, "there is nothing to sign")
+        return Err(Error::new(Class::BadInput, "nothing to sign")
             .file(dir)
-            .why("it is no OCI layout, and holds none whose name ends with .oci")
-            .hint("give a layout, or the output directory of a build"));
+            .why("neither an OCI layout nor a directory with *.oci layouts")
+            .hint("give an OCI layout, or the output directory of a build"));
     }
     let signed = output::rewrite(dir, key, |part| {
         let mut session = SigningSession::new(signer)?;

@@ -1,4 +1,4 @@
-//! `solana-talos toolchain`: make it, show it, look at it again.
+//! `solana-talos toolchain`: creates, checks and rebuilds the pinned toolchain.
 
 use build::Project;
 use clap::{Args, Subcommand};
@@ -15,18 +15,16 @@ pub struct Options {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Make it if it is not there, and print its root filesystem
+    /// Create the toolchain if it is missing, and print the path of its root filesystem
     Path,
-    /// Fail unless every package is the locked version, and the files that outputs hold are the locked ones
+    /// Check that every installed package, and every file copied into outputs, is the locked one
     Check,
-    /// Make it anew from the locked packages
+    /// Rebuild the toolchain from the locked packages, and print the path of its root filesystem
     Refresh,
-    /// The same as `solana-talos update packages`
+    /// Same as `solana-talos update packages`
     Update,
 }
 
-/// # Errors
-/// When the toolchain cannot be made, differs (`check`) or cannot be resolved (`update`).
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     if matches!(options.action, Action::Update) {
         return update::packages(context);
@@ -39,9 +37,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let toolchain = project.toolchain()?;
     if matches!(options.action, Action::Check) {
         toolchain::verify(lock, &toolchain.sandbox)?;
-        context
-            .sink()
-            .emit(&Event::Note { message: &format!("all {} packages are the locked ones", lock.package.len()) });
+        let message = format!("all {} packages are the locked ones", lock.package.len());
+        context.sink().emit(&Event::Note { message: &message });
     } else {
         context.answer(&toolchain.sandbox.rootfs().display().to_string());
     }

@@ -1,4 +1,4 @@
-//! `solana-talos update`: resolves anew what the lock names, and prints what changed.
+//! `solana-talos update`: resolves what the lock pins again, and prints what changed.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ pub struct Options {
     /// What to resolve [default: everything]
     #[arg(value_enum)]
     what: Vec<What>,
-    /// Lock these images, two references with a comma between, for `build --base`, in place of those that are locked; `testbed` locks none
+    /// Lock these two comma-separated image references for `build --base`, replacing the locked ones; `testbed` locks none
     #[arg(long, value_name = "BASE", conflicts_with = "what")]
     base: Option<String>,
     #[command(flatten)]
@@ -28,16 +28,14 @@ pub struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// The packages of crates/toolchain/packages.list and reference-tools.list, from Debian's archive
+    /// Debian packages of the toolchain and the reference tools (crates/toolchain/*.list)
     Packages,
-    /// The crates of both Cargo.lock files, from the crates' registry
+    /// Crates in both Cargo.lock files, from crates.io
     Crates,
-    /// The bases that are locked, each from its own registry
+    /// Locked base images, from their registries
     Bases,
 }
 
-/// # Errors
-/// [`Class::Infrastructure`] without network, unless `--offline` says that there is nothing to resolve.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let what = match &options.base {
         Some(_) => &[What::Bases],
@@ -45,23 +43,19 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         None => &options.what,
     };
     if context.offline && (options.base.is_some() || !options.what.is_empty()) {
-        return Err(Error::new(Class::BadInput, "nothing can be resolved offline")
-            .hint("`update --offline` alone records what stands in the project; without --offline it needs a network")
+        return Err(Error::new(Class::BadInput, "cannot resolve packages, crates or base images offline")
+            .hint("give `update --offline` nothing else to record the project's files as they are, or leave out --offline")
             .into());
     }
-    let base = options.base.as_deref().map(wanted_bases).transpose()?;
+    let base = options.base.as_deref().map(parse_bases).transpose()?;
     update(context, if context.offline { &[] } else { what }, base, &options.network.network())
 }
 
-/// The references that `--base` names.
-fn wanted_bases(list: &str) -> Result<Vec<Reference>> {
+fn parse_bases(list: &str) -> Result<Vec<Reference>> {
     if list == "testbed" { Ok(Vec::new()) } else { base::references(list) }
 }
 
-/// `solana-talos toolchain update`.
-///
-/// # Errors
-/// As [`run`].
+/// Implements `solana-talos toolchain update`.
 pub fn packages(context: &Context) -> anyhow::Result<()> {
     update(context, &[What::Packages], None, &NetworkOptions::default().network())
 }
@@ -83,7 +77,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
         let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
         new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
     }
-    // Last: cargo writes into the project. Whatever fails before leaves it as it was.
+    // Last, because cargo writes into the project: a failure before leaves the project unchanged.
     if what.contains(&What::Crates) {
         for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
             update_crates(context, manifest)?;
@@ -95,16 +89,16 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     Ok(())
 }
 
-/// The lock as it is, or one without packages where there is none yet.
+/// Reads the current lock; a missing one is empty.
 fn old(context: &Context, pin: &kernel_config::pin::Pin) -> Result<Inputs> {
     let lock =
         if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(project::kernel(pin)) };
-    // Its `Cargo.lock` files may have changed already: that is what is to be recorded.
+    // Not checked against the lock: changed `Cargo.lock` files are what is to be recorded.
     let crates = lock::cargo_locks(&context.project)?.1;
     Ok(Inputs { lock, crates })
 }
 
-/// cargo of the host, which the project is built with: the toolchain's own is older than the manifests ask for.
+/// Runs the host's cargo: the toolchain's is older than the manifests require.
 fn update_crates(context: &Context, manifest: &str) -> Result<()> {
     let mut command = Command::new("cargo");
     command.arg("update").arg("--manifest-path").arg(context.path(manifest)).current_dir(&context.project);
@@ -115,7 +109,7 @@ fn update_crates(context: &Context, manifest: &str) -> Result<()> {
     if ended.status.success() {
         return Ok(());
     }
-    Err(Error::new(Class::Infrastructure, "cannot resolve the crates")
+    Err(Error::new(Class::Infrastructure, "cannot resolve crates")
         .file(context.path(manifest))
         .why(ended.tail)
         .hint("`update crates` needs a network; `update --offline` records the Cargo.lock files as they are"))
@@ -127,9 +121,9 @@ fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
         context.answer(change);
     }
     let message = match (written, changes.len()) {
-        (false, _) => format!("{} is what it was", lock::FILE),
-        (true, 0) => format!("recorded in {}", lock::FILE),
-        (true, changes) => format!("{changes} changes, recorded in {}", lock::FILE),
+        (false, _) => format!("{} is unchanged", lock::FILE),
+        (true, 0) => format!("updated {}", lock::FILE),
+        (true, changes) => format!("updated {}: {changes} changes", lock::FILE),
     };
     context.sink().emit(&Event::Note { message: &message });
 }

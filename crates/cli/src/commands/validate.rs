@@ -1,4 +1,4 @@
-//! `solana-talos validate`: would Talos take this system extension?
+//! `solana-talos validate`: checks a system extension against Talos's rules.
 
 use std::path::{Path, PathBuf};
 
@@ -14,19 +14,17 @@ use crate::context::Context;
 
 #[derive(Args)]
 pub struct Options {
-    /// A directory that holds manifest.yaml and rootfs/, or an OCI layout with extension images
+    /// Directory with manifest.yaml and rootfs/, or an OCI layout with extension images
     #[arg(value_name = "DIR")]
     path: PathBuf,
-    /// The Talos release it is for
+    /// Target Talos release
     #[arg(long, default_value = contract::DEFAULT_RELEASE)]
     talos: String,
-    /// Release string of the kernel it is for [default: the pinned kernel's]
+    /// Release string of the target kernel [default: the pinned kernel's]
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
 }
 
-/// # Errors
-/// [`Class::BadInput`] with every rule that is broken.
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let kernel = match &options.kernel {
         Some(release) => release.clone(),
@@ -41,10 +39,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         report(context, &name, &extension::validate(path, &target).context(name.clone())?);
         Ok(())
     } else {
-        Err(Error::new(Class::BadInput, "there is no extension to check")
+        Err(Error::new(Class::BadInput, "cannot find the extension")
             .file(path)
-            .why("it is no directory")
-            .hint("give a directory that holds manifest.yaml and rootfs/, or an OCI layout")
+            .why("not a directory")
+            .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
             .into())
     }
 }
@@ -53,7 +51,7 @@ fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()>
     let layout = Layout::open(path)?;
     let images = layout.images()?;
     if images.is_empty() {
-        let error = Error::new(Class::BadInput, "the layout holds no image for linux/amd64").file(path);
+        let error = Error::new(Class::BadInput, "layout contains no image for linux/amd64").file(path);
         return Err(error.hint("give the layout of a system extension, such as _out/solana-optimizer.oci").into());
     }
     for image in &images {
@@ -69,7 +67,7 @@ fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()>
 fn report(context: &Context, name: &str, extension: &Extension) {
     let metadata = &extension.manifest.metadata;
     let message = format!(
-        "{name}: Talos takes it: {} {} with {} module(s) and {} service(s)",
+        "{name}: valid: {} {} with {} module(s) and {} service(s)",
         metadata.name,
         metadata.version,
         extension.modules.len(),

@@ -1,10 +1,10 @@
-//! What stages took before, kept in the cache: `LINES SECONDS` for each stage and profile.
+//! How long stages took in earlier runs, kept in the cache: `LINES SECONDS` for each stage and profile.
 
 use std::path::PathBuf;
 
 use super::pace::Expected;
 
-/// What long stages take on two cores, where they never ran: stage, profile, lines of output, seconds (docs/performance.md).
+/// Estimates for long stages before their first run, on two cores: stage, profile, lines of output, seconds (docs/performance.md).
 const USUAL: [(&str, &str, u64, u64); 4] = [
     ("toolchain", "", 2450, 200),
     ("kernel", "vm", 3900, 870),
@@ -12,7 +12,7 @@ const USUAL: [(&str, &str, u64, u64); 4] = [
     ("kernel", "debug", 2600, 470),
 ];
 
-/// A run with less output than this share of an earlier one went on from what an interrupted one had left.
+/// A run with less output than this share of the recorded one resumed an interrupted run, and is not recorded.
 const WHOLE: f64 = 0.8;
 
 /// The record of earlier runs.
@@ -23,17 +23,17 @@ pub struct History {
 }
 
 impl History {
-    /// Remembers nothing.
+    /// A history that records nothing.
     pub fn none() -> Self {
         Self { dir: None, profile: String::new() }
     }
 
-    /// Kept in `dir`; `profile` is the kernel's, which decides how long stages take.
+    /// A history in `dir` for the kernel profile `profile`.
     pub fn new(dir: PathBuf, profile: &str) -> Self {
         Self { dir: Some(dir), profile: profile.to_owned() }
     }
 
-    /// What `stage` took when it last ran as a whole, or usually takes.
+    /// Returns what `stage` took in its last complete run, or a built-in estimate.
     pub fn expected(&self, stage: &str) -> Option<Expected> {
         self.recorded(stage).or_else(|| {
             let same = |name: &str, profile: &str| name == stage && (profile.is_empty() || profile == self.profile);
@@ -42,7 +42,7 @@ impl History {
         })
     }
 
-    /// Remembers what `stage` took. A record that cannot be written costs an estimate, nothing else.
+    /// Records what `stage` took. Write errors are ignored: only an estimate is lost.
     #[allow(clippy::cast_precision_loss, reason = "a share")]
     pub fn record(&self, stage: &str, took: Expected) {
         let whole = self.recorded(stage).is_none_or(|before| took.lines as f64 >= before.lines as f64 * WHOLE);
@@ -58,7 +58,7 @@ impl History {
     }
 
     fn file(&self, stage: &str) -> Option<PathBuf> {
-        // Names of pushes hold slashes, and depend on the network more than on earlier runs.
+        // Push stages have a slash in their name; their time depends on the network.
         let plain = stage.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         let name = format!("{stage}-{}", self.profile);
         self.dir.as_ref().filter(|_| plain).map(|dir| dir.join(name))
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_whole_run_counts_and_the_usual_before_it() {
+    fn the_last_complete_run_counts_and_an_estimate_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let history = History::new(dir.path().join("progress"), "vm");
         let seen = |lines, seconds| Some(Expected { lines, seconds });

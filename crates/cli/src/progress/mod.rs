@@ -1,5 +1,5 @@
-//! Shows the event stream: a bar per stage on a terminal, plain lines elsewhere, JSON lines for machines. None of them is ever silent for
-//! long: after ten seconds without a line it is said how far the stage is.
+//! Shows the event stream: a progress bar per stage on a terminal, plain lines elsewhere, JSON lines for machines. After ten seconds without
+//! output a heartbeat reports how far the stage is.
 
 mod history;
 mod pace;
@@ -17,10 +17,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub use history::History;
 use pace::{Expected, Pace, Report, Running};
 
-/// How often a transfer gets a line in a log.
+/// Minimum time between two lines about a transfer in a log.
 const TRANSFER_LINE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether something is to be said.
+/// How often the heartbeat checks for silence.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How events are shown.
@@ -28,11 +28,11 @@ const TICK: Duration = Duration::from_secs(1);
 pub enum Format {
     /// For people.
     Text,
-    /// One JSON object a line on standard output.
+    /// One JSON object per line on standard output.
     Json,
 }
 
-/// The sink for `format` and the kind of standard error there is.
+/// Returns the sink for `format`; text depends on whether standard error is a terminal.
 pub fn sink(format: Format, verbose: bool, history: History) -> Box<dyn Sink + Send> {
     match format {
         Format::Text if !verbose && std::io::stderr().is_terminal() => Box::new(Terminal::new(history)),
@@ -41,7 +41,7 @@ pub fn sink(format: Format, verbose: bool, history: History) -> Box<dyn Sink + S
     }
 }
 
-/// Follows the stages for a sink and remembers what they took.
+/// Tracks the running stage for a sink and records what stages took.
 struct Follower {
     pace: Pace,
     history: History,
@@ -68,11 +68,11 @@ impl Follower {
 
 /// A way to show events line by line.
 trait Show: Send + 'static {
-    /// Shows an event, and says whether that was a line that breaks the silence.
+    /// Shows an event; returns whether that resets the heartbeat.
     fn show(&mut self, event: &Event<'_>) -> bool;
 }
 
-/// Shows events line by line, and reports when there are none.
+/// Shows events line by line, with a heartbeat.
 struct Lines<S>(Arc<Mutex<(S, Follower)>>);
 
 impl<S: Show> Lines<S> {
@@ -84,7 +84,7 @@ impl<S: Show> Lines<S> {
     }
 }
 
-/// Says how far the stage is, if that is due; `false` when the sink is gone.
+/// Reports progress if it is due; `false` when the sink is gone.
 fn tick<S: Show>(shared: &Weak<Mutex<(S, Follower)>>) -> bool {
     std::thread::sleep(TICK);
     let Some(shared) = shared.upgrade() else { return false };
@@ -115,7 +115,7 @@ pub struct Json;
 impl Show for Json {
     fn show(&mut self, event: &Event<'_>) -> bool {
         self.emit(event);
-        // Lines of output do not say how far it is.
+        // A line of output does not show the progress.
         !matches!(event, Event::Output { .. })
     }
 }
@@ -129,10 +129,10 @@ impl Sink for Json {
     }
 }
 
-/// Plain lines; a stage's output only when `verbose`.
+/// Plain lines; with the output of programs only when `verbose`.
 struct Plain {
     verbose: bool,
-    /// When a transfer last got a line.
+    /// Time of the last line about a transfer.
     transfer: Instant,
 }
 
@@ -152,7 +152,7 @@ impl Show for Plain {
     }
 }
 
-/// What belongs to a stage stands below its name.
+/// Events of a stage are indented below its name.
 fn indent(event: &Event<'_>) -> &'static str {
     let of_a_stage = matches!(event, Event::Transfer { .. } | Event::Output { .. } | Event::Progress { .. });
     if of_a_stage { "  " } else { "" }
@@ -190,7 +190,7 @@ impl Sink for Terminal {
     }
 }
 
-/// A bar where it is known what the stage takes, else a spinner.
+/// A bar when the expected number of steps is known, else a spinner.
 fn new_bar(running: &Running) -> ProgressBar {
     let (bar, template) = match running.expected {
         Some(expected) => (
@@ -206,7 +206,7 @@ fn new_bar(running: &Running) -> ProgressBar {
     bar.with_prefix(running.stage.clone())
 }
 
-/// The text of an event; see [`printable`] for what is kept from a terminal.
+/// Returns the text of an event, with control characters escaped.
 fn text(event: &Event<'_>) -> String {
     let text = match event {
         Event::StageFinished { stage, cached: true, .. } => format!("{stage}: unchanged"),
@@ -231,7 +231,7 @@ fn text(event: &Event<'_>) -> String {
     printable(&text).into_owned()
 }
 
-/// A time as one tells it to somebody who waits.
+/// Formats a time for people.
 fn rough(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
@@ -239,7 +239,7 @@ fn rough(time: Duration) -> String {
     }
 }
 
-/// Gives the user what was asked for: on standard output, or as an event where standard output is for events.
+/// Prints a result on standard output; as an event with `--format json`.
 pub fn answer(format: Format, text: &str) {
     match format {
         Format::Text => println!("{}", printable(text)),
@@ -247,7 +247,7 @@ pub fn answer(format: Format, text: &str) {
     }
 }
 
-/// With one decimal.
+/// Formats bytes as MiB with one decimal.
 fn mebibytes(bytes: u64) -> String {
     let tenths = u128::from(bytes) * 10 / (1 << 20);
     format!("{}.{}", tenths / 10, tenths % 10)
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_as_far_as_it_is_known() {
+    fn progress_shows_what_is_known() {
         let (elapsed, left) = (Duration::from_secs(340), Some(Duration::from_secs(545)));
         let known = Event::Progress {
             stage: "kernel",
@@ -271,8 +271,8 @@ mod tests {
         assert_eq!(text(&known), "kernel: 1500 of about 3900 steps, 6 min, about 9 min left, CC mm/hugetlb.o");
         let elapsed = Duration::from_secs(12);
         let unknown =
-            Event::Progress { stage: "", doing: "still at work", done: None, total: None, elapsed, left: None };
-        assert_eq!(text(&unknown), "12 s, still at work");
+            Event::Progress { stage: "", doing: "still running", done: None, total: None, elapsed, left: None };
+        assert_eq!(text(&unknown), "12 s, still running");
         let unknown = Event::Progress { stage: "base", doing: "", done: None, total: None, elapsed, left: None };
         assert_eq!(text(&unknown), "base: 12 s");
         assert_eq!(

@@ -1,15 +1,15 @@
-//! How far a stage is and how long is left, from what it prints: pure, with the time handed in.
+//! Progress and remaining time of a stage, estimated from its output. Pure: the caller passes the time.
 
 use std::time::{Duration, Instant};
 
 use common::event::Event;
 
-/// Silence after which it is said how far the stage is: a line at least every 15 seconds is promised, also under load.
+/// Silence after which the heartbeat reports progress. A line at least every 15 seconds is promised, also under load.
 const SILENCE: Duration = Duration::from_secs(10);
-/// Shares of a stage in which its pace so far tells how long the rest takes.
-const TELLING: std::ops::Range<f64> = 0.05..0.97;
+/// Range of progress in which the remaining time is extrapolated from the pace so far.
+const EXTRAPOLATED: std::ops::Range<f64> = 0.05..0.97;
 
-/// What a stage took before.
+/// What a stage is expected to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// Lines of output.
@@ -18,57 +18,57 @@ pub struct Expected {
     pub seconds: u64,
 }
 
-/// The stage that runs.
+/// The running stage.
 #[derive(Debug)]
 pub struct Running {
     /// Its name.
     pub stage: String,
     /// Lines of output so far.
     pub lines: u64,
-    /// What it took before, where that is known.
+    /// What it is expected to take, if known.
     pub expected: Option<Expected>,
     start: Instant,
-    /// What it does at the moment: its last line.
+    /// Its last line of output.
     doing: String,
-    /// Whether it said that it begins, and so will say when it ends.
+    /// Whether a `StageStarted` event began it, so that a `StageFinished` event will end it.
     announced: bool,
 }
 
-/// Follows the events.
+/// Tracks progress from the events.
 #[derive(Debug)]
 pub struct Pace {
     running: Option<Running>,
-    /// When something was last shown.
+    /// Time of the last output.
     shown: Instant,
 }
 
-/// How far the work is at some time.
+/// Progress at some point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The stage, or nothing between stages.
+    /// The stage; empty between stages.
     pub stage: String,
-    /// What it does.
+    /// Current activity.
     pub doing: String,
-    /// Steps done, and about how many there are.
+    /// Steps done, and the estimated total.
     pub steps: Option<(u64, u64)>,
-    /// Time since it began, or since something was last shown.
+    /// Time since the stage began; between stages since the last output.
     pub elapsed: Duration,
-    /// About how long it goes on.
+    /// Estimated remaining time.
     pub left: Option<Duration>,
 }
 
 impl Pace {
-    /// Nothing runs yet.
+    /// Creates a tracker with no running stage.
     pub fn new(now: Instant) -> Self {
         Self { running: None, shown: now }
     }
 
-    /// The stage that runs.
+    /// Returns the running stage.
     pub fn running(&self) -> Option<&Running> {
         self.running.as_ref()
     }
 
-    /// Takes a stage's begin; `expected` is what it took before.
+    /// Records the start of a stage.
     pub fn begin(&mut self, now: Instant, stage: &str, expected: Option<Expected>) {
         self.running = Some(Running {
             stage: stage.to_owned(),
@@ -80,12 +80,12 @@ impl Pace {
         });
     }
 
-    /// Takes a stage's end, and gives what it took if all of it was seen.
+    /// Records the end of a stage; returns it if its start was recorded too.
     pub fn end(&mut self, stage: &str) -> Option<Running> {
         self.running.take().filter(|running| running.announced && running.stage == stage)
     }
 
-    /// Takes what happens between begin and end.
+    /// Records an event between start and end.
     pub fn note(&mut self, now: Instant, event: &Event<'_>) {
         match event {
             Event::Output { stage, line } => {
@@ -95,7 +95,7 @@ impl Pace {
                     running.doing = line.trim().to_owned();
                 }
             }
-            // What did not say that it begins does not say that it ends, but gives a result.
+            // Work without a start event has no end event either; it ends with a note.
             Event::Note { .. } if self.running.as_ref().is_some_and(|running| !running.announced) => {
                 self.running = None;
             }
@@ -103,12 +103,12 @@ impl Pace {
         }
     }
 
-    /// Something was shown.
+    /// Records that something was shown.
     pub fn shown(&mut self, now: Instant) {
         self.shown = now;
     }
 
-    /// What is to be said now, after too long a silence.
+    /// Returns a progress report if it has been silent for too long.
     pub fn due(&mut self, now: Instant) -> Option<Report> {
         if now.duration_since(self.shown) < SILENCE {
             return None;
@@ -117,7 +117,7 @@ impl Pace {
         self.shown = now;
         let nothing = || Report {
             stage: String::new(),
-            doing: "still at work".to_owned(),
+            doing: "still running".to_owned(),
             steps: None,
             elapsed: silent,
             left: None,
@@ -132,14 +132,14 @@ impl Running {
         Self { stage, lines: 0, expected: None, start: now, doing: String::new(), announced: false }
     }
 
-    /// Whole seconds since it began.
+    /// Returns the whole seconds since its start.
     pub fn seconds(&self, now: Instant) -> u64 {
         now.duration_since(self.start).as_secs()
     }
 
     fn report(&self, now: Instant) -> Report {
         let elapsed = now.duration_since(self.start);
-        // More lines than ever before: how many there will be is not known.
+        // With more lines than expected, the total is unknown.
         let expected = self.expected.filter(|expected| self.lines <= expected.lines);
         Report {
             stage: self.stage.clone(),
@@ -151,11 +151,11 @@ impl Running {
     }
 }
 
-/// About how long a stage goes on: by its pace where that says something, else by what it took before.
+/// Estimates the remaining time, from the pace so far or from earlier runs.
 fn left(elapsed: Duration, lines: u64, expected: Expected) -> Option<Duration> {
     #[allow(clippy::cast_precision_loss, reason = "a share for people")]
     let share = lines as f64 / expected.lines.max(1) as f64;
-    if TELLING.contains(&share) {
+    if EXTRAPOLATED.contains(&share) {
         return Some(elapsed.mul_f64((1.0 - share) / share));
     }
     Duration::from_secs(expected.seconds).checked_sub(elapsed).filter(|left| !left.is_zero())
@@ -197,7 +197,7 @@ mod tests {
         pace.begin(start, "kernel", KERNEL);
         let left = |pace: &mut Pace, second| pace.due(at(start, second)).unwrap().left.map(|left| left.as_secs());
         lines(&mut pace, start, "kernel", 100);
-        assert_eq!(left(&mut pace, 50), Some(750), "too early: what it took before");
+        assert_eq!(left(&mut pace, 50), Some(750), "too early: from earlier runs");
         lines(&mut pace, start, "kernel", 900);
         lines(&mut pace, start, "fetch", 5);
         assert_eq!(left(&mut pace, 340), Some(1020));
@@ -214,7 +214,7 @@ mod tests {
     fn work_outside_of_stages_is_reported_too() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert_eq!(pace.due(at(start, 10)).unwrap().doing, "still at work");
+        assert_eq!(pace.due(at(start, 10)).unwrap().doing, "still running");
         lines(&mut pace, at(start, 10), "fetch", 1);
         let report = pace.due(at(start, 21)).unwrap();
         assert_eq!(

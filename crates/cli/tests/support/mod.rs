@@ -1,4 +1,4 @@
-//! Runs the built program with a scratch cache, on a copy of the project's data files, with programs of ours in `PATH`.
+//! Runs the built program with a scratch cache, on a copy of the project's data files, with scripts in `PATH`.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What a build reads of the project, but for the module and the guest.
+/// Project files that a build reads, without the module and the guest.
 const DATA: [&str; 8] = [
     "Cargo.lock",
     "extension/solana-optimizer.yaml",
@@ -19,13 +19,13 @@ const DATA: [&str; 8] = [
     "crates/toolchain",
 ];
 
-/// A scratch cache, a copy of the project and a directory of programs; gone at the end of the test.
+/// A scratch cache, a copy of the project and a directory of programs; removed at the end of the test.
 pub struct Scene {
     dir: tempfile::TempDir,
 }
 
 impl Scene {
-    /// Programs of the host are not to be seen: whoever needs one gets it with [`Scene::host_programs`].
+    /// Programs of the host are not in `PATH`; add them with [`Scene::host_programs`].
     pub fn new() -> Self {
         let scene = Self { dir: tempfile::tempdir().unwrap() };
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
@@ -33,7 +33,7 @@ impl Scene {
             copy(&root.join(name), &scene.project().join(name));
         }
         fs::create_dir_all(scene.bin()).unwrap();
-        // A crate added a moment ago is none of these tests' business.
+        // These tests must also pass while the lock does not yet record a change of Cargo.lock.
         let mut lock = lock::read(&scene.project()).unwrap();
         lock.cargo = lock::cargo_locks(&scene.project()).unwrap().0;
         lock::write(&scene.project(), &lock).unwrap();
@@ -60,18 +60,18 @@ impl Scene {
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let path = self.project().join(file);
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} holds no {from:?}");
+        assert!(text.contains(from), "{file} does not contain {from:?}");
         fs::write(path, text.replacen(from, to, 1)).unwrap();
     }
 
-    /// Puts a shell script into `PATH`. It names programs of the host in full or extends its own `PATH`.
+    /// Adds a shell script to `PATH`. The script itself can run programs of the host.
     pub fn script(&self, name: &str, text: &str) {
         let path = self.bin().join(name);
         fs::write(&path, format!("#!/bin/sh -eu\nPATH=$PATH:/usr/sbin:/usr/bin:/sbin:/bin\n{text}\n")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Puts programs of the host into `PATH`; `false` skips the test, when one is not there.
+    /// Adds programs of the host to `PATH`; returns `false`, to skip the test, when one is missing.
     pub fn host_programs(&self, names: &[&str]) -> bool {
         names.iter().all(|name| match find(name) {
             Some(path) => std::os::unix::fs::symlink(path, self.bin().join(name)).is_ok(),
@@ -102,7 +102,7 @@ impl Scene {
         Ran::of(&mut self.command(arguments))
     }
 
-    /// Runs it and requires the exit code, every one of `words` in the message, and nothing under a final name.
+    /// Runs it and checks the exit code, that each of `words` is in the message, and that there are no finished results.
     #[track_caller]
     pub fn fails(&self, code: i32, arguments: &[&str], words: &[&str]) -> Ran {
         let ran = self.run(arguments);
@@ -111,17 +111,17 @@ impl Scene {
         ran
     }
 
-    /// No output, no finished stage, nothing in the store: whatever an interrupted or failed run left is under `work`.
+    /// Checks that there is no output, no finished stage and nothing in the store.
     #[track_caller]
     pub fn holds_nothing_final(&self) {
-        assert!(!self.project().join("_out").exists(), "there is an _out");
+        assert!(!self.project().join("_out").exists(), "_out exists");
         for name in ["stages", "store", "bases"] {
             let found = files(&self.cache().join(name));
             assert!(found.is_empty(), "{name} holds {found:?}");
         }
     }
 
-    /// Locks the project's files as they are, with a toolchain of no packages: nothing has to be downloaded for it.
+    /// Locks the project's files with an empty toolchain, which needs no downloads.
     pub fn lock_nothing(&self) {
         for list in ["packages.list", "reference-tools.list"] {
             fs::write(self.project().join("crates/toolchain").join(list), "").unwrap();
@@ -137,8 +137,8 @@ impl Scene {
         self.run(&["update", "--offline"]).succeeded();
     }
 
-    /// Makes `mmdebstrap` of `PATH` give a root filesystem that holds a shell and a `dpkg-query`; `false`, said loudly, when the
-    /// machine has no bubblewrap that could enter it.
+    /// Adds an `mmdebstrap` that creates a root filesystem with a shell and a `dpkg-query`; returns `false`, to skip the test, without
+    /// bubblewrap.
     pub fn fake_toolchain(&self) -> bool {
         if !self.host_programs(&["bwrap", "tar"]) {
             return false;
@@ -210,7 +210,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// Every file below `dir`; none when it is not there.
+/// Returns every file below `dir`; none when it is missing.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
     entries

@@ -1,4 +1,4 @@
-//! Inputs of stages: values that cannot be had without their entry in the key.
+//! Inputs of stages: values that carry their entries in the stage key.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,25 +10,25 @@ use crate::digest::Sha256;
 use crate::error::Result;
 use crate::sandbox::Run;
 
-/// A value that a stage may use, with the entries by which it is in the stage's key.
+/// A value that a stage may use, with its entries in the stage key.
 pub struct Input<T> {
     entries: Vec<(String, String)>,
     value: T,
 }
 
 impl<T> Input<T> {
-    /// A value that `entries` (name, text) determine: equal entries must mean an equal value. Best written next to the type of the value.
+    /// Creates an input that `entries` (name, text) determine: equal entries must mean an equal value.
     pub fn known_by<N: Into<String>, S: Into<String>>(entries: impl IntoIterator<Item = (N, S)>, value: T) -> Self {
         Self { entries: entries.into_iter().map(|(name, text)| (name.into(), text.into())).collect(), value }
     }
 
-    /// A value that is not in the key, since the output cannot depend on it; `why` says how that is certain.
+    /// Creates an input that is not in the key; `why` says why the output cannot depend on it.
     pub fn unkeyed(why: &'static str, value: T) -> Self {
         debug_assert!(!why.is_empty(), "an input without an entry needs a reason");
         Self { entries: Vec::new(), value }
     }
 
-    /// A part of the value, or the value in another form. The function cannot capture anything.
+    /// Converts the value. The function cannot capture anything.
     #[must_use]
     pub fn map<U>(self, form: fn(T) -> U) -> Input<U> {
         Input { entries: self.entries, value: form(self.value) }
@@ -36,7 +36,7 @@ impl<T> Input<T> {
 }
 
 impl Input<String> {
-    /// A text that is short enough to be its own entry.
+    /// A short text, which is its own entry.
     pub fn text(name: &str, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { entries: vec![(name.to_owned(), text.clone())], value: text }
@@ -45,23 +45,17 @@ impl Input<String> {
 
 impl Input<PathBuf> {
     /// A file, by its digest.
-    ///
-    /// # Errors
-    /// [`crate::Class::Infrastructure`] when it cannot be read.
     pub fn file(name: &str, path: &Path) -> Result<Self> {
         Ok(Self::known_by([(name, Sha256::of_file(path)?.to_string())], path.to_owned()))
     }
 
-    /// A file or directory whose digest is known.
+    /// A file or directory with a known digest.
     #[must_use]
     pub fn digested(name: &str, digest: &Sha256, path: &Path) -> Self {
         Self::known_by([(name, digest.to_string())], path.to_owned())
     }
 
     /// A directory, by the digest of all files in it; see [`hash_tree`].
-    ///
-    /// # Errors
-    /// [`crate::Class::Infrastructure`] when a file cannot be read.
     pub fn tree(name: &str, dir: &Path) -> Result<Self> {
         Ok(Self::known_by([(name, hash_tree(dir)?.to_string())], dir.to_owned()))
     }
@@ -89,14 +83,14 @@ impl<T> Deref for Input<T> {
     }
 }
 
-/// Shows the entries: a value may be large, or a key's.
+/// Shows only the entries: a value may be large or secret.
 impl<T> fmt::Debug for Input<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Input").field("entries", &self.entries).finish_non_exhaustive()
     }
 }
 
-/// All inputs of a stage: an [`Input`], or references, tuples and lists of them. Nothing else can be one.
+/// All inputs of a stage: an [`Input`], or references, tuples and lists of them. Sealed.
 pub trait Inputs: sealed::Enter {}
 
 impl<I: sealed::Enter> Inputs for I {}

@@ -1,10 +1,10 @@
-//! Stages: a stage's key is the hash of everything it reads, and a stage whose key is known is not run again.
+//! Stages: cached build steps. A stage's key is the hash of everything it reads; a stage with a known key is not run again.
 //!
-//! The work of a stage is a function that captures nothing: what it reads are [`Input`]s, and an input is a value together with its entry in
-//! the key. So an input cannot be forgotten. Where our own code makes the bytes, the digest of its sources is an entry as well ([`Stage::ours`]).
+//! The work of a stage is a function that captures nothing: it reads [`Input`]s, and an input is a value together with its entry in the key,
+//! so no input can be missing from the key. If our own code produces the output, the digest of its sources is an entry too ([`Stage::ours`]).
 //!
 //! A stage works in `<root>/unfinished/<stage>-<key>` and is renamed to `<root>/stages/<stage>-<key>` when it is done, so a killed build leaves
-//! nothing half-written under a final name, and the next run goes on from the last finished stage.
+//! no incomplete result, and the next run continues after the last finished stage.
 
 mod input;
 mod sources;
@@ -31,47 +31,47 @@ pub use tree::hash_tree;
 /// File in a finished stage that holds its fingerprint.
 const FINGERPRINT: &str = "fingerprint.json";
 
-/// File in a finished stage that says how long it took when it ran, in seconds.
+/// File in a finished stage with its run time in seconds.
 const SECONDS: &str = "seconds";
 
-/// Digits of the key in the name of a stage's directory.
+/// Number of key digits in the name of a stage's directory.
 const DIGITS: usize = 16;
 
 /// A kind of stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
     name: &'static str,
-    /// The crate of ours whose code makes the bytes.
+    /// Our crate whose code produces the output.
     maker: Option<&'static str>,
     resumes: bool,
 }
 
 impl Stage {
-    /// A stage whose bytes are made by programs of the toolchain. What they run is among the inputs; our own code only starts them.
+    /// A stage whose output is produced by programs of the toolchain. Their command lines are inputs; our own code only starts them.
     #[must_use]
     pub const fn recipe(name: &'static str) -> Self {
         Self { name, maker: None, resumes: false }
     }
 
-    /// A stage whose bytes are made by code of the package `maker` and of what that uses: a change of their sources runs it again.
+    /// A stage whose output is produced by code of the package `maker` and its dependencies: a change of their sources runs it again.
     #[must_use]
     pub const fn ours(name: &'static str, maker: &'static str) -> Self {
         Self { name, maker: Some(maker), resumes: false }
     }
 
-    /// Goes on in the directory that an interrupted run left, as make can. Other stages begin in an empty one.
+    /// Continues in the directory of an interrupted run, as make can. Other stages start in an empty one.
     #[must_use]
     pub const fn resuming(self) -> Self {
         Self { resumes: true, ..self }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether the cache's directory `name` is one of this stage.
+    /// Returns whether the cache directory `name` belongs to this stage.
     #[must_use]
     pub fn owns(&self, name: &str) -> bool {
         let key = name.strip_prefix(self.name).and_then(|rest| rest.strip_prefix('-'));
@@ -87,7 +87,7 @@ struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Two inputs of one name are two entries.
+    /// Adds an entry; a repeated name gets a suffix.
     fn add(&mut self, name: &str, text: &str) {
         let mut name = name.to_owned();
         while self.inputs.contains_key(&name) {
@@ -96,13 +96,13 @@ impl Fingerprint {
         self.inputs.insert(name, text.to_owned());
     }
 
-    /// The key: SHA-256 of the canonical JSON.
+    /// Returns the key: the SHA-256 of the canonical JSON.
     fn key(&self) -> Sha256 {
         Sha256::of(self.json())
     }
 
     fn json(&self) -> String {
-        // Serialising strings in a sorted map cannot fail; an empty text would only cost a cache hit.
+        // Serialising a map of strings cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -114,19 +114,19 @@ impl Fingerprint {
 /// A finished stage.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// The stage's directory; read-only by agreement.
+    /// The stage's directory; read-only by convention.
     pub dir: PathBuf,
-    /// The stage's key, to be an input of later stages.
+    /// The stage's key, an input of later stages.
     pub key: Sha256,
     /// Name of the stage.
     pub stage: &'static str,
-    /// Whether it was found done.
+    /// Whether it was a cache hit.
     pub cached: bool,
-    /// Time it took in this run.
+    /// Run time; zero for a cache hit.
     pub took: Duration,
 }
 
-/// What the function of a stage works with, apart from its inputs.
+/// The environment of a stage's function, besides its inputs.
 pub struct Work<'w> {
     dir: &'w Path,
     lines: &'w mut dyn FnMut(&str),
@@ -139,37 +139,31 @@ impl fmt::Debug for Work<'_> {
 }
 
 impl<'w> Work<'w> {
-    /// The directory that becomes the stage's result.
+    /// Returns the directory that becomes the stage's result.
     #[must_use]
     pub fn dir(&self) -> &'w Path {
         self.dir
     }
 
-    /// An empty directory in [`Work::dir`].
-    ///
-    /// # Errors
-    /// [`crate::Class::Infrastructure`] when it cannot be made.
+    /// Creates an empty directory in [`Work::dir`].
     pub fn empty_dir(&self, name: &str) -> Result<PathBuf> {
         let dir = self.dir.join(name);
         atomic::empty_dir(&dir)?;
         Ok(dir)
     }
 
-    /// Takes the lines that the stage's programs print.
+    /// Returns the receiver for output lines of the stage's programs.
     pub fn lines(&mut self) -> &mut dyn FnMut(&str) {
         self.lines
     }
 
-    /// Runs a program of the toolchain: of the host it sees what `run` binds, and nothing else.
-    ///
-    /// # Errors
-    /// As [`Sandbox::run`].
+    /// Runs a program of the toolchain; see [`Sandbox::run`].
     pub fn run(&mut self, sandbox: &Sandbox, run: &Run) -> Result<()> {
         sandbox.run(run, self.lines)
     }
 }
 
-/// The directory of finished stages.
+/// The cache of finished stages.
 #[derive(Clone, Copy)]
 pub struct Cache<'a> {
     root: &'a Path,
@@ -184,36 +178,30 @@ impl fmt::Debug for Cache<'_> {
 }
 
 impl<'a> Cache<'a> {
-    /// Stages below `root`; events go to `sink`; `sources` are the digests of our own code.
+    /// Creates a cache in `root`; events go to `sink`; `sources` are the digests of our own code.
     #[must_use]
     pub fn new(root: &'a Path, sink: &'a dyn Sink, sources: Sources) -> Self {
         Self { root, sink, sources }
     }
 
-    /// The directory that all is in: for what saves time and never reaches an output, such as objects of earlier compiles.
+    /// Returns the root directory, for files that save time and never reach an output, such as objects of earlier compiles.
     #[must_use]
     pub fn root(&self) -> &'a Path {
         self.root
     }
 
-    /// Where events go.
+    /// Returns the receiver of events.
     #[must_use]
     pub fn sink(&self) -> &'a dyn Sink {
         self.sink
     }
 
-    /// The finished stage with those inputs, if it is there.
-    ///
-    /// # Errors
-    /// When the digest of our sources is not known.
+    /// Returns the finished stage with those inputs, if it is cached.
     pub fn find(&self, stage: Stage, inputs: &impl Inputs) -> Result<Option<Finished>> {
         Ok(self.look_up(&self.fingerprint(stage, inputs)?))
     }
 
-    /// The key that `stage` has with those inputs.
-    ///
-    /// # Errors
-    /// When the digest of our sources is not known.
+    /// Returns the key of `stage` with those inputs.
     pub fn key(&self, stage: Stage, inputs: &impl Inputs) -> Result<Sha256> {
         Ok(self.fingerprint(stage, inputs)?.key())
     }
@@ -239,31 +227,27 @@ impl<'a> Cache<'a> {
         })
     }
 
-    /// Gives the stage's directory, running `work` in a fresh one (or the one an interrupted run left) if its key is not known yet.
-    /// Two runs of one stage wait for each other.
+    /// Returns the finished stage; runs `work` if it is not cached. Concurrent runs of one stage wait for each other.
     ///
-    /// `work` cannot capture anything, so it reads its inputs and nothing besides:
+    /// `work` cannot capture anything, so it can only read its inputs:
     ///
     /// ```compile_fail,E0308
     /// # use common::{event::Silent, stage::{Cache, Input, Sources, Stage}};
-    /// let (dir, beside) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
+    /// let (dir, path) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
     /// let cache = Cache::new(&dir, &Silent, Sources::new(""));
-    /// let file = Input::file("file", &beside).unwrap();
-    /// cache.run(Stage::recipe("demo"), file, |work, _| common::atomic::write(&work.dir().join("out"), std::fs::read(&beside)?));
+    /// let file = Input::file("file", &path).unwrap();
+    /// cache.run(Stage::recipe("demo"), file, |work, _| common::atomic::write(&work.dir().join("out"), std::fs::read(&path)?));
     /// ```
     ///
-    /// Through its input it may:
+    /// Through its input it can:
     ///
     /// ```no_run
     /// # use common::{event::Silent, stage::{Cache, Input, Sources, Stage}};
-    /// let (dir, beside) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
+    /// let (dir, path) = (std::env::temp_dir(), std::path::PathBuf::from("/etc/hostname"));
     /// let cache = Cache::new(&dir, &Silent, Sources::new(""));
-    /// let file = Input::file("file", &beside).unwrap();
+    /// let file = Input::file("file", &path).unwrap();
     /// cache.run(Stage::recipe("demo"), file, |work, file| common::atomic::write(&work.dir().join("out"), std::fs::read(&*file)?));
     /// ```
-    ///
-    /// # Errors
-    /// What `work` reports, or [`crate::Class::Infrastructure`].
     pub fn run<I: Inputs>(
         &self,
         stage: Stage,
@@ -297,7 +281,7 @@ impl<'a> Cache<'a> {
         let (stage, resumes) = (stage.name, stage.resumes);
         let name = fingerprint.directory_name();
         let dir = self.root.join("unfinished").join(&name);
-        std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
+        fs_err::create_dir_all(&dir)?;
         let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")))?;
         if let Some(finished) = self.look_up(&fingerprint) {
             let _ = std::fs::remove_dir(&dir);
@@ -305,7 +289,7 @@ impl<'a> Cache<'a> {
             return Ok(Ok(finished));
         }
         if resumes {
-            std::fs::create_dir_all(&dir).map_err(|e| Error::io("cannot make a stage's directory", &dir, &e))?;
+            fs_err::create_dir_all(&dir)?;
         } else {
             atomic::empty_dir(&dir)?;
         }
@@ -325,10 +309,10 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// Takes an exclusive lock that the kernel drops when this process ends, however it ends.
+/// Takes an exclusive lock, which the kernel releases when this process ends.
 fn lock(path: &Path) -> Result<std::fs::File> {
-    let file = std::fs::File::create(path).map_err(|e| Error::io("cannot make a lock file", path, &e))?;
-    file.lock().map_err(|e| Error::io("cannot take a lock", path, &e))?;
+    let file = fs_err::File::create(path)?.into_file();
+    file.lock().map_err(|e| Error::io("cannot take lock", path, &e))?;
     Ok(file)
 }
 

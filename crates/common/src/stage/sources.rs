@@ -1,27 +1,23 @@
-//! Digests of our own sources, which are inputs of whatever our code makes.
+//! Digests of our own sources, which are inputs of stages whose output our code produces.
 
 use crate::error::{Class, Error, Result};
 
-/// For each package of the workspace, a digest of its sources and of those that it uses. The program carries the table: it was computed when
-/// the program was compiled.
+/// A digest per package of the workspace, of its sources and those of its dependencies. The table is computed when the program is compiled.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources(&'static str);
 
 impl Sources {
-    /// From `package digest`, with semicolons between.
+    /// Parses `package digest`, separated by semicolons.
     #[must_use]
     pub const fn new(table: &'static str) -> Self {
         Self(table)
     }
 
-    /// The digest for `package`.
-    ///
-    /// # Errors
-    /// [`Class::Infrastructure`] when the table does not have it: without the digest, a stage would be keyed by less than it reads.
+    /// Returns the digest for `package`; without it the stage key would be incomplete.
     pub(super) fn of(&self, package: &str) -> Result<&'static str> {
         let mut entries = self.0.split(';').filter_map(|entry| entry.split_once(' '));
         entries.find(|(name, _)| *name == package).map(|(_, digest)| digest).ok_or_else(|| {
-            Error::new(Class::Infrastructure, format!("the digest of the sources of {package} is unknown"))
+            Error::new(Class::Infrastructure, format!("unknown digest of the sources of {package}"))
                 .why("the program was compiled without it")
         })
     }

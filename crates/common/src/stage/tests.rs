@@ -14,7 +14,7 @@ fn run(
 }
 
 #[test]
-fn a_known_key_is_not_run_again() {
+fn a_cached_stage_is_not_run_again() {
     let root = tempfile::tempdir().unwrap();
     let write = |work: &mut Work<'_>, _| atomic::write(&work.dir().join("out"), "1");
     let first = run(root.path(), DEMO, "a", write).unwrap();
@@ -31,7 +31,7 @@ fn half_is(there: bool, work: &Work<'_>) -> Result<()> {
 }
 
 #[test]
-fn a_failed_stage_leaves_nothing_final_and_can_go_on() {
+fn a_failed_stage_leaves_no_result_and_can_resume() {
     let root = tempfile::tempdir().unwrap();
     let fail = |work: &mut Work<'_>, _| {
         atomic::write(&work.dir().join("half"), "x")?;
@@ -44,9 +44,9 @@ fn a_failed_stage_leaves_nothing_final_and_can_go_on() {
     run(root.path(), DEMO, "b", |work, _| half_is(false, work)).unwrap();
 }
 
-/// The kernels of every cache are found by this text: a change of it compiles them all.
+/// Changing this text invalidates every cache and compiles all kernels again.
 #[test]
-fn a_fingerprint_has_this_form() {
+fn the_form_of_a_fingerprint_is_fixed() {
     let cache = Cache::new(Path::new("/nowhere"), &Silent, Sources::new("other-crate cd;our-crate ab"));
     let inputs = (Input::text("b", "2"), vec![Input::text("a", "1"), Input::text("b", "3")]);
     let of = |stage| cache.fingerprint(stage, &inputs).unwrap().json();

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::digest::{Hasher, Sha256};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Digest of a directory's files by relative path, execute bit and content; symlinks by target. A missing directory counts as empty.
-///
-/// # Errors
-/// [`crate::Class::Infrastructure`] when something cannot be read.
+/// Returns the digest of a directory: its files by relative path, execute bit and content, symlinks by target. A missing directory counts as
+/// empty, and `target` directories are skipped.
 pub fn hash_tree(dir: &Path) -> Result<Sha256> {
     let mut files = BTreeMap::new();
     collect(dir, dir, &mut files)?;
@@ -22,23 +20,20 @@ pub fn hash_tree(dir: &Path) -> Result<Sha256> {
 
 fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<String, String>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let entries = match std::fs::read_dir(dir) {
+    let entries = match fs_err::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|e| Error::io("cannot list a directory", dir, &e))?,
+        entries => entries?,
     };
     for entry in entries {
-        let path = entry.map_err(|e| Error::io("cannot list a directory", dir, &e))?.path();
-        let meta = path.symlink_metadata().map_err(|e| Error::io("cannot look at a file", &path, &e))?;
+        let path = entry?.path();
+        let meta = fs_err::symlink_metadata(&path)?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         if meta.is_dir() {
-            // A member's build outputs are no inputs.
-            if entry_is_ignored(&path) {
-                continue;
+            if path.file_name().is_none_or(|name| name != "target") {
+                collect(root, &path, files)?;
             }
-            collect(root, &path, files)?;
         } else if meta.is_symlink() {
-            let target = std::fs::read_link(&path).map_err(|e| Error::io("cannot read a link", &path, &e))?;
-            files.insert(name, format!("-> {}", target.display()));
+            files.insert(name, format!("-> {}", fs_err::read_link(&path)?.display()));
         } else {
             let exec = meta.permissions().mode() & 0o111 != 0;
             files.insert(name, format!("{exec} {}", Sha256::of_file(&path)?));
@@ -47,9 +42,6 @@ fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<String, String>) -> Res
     Ok(())
 }
 
-fn entry_is_ignored(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "target")
-}
 
 #[cfg(test)]
 mod tests {
@@ -57,7 +49,7 @@ mod tests {
     use crate::atomic;
 
     #[test]
-    fn a_trees_hash_sees_names_bytes_and_the_execute_bit() {
+    fn a_tree_digest_covers_names_contents_and_the_execute_bit() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sub/a");
