@@ -118,7 +118,9 @@ pub fn check_project(dir: PathBuf) -> Result<PathBuf> {
     if is_project(&dir) {
         return Ok(dir);
     }
-    Err(not_a_project(&dir).why("kernel-config/pin.toml is missing").hint("give the root of a clone with --project DIR"))
+    Err(not_a_project(&dir)
+        .why("kernel-config/pin.toml is missing")
+        .hint("give the root of a clone with --project DIR"))
 }
 
 /// Returns the root of the project that `from` is in.

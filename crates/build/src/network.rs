@@ -50,7 +50,9 @@ pub fn refuse_offline(offline: bool, why: &str) -> Result<()> {
     if !offline {
         return Ok(());
     }
-    Err(Error::new(Class::Infrastructure, "cannot access a registry with --offline").why(why).hint("run without --offline"))
+    Err(Error::new(Class::Infrastructure, "cannot access a registry with --offline")
+        .why(why)
+        .hint("run without --offline"))
 }
 
 impl Network {

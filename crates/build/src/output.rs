@@ -122,9 +122,8 @@ fn rewrite_into(
         return Ok(Err(pending));
     }
     if let Ok(text) = std::fs::read_to_string(out.join(RECORD)) {
-        let mut record: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
-            Error::new(Class::UntrustedData, "build record is malformed").file(out.join(RECORD)).why(e)
-        })?;
+        let mut record: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| Error::new(Class::UntrustedData, "build record is malformed").file(out.join(RECORD)).why(e))?;
         let outputs: BTreeMap<_, _> = digests(part, part)?.into_iter().collect();
         record["outputs"] = serde_json::to_value(outputs).map_err(|e| unwritable(&e))?;
         record["image_key"] = serde_json::Value::String(key.fingerprint().to_string());

@@ -108,7 +108,10 @@ fn find(root: &Path, image: &Path) -> Result<(PathBuf, Record)> {
     let entries = std::fs::read_dir(&sources).map(|entries| entries.flatten().map(|entry| entry.path()));
     let mut trees = entries.into_iter().flatten().filter(|dir| is_inside(root, &dir.join(RECORD)));
     let (Some(dir), None) = (trees.next(), trees.next()) else {
-        return Err(no_devel(image, &format!("it does not contain exactly one /usr/src/linux-headers-* with a {RECORD}")));
+        return Err(no_devel(
+            image,
+            &format!("it does not contain exactly one /usr/src/linux-headers-* with a {RECORD}"),
+        ));
     };
     let record = Record::parse(&fs_err::read_to_string(dir.join(RECORD))?)?;
     if dir != root.join(devel::place(&record.release)) {

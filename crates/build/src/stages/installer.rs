@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::stage::{Finished, Input, Stage, Work};
 use common::Result;
+use common::stage::{Finished, Input, Stage, Work};
 use contract::Line;
 use extension::manifest::Manifest;
 use imager::assemble::{self, Layers};
@@ -126,4 +126,3 @@ fn metadata(manifest: &Manifest) -> layers::Metadata {
         extra_info: manifest.extra_info,
     }
 }
-

@@ -110,8 +110,7 @@ impl<'a> KernelPlan<'a> {
     /// Gets the toolchain and the kernel source.
     pub fn prepare(self) -> Result<Prepared<'a>> {
         let toolchain = self.project.toolchain()?;
-        let source =
-            fetch(self.project.context, "kernel source", &self.archive.digest, self.archive.origin.clone())?;
+        let source = fetch(self.project.context, "kernel source", &self.archive.digest, self.archive.origin.clone())?;
         Ok(Prepared { plan: self, toolchain, source })
     }
 }

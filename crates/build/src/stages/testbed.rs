@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use common::Result;
 use common::event::Event;
 use common::sandbox::Run;
 use common::stage::{Finished, Input, Inputs, Stage, Work};
-use common::Result;
 use contract::{DEFAULT_RELEASE, Line, initramfs};
 use formats::cpio;
 use imager::machine_config;
@@ -196,4 +196,3 @@ fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, config: R
     };
     writer.image(&image).map(|_| ())
 }
-

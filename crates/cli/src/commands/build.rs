@@ -72,6 +72,8 @@ fn report(context: &Context, out: &Path, done: Done) {
         note("the installer contains the testbed, not Talos; see docs/build.md for --base");
     }
     if done.development {
-        note("signed with development keys, which protect nothing; for production run `solana-talos keys init` and build with --keys DIR");
+        note(
+            "signed with development keys, which protect nothing; for production run `solana-talos keys init` and build with --keys DIR",
+        );
     }
 }

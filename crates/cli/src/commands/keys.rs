@@ -74,7 +74,9 @@ fn default_dir() -> common::Result<PathBuf> {
     set("XDG_CONFIG_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".config")))
         .map(|dir| dir.join("solana-talos/keys"))
-        .ok_or_else(|| Error::new(Class::BadInput, "cannot determine the key directory").hint("set HOME, or give --dir DIR"))
+        .ok_or_else(|| {
+            Error::new(Class::BadInput, "cannot determine the key directory").hint("set HOME, or give --dir DIR")
+        })
 }
 
 fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {

@@ -61,7 +61,8 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     };
     let Ok(signed) = signed else { return Ok(Status::Pending(set.pending())) };
     if old.vouched.get() {
-        let message = "attestations were signed without verifying who made them; give --old-key to keep only those of that key";
+        let message =
+            "attestations were signed without verifying who made them; give --old-key to keep only those of that key";
         sink.emit(&Event::Warning { message });
     }
     let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());

@@ -42,7 +42,6 @@ fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<String, String>) -> Res
     Ok(())
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
