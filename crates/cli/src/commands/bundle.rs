@@ -55,10 +55,11 @@ fn report_missing(context: &Context) -> common::Result<()> {
             missing.push(entry.name);
         }
     }
-    let count = missing.len();
-    context.sink().emit(&match missing.first() {
+    let first = missing.first();
+    let message = first.map(|first| format!("{} locked inputs are still missing, such as {first}", missing.len()));
+    context.sink().emit(&match &message {
         None => Event::Note { message: "every locked input is cached; builds need no network" },
-        Some(first) => Event::Warning { message: &format!("{count} locked inputs are still missing, such as {first}") },
+        Some(message) => Event::Warning { message },
     });
     Ok(())
 }
