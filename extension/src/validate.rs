@@ -125,7 +125,7 @@ fn services(found: &[Found], violations: &mut Vec<Violation>) -> Result<Vec<Serv
         match text(&entry.host)?.map_err(|why| vec![why]).and_then(|text| Service::parse(&text, stem)) {
             Ok(service) => services.push(service),
             Err(rules) => {
-                violations.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it")))
+                violations.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it")));
             }
         }
         let root = format!("rootfs/{}/{stem}", service::ROOTS);

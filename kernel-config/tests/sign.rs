@@ -59,7 +59,7 @@ fn output_equals_that_of_sign_file() {
                   /build/obj/scripts/sign-file sha512 /build/keys/module.key.pem /build/keys/module.crt.pem $ko; done";
     let run = Run::script(script, &[]).read(&objects, "/build/obj").read(dir.path(), "/build/keys");
     sandbox.run(&run.write(&theirs, "/build/theirs"), &mut |_| ()).unwrap();
-    sign_modules(&ours, signer.as_ref()).unwrap();
+    sign_modules(&ours, signer.as_ref()).unwrap().unwrap();
     let mut compared = 0;
     for entry in fs::read_dir(&theirs).unwrap() {
         let path = entry.unwrap().path();
@@ -77,7 +77,7 @@ fn modinfo_names_the_signer() {
     let signer = key_set(dir.path());
     let tree = dir.path().join("tree");
     copy_modules(&sandbox, &objects, &tree);
-    sign_modules(&tree, signer.as_ref()).unwrap();
+    sign_modules(&tree, signer.as_ref()).unwrap().unwrap();
     let show = Run::script("modinfo $(find /build/tree -name '*.ko' | sort | head -n 1)", &[]);
     let text = String::from_utf8(sandbox.output(&show.read(&tree, "/build/tree")).unwrap()).unwrap();
     for line in ["sig_id:         PKCS#7", "signer:         golden", "sig_hashalgo:   sha512"] {

@@ -254,8 +254,8 @@ impl<'a> Cache<'a> {
         inputs: I,
         work: fn(&mut Work<'_>, I) -> Result<()>,
     ) -> Result<Finished> {
-        let done = self.execute(stage, inputs, |dir, inputs| work(dir, inputs).map(Ok::<(), Infallible>))?;
-        done.or_else(|never| match never {})
+        let Ok(done) = self.execute(stage, inputs, |dir, inputs| work(dir, inputs).map(Ok::<(), Infallible>))?;
+        Ok(done)
     }
 
     /// As [`Cache::run`] for a stage that may have to wait: if `work` returns an inner `Err`, the stage is not finished, and that is returned.
