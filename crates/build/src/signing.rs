@@ -1,4 +1,4 @@
-//! Who signs what a build makes: a key set of the user, or this machine's development set.
+//! The keys of a build: a key set of the user, or this machine's development key set.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,42 +9,39 @@ use keys::{KeySet, Role};
 
 use crate::context::Context;
 
-/// Annotation of images that development keys signed, or what is in them.
+/// Annotation of images that are, or whose contents are, signed with development keys.
 const ANNOTATION: &str = "io.solana-talos.keys";
 /// Value of the annotation, and `keys` in `build.json`.
 const DEVELOPMENT: &str = "development";
-/// Beginning of the subjects in the development set's certificates, by which its copies are known, too.
+/// Prefix of the common names in the development set's certificates, by which copies of it are recognized too.
 const DEVELOPMENT_NAME: &str = "solana-talos development";
-/// A hundred years: nobody should have to rotate keys that protect nothing.
+/// A hundred years, so that development keys need no rotation.
 const DEVELOPMENT_DAYS: u32 = 36_500;
 
-/// How the user chose the keys.
+/// The user's choice of keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChoice {
-    /// The directory of a key set; without one, a development set in the cache signs.
+    /// The directory of a key set; the default is a development key set in the cache.
     pub dir: Option<PathBuf>,
-    /// Where digests to sign go, and signatures come from, for keys whose private half is not here.
+    /// Directory for signing requests and imported signatures of an external signer.
     pub sign_later: Option<PathBuf>,
-    /// The PIN of tokens whose URI names no file.
+    /// The PIN for PKCS#11 URIs without `pin-source`.
     pub pin: Option<String>,
-    /// The clock, in seconds since 1970: certificates are checked against it. Nothing that is built holds it.
+    /// The time in seconds since 1970, to check certificates against. It is never part of an output.
     pub now: u64,
 }
 
 /// The keys of a build.
 #[derive(Debug)]
 pub struct Signing {
-    /// The set.
+    /// The key set.
     pub set: KeySet,
-    /// Whether it is a development set, this machine's or a copy of one, which protects nothing.
+    /// Whether it is a development key set, this machine's or a copy of one, which protects nothing.
     pub development: bool,
 }
 
 impl Signing {
-    /// The set that the user named, if any, for signatures of `roles`. Whatever is wrong with it shows here, before a build starts.
-    ///
-    /// # Errors
-    /// [`common::Class::BadInput`] when a key is missing, malformed, expired or not its certificate's; what a token reports.
+    /// Opens the user's key set, if one is given, and checks it and the signers of `roles` before a build starts.
     pub fn given(choice: &KeyChoice, roles: &[Role]) -> Result<Option<Self>> {
         let Some(dir) = &choice.dir else { return Ok(None) };
         let set = KeySet::open(dir)?.with_pin(choice.pin.clone());
@@ -57,10 +54,7 @@ impl Signing {
         Ok(Some(Self::with(set)))
     }
 
-    /// The set in the cache, of which what is missing is made: nothing is made before a build is known to be possible.
-    ///
-    /// # Errors
-    /// As [`Signing::given`].
+    /// Opens the development key set in the cache; creates missing keys.
     pub fn development(context: &Context, now: u64) -> Result<Self> {
         let dir = context.cache.join("keys/development");
         let name = DEVELOPMENT_NAME.to_owned();
@@ -76,13 +70,13 @@ impl Signing {
         Self { set, development }
     }
 
-    /// `keys` in `build.json`.
+    /// Returns the value of `keys` in `build.json`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         if self.development { DEVELOPMENT } else { "given" }
     }
 
-    /// Annotations of every image.
+    /// Returns the annotations of every image.
     #[must_use]
     pub fn annotations(&self) -> Input<BTreeMap<String, String>> {
         let mark = self.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));

@@ -117,11 +117,11 @@ fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Resul
     if let Err(pending) = session.finish() {
         return Ok(Err(pending));
     }
-    write_beside(work.dir(), &names, keys.public_key(Role::Image)?).map(Ok)
+    write_documents(work.dir(), &names, keys.public_key(Role::Image)?).map(Ok)
 }
 
 /// Writes the SBOM and provenance of every layout in `dir` next to it, then the public key and the document for Talos.
-pub fn write_beside(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicKey) -> Result<()> {
+pub fn write_documents(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicKey) -> Result<()> {
     for path in layouts(dir)? {
         let layout = Layout::open(&path)?;
         for image in subjects(&layout)? {

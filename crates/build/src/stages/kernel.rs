@@ -260,10 +260,7 @@ impl<'a> Prepared<'a> {
         self.context().path(&format!("kernel-config/snapshots/{}.config", self.plan.name))
     }
 
-    /// The kernel and our module, both signed.
-    ///
-    /// # Errors
-    /// When a stage fails.
+    /// Builds and signs the kernel and our module.
     pub fn build(&self, signing: &Signing) -> Result<OrPending<Built>> {
         let source = self.source()?;
         let config = self.configure(&source)?;

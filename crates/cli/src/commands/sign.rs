@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use attest::{Demand, Predicates, SigningSession, Subject, subjects};
 use build::output;
-use build::stages::attest as beside;
+use build::stages::attest as attested;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result};
@@ -46,11 +46,11 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
     let sink = progress::sink(format, false, History::none());
     let single = options.path.join("oci-layout").is_file();
-    let beside = Some(options.path.join(beside::PUBLIC_KEY)).filter(|path| !single && path.is_file());
+    let default = Some(options.path.join(attested::PUBLIC_KEY)).filter(|path| !single && path.is_file());
     let old = Old {
-        key: options.old_key.clone().or(beside).map(|path| PublicKey::read(&path)).transpose()?,
+        key: options.old_key.clone().or(default).map(|path| PublicKey::read(&path)).transpose()?,
         demand: if options.any_name { Demand::AnyName } else { Demand::Signature },
-        vouched: Cell::new(false),
+        unverified: Cell::new(false),
     };
     let signed = if single {
         let mut session = SigningSession::new(signer.as_ref())?;
@@ -60,7 +60,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
         all(&options.path, &old, signer.as_ref(), key)?
     };
     let Ok(signed) = signed else { return Ok(Status::Pending(set.pending())) };
-    if old.vouched.get() {
+    if old.unverified.get() {
         let message =
             "attestations were signed without verifying who made them; give --old-key to keep only those of that key";
         sink.emit(&Event::Warning { message });
@@ -75,7 +75,7 @@ struct Old {
     key: Option<PublicKey>,
     demand: Demand,
     /// Whether an attestation was signed without verifying it against a key.
-    vouched: Cell<bool>,
+    unverified: Cell<bool>,
 }
 
 impl Old {
@@ -83,7 +83,8 @@ impl Old {
     fn predicates(&self, layout: &Layout, image: &Subject) -> Result<Predicates> {
         let Some(key) = &self.key else {
             let stated = Predicates::stated(layout, image)?;
-            self.vouched.set(self.vouched.get() || stated.sbom.is_some() || stated.provenance.is_some());
+            let attested = stated.sbom.is_some() || stated.provenance.is_some();
+            self.unverified.set(self.unverified.get() || attested);
             return Ok(stated);
         };
         Predicates::signed(layout, image, key, self.demand)
@@ -92,7 +93,7 @@ impl Old {
 
 /// Signs every layout of an output directory and updates its other files; the directory is replaced as a whole.
 fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<OrPending<usize>> {
-    let layouts = beside::layouts(dir)?;
+    let layouts = attested::layouts(dir)?;
     if layouts.is_empty() {
         return Err(Error::new(Class::BadInput, "nothing to sign")
             .file(dir)
@@ -112,7 +113,7 @@ fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<Or
         if let Err(pending) = session.finish() {
             return Ok(Err(pending));
         }
-        beside::write_beside(part, &names, key).map(Ok)
+        attested::write_documents(part, &names, key).map(Ok)
     })?;
     Ok(signed.map(|()| layouts.len()))
 }

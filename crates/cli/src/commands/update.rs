@@ -44,7 +44,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     if context.offline && (options.base.is_some() || !options.what.is_empty()) {
         return Err(Error::new(Class::BadInput, "cannot resolve packages, crates or base images offline")
-            .hint("give `update --offline` nothing else to record the project's files as they are, or leave out --offline")
+            .hint("run `solana-talos update --offline` alone to record the project's files as they are, or drop --offline")
             .into());
     }
     let base = options.base.as_deref().map(parse_bases).transpose()?;

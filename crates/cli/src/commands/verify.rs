@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attest::{Demand, Verified, talos};
-use build::stages::attest as beside;
+use build::stages::attest as attested;
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, atomic};
@@ -41,7 +41,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
         _ => Demand::Everything,
     };
     let single = options.path.join("oci-layout").is_file();
-    let layouts = if single { vec![options.path.clone()] } else { beside::layouts(&options.path)? };
+    let layouts = if single { vec![options.path.clone()] } else { attested::layouts(&options.path)? };
     if layouts.is_empty() {
         return Err(Error::new(Class::BadInput, "nothing to verify")
             .file(&options.path)
