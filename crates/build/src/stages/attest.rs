@@ -52,7 +52,6 @@ pub struct Unsigned<'a> {
 pub const EXTENSIONS: [&str; 3] = ["oci", "spdx.json", "provenance.json"];
 
 /// Attaches SBOM and provenance to every image and signs them with the image key.
-
 pub fn images(
     prepared: &Prepared<'_>,
     signing: &Signing,
