@@ -215,7 +215,7 @@ impl<'a> Prepared<'a> {
         Ok(inputs)
     }
 
-    /// Returns the versions of the toolchain packages in [`TOOLS`].
+    /// Returns the versions of the toolchain packages that compile, link, compress and sign.
     #[must_use]
     pub fn tools(&self) -> BTreeMap<String, String> {
         let version = |name: &&str| Some(((*name).to_owned(), self.toolchain.versions.get(name)?.to_owned()));
