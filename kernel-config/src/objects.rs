@@ -3,7 +3,7 @@
 //! make compares modification times, but in an unpacked source these are the times of unpacking. So content decides here: a kept
 //! tree comes with the digest of every source file that it was compiled from. Objects are copied with one time, later than that of
 //! every source file, and only files whose digests differ are shown to make with a later one. The kernel's dependency files say what
-//! depends on a changed file, so only changes of files that they cover are compiled this way; see [`is_tracked`]. After any other
+//! depends on a changed file, so only changes of files that they cover are compiled this way; see `is_tracked`. After any other
 //! change (toolchain, option, makefile) the kernel is compiled from scratch.
 
 use std::path::{Path, PathBuf};
