@@ -35,7 +35,7 @@ pub struct Options {
     /// Build nothing, compare what is there
     #[arg(long, conflicts_with = "build_only")]
     compare_only: bool,
-    /// The first build is this output directory, whoever made it; only the second is built
+    /// Use this output directory as the first build; only the second is built
     #[arg(long, value_name = "DIR", conflicts_with = "build_only")]
     against: Option<PathBuf>,
     /// Key set for both builds [default: the development set of the first]
@@ -47,7 +47,7 @@ pub struct Options {
     /// Where both builds are made, outside of anybody's home
     #[arg(long, value_name = "DIR", default_value = "/var/tmp/solana-talos-repro")]
     work: PathBuf,
-    /// Who makes the second build, when this is run by root; made if there is no such user
+    /// User that runs the second build when this one is run by root; created if missing
     #[arg(long, default_value = "solana-repro", value_name = "NAME")]
     user: String,
     /// A built solana-talos for both, in place of one compiled in each clone

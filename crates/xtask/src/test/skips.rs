@@ -80,7 +80,7 @@ pub fn sort(record: &str, allowed: &Allowed, root: bool, ignored: usize) -> Foun
 mod tests {
     use super::*;
 
-    const LIST: &str = "[[skip]]\ntest = 'judges::newer'\nmissing = 'COSIGN3'\nbecause = 'Debian has none'\n\
+    const LIST: &str = "[[skip]]\ntest = 'reference_tools::newer'\nmissing = 'COSIGN3'\nbecause = 'Debian has none'\n\
         [[skip]]\ntest = 'offline::bundle'\nmissing = 'unshare'\nbecause = 'it needs root'\nroot = false\n";
 
     fn sorted(record: &str, root: bool, ignored: usize) -> Found {
@@ -89,10 +89,13 @@ mod tests {
 
     #[test]
     fn a_listed_skip_passes_for_the_listed_reason_alone() {
-        let found = sorted("judges::newer: COSIGN3 is not set\n", true, 0);
-        assert_eq!(found.allowed, ["judges::newer: COSIGN3 is not set (allowed because Debian has none)"]);
+        let found = sorted("reference_tools::newer: COSIGN3 is not set\n", true, 0);
+        assert_eq!(found.allowed, ["reference_tools::newer: COSIGN3 is not set (allowed because Debian has none)"]);
         assert!(found.unexpected.is_empty());
-        assert_eq!(sorted("judges::newer: no toolchain\n", true, 0).unexpected, ["judges::newer: no toolchain"]);
+        assert_eq!(
+            sorted("reference_tools::newer: no toolchain\n", true, 0).unexpected,
+            ["reference_tools::newer: no toolchain"]
+        );
         assert_eq!(sorted("other::newer: COSIGN3\n", true, 0).unexpected.len(), 1);
         assert_eq!(sorted("nonsense", true, 0).unexpected, ["nonsense"]);
         assert_eq!(sorted("", true, 0), Found::default());
@@ -113,7 +116,7 @@ mod tests {
 
     #[test]
     fn ignored_tests_need_a_reason() {
-        let found = sorted("judges::newer: COSIGN3 is not set\n", true, 2);
+        let found = sorted("reference_tools::newer: COSIGN3 is not set\n", true, 2);
         assert_eq!(found.unexpected, ["2 ignored tests, for no reported reason"]);
     }
 
