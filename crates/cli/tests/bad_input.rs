@@ -34,7 +34,7 @@ fn an_unknown_name_is_reported_with_the_known_ones() {
 fn a_failure_is_reported_as_json_too() {
     let scene = Scene::new();
     let ran =
-        scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["no kernel profile `nope`"]);
+        scene.fails(BAD_INPUT, &["build", "--format", "json", "--profile", "nope"], &["unknown kernel profile `nope`"]);
     let event: serde_json::Value = serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&event["event"], &event["exit_code"]), (&"failed".into(), &BAD_INPUT.into()));
     assert!(event["message"].as_str().unwrap().contains("hint: use one of"), "{event}");
