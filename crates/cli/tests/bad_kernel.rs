@@ -74,7 +74,7 @@ fn a_dropped_option_is_reported_with_its_missing_dependencies() {
         "SOUND",
         &format!("{unknown}: CONFIG_HUGETLBFZ: requested y, got n"),
         "no such symbol in this kernel; close to it: ",
-        "hint: ask for what it depends on as well",
+        "hint: request its dependencies as well",
     ];
     ran.failed(BUILD_FAILED, &words);
     let made = own_stages(&scene);
