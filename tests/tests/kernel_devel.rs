@@ -209,7 +209,7 @@ fn compiler_errors_are_shown() -> Result<()> {
             4,
             "\"no_such\" [/build/module/a.ko] undefined!",
         ),
-        ("obj-y := a.o", "", 2, "names none"),
+        ("obj-y := a.o", "", 2, "builds no module"),
     ];
     for (kbuild, source, code, words) in cases {
         fs::write(module.path().join("Kbuild"), kbuild)?;
