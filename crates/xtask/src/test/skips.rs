@@ -58,7 +58,7 @@ pub struct Found {
     pub tests: usize,
 }
 
-/// Sorts the recorded lines by the list. `ignored` tests are of programs that skip as a whole; without one of those nobody gave a reason.
+/// Sorts the recorded lines by the list. `ignored` counts tests of programs that skip as a whole: each needs a recorded reason.
 pub fn sort(record: &str, allowed: &Allowed, root: bool, ignored: usize) -> Found {
     let mut found = Found::default();
     let lines: BTreeSet<_> = record.lines().collect();
