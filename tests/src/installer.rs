@@ -58,7 +58,7 @@ impl Parts {
     /// Returns kernel and initramfs for a direct boot.
     #[must_use]
     pub fn media(&self) -> Media {
-        Media::Direct { kernel: self.path("vmlinuz"), initramfs: self.path("initramfs.xz") }
+        Media { kernel: Some((self.path("vmlinuz"), self.path("initramfs.xz"))), ..Media::default() }
     }
 
     /// Returns the kernel command line of the UKI.

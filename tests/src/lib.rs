@@ -18,7 +18,6 @@ pub mod outputs;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;
-pub mod qemu;
 pub mod registry;
 pub mod scenario;
 pub mod settings;

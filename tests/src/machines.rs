@@ -1,20 +1,40 @@
 //! The machines of the boot tests and their kernel command lines.
 
-use crate::qemu::{Boot, Machine};
+use crate::protocol::PORT;
+use qemu::{Accelerator, Boot, Disk, Machine};
 
 /// Kernel arguments of every test machine: a serial console, and an immediate reset after a panic (which ends QEMU).
 pub const TEST_ARGUMENTS: &str = "console=ttyS0 panic=-1";
+
+/// File name of the EFI system partition's disk.
+pub const ESP: &str = "esp.img";
+/// File name of the NVMe disk.
+pub const DISK: &str = "disk0.img";
+
+/// An emulated machine with the agent's port: one node with two CPUs and 1 GiB, no disks.
+fn machine(boot: Boot) -> Machine {
+    Machine {
+        boot,
+        accelerator: Accelerator::Emulated,
+        nodes_mib: vec![1024],
+        node_cpus: 2,
+        disks: Vec::new(),
+        networks: Vec::new(),
+        igb: false,
+        agent: Some(PORT),
+    }
+}
 
 /// The machine of the specification: 128 GiB on two NUMA nodes, booted by firmware with the shipped command line. `init_on_alloc=0`
 /// because the guest's memory is sparse: zeroing 50000 huge pages would touch 100 GB of the host.
 #[must_use]
 pub fn node() -> Machine {
     Machine {
-        boot: Boot::Uefi { extra: format!("{TEST_ARGUMENTS} init_on_alloc=0") },
         nodes_mib: vec![64 << 10, 64 << 10],
         node_cpus: 1,
-        nvme_mib: vec![1024],
+        disks: vec![Disk::virtio(ESP), Disk::nvme(DISK)],
         igb: true,
+        ..machine(Boot::Uefi { extra: format!("{TEST_ARGUMENTS} init_on_alloc=0") })
     }
 }
 
@@ -25,7 +45,7 @@ pub const SMALL_POOL: u64 = 1024;
 #[must_use]
 pub fn small(shipped_cmdline: &str) -> Machine {
     let cmdline = with_arguments(shipped_cmdline, &format!("{TEST_ARGUMENTS} hugepages={SMALL_POOL}"));
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![5120], node_cpus: 2, nvme_mib: vec![4096], igb: false }
+    Machine { nodes_mib: vec![5120], disks: vec![Disk::nvme(DISK)], ..machine(Boot::Direct { cmdline }) }
 }
 
 /// The guest for the debug kernel: two nodes, a small pool, memory for KASAN's shadow, a log buffer for the doctests.
@@ -33,20 +53,14 @@ pub fn small(shipped_cmdline: &str) -> Machine {
 pub fn debug() -> Machine {
     let cmdline =
         format!("slab_nomerge pti=on printk.devkmsg=on log_buf_len=4M hugepagesz=2M hugepages=128 {TEST_ARGUMENTS}");
-    Machine {
-        boot: Boot::Direct { cmdline },
-        nodes_mib: vec![1536, 1536],
-        node_cpus: 1,
-        nvme_mib: Vec::new(),
-        igb: false,
-    }
+    Machine { nodes_mib: vec![1536, 1536], node_cpus: 1, ..machine(Boot::Direct { cmdline }) }
 }
 
 /// A guest that only has to boot.
 #[must_use]
 pub fn minimal(cmdline: &str) -> Machine {
     let cmdline = format!("{cmdline} {TEST_ARGUMENTS}");
-    Machine { boot: Boot::Direct { cmdline }, nodes_mib: vec![1024], node_cpus: 2, nvme_mib: Vec::new(), igb: false }
+    machine(Boot::Direct { cmdline })
 }
 
 /// Returns `cmdline` with `words` appended and its own words of the same keys removed.

@@ -2,11 +2,12 @@
 
 use crate::agent::Agent;
 use crate::console::{End, classify};
-use crate::qemu::{Boot, INITRD, KERNEL, Machine, OVMF_VARS, RUN};
 use crate::{Result, settings::Settings};
 use anyhow::{Context as _, bail};
 use common::sandbox::Run;
 use fs_err as fs;
+use qemu::{Boot, INITRD, KERNEL, Machine, OVMF_VARS, RUN};
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
@@ -16,18 +17,35 @@ use std::time::{Duration, Instant};
 /// Time for a machine that panicked to write its stack trace.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Files on the host that a machine boots from.
+/// The content of a disk at the start.
 #[derive(Clone, Debug)]
-pub enum Media {
-    /// Kernel and initramfs for [`Boot::Direct`].
-    Direct {
-        /// bzImage.
-        kernel: PathBuf,
-        /// Complete initramfs.
-        initramfs: PathBuf,
-    },
-    /// Image of an EFI system partition for [`Boot::Uefi`].
-    Esp(PathBuf),
+pub enum Image {
+    /// Zeros, of this size in MiB.
+    Empty(u64),
+    /// A copy of this file.
+    Copy(PathBuf),
+    /// This file itself: what the machine writes is there for the next one.
+    Same(PathBuf),
+}
+
+/// Files on the host that a machine boots from.
+#[derive(Clone, Debug, Default)]
+pub struct Media {
+    /// bzImage and complete initramfs for [`Boot::Direct`].
+    pub kernel: Option<(PathBuf, PathBuf)>,
+    /// The firmware's variables for [`Boot::Uefi`]; new ones by default.
+    pub variables: Option<PathBuf>,
+    /// The machine's disks by file name.
+    pub disks: BTreeMap<String, Image>,
+}
+
+impl Media {
+    /// Sets the content of a disk.
+    #[must_use]
+    pub fn disk(mut self, file: &str, image: Image) -> Self {
+        self.disks.insert(file.to_owned(), image);
+        self
+    }
 }
 
 /// State of the console.
@@ -177,11 +195,11 @@ impl Drop for Vm {
 
 /// QEMU in the sandbox: the machine's directory is writable, kernel and initramfs are read-only.
 fn sandboxed(machine: &Machine, media: &Media, dir: &Path) -> Run {
-    let run = Run::new(machine.arguments()).write(dir, RUN);
-    match media {
-        Media::Direct { kernel, initramfs } => run.read(kernel, KERNEL).read(initramfs, INITRD),
-        Media::Esp(_) => run,
+    let mut run = Run::new(machine.arguments()).write(dir, RUN);
+    if let Some((kernel, initramfs)) = &media.kernel {
+        run = run.read(kernel, KERNEL).read(initramfs, INITRD);
     }
+    if machine.networks.is_empty() { run } else { run.with_network() }
 }
 
 fn prepare(settings: &Settings, dir: &Path, machine: &Machine, media: &Media) -> Result<()> {
@@ -189,17 +207,26 @@ fn prepare(settings: &Settings, dir: &Path, machine: &Machine, media: &Media) ->
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir)?;
-    for (n, mib) in machine.nvme_mib.iter().enumerate() {
-        fs::File::create(dir.join(format!("disk{n}.img")))?.set_len(mib << 20)?;
+    for disk in &machine.disks {
+        let image = media.disks.get(&disk.file).with_context(|| format!("no content for the disk {}", disk.file))?;
+        write_image(image, &dir.join(&disk.file))?;
     }
-    match (media, &machine.boot) {
-        (Media::Direct { .. }, Boot::Direct { .. }) => {}
-        (Media::Esp(image), Boot::Uefi { .. }) => {
-            fs::copy(image, dir.join("esp.img"))?;
-            let variables = settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/'));
-            fs::copy(variables, dir.join("vars.fd"))?;
+    match machine.boot {
+        Boot::Direct { .. } if media.kernel.is_none() => bail!("no kernel for a direct boot"),
+        Boot::Direct { .. } => Ok(()),
+        Boot::Uefi { .. } => {
+            let new = settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/'));
+            let image = media.variables.clone().map_or(Image::Copy(new), Image::Same);
+            write_image(&image, &dir.join("vars.fd"))
         }
-        _ => bail!("{:?} cannot boot from {media:?}", machine.boot),
+    }
+}
+
+fn write_image(image: &Image, to: &Path) -> Result<()> {
+    match image {
+        Image::Empty(mib) => fs::File::create(to)?.set_len(mib << 20)?,
+        Image::Copy(from) => drop(fs::copy(from, to)?),
+        Image::Same(from) => fs::hard_link(from, to)?,
     }
     Ok(())
 }

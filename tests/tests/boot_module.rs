@@ -9,7 +9,7 @@ use harness::protocol::{Request, Worker};
 use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
 use harness::sysctl::{self, DIR};
-use harness::vm::Vm;
+use harness::vm::{Image, Vm};
 use harness::{Result, machines, scenario, signature};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 
 fn start(settings: &Settings) -> Result<Vm> {
     let parts = Parts::unpack(&settings.sandbox, &settings.out, &settings.work.join("module-parts"))?;
-    Vm::start(settings, "module", &machines::small(&parts.cmdline()?), &parts.media(), LIMIT)
+    let media = parts.media().disk(machines::DISK, Image::Empty(4096));
+    Vm::start(settings, "module", &machines::small(&parts.cmdline()?), &media, LIMIT)
 }
 
 fn number(agent: &mut Agent, name: &str) -> Result<u64> {

@@ -8,7 +8,7 @@ use harness::protocol::Request;
 use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
 use harness::sysctl::WRITABLE;
-use harness::vm::{Media, Vm};
+use harness::vm::{Image, Media, Vm};
 use harness::{Result, esp, kconfig, machines, scenario};
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -46,7 +46,8 @@ fn start(settings: &Settings) -> Result<Vm> {
     let parts = Parts::unpack(&settings.sandbox, &settings.out, &parts(settings).dir)?;
     let image = settings.work.join("node-esp.img");
     esp::make(&settings.sandbox, &parts.dir, "v1.10.3", &image)?;
-    Vm::start(settings, "node", &machines::node(), &Media::Esp(image), LIMIT)
+    let media = Media::default().disk(machines::ESP, Image::Copy(image)).disk(machines::DISK, Image::Empty(1024));
+    Vm::start(settings, "node", &machines::node(), &media, LIMIT)
 }
 
 fn parts(settings: &Settings) -> Parts {
