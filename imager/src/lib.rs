@@ -8,6 +8,7 @@ pub mod base_images;
 pub mod cmdline;
 pub mod initramfs;
 pub mod installer;
+pub mod installer_tag;
 pub mod layers;
 pub mod machine_config;
 pub mod modules_dep;

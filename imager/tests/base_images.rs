@@ -181,6 +181,7 @@ fn appended(line: &Line, dir: &Path) -> Layout {
         names: &["installer:new".to_owned()],
         boot_loader: &base.boot.boot_loader,
         uki: &dir.join("uki"),
+        program: None,
         created: EPOCH,
         annotations: &BTreeMap::from([("note".into(), "y".into())]),
     };
@@ -206,6 +207,53 @@ fn the_layer_is_appended_and_the_config_kept() {
         assert_eq!(new.label("version"), Some("v1.10.3"));
         assert_eq!(new.manifest.annotations().as_ref().unwrap()["note"], "y");
     }
+}
+
+/// In Talos's images `/bin` is a link to `usr/bin`: the program is replaced behind the link.
+#[test]
+fn the_installer_program_is_replaced_where_the_entrypoint_leads() {
+    let dir = tempfile::tempdir().unwrap();
+    base(&line(), &dir.path().join("base"), 3, 1);
+    let opened = |with_program: bool| {
+        let mut writer = Writer::create(&dir.path().join("linked")).unwrap();
+        let mut files = FileMap::new();
+        if with_program {
+            files.insert("bin", oci::Entry::Symlink { target: "usr/bin".into() }).unwrap();
+            files.bytes("usr/bin/installer", "old", 0o755).unwrap();
+        }
+        for path in boot_files(&line()) {
+            files.bytes(path, "x", 0o644).unwrap();
+        }
+        let layer = writer.layer(&files, EPOCH).unwrap();
+        image(&mut writer, "imager", None, std::slice::from_ref(&layer));
+        image(&mut writer, "installer-base", Some("/bin/installer"), &[layer]);
+        writer.finish().unwrap();
+        open(&line(), &dir.path().join("linked"), &dir.path().join("work")).unwrap()
+    };
+    put(dir.path(), "uki", "uki");
+    let replace = |base: &BaseImages| {
+        let new = Installer {
+            names: &["installer:new".to_owned()],
+            boot_loader: &base.boot.boot_loader,
+            uki: &dir.path().join("uki"),
+            program: Some(b"new"),
+            created: EPOCH,
+            annotations: &BTreeMap::new(),
+        };
+        write(&line().installer, &dir.path().join("installer.oci"), base, &new)
+    };
+    replace(&opened(true)).unwrap();
+    let layout = Layout::open(&dir.path().join("installer.oci")).unwrap();
+    let mut image = layout.image("installer:new").unwrap();
+    image.layers.remove(0);
+    let unpacked = oci::Unpacked::open(&layout, &image, Limits::SYSTEM).unwrap();
+    assert!(unpacked.view().get("bin").is_none(), "the layer replaces the link");
+    unpacked.extract(&[("usr/bin/installer", dir.path().join("program"))]).unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("program")).unwrap(), "new");
+
+    let error = replace(&opened(false)).unwrap_err();
+    assert_eq!(error.class(), Class::UntrustedData, "{error}");
+    assert!(error.to_string().contains("has no file /bin/installer"), "{error}");
 }
 
 #[test]

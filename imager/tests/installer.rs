@@ -89,6 +89,7 @@ fn build(sandbox: &Sandbox, work: &Path) {
         names: &[NAME.to_owned()],
         boot_loader: &base.boot.boot_loader,
         uki: &work.join("uki"),
+        program: None,
         created: u64::from(MTIME),
         annotations: &BTreeMap::new(),
     };

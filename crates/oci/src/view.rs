@@ -107,6 +107,13 @@ impl View {
         self.nodes.get(&real)
     }
 
+    /// Returns the path of the file at `path` with all links resolved inside the root; `None` if there is no regular file.
+    #[must_use]
+    pub fn file_path(&self, path: &str) -> Option<String> {
+        let (real, _) = self.resolve(path.trim_start_matches('/'), true).ok()?;
+        matches!(self.nodes.get(&real)?.kind, Kind::File { .. }).then_some(real)
+    }
+
     /// Returns what the hard link `path` refers to.
     fn link_target(&mut self, path: &str, target: &str, layer: usize) -> Result<Kind> {
         let (parent, name) = target.rsplit_once('/').unwrap_or(("", target));

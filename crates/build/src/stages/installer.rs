@@ -105,6 +105,7 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
         names: &names,
         boot_loader: &opened.boot.boot_loader,
         uki: &efi,
+        program: None,
         created: tools.epoch,
         annotations: &annotations,
     };
