@@ -49,11 +49,9 @@ fn base(sandbox: &Sandbox, work: &Path) -> BaseImages {
     tools.bytes("bin/installer", "#!", 0o755).unwrap();
     let mut writer = Writer::create(&work.join("base.oci")).unwrap();
     for (name, files, program) in [("imager", files, "/bin/imager"), ("installer-base", tools, "/bin/installer")] {
-        let layer = writer.layer(&files, u64::from(MTIME)).unwrap();
         let config = RunConfig { entrypoint: Some(vec![program.to_owned()]), ..RunConfig::default() };
         let names = [name.to_owned()];
-        let (history, annotations) = (Vec::new(), BTreeMap::new());
-        writer.image(&NewImage { names: &names, created: 0, config, layers: &[layer], history, annotations }).unwrap();
+        writer.image_of(&files, NewImage { names: &names, config, ..NewImage::default() }).unwrap();
     }
     writer.finish().unwrap();
     BaseImages::open(&line(), &work.join("base.oci"), &work.join("base"), Limits::SYSTEM).unwrap()

@@ -5,12 +5,10 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use oci::types::RunConfig;
-use oci::{FileMap, NewImage, Writer};
+use oci::FileMap;
 use support::Scene;
 
 const BAD_INPUT: i32 = 2;
@@ -146,22 +144,8 @@ fn a_directory_that_is_not_a_project_is_reported() {
     scene.fails(BAD_INPUT, &["toolchain", "path"], &words);
 }
 
-/// A layout with one image of `files`.
 fn layout(dest: &Path, files: &FileMap) {
-    let mut writer = Writer::create(dest).unwrap();
-    let layer = writer.layer(files, 0).unwrap();
-    let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
-    let names = ["example.org/some/image:1".to_owned()];
-    let image = NewImage {
-        names: &names,
-        created: 0,
-        config,
-        layers: &[layer],
-        history: Vec::new(),
-        annotations: BTreeMap::new(),
-    };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    support::layout(dest, "example.org/some/image:1", files);
 }
 
 #[test]

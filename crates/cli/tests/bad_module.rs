@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use oci::{Entry, FileMap, NewImage, Writer};
+use oci::{Entry, FileMap};
 use support::Scene;
 
 const BAD_INPUT: i32 = 2;
@@ -33,18 +33,7 @@ fn record(release: &str) -> String {
 /// The layout `devel.oci` with an image of `files`.
 fn layout(scene: &Scene, files: &FileMap) -> PathBuf {
     let path = scene.path("devel.oci");
-    let mut writer = Writer::create(&path).unwrap();
-    let layers = [writer.layer(files, 0).unwrap()];
-    let image = NewImage {
-        names: &["a/b:c".to_owned()],
-        created: 0,
-        config: oci::types::RunConfig::default(),
-        layers: &layers,
-        history: Vec::new(),
-        annotations: std::collections::BTreeMap::new(),
-    };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    support::layout(&path, "a/b:c", files);
     path
 }
 

@@ -1,10 +1,10 @@
 //! `inspect` on the binary: outside of any project, on invalid images, and its exit codes.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod support;
+
 use std::path::Path;
 use std::process::{Command, Output};
-
-use oci::{FileMap, NewImage, Writer};
 
 /// A public key with which nothing is signed.
 const KEY: &str = "\
@@ -19,16 +19,7 @@ fn inspect(dir: &Path, words: &[&str]) -> Output {
 }
 
 fn layout(dest: &Path, motd: &str) {
-    let mut files = FileMap::new();
-    files.bytes("etc/motd", motd, 0o644).unwrap();
-    let mut writer = Writer::create(dest).unwrap();
-    let layer = writer.layer(&files, 0).unwrap();
-    let names = ["ghcr.io/our-org/sample:v1".to_owned()];
-    let (config, annotations) = (oci::types::RunConfig::default(), [].into());
-    let layers = [layer];
-    let image = NewImage { names: &names, created: 0, config, layers: &layers, history: vec![], annotations };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    support::motd(dest, "ghcr.io/our-org/sample:v1", motd);
 }
 
 #[test]

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::Sha256;
-use oci::{FileMap, NewImage, Writer};
 use support::Scene;
 
 /// A local registry that answers 403, and its number of requests.
@@ -34,15 +33,7 @@ fn rejecting() -> (String, Arc<AtomicUsize>) {
 fn an_image_that_does_not_verify_is_not_uploaded() {
     let (scene, (registry, requests)) = (Scene::new(), rejecting());
     let out = scene.path("out");
-    let mut files = FileMap::new();
-    files.bytes("etc/motd", "x", 0o644).unwrap();
-    let mut writer = Writer::create(&out.join("a.oci")).unwrap();
-    let layers = [writer.layer(&files, 0).unwrap()];
-    let names = ["ghcr.io/our-org/a:v1".to_owned()];
-    let (config, annotations) = (oci::types::RunConfig::default(), [].into());
-    let image = NewImage { names: &names, created: 0, config, layers: &layers, history: vec![], annotations };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    support::motd(&out.join("a.oci"), "ghcr.io/our-org/a:v1", "x");
     let public = p256::SecretKey::from_slice(&[1; 32]).unwrap().public_key();
     let public = p256::pkcs8::EncodePublicKey::to_public_key_pem(&public, p256::pkcs8::LineEnding::LF).unwrap();
     fs::write(out.join("image.pub.pem"), public).unwrap();

@@ -1,10 +1,10 @@
 //! `sign` and `verify` on the binary: outside of any project, on a layout and on an output directory, and their exit codes.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
+mod support;
+
 use std::path::Path;
 use std::process::{Command, Output};
-
-use oci::{FileMap, NewImage, Writer};
 
 fn tool(dir: &Path, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_solana-talos")).current_dir(dir).args(words).output().unwrap()
@@ -19,16 +19,7 @@ fn ends(dir: &Path, words: &[&str], code: i32, word: &str) {
 }
 
 fn layout(dest: &Path, motd: &str) {
-    let mut files = FileMap::new();
-    files.bytes("etc/motd", motd, 0o644).unwrap();
-    let mut writer = Writer::create(dest).unwrap();
-    let layer = writer.layer(&files, 0).unwrap();
-    let names = [format!("ghcr.io/our-org/{motd}:v1")];
-    let (config, annotations) = (oci::types::RunConfig::default(), [].into());
-    let layers = [layer];
-    let image = NewImage { names: &names, created: 0, config, layers: &layers, history: vec![], annotations };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    support::motd(dest, &format!("ghcr.io/our-org/{motd}:v1"), motd);
 }
 
 /// Two key sets, each with only an image key.

@@ -15,7 +15,7 @@ use crate::types::{
 };
 
 /// Description of a new image.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewImage<'a> {
     /// Names in the index (`org.opencontainers.image.ref.name`); at least one.
     pub names: &'a [String],
@@ -104,6 +104,20 @@ impl Writer {
             self.manifests.push(manifest.clone());
         }
         manifest.sha256()
+    }
+
+    /// As [`Writer::image`], with one layer of `files` as old as the image.
+    pub fn image_of(&mut self, files: &FileMap, image: NewImage<'_>) -> Result<Sha256> {
+        let layers = [self.layer(files, image.created)?];
+        self.image(&NewImage { layers: &layers, ..image })
+    }
+
+    /// Writes the layout `dest` with one image of one layer of `files`; returns the manifest's digest.
+    pub fn one_image(dest: &Path, files: &FileMap, image: NewImage<'_>) -> Result<Sha256> {
+        let mut writer = Self::create(dest)?;
+        let digest = writer.image_of(files, image)?;
+        writer.finish()?;
+        Ok(digest)
     }
 
     /// Stores `bytes` as a blob.

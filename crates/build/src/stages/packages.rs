@@ -8,7 +8,6 @@ use common::stage::{Finished, Input, Stage};
 use contract::{DEFAULT_RELEASE, Line};
 use extension::manifest::Manifest;
 use extension::validate::Target;
-use oci::types::RunConfig;
 use oci::{FileMap, NewImage, Writer};
 
 use crate::context::Context;
@@ -81,16 +80,6 @@ pub fn image(
     created: u64,
     annotations: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let mut writer = Writer::create(dest)?;
-    let layer = writer.layer(files, created)?;
-    let config = RunConfig { entrypoint: None, env: None, labels: None, other: BTreeMap::new() };
-    writer.image(&NewImage {
-        names,
-        created,
-        config,
-        layers: &[layer],
-        history: Vec::new(),
-        annotations: annotations.clone(),
-    })?;
-    writer.finish()
+    let image = NewImage { names, created, annotations: annotations.clone(), ..NewImage::default() };
+    Writer::one_image(dest, files, image).map(drop)
 }

@@ -184,15 +184,6 @@ fn config(talos: &Line, entrypoint: Option<&str>) -> RunConfig {
 }
 
 fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, config: RunConfig) -> Result<()> {
-    let layer = writer.layer(files, created)?;
     let names = [format!("{name}:{DEFAULT_RELEASE}")];
-    let image = NewImage {
-        names: &names,
-        created,
-        config,
-        layers: &[layer],
-        history: Vec::new(),
-        annotations: BTreeMap::new(),
-    };
-    writer.image(&image).map(|_| ())
+    writer.image_of(files, NewImage { names: &names, created, config, ..NewImage::default() }).map(drop)
 }

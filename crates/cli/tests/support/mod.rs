@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use oci::{FileMap, NewImage, Writer};
+
 /// Project files that a build reads, without the module and the guest.
 const DATA: [&str; 8] = [
     "Cargo.lock",
@@ -197,6 +199,18 @@ impl From<Output> for Ran {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
+}
+
+/// Writes the layout `dest` with one image of `files`.
+pub fn layout(dest: &Path, name: &str, files: &FileMap) {
+    Writer::one_image(dest, files, NewImage { names: &[name.to_owned()], ..NewImage::default() }).unwrap();
+}
+
+/// The same with one file, `etc/motd`.
+pub fn motd(dest: &Path, name: &str, text: &str) {
+    let mut files = FileMap::new();
+    files.bytes("etc/motd", text, 0o644).unwrap();
+    layout(dest, name, &files);
 }
 
 /// The directory of the stage `toolchain`; `None` skips the test.

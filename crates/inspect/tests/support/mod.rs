@@ -2,7 +2,6 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::Sha256;
@@ -68,12 +67,7 @@ pub fn layout(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> (PathBuf, Sha2
 /// As [`layout`], of any entries, and with a configuration.
 pub fn image(dir: &Path, name: &str, map: &FileMap, config: RunConfig) -> (PathBuf, Sha256) {
     let dest = dir.join(name);
-    let mut writer = Writer::create(&dest).unwrap();
-    let layer = writer.layer(map, 7).unwrap();
-    let names = [NAME.to_owned()];
-    let annotations = BTreeMap::new();
-    let image = NewImage { names: &names, created: 7, config, layers: &[layer], history: vec![], annotations };
-    let digest = writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    let image = NewImage { names: &[NAME.to_owned()], created: 7, config, ..NewImage::default() };
+    let digest = Writer::one_image(&dest, map, image).unwrap();
     (dest, digest)
 }

@@ -20,6 +20,14 @@ pub fn tempdir() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
+/// Checks that `result` is an error whose text contains `word`; returns it.
+#[track_caller]
+pub fn fails<T>(result: common::Result<T>, word: &str) -> common::Error {
+    let error = result.err().unwrap();
+    assert!(error.to_string().contains(word), "no {word:?} in {error}");
+    error
+}
+
 pub fn sample_files(text: &str) -> FileMap {
     let mut files = FileMap::new();
     files.bytes("etc/motd", text, 0o644).unwrap();
@@ -31,8 +39,6 @@ pub fn sample_files(text: &str) -> FileMap {
 
 /// Writes a layout with one image of one layer under two names; returns the manifest's digest.
 pub fn sample(dest: &Path, text: &str) -> Sha256 {
-    let mut writer = Writer::create(dest).unwrap();
-    let layer = writer.layer(&sample_files(text), EPOCH).unwrap();
     let names = [NAME.to_owned(), "ghcr.io/our-org/sample:latest".to_owned()];
     let config = types::RunConfig {
         entrypoint: Some(vec!["/bin/tool".into()]),
@@ -41,10 +47,8 @@ pub fn sample(dest: &Path, text: &str) -> Sha256 {
     };
     let history = vec![types::History { created_by: Some("solana-talos".into()), ..Default::default() }];
     let annotations = BTreeMap::from([("org.opencontainers.image.title".into(), "sample".into())]);
-    let image = NewImage { names: &names, created: EPOCH, config, layers: &[layer], history, annotations };
-    let digest = writer.image(&image).unwrap();
-    writer.finish().unwrap();
-    digest
+    let image = NewImage { names: &names, created: EPOCH, config, layers: &[], history, annotations };
+    Writer::one_image(dest, &sample_files(text), image).unwrap()
 }
 
 /// The toolchain; `None` skips the test.

@@ -1,10 +1,9 @@
 //! Images to push.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::Sha256;
-use oci::types::{self, MediaType, Named as _, RunConfig};
+use oci::types::{self, MediaType, Named as _};
 use oci::{FileMap, NewImage, Writer};
 
 /// Config of an artifact with a cosign tag.
@@ -36,15 +35,7 @@ pub fn write(dir: &Path, names: &[&str], sizes: &[usize], artifacts: bool) -> Sh
         writer.layer(&files, 0).unwrap()
     };
     let layers: Vec<_> = sizes.iter().map(layer).collect();
-    let image = NewImage {
-        names: &names,
-        created: 0,
-        config: RunConfig::default(),
-        layers: &layers,
-        history: Vec::new(),
-        annotations: BTreeMap::new(),
-    };
-    let digest = writer.image(&image).unwrap();
+    let digest = writer.image(&NewImage { names: &names, layers: &layers, ..NewImage::default() }).unwrap();
     if artifacts {
         let part = dir.with_file_name(format!(".{}.part", dir.file_name().unwrap().display()));
         let size = std::fs::metadata(blob(&part, digest)).unwrap().len();
