@@ -38,7 +38,7 @@ pub fn sign_tree(
     modules: Input<PathBuf>,
     signer: &dyn Signer,
 ) -> Result<OrPending<Finished>> {
-    let certificate = Sha256::of(signer.certificate().unwrap_or_default()).to_string();
+    let certificate = Sha256::of(signer.identity().certificate.as_deref().unwrap_or_default()).to_string();
     let signer = Input::known_by([("certificate", certificate)], signer);
     let inputs = (env.tools(), Input::text("release", release), modules, signer);
     env.cache.try_run(stage, inputs, |work, (tools, release, modules, signer)| {
@@ -81,7 +81,7 @@ pub fn sign(mut module: Vec<u8>, signer: &dyn Signer, what: &str) -> Result<OrPe
         return Err(Error::new(Class::BadInput, format!("{what} is already signed"))
             .hint("strip it first: `llvm-strip --strip-debug`"));
     }
-    let Ok(message) = cms::detached(signer, &signer.algorithm().digest(&module), what)? else {
+    let Ok(message) = cms::detached(signer, &signer.identity().algorithm.digest(&module), what)? else {
         return Ok(Err(Pending));
     };
     module_signature::append(&mut module, &message)?;

@@ -12,7 +12,7 @@ use common::stage::{Cache, Input, Sources, hash_tree};
 use common::{Class, Error, Sha256};
 use kernel_config::environment::Environment;
 use kernel_config::sign::{EXTENSION_STAGE, sign, sign_modules, sign_tree};
-use keys::{Algorithm, KeySet, OrPending, Pending, Role, Signer};
+use keys::{Identity, KeySet, OrPending, Pending, Role, Signer};
 
 /// A signer with the module key in the test data of `keys`.
 fn key_set(dir: &Path) -> Box<dyn Signer> {
@@ -139,16 +139,8 @@ fn an_external_signer_yields_the_same_bytes() {
 struct Unplugged(Box<dyn Signer>, AtomicUsize);
 
 impl Signer for Unplugged {
-    fn algorithm(&self) -> Algorithm {
-        self.0.algorithm()
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.0.public_key()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.0.certificate()
+    fn identity(&self) -> &Identity {
+        self.0.identity()
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> common::Result<OrPending<Vec<u8>>> {

@@ -7,24 +7,24 @@ use keys::{Algorithm, OrPending, Pending, PublicKey, Signer};
 #[derive(Debug)]
 pub struct SigningSession<'a> {
     signer: &'a dyn Signer,
-    key: PublicKey,
     pending: bool,
 }
 
 impl<'a> SigningSession<'a> {
     /// Starts a session with `signer`, which must use ECDSA P-256: the scheme that all verifiers of images support.
     pub fn new(signer: &'a dyn Signer) -> Result<Self> {
-        if signer.algorithm() != Algorithm::EcdsaP256Sha256 {
+        let algorithm = signer.identity().algorithm;
+        if algorithm != Algorithm::EcdsaP256Sha256 {
             return Err(Error::new(Class::BadInput, "unsupported key for signing images")
-                .why(format!("got {}; cosign, skopeo and Talos all verify ECDSA P-256 only", signer.algorithm()))
+                .why(format!("got {algorithm}; cosign, skopeo and Talos all verify ECDSA P-256 only"))
                 .hint("use the image key of the key set"));
         }
-        Ok(Self { signer, key: PublicKey::from_der(signer.public_key())?, pending: false })
+        Ok(Self { signer, pending: false })
     }
 
     /// The public key of the signer.
     pub fn key(&self) -> &PublicKey {
-        &self.key
+        &self.signer.identity().public
     }
 
     /// Signs the SHA-256 of `message`; `None` if the signature is pending.
@@ -35,7 +35,7 @@ impl<'a> SigningSession<'a> {
             return Ok(None);
         };
         // Never publish a signature that does not verify, whatever the signer is.
-        self.key.verify(Algorithm::EcdsaP256Sha256, digest.bytes(), &signature).map_err(|e| {
+        self.key().verify(Algorithm::EcdsaP256Sha256, digest.bytes(), &signature).map_err(|e| {
             Error::new(Class::Verification, format!("the signer returned an invalid signature of {what}")).why(e)
         })?;
         Ok(Some(signature))

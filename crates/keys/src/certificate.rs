@@ -105,7 +105,7 @@ pub fn self_signed(signer: &dyn Signer, common_name: &str, from: u64, days: u32)
     let tbs = to_be_signed(signer, common_name, from, days).map_err(|e| failed(&e))?;
     let bytes = tbs.to_der().map_err(|e| failed(&e))?;
     let what = format!("the certificate {common_name}");
-    let signature = signer.sign(&signer.algorithm().digest(&bytes), &what)?.map_err(|Pending| {
+    let signature = signer.sign(&signer.identity().algorithm.digest(&bytes), &what)?.map_err(|Pending| {
         Error::new(Class::BadInput, format!("cannot sign {what}")).why("an external signer holds its key")
     })?;
     let certificate = x509_cert::Certificate {
@@ -127,19 +127,20 @@ fn to_be_signed(
     days: u32,
 ) -> x509_cert::der::Result<TbsCertificate> {
     let subject = Name::from_str(&format!("CN={common_name}"))?;
-    let spki = SubjectPublicKeyInfoOwned::from_der(signer.public_key())?;
+    let spki = SubjectPublicKeyInfoOwned::from_der(signer.identity().public.der())?;
     let key_bits = spki.subject_public_key.raw_bytes();
     // RFC 7093 section 2, method 1: the leftmost 160 bits of the key's SHA-256.
     let key_id = SubjectKeyIdentifier(OctetString::new(&Algorithm::RsaSha256.digest(key_bits)[..20])?);
     // A key can have several certificates over time, which must differ in their serial number.
-    let identity = [signer.public_key(), common_name.as_bytes(), &from.to_be_bytes(), &days.to_be_bytes()].concat();
+    let identity =
+        [signer.identity().public.der(), common_name.as_bytes(), &from.to_be_bytes(), &days.to_be_bytes()].concat();
     let mut serial = Algorithm::RsaSha256.digest(&identity)[..16].to_vec();
     serial[0] = serial[0] & 0x7f | 0x40; // Positive, with a fixed length.
     let validity = Validity { not_before: time(from)?, not_after: time(from + u64::from(days) * 86_400)? };
     Ok(TbsCertificate {
         version: Version::V3,
         serial_number: SerialNumber::new(&serial)?,
-        signature: algorithm_identifier(signer.algorithm()),
+        signature: algorithm_identifier(signer.identity().algorithm),
         issuer: subject.clone(),
         validity,
         subject,
@@ -192,7 +193,7 @@ mod tests {
         for signer in [rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512), p256()] {
             let one = self_signed(&signer, "a key", START, 10).unwrap();
             assert_eq!(one, self_signed(&signer, "a key", START, 10).unwrap());
-            assert_eq!(one.public_key(), signer.public());
+            assert_eq!(one.public_key(), &signer.identity().public);
             assert_eq!((one.subject().as_str(), one.validity()), ("CN=a key", (START, START + 864_000)));
             let later = self_signed(&signer, "a key", START + 1, 10).unwrap();
             let number = |c: &Certificate| c.parsed().tbs_certificate.serial_number.clone();
@@ -206,7 +207,7 @@ mod tests {
         let certificate = self_signed(&signer, "a key", START, 40_000).unwrap(); // Into the years of GeneralizedTime.
         let tbs = certificate.parsed().tbs_certificate.to_der().unwrap();
         let signature = certificate.parsed().signature.raw_bytes();
-        signer.public().verify(Algorithm::RsaSha512, &Algorithm::RsaSha512.digest(&tbs), signature).unwrap();
+        signer.identity().public.verify(Algorithm::RsaSha512, &Algorithm::RsaSha512.digest(&tbs), signature).unwrap();
         assert_eq!(certificate.validity().1, START + 40_000 * 86_400);
     }
 

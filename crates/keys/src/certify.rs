@@ -12,7 +12,7 @@ use crate::pkcs11::TokenSigner;
 use crate::public::PublicKey;
 use crate::role::Role;
 use crate::set::check_kind;
-use crate::signer::Signer;
+use crate::signer::{Identity, Signer};
 
 /// Creates the certificate of `role` in the set `dir`, signed with the private key that the set names and that must match `public`.
 /// Returns the path of the certificate. `pin` is for a token whose URI has no `pin-source`.
@@ -32,14 +32,18 @@ pub fn certify(dir: &Path, role: Role, public: &PublicKey, pin: Option<&str>, op
     check_kind(public, role)?;
     let signer: Box<dyn Signer> = match &location.private {
         Holder::File(path) => Box::new(FileSigner::read(path, role.algorithm())?),
-        Holder::Token(uri) => Box::new(TokenSigner::open(uri, pin, role, public, None)?),
+        Holder::Token(uri) => Box::new(TokenSigner::open(
+            uri,
+            pin,
+            Identity { algorithm: role.algorithm(), public: public.clone(), certificate: None },
+        )?),
         Holder::External => {
             return Err(Error::new(Class::BadInput, format!("no private key for role {role}"))
                 .file(dir.join(config::FILE))
                 .hint(format!("add `private = \"pkcs11:…\"` under [{role}]")));
         }
     };
-    if signer.public_key() != public.der() {
+    if signer.identity().public != *public {
         return Err(Error::new(Class::BadInput, "the private key does not match the given public key")
             .why(format!("the given public key is {}", public.fingerprint())));
     }

@@ -9,7 +9,7 @@ use x509_cert::der::{Any, Encode as _};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
 use crate::certificate::Certificate;
-use crate::signer::{Algorithm, OrPending, Pending, Signer};
+use crate::signer::{Algorithm, Identity, OrPending, Pending, Signer};
 
 /// `id-signedData` (RFC 5652 section 5.1).
 const SIGNED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.2");
@@ -18,12 +18,13 @@ const DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.
 
 /// Signs `digest` and returns a DER `ContentInfo`, which names the signer by issuer and serial number of its certificate.
 pub fn detached(signer: &dyn Signer, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
-    let certificate = signer
-        .certificate()
+    let Identity { algorithm, certificate, .. } = signer.identity();
+    let certificate = certificate
+        .as_ref()
         .ok_or_else(|| Error::new(Class::BadInput, format!("cannot sign {what}")).why("the key has no certificate"))?;
     let certificate = Certificate::from_der(certificate)?;
     let Ok(signature) = signer.sign(digest, what)? else { return Ok(Err(Pending)) };
-    encode(&certificate, signer.algorithm(), &signature)
+    encode(&certificate, *algorithm, &signature)
         .map(Ok)
         .map_err(|e| Error::new(Class::BadInput, format!("cannot encode the signature of {what}")).why(e))
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::public::PublicKey;
 use crate::role::Role;
-use crate::signer::{Algorithm, OrPending, Pending, Signer};
+use crate::signer::{Algorithm, Identity, OrPending, Pending, Signer};
 
 /// File with the pending requests.
 const REQUESTS: &str = "requests.json";
@@ -108,45 +108,32 @@ impl Requests {
 }
 
 /// Requests signatures from an external signer, and returns those that are attached.
+#[derive(Debug)]
 pub struct DetachedSigner {
     requests: Arc<Requests>,
     role: Role,
-    public: PublicKey,
-    certificate: Option<Vec<u8>>,
+    identity: Identity,
 }
 
 impl DetachedSigner {
     /// Creates the signer for the key of `role`.
     #[must_use]
-    pub fn new(requests: Arc<Requests>, role: Role, public: PublicKey, certificate: Option<Vec<u8>>) -> Self {
-        Self { requests, role, public, certificate }
-    }
-}
-
-impl fmt::Debug for DetachedSigner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DetachedSigner").field("role", &self.role).field("public", &self.public).finish_non_exhaustive()
+    pub fn new(requests: Arc<Requests>, role: Role, identity: Identity) -> Self {
+        Self { requests, role, identity }
     }
 }
 
 impl Signer for DetachedSigner {
-    fn algorithm(&self) -> Algorithm {
-        self.role.algorithm()
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.public.der()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
+        let Identity { algorithm, public, .. } = &self.identity;
         let digits = hex(digest);
         let name = format!("{}-{}", self.role, &digits[..digits.len().min(32)]);
         // A signature that does not verify, such as one of a rotated key, is requested again.
-        let valid = |signature: &Vec<u8>| self.public.verify(self.algorithm(), digest, signature).is_ok();
+        let valid = |signature: &Vec<u8>| public.verify(*algorithm, digest, signature).is_ok();
         if let Some(signature) = self.requests.signature(&name).filter(valid) {
             return Ok(Ok(signature));
         }
@@ -154,9 +141,9 @@ impl Signer for DetachedSigner {
             name,
             role: self.role.to_string(),
             what: what.to_owned(),
-            algorithm: self.algorithm().to_string(),
+            algorithm: algorithm.to_string(),
             digest: digits,
-            public_key: self.public.to_pem()?,
+            public_key: public.to_pem()?,
         };
         self.requests.add(request, digest)?;
         Ok(Err(Pending))
@@ -276,8 +263,8 @@ mod tests {
     use super::*;
     use crate::file::tests::{p256, rsa};
 
-    fn signer(dir: &Path, role: Role, public: &PublicKey) -> DetachedSigner {
-        DetachedSigner::new(Arc::new(Requests::open(dir).unwrap()), role, public.clone(), None)
+    fn signer(dir: &Path, role: Role, key: &dyn Signer) -> DetachedSigner {
+        DetachedSigner::new(Arc::new(Requests::open(dir).unwrap()), role, key.identity().clone())
     }
 
     #[test]
@@ -285,7 +272,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for (role, key) in [(Role::Module, rsa(Algorithm::RsaSha512)), (Role::Image, p256())] {
             let digest = role.algorithm().digest(b"bytes");
-            let external = signer(dir.path(), role, key.public());
+            let external = signer(dir.path(), role, &key);
             assert_eq!(external.sign(&digest, "some bytes").unwrap(), Err(Pending));
             let text = external.requests.report();
             assert!(text.contains("1 signature pending\n") && text.contains("some bytes"), "{text}");
@@ -295,7 +282,7 @@ mod tests {
             let good = key.sign(&digest, "").unwrap();
             std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
             assert_eq!(attach(dir.path()).unwrap().taken[0].what, "some bytes");
-            let again = signer(dir.path(), role, key.public());
+            let again = signer(dir.path(), role, &key);
             assert_eq!(again.sign(&digest, "some bytes").unwrap(), Ok(good));
             assert!(!dir.path().join(REQUESTS).exists() && !dir.path().join(format!("{name}.digest")).exists());
         }
@@ -305,19 +292,19 @@ mod tests {
     fn accepts_raw_p256_signatures_of_tokens() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (p256(), Algorithm::EcdsaP256Sha256.digest(b"bytes"));
-        signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap().unwrap_err();
+        signer(dir.path(), Role::Image, &key).sign(&digest, "x").unwrap().unwrap_err();
         let good = key.sign(&digest, "").unwrap();
         let raw = Signature::from_der(&good).unwrap().to_bytes();
         std::fs::write(dir.path().join(format!("image-{}.sig", &hex(&digest)[..32])), raw).unwrap();
         attach(dir.path()).unwrap();
-        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Ok(good));
+        assert_eq!(signer(dir.path(), Role::Image, &key).sign(&digest, "x").unwrap(), Ok(good));
     }
 
     #[test]
     fn rejects_a_signature_of_another_key_or_digest() {
         let dir = tempfile::tempdir().unwrap();
         let (key, digest) = (rsa(Algorithm::RsaSha512), Algorithm::RsaSha512.digest(b"bytes"));
-        signer(dir.path(), Role::Module, key.public()).sign(&digest, "x").unwrap().unwrap_err();
+        signer(dir.path(), Role::Module, &key).sign(&digest, "x").unwrap().unwrap_err();
         let name = format!("module-{}", &hex(&digest)[..32]);
         let other = key.sign(&Algorithm::RsaSha512.digest(b"other"), "").unwrap();
         for bad in [other, Vec::new(), b"text\n".to_vec()] {
@@ -337,12 +324,12 @@ mod tests {
         let name = format!("image-{}", &hex(&digest)[..32]);
         for forged in ["00ff", "no digits"] {
             std::fs::write(dir.path().join(SIGNATURES), format!("{{\"{name}\": \"{forged}\"}}")).unwrap();
-            assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Err(Pending));
+            assert_eq!(signer(dir.path(), Role::Image, &key).sign(&digest, "x").unwrap(), Err(Pending));
         }
         let good = key.sign(&digest, "").unwrap();
         std::fs::write(dir.path().join(format!("{name}.sig")), &good).unwrap();
         attach(dir.path()).unwrap();
-        assert_eq!(signer(dir.path(), Role::Image, key.public()).sign(&digest, "x").unwrap(), Ok(good));
+        assert_eq!(signer(dir.path(), Role::Image, &key).sign(&digest, "x").unwrap(), Ok(good));
     }
 
     #[test]

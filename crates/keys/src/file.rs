@@ -13,14 +13,12 @@ use p256::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
 
 use crate::pem;
 use crate::public::PublicKey;
-use crate::signer::{Algorithm, OrPending, Signer};
+use crate::signer::{Algorithm, Identity, OrPending, Signer};
 
 /// Signs with a private key in memory.
 pub struct FileSigner {
     key: Key,
-    public: PublicKey,
-    algorithm: Algorithm,
-    certificate: Option<Vec<u8>>,
+    identity: Identity,
 }
 
 enum Key {
@@ -32,10 +30,7 @@ enum Key {
 /// Omits the private key.
 impl fmt::Debug for FileSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileSigner")
-            .field("public", &self.public)
-            .field("algorithm", &self.algorithm)
-            .finish_non_exhaustive()
+        f.debug_struct("FileSigner").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -59,23 +54,18 @@ impl FileSigner {
         } else {
             Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(|_| bad("it is not a usable RSA key"))?))
         };
-        let signer = Self { public: key.public()?, key, algorithm, certificate: None };
-        if !signer.public.supports(algorithm) {
-            return Err(bad(&format!("an {} key cannot make {algorithm} signatures", signer.public.kind())));
+        let public = key.public()?;
+        if !public.supports(algorithm) {
+            return Err(bad(&format!("an {} key cannot make {algorithm} signatures", public.kind())));
         }
-        Ok(signer)
+        Ok(Self { key, identity: Identity { algorithm, public, certificate: None } })
     }
 
     /// Sets the certificate, whose key the caller has compared.
     #[must_use]
     pub fn with_certificate(mut self, der: Option<Vec<u8>>) -> Self {
-        self.certificate = der;
+        self.identity.certificate = der;
         self
-    }
-
-    /// The public key.
-    pub fn public(&self) -> &PublicKey {
-        &self.public
     }
 }
 
@@ -98,8 +88,9 @@ impl FileSigner {
     /// Returns the signature of `digest`; see [`Signer::sign`].
     pub fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
         let failed = |why: &dyn fmt::Display| Error::new(Class::BadInput, format!("cannot sign {what}")).why(why);
-        if digest.len() != self.algorithm.digest_len() {
-            let why = format!("got a digest of {} bytes for {}", digest.len(), self.algorithm);
+        let algorithm = self.identity.algorithm;
+        if digest.len() != algorithm.digest_len() {
+            let why = format!("got a digest of {} bytes for {algorithm}", digest.len());
             return Err(failed(&why));
         }
         match &self.key {
@@ -109,7 +100,7 @@ impl FileSigner {
             }
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                let (hash, padding) = match self.algorithm {
+                let (hash, padding) = match algorithm {
                     Algorithm::RsaSha512 => (&digest::SHA512, &RSA_PKCS1_SHA512),
                     _ => (&digest::SHA256, &RSA_PKCS1_SHA256),
                 };
@@ -122,16 +113,8 @@ impl FileSigner {
 }
 
 impl Signer for FileSigner {
-    fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.public.der()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
@@ -172,7 +155,7 @@ pub mod tests {
     #[test]
     fn signatures_verify_and_changed_ones_do_not() {
         for signer in [p256(), rsa(Algorithm::RsaSha256), rsa(Algorithm::RsaSha512)] {
-            let (algorithm, public) = (signer.algorithm(), signer.public());
+            let Identity { algorithm, public, .. } = signer.identity().clone();
             let digest = algorithm.digest(b"bytes");
             let signature = signer.sign(&digest, "bytes").unwrap();
             assert_eq!(signature, signer.sign(&digest, "bytes").unwrap(), "signatures must be deterministic");

@@ -14,6 +14,7 @@ use crate::certificate::self_signed;
 use crate::file::FileSigner;
 use crate::pem;
 use crate::role::Role;
+use crate::signer::Signer as _;
 
 /// Options of a new key set.
 #[derive(Clone, Debug)]
@@ -96,7 +97,7 @@ fn create(dir: &Path, role: Role, options: &Options) -> Result<()> {
         let subject = format!("{} {}", options.name, subject(role));
         self_signed(&signer, &subject, options.from, options.days)?.to_pem()?
     } else {
-        signer.public().to_pem()?
+        signer.identity().public.to_pem()?
     };
     atomic::write(&dir.join(role.public_file()), public)?;
     write_private(&dir.join(role.key_file()), &pem::encode("PRIVATE KEY", &der)?)
@@ -176,7 +177,7 @@ mod tests {
             let digest = role.algorithm().digest(b"x");
             let public = set.public_key(role).unwrap();
             public.verify(role.algorithm(), &digest, &signer.sign(&digest, "x").unwrap().unwrap()).unwrap();
-            assert_eq!(signer.certificate().is_some(), role.has_certificate(), "{role}");
+            assert_eq!(signer.identity().certificate.is_some(), role.has_certificate(), "{role}");
         }
         assert_eq!(set.public_key(Role::Module).unwrap().kind().to_string(), "RSA-4096");
         assert_eq!(set.public_key(Role::SignatureDatabase).unwrap().kind().to_string(), "RSA-2048");

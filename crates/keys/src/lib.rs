@@ -28,4 +28,4 @@ pub use init::{Options, init};
 pub use public::PublicKey;
 pub use role::Role;
 pub use set::KeySet;
-pub use signer::{Algorithm, OrPending, Pending, Signer};
+pub use signer::{Algorithm, Identity, OrPending, Pending, Signer};

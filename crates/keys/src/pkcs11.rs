@@ -18,8 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::pem::require_owner_only;
 use crate::public::PublicKey;
-use crate::role::Role;
-use crate::signer::{Algorithm, OrPending, Signer};
+use crate::signer::{Algorithm, Identity, OrPending, Signer};
 use crate::uri::Uri;
 
 /// DER of `DigestInfo` up to the digest (RFC 8017 section 9.2, note 1).
@@ -33,45 +32,38 @@ static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
 pub struct TokenSigner {
     session: Mutex<Session>,
     key: ObjectHandle,
-    role: Role,
     uri: Uri,
-    public: PublicKey,
-    certificate: Option<Vec<u8>>,
+    identity: Identity,
 }
 
 impl fmt::Debug for TokenSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSigner").field("uri", &self.uri).field("public", &self.public).finish_non_exhaustive()
+        f.debug_struct("TokenSigner").field("uri", &self.uri).field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
 impl TokenSigner {
-    /// Opens the token, logs in, and finds the private key of `public`. `pin` is used if the URI has no `pin-source`.
+    /// Opens the token, logs in, and finds the private key of `identity`. `pin` is used if the URI has no `pin-source`.
     ///
     /// # Errors
     /// [`Class::MissingTool`] without the module; [`Class::Infrastructure`] without the token; [`Class::BadInput`] if the PIN is wrong, or
-    /// the key is missing, ambiguous, or not that of `public`.
-    pub fn open(
-        uri: &Uri,
-        pin: Option<&str>,
-        role: Role,
-        public: &PublicKey,
-        certificate: Option<Vec<u8>>,
-    ) -> Result<Self> {
+    /// the key is missing, ambiguous, or not that of `identity`.
+    pub fn open(uri: &Uri, pin: Option<&str>, identity: Identity) -> Result<Self> {
         let context = module(&uri.module)?;
         let (slot, token) = find_token(&context, uri)?;
         let session = context.open_ro_session(slot).map_err(|e| unreachable_token(uri, &e))?;
         login(&session, &token, uri, pin)?;
         let key = find_key(&session, uri)?;
-        same_key(&session, key, uri, public)?;
-        Ok(Self { session: Mutex::new(session), key, role, uri: uri.clone(), public: public.clone(), certificate })
+        same_key(&session, key, uri, &identity.public)?;
+        Ok(Self { session: Mutex::new(session), key, uri: uri.clone(), identity })
     }
 }
 
 impl TokenSigner {
     /// Returns the signature of `digest`; see [`Signer::sign`].
     pub fn sign(&self, digest: &[u8], what: &str) -> Result<Vec<u8>> {
-        let (mechanism, input) = match self.algorithm() {
+        let Identity { algorithm, public, .. } = &self.identity;
+        let (mechanism, input) = match algorithm {
             Algorithm::EcdsaP256Sha256 => (Mechanism::Ecdsa, digest.to_vec()),
             Algorithm::RsaSha256 => (Mechanism::RsaPkcs, [&SHA256_INFO[..], digest].concat()),
             Algorithm::RsaSha512 => (Mechanism::RsaPkcs, [&SHA512_INFO[..], digest].concat()),
@@ -85,7 +77,7 @@ impl TokenSigner {
                     "check that the token is connected and unlocked, then repeat the build; it continues at this stage",
                 )
         })?;
-        let signature = match self.algorithm() {
+        let signature = match algorithm {
             Algorithm::EcdsaP256Sha256 => {
                 let malformed =
                     || Error::new(Class::Infrastructure, format!("malformed signature of {what} by the token"));
@@ -93,22 +85,14 @@ impl TokenSigner {
             }
             _ => signature,
         };
-        self.public.verify(self.algorithm(), digest, &signature).map_err(|e| e.hint(mismatch_hint(&self.uri)))?;
+        public.verify(*algorithm, digest, &signature).map_err(|e| e.hint(mismatch_hint(&self.uri)))?;
         Ok(signature)
     }
 }
 
 impl Signer for TokenSigner {
-    fn algorithm(&self) -> Algorithm {
-        self.role.algorithm()
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.public.der()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn rejects_truncated_and_changed_keys() {
         let key = crate::file::tests::p256();
-        let good = key.public_key().to_vec();
+        let good = key.identity().public.der().to_vec();
         assert_eq!(PublicKey::from_der(&good).unwrap().kind(), Kind::P256);
         for end in 0..good.len() {
             assert_eq!(PublicKey::from_der(&good[..end]).unwrap_err().class(), Class::BadInput);

@@ -15,7 +15,7 @@ use crate::file::FileSigner;
 use crate::pkcs11::TokenSigner;
 use crate::public::PublicKey;
 use crate::role::Role;
-use crate::signer::Signer;
+use crate::signer::{Identity, Signer};
 
 /// The keys in a directory. Private keys are read on demand, by [`KeySet::signer`].
 #[derive(Clone, Debug)]
@@ -115,19 +115,19 @@ impl KeySet {
     pub fn signer(&self, role: Role) -> Result<Box<dyn Signer>> {
         let entry = self.entry(role)?;
         let certificate = entry.certificate.as_ref().map(|c| c.der().to_owned());
+        let identity = Identity { algorithm: role.algorithm(), public: entry.public.clone(), certificate };
         match (&entry.location.private, &self.requests) {
             (Holder::File(path), _) => {
                 let signer = FileSigner::read(path, role.algorithm())?;
-                same_key(path, signer.public(), entry, role)?;
-                Ok(Box::new(signer.with_certificate(certificate)))
+                same_key(path, &signer.identity().public, entry, role)?;
+                Ok(Box::new(signer.with_certificate(identity.certificate)))
             }
             (Holder::Token(uri), _) => {
                 let pin = self.pin.as_ref().map(|pin| pin.0.as_str());
-                Ok(Box::new(TokenSigner::open(uri, pin, role, &entry.public, certificate)?))
+                Ok(Box::new(TokenSigner::open(uri, pin, identity)?))
             }
             (Holder::External, Some(requests)) => {
-                let (requests, public) = (Arc::clone(requests), entry.public.clone());
-                Ok(Box::new(DetachedSigner::new(requests, role, public, certificate)))
+                Ok(Box::new(DetachedSigner::new(Arc::clone(requests), role, identity)))
             }
             (Holder::External, None) => Err(Error::new(Class::BadInput, format!("no private key for role {role}"))
                 .file(self.dir.join(role.key_file()))
@@ -244,7 +244,7 @@ mod tests {
         }
         let certificate = self_signed(&rsa(Algorithm::RsaSha512), "test", NOW, 1).unwrap();
         std::fs::write(dir.path().join("module.crt.pem"), certificate.to_pem().unwrap()).unwrap();
-        std::fs::write(dir.path().join("image.pub.pem"), p256().public().to_pem().unwrap()).unwrap();
+        std::fs::write(dir.path().join("image.pub.pem"), p256().identity().public.to_pem().unwrap()).unwrap();
         dir
     }
 
@@ -300,7 +300,8 @@ mod tests {
     #[test]
     fn open_rejects_a_key_of_the_wrong_kind() {
         let dir = set();
-        std::fs::write(dir.path().join("image.pub.pem"), rsa(Algorithm::RsaSha256).public().to_pem().unwrap()).unwrap();
+        std::fs::write(dir.path().join("image.pub.pem"), rsa(Algorithm::RsaSha256).identity().public.to_pem().unwrap())
+            .unwrap();
         let error = KeySet::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("RSA-2048") && error.contains("ecdsa-p256-sha256"), "{error}");
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use common::Result;
 use sha2::Digest as _;
 
+use crate::public::PublicKey;
+
 /// A signature scheme with its digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -56,16 +58,21 @@ pub struct Pending;
 /// Something that needs signatures, or [`Pending`]: nothing failed, and the same call succeeds once the signatures are attached.
 pub type OrPending<T> = std::result::Result<T, Pending>;
 
+/// The public side of a signer.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The scheme of its signatures.
+    pub algorithm: Algorithm,
+    /// The key that verifies them.
+    pub public: PublicKey,
+    /// DER X.509 certificate of the key, where its role has one.
+    pub certificate: Option<Vec<u8>>,
+}
+
 /// Signs with one key: in a file, in a token, or at an external signer.
 pub trait Signer: fmt::Debug + Send + Sync {
-    /// The scheme of its signatures.
-    fn algorithm(&self) -> Algorithm;
-
-    /// DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1).
-    fn public_key(&self) -> &[u8];
-
-    /// DER X.509 certificate of the key, where its role has one.
-    fn certificate(&self) -> Option<&[u8]>;
+    /// Returns its public side.
+    fn identity(&self) -> &Identity;
 
     /// Signs `digest`, which must have the length of the scheme's digest. `what` describes the signed object in requests and errors.
     ///

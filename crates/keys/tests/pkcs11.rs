@@ -119,20 +119,23 @@ fn signatures_match_those_of_the_key_file() {
         let set = scene.set("token=talos", &scene.pin_file(&format!("{PIN}\n"), 0o600)).unwrap();
         set.check(1_760_000_000).unwrap();
         let (token, file) = (set.signer(Role::Module).unwrap(), files(&scene.dir).signer(Role::Module).unwrap());
-        let digest = token.algorithm().digest(b"a module");
+        let digest = token.identity().algorithm.digest(b"a module");
         assert_eq!(
             token.sign(&digest, "m").unwrap(),
             file.sign(&digest, "m").unwrap(),
             "RSA signatures are deterministic"
         );
-        assert_eq!((token.certificate(), token.public_key()), (file.certificate(), file.public_key()));
+        assert_eq!(
+            (&token.identity().certificate, &token.identity().public),
+            (&file.identity().certificate, &file.identity().public)
+        );
         let image = set.signer(Role::Image).unwrap(); // A second login to the same token.
-        let digest = image.algorithm().digest(b"an image");
+        let digest = image.identity().algorithm.digest(b"an image");
         let signature = image.sign(&digest, "i").unwrap().unwrap();
         let public = set.public_key(Role::Image).unwrap();
-        public.verify(image.algorithm(), &digest, &signature).unwrap();
-        let other = image.algorithm().digest(b"another image");
-        assert_error(public.verify(image.algorithm(), &other, &signature), Class::Verification, &[]);
+        public.verify(image.identity().algorithm, &digest, &signature).unwrap();
+        let other = image.identity().algorithm.digest(b"another image");
+        assert_error(public.verify(image.identity().algorithm, &other, &signature), Class::Verification, &[]);
         assert!(!format!("{set:?} {token:?}").contains(PIN));
     });
 }
@@ -168,7 +171,7 @@ fn certify_signs_with_the_key_in_the_token() {
         let certificate = keys::Certificate::read(&made).unwrap();
         assert_eq!((certificate.subject().as_str(), certificate.public_key()), ("CN=test module signing key", public));
         let signer = KeySet::open(&dir).unwrap().with_pin(Some(PIN.to_owned())).signer(Role::Module).unwrap();
-        assert_eq!(signer.certificate(), Some(certificate.der()));
+        assert_eq!(signer.identity().certificate.as_deref(), Some(certificate.der()));
     });
 }
 
@@ -243,7 +246,7 @@ fn a_removed_token_is_an_infrastructure_error() {
     with_token(|scene| {
         let set = scene.set("token=talos", &scene.pin_file(PIN, 0o600)).unwrap();
         let signer = set.signer(Role::Module).unwrap();
-        let digest = signer.algorithm().digest(b"x");
+        let digest = signer.identity().algorithm.digest(b"x");
         signer.sign(&digest, "the first module").unwrap().unwrap();
         fs::remove_dir_all(scene.dir.join("tokens")).unwrap();
         let words = ["the token cannot sign the second module", "token=talos", "C_Sign", "repeat the build"];

@@ -11,8 +11,8 @@ use attest::provenance::{Build, Parameters};
 use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
 use attest::{Material, Predicates, SigningSession, Subject, sign};
 use common::{Result, Sha256};
-use keys::{Algorithm, OrPending, Pending, PublicKey, Signer};
-use oci::types::{self, Descriptor, RunConfig};
+use keys::{Algorithm, Identity, OrPending, Pending, PublicKey, Signer};
+use oci::types::{self, Descriptor};
 use oci::{FileMap, Layout, NewImage, Writer};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{DerSignature, SigningKey};
@@ -24,7 +24,7 @@ pub const NAMES: [&str; 2] = ["ghcr.io/our-org/sample:latest", "ghcr.io/our-org/
 /// A key whose secret is a small number, with deterministic nonces (RFC 6979).
 pub struct TestKey {
     key: SigningKey,
-    public: Vec<u8>,
+    identity: Identity,
 }
 
 impl std::fmt::Debug for TestKey {
@@ -38,26 +38,18 @@ impl TestKey {
         let mut secret = [0; 32];
         secret[31] = number;
         let key = SigningKey::from_slice(&secret).unwrap();
-        let public = key.verifying_key().to_public_key_der().unwrap().into_vec();
-        Self { key, public }
+        let public = PublicKey::from_der(key.verifying_key().to_public_key_der().unwrap().as_bytes()).unwrap();
+        Self { key, identity: Identity { algorithm: Algorithm::EcdsaP256Sha256, public, certificate: None } }
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey::from_der(&self.public).unwrap()
+        self.identity.public.clone()
     }
 }
 
 impl Signer for TestKey {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::EcdsaP256Sha256
-    }
-
-    fn public_key(&self) -> &[u8] {
-        &self.public
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        None
+    fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     fn sign(&self, digest: &[u8], _what: &str) -> Result<OrPending<Vec<u8>>> {
@@ -75,16 +67,8 @@ pub struct Detached {
 }
 
 impl Signer for Detached {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::EcdsaP256Sha256
-    }
-
-    fn public_key(&self) -> &[u8] {
-        self.key.public_key()
-    }
-
-    fn certificate(&self) -> Option<&[u8]> {
-        None
+    fn identity(&self) -> &Identity {
+        &self.key.identity
     }
 
     fn sign(&self, digest: &[u8], what: &str) -> Result<OrPending<Vec<u8>>> {
@@ -99,16 +83,11 @@ pub fn layout(dest: &Path, text: &str) -> Layout {
 }
 
 pub fn named_layout(dest: &Path, text: &str, names: &[&str]) -> Layout {
-    let mut writer = Writer::create(dest).unwrap();
     let mut files = FileMap::new();
     files.bytes("etc/motd", text, 0o644).unwrap();
-    let layer = writer.layer(&files, EPOCH).unwrap();
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-    let (history, annotations) = (Vec::new(), BTreeMap::new());
-    let config = RunConfig::default();
-    let image = NewImage { names: &names, created: EPOCH, config, layers: &[layer], history, annotations };
-    writer.image(&image).unwrap();
-    writer.finish().unwrap();
+    let image = NewImage { names: &names, created: EPOCH, ..NewImage::default() };
+    Writer::one_image(dest, &files, image).unwrap();
     Layout::open(dest).unwrap()
 }
 
