@@ -54,7 +54,10 @@ impl BaseImages {
         }
         match (boot, installer) {
             (Some(boot), Some(installer)) => Ok(Self { layout, boot, installer }),
-            (boot, installer) => Err(unusable(path, &search_result(line, boot.is_some(), installer.is_some(), &seen))),
+            (boot, installer) => {
+                let why = search_result(line, boot.is_some(), installer.is_some(), &seen);
+                Err(unusable(path, Class::UntrustedData, &why))
+            }
         }
     }
 }
@@ -95,9 +98,9 @@ fn search_result(line: &Line, boot: bool, installer: bool, seen: &[String]) -> S
     )
 }
 
-fn unusable(path: &Path, why: &str) -> Error {
+fn unusable(path: &Path, class: Class, why: &str) -> Error {
     Error::new(
-        Class::UntrustedData,
+        class,
         format!("{} does not contain Talos's imager and installer-base images", path.display()),
     )
     .why(why)
@@ -108,15 +111,12 @@ fn unusable(path: &Path, why: &str) -> Error {
 }
 
 fn open_layout(path: &Path, work: &Path, limits: Limits) -> Result<Layout> {
-    let refused = |e: Error| unusable(path, &e.to_string());
+    let refused = |e: Error| unusable(path, e.class(), &e.to_string());
     if path.is_dir() {
         return Layout::open(path).map_err(refused);
     }
-    let file = fs_err::File::open(path).map_err(|e| unusable(path, &e.to_string()))?;
+    let file = fs_err::File::open(path).map_err(|e| unusable(path, Class::UntrustedData, &e.to_string()))?;
     atomic::empty_dir(work)?;
-    tarball::unpack(file, work, limits).map_err(|e| match e.class() {
-        Class::BadInput | Class::UntrustedData => refused(e),
-        _ => e,
-    })?;
+    tarball::unpack(file, work, limits).map_err(refused)?;
     Layout::open(work).map_err(refused)
 }

@@ -20,10 +20,8 @@ pub fn from_base(sandbox: &Sandbox, base: &[u8], work: &Path) -> Result<String> 
     fs::write(dir.path().join("rootfs.sqsh"), rootfs)?;
     let program =
         ["unsquashfs", "-no-progress", "-follow-symlinks", "-cat", "/build/base/rootfs.sqsh", "etc/os-release"];
-    let text = sandbox.output(&Run::new(program).read(dir.path(), "/build/base")).map_err(|e| match e.class() {
-        Class::BuildFailed => bad("unsquashfs cannot extract /etc/os-release"),
-        _ => e,
-    })?;
+    let text = sandbox.try_output(&Run::new(program).read(dir.path(), "/build/base"))?;
+    let text = text.map_err(|_| bad("unsquashfs cannot extract /etc/os-release"))?;
     let text = String::from_utf8(text).map_err(|_| bad("/etc/os-release is not UTF-8"))?;
     check(&text).map_err(|key| bad(&format!("/etc/os-release does not set {key}")))?;
     Ok(text)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use common::Result;
-use common::sandbox::{Run, Sandbox};
+use common::sandbox::{Failed, Run, Sandbox};
 use common::stage::{Finished, Input, Stage, Work};
 
 use crate::environment::{CERTIFICATE, Environment, OBJ, SRC};
@@ -102,16 +102,23 @@ pub fn compile(env: &Environment<'_>, source: &Source, config: &Path, certificat
 }
 
 /// Makes the kernel and its modules, and installs the modules in `modules/`. Records the time of a `whole` compile.
-fn make_all(work: &mut Work<'_>, sandbox: &Sandbox, make: &dyn Fn(&[&str]) -> Run, whole: bool) -> Result<()> {
+fn make_all(
+    work: &mut Work<'_>,
+    sandbox: &Sandbox,
+    make: &dyn Fn(&[&str]) -> Run,
+    whole: bool,
+) -> Result<Result<(), Failed>> {
     let start = Instant::now();
-    work.run(sandbox, &make(&["bzImage", "modules"]))?;
+    if let Err(failed) = work.try_run(sandbox, &make(&["bzImage", "modules"]))? {
+        return Ok(Err(failed));
+    }
     if whole {
         let seconds = format!("{:.3}\n", start.elapsed().as_secs_f64());
         common::atomic::write(&work.dir().join(MAKE_SECONDS), seconds)?;
     }
     common::atomic::remove_dir(&work.dir().join("modules"))?;
     let install = ["modules_install", "INSTALL_MOD_PATH=/build/out/modules", "INSTALL_MOD_STRIP=1", "DEPMOD=true"];
-    work.run(sandbox, &make(&install))
+    work.try_run(sandbox, &make(&install))
 }
 
 /// Writes `.config` unless it is equal: make rebuilds everything that depends on a newer one.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use common::sandbox::Run;
+use common::sandbox::{Failed, Run};
 use common::stage::{Finished, Input, Stage, Work};
 use common::{Class, Error, Result};
 
@@ -88,15 +88,15 @@ pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<
         let out = work.dir();
         let mut inside = |run: Run| {
             let run = run.read(&devel, DEVEL).write(out, "/build/out").write(&tree, "/build/module");
-            work.run(tools.sandbox, &run)
+            work.try_run(tools.sandbox, &run)
         };
-        let make = |target| make.run(&["M=/build/module", target]);
-        // Files of an earlier make may come from another compiler.
-        inside(make("clean")).and_then(|()| inside(make("modules"))).map_err(|e| match e.class() {
-            Class::BuildFailed => Error::new(Class::BuildFailed, "cannot compile the module").file(&*module).why(e),
-            _ => e,
-        })?;
-        inside(Run::script(&collect, &[]))?;
+        let failed =
+            |failed: Failed| Error::new(Class::BuildFailed, "cannot compile the module").file(&*module).why(failed.0);
+        // `clean` because files of an earlier make may come from another compiler.
+        for target in ["clean", "modules"] {
+            inside(make.run(&["M=/build/module", target]))?.map_err(failed)?;
+        }
+        inside(Run::script(&collect, &[]))??;
         refuse_none(&out.join("modules"), &module)
     })
 }

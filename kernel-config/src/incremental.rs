@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use common::event::{Event, Sink};
+use common::sandbox::Failed;
 use common::{Class, Error, Result, Sha256, atomic};
 use fs_err as fs;
 
 use crate::listing::Listing;
 use crate::objects::Objects;
+
+/// Runs make with the changed files; the inner error is a failed program.
+type Make<'m> = dyn FnMut(Option<&Replaced>) -> Result<Result<(), Failed>> + 'm;
 
 /// Source files that replace those of the tree: path on this machine, path in the tree.
 pub(crate) type Replaced = [(PathBuf, String)];
@@ -24,13 +28,8 @@ pub(crate) struct Kept<'a> {
 /// `make` gets the changed files; if it then fails, it runs again from scratch.
 ///
 /// # Errors
-/// Errors of `make`. Errors with kept objects are warnings, and cost only time.
-pub(crate) fn run(
-    kept: &Kept<'_>,
-    source: &Path,
-    work: &Path,
-    make: &mut dyn FnMut(Option<&Replaced>) -> Result<()>,
-) -> Result<()> {
+/// Errors of `make`; its inner errors are failed programs. Errors with kept objects are warnings, and cost only time.
+pub(crate) fn run(kept: &Kept<'_>, source: &Path, work: &Path, make: &mut Make<'_>) -> Result<()> {
     Compile { kept, source, work }.run(make)
 }
 
@@ -41,15 +40,19 @@ struct Compile<'a> {
 }
 
 impl Compile<'_> {
-    fn run(&self, make: &mut dyn FnMut(Option<&Replaced>) -> Result<()>) -> Result<()> {
+    fn run(&self, make: &mut Make<'_>) -> Result<()> {
         let listing = self.listing();
         if self.changed().exists() {
             self.clear()?; // An interrupted compile of kept objects: its file times are not valid any more.
         }
         match listing.as_ref().map_or(Ok(None), |listing| self.restored(listing))? {
-            None => make(None),
-            Some(replaced) => make(Some(&replaced)).or_else(|e| self.retry(e, make)),
-        }?;
+            None => make(None)??,
+            Some(replaced) => {
+                if let Err(failed) = make(Some(&replaced))? {
+                    self.retry(&failed, make)?;
+                }
+            }
+        }
         atomic::remove_dir(&self.changed())?;
         if let Some(Err(e)) = listing.map(|listing| self.kept.objects.keep(&listing, &self.obj())) {
             self.warn("cannot keep the kernel's objects for the next compile", &e);
@@ -58,13 +61,10 @@ impl Compile<'_> {
     }
 
     /// Compiles again from scratch: kept objects must never make a build fail.
-    fn retry(&self, error: Error, make: &mut dyn FnMut(Option<&Replaced>) -> Result<()>) -> Result<()> {
-        if error.class() == Class::Infrastructure {
-            return Err(error); // Such as a full disk: compiling from scratch does not help.
-        }
-        self.warn("cannot compile the kernel from kept objects; compiling from scratch", &error);
+    fn retry(&self, failed: &Failed, make: &mut Make<'_>) -> Result<()> {
+        self.warn("cannot compile the kernel from kept objects; compiling from scratch", &failed.0);
         self.clear()?;
-        make(None)
+        Ok(make(None)??)
     }
 
     /// Returns the digests of the source, if they match the one of its stage.
@@ -149,6 +149,7 @@ mod tests {
     struct FakeMake {
         ran: Vec<String>,
         fails_on_kept: bool,
+        disk_is_full: bool,
         whole_runs: usize,
     }
 
@@ -194,12 +195,15 @@ mod tests {
 
     impl FakeMake {
         /// Like make: rebuilds a target that is missing or older than its sources.
-        fn run(&mut self, source: &Path, obj: &Path, replaced: Option<&Replaced>) -> Result<()> {
+        fn run(&mut self, source: &Path, obj: &Path, replaced: Option<&Replaced>) -> Result<Result<(), Failed>> {
             let whole = replaced.is_none();
             self.whole_runs += usize::from(whole);
+            if self.disk_is_full {
+                return Err(Error::new(Class::Infrastructure, "no space"));
+            }
             if !whole && self.fails_on_kept {
                 fs::remove_file(obj.join("mm/b.o"))?;
-                return Err(Error::new(Class::BuildFailed, "undefined symbol: b"));
+                return Ok(Err(Failed(Error::new(Class::BuildFailed, "undefined symbol: b"))));
             }
             let seen = |name: &str| {
                 let other = replaced.unwrap_or_default().iter().find(|(_, replaces)| replaces == name);
@@ -221,7 +225,7 @@ mod tests {
                 atomic::write(&vmlinux, texts.concat())?;
                 self.ran.push("vmlinux".to_owned());
             }
-            Ok(())
+            Ok(Ok(()))
         }
     }
 
@@ -277,6 +281,16 @@ mod tests {
         let warnings = site.warnings();
         assert!(warnings.contains("compiling from scratch") && warnings.contains("undefined symbol"), "{warnings}");
         assert_eq!(fs::read_to_string(site.path("2/obj/vmlinux")).unwrap(), "Ahbh");
+    }
+
+    #[test]
+    fn a_problem_of_the_machine_is_not_retried() {
+        let (site, mut make) = (Site::new(), FakeMake::default());
+        site.compile("1", &mut make).unwrap();
+        make.disk_is_full = true;
+        site.write(A, "A");
+        assert_eq!(site.compile("2", &mut make).unwrap_err().class(), Class::Infrastructure);
+        assert!(make.whole_runs == 1 && site.warnings().is_empty());
     }
 
     #[test]

@@ -70,6 +70,13 @@ impl Error {
         self
     }
 
+    /// Sets the file unless there is one.
+    #[must_use]
+    pub fn or_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.file.get_or_insert_with(|| path.as_ref().to_owned());
+        self
+    }
+
     /// Sets the reason.
     #[must_use]
     pub fn why(mut self, why: impl fmt::Display) -> Self {

@@ -145,6 +145,16 @@ impl Run {
     }
 }
 
+/// A program that ran and failed, as the error that reports it.
+#[derive(Debug)]
+pub struct Failed(pub Error);
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.0
+    }
+}
+
 /// A root filesystem to run programs in.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -169,15 +179,24 @@ impl Sandbox {
     /// # Errors
     /// [`Class::MissingTool`] without bubblewrap or without the program, [`Class::BuildFailed`] when it fails.
     pub fn run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<()> {
+        Ok(self.try_run(run, on_line)??)
+    }
+
+    /// As [`Sandbox::run`]; the inner error is that the program failed.
+    pub fn try_run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<Result<(), Failed>> {
         let ended = process::stream(self.command(run), on_line).map_err(|e| spawn_error(&e))?;
         self.check(run, &ended)
     }
 
     /// Runs a program and returns its standard output.
     pub fn output(&self, run: &Run) -> Result<Vec<u8>> {
+        Ok(self.try_output(run)??)
+    }
+
+    /// As [`Sandbox::output`]; the inner error is that the program failed.
+    pub fn try_output(&self, run: &Run) -> Result<Result<Vec<u8>, Failed>> {
         let (stdout, ended) = process::output(self.command(run)).map_err(|e| spawn_error(&e))?;
-        self.check(run, &ended)?;
-        Ok(stdout)
+        Ok(self.check(run, &ended)?.map(|()| stdout))
     }
 
     /// Returns the command that starts `run`, for callers that run it in the background.
@@ -193,9 +212,9 @@ impl Sandbox {
         command
     }
 
-    fn check(&self, run: &Run, ended: &Ended) -> Result<()> {
+    fn check(&self, run: &Run, ended: &Ended) -> Result<Result<(), Failed>> {
         if ended.status.success() {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let program = run.program();
         if let Some(missing) = missing(program, ended) {
@@ -208,9 +227,9 @@ impl Sandbox {
                 .why(why)
                 .hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk"));
         }
-        Err(Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status))
-            .why(&ended.tail)
-            .hint(format!("to reproduce: {}", run.shell_line(&self.rootfs))))
+        let failed = Error::new(Class::BuildFailed, format!("{program} failed with {}", ended.status));
+        let hint = format!("to reproduce: {}", run.shell_line(&self.rootfs));
+        Ok(Err(Failed(failed.why(&ended.tail).hint(hint))))
     }
 }
 

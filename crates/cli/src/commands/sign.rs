@@ -120,8 +120,5 @@ fn all(dir: &Path, old: &Old, signer: &dyn Signer, key: &PublicKey) -> Result<Or
 
 fn sign(from: &Path, to: &Path, old: &Old, session: &mut SigningSession<'_>) -> Result<()> {
     let layout = Layout::open(from)?;
-    attest::sign(&layout, to, session, &mut |image| old.predicates(&layout, image)).map_err(|e| match e.class() {
-        Class::BadInput | Class::UntrustedData | Class::Verification => e.file(from),
-        _ => e,
-    })
+    attest::sign(&layout, to, session, &mut |image| old.predicates(&layout, image)).map_err(|e| e.or_file(from))
 }

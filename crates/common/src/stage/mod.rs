@@ -22,7 +22,7 @@ use crate::atomic;
 use crate::digest::Sha256;
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
-use crate::sandbox::{Run, Sandbox};
+use crate::sandbox::{Failed, Run, Sandbox};
 
 pub use input::{Input, Inputs};
 pub use sources::Sources;
@@ -160,6 +160,11 @@ impl<'w> Work<'w> {
     /// Runs a program of the toolchain; see [`Sandbox::run`].
     pub fn run(&mut self, sandbox: &Sandbox, run: &Run) -> Result<()> {
         sandbox.run(run, self.lines)
+    }
+
+    /// As [`Work::run`]; the inner error is that the program failed.
+    pub fn try_run(&mut self, sandbox: &Sandbox, run: &Run) -> Result<Result<(), Failed>> {
+        sandbox.try_run(run, self.lines)
     }
 }
 
