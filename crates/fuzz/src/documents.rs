@@ -3,13 +3,17 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use attest::bundle::Bundle;
+use attest::dsse::Envelope;
 use attest::simple::Payload;
 use attest::statement::Statement;
+use common::{Result, Sha256};
 use extension::manifest::Manifest;
 use extension::service::Service;
 use kernel_config::devel::Record;
 use keys::{Certificate, KeySet, PublicKey, Role};
 use oci::Reference;
+
+use crate::evidence::KEY;
 
 /// Image references. Accepted ones print as they were written.
 pub fn reference(data: &[u8]) {
@@ -66,14 +70,29 @@ pub fn dotconfig(data: &[u8]) {
     }
 }
 
-/// Bundles, payloads, statements and SBOMs.
+/// Bundles, payloads and statements, which survive a round trip; envelopes, SBOMs, base64, and what `cargo metadata` prints.
 pub fn attestation(data: &[u8]) {
-    let _ = Bundle::parse(data);
-    let _ = Payload::parse(data);
-    let _ = Statement::parse(data);
+    round_trip(data, Bundle::parse, Bundle::bytes);
+    round_trip(data, Payload::parse, Payload::bytes);
+    if let Some(statement) = round_trip(data, Statement::parse, Statement::bytes) {
+        let _ = statement.names_of(Sha256::of("x"));
+    }
+    if let (Ok(envelope), Ok(key)) = (serde_json::from_slice::<Envelope>(data), PublicKey::from_pem(KEY.as_bytes())) {
+        assert!(envelope.verify(&key).is_err(), "verified without a key");
+    }
     if let Ok(document) = serde_json::from_slice(data) {
         let _ = inspect::report::spdx(&document);
     }
+    let text = String::from_utf8_lossy(data);
+    let _ = (attest::encoding::decode(&text), attest::crates::of_program(data, &text));
+}
+
+/// Parses `data`; writes and parses the result again.
+fn round_trip<T: PartialEq>(data: &[u8], parse: fn(&[u8]) -> Result<T>, write: fn(&T) -> Result<Vec<u8>>) -> Option<T> {
+    let parsed = parse(data).ok()?;
+    let again = write(&parsed).and_then(|bytes| parse(&bytes));
+    assert!(again.is_ok_and(|again| again == parsed), "the document does not survive a round trip");
+    Some(parsed)
 }
 
 /// Public keys and certificates, PEM and DER, and a private key in a key set.
@@ -113,7 +132,10 @@ pub fn registry(data: &[u8]) {
     let _ = registry::token::parse(data);
     let _ = registry::referrers::parse(data);
     let _ = registry::docker_config::parse_helper(data);
-    let _ = registry::error_response::error("cannot push", "ghcr.io", 429, data, &[]);
+    for status in [400, 401, 404, 429, 500] {
+        let shown = registry::error_response::error("cannot push", "ghcr.io", status, data, &[]).to_string();
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\r') && shown.chars().count() < 1200, "{shown}");
+    }
     let _ = registry::error_response::is_full(507, data);
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = registry::challenge::parse(text);

@@ -9,7 +9,7 @@ use oci::Artifact;
 use oci::types::{self, Descriptor, MediaType, Named as _, REF_NAME};
 
 /// A public key whose private key was not kept: every signature by it is forged.
-const KEY: &str = include_str!("../corpus/keys/public.pem");
+pub const KEY: &str = include_str!("../corpus/keys/public.pem");
 
 /// A line of base64, the signature, and a document: attached in each form that cosign knows. None of them can be verified.
 pub fn evidence(data: &[u8]) {
