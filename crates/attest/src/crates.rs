@@ -32,6 +32,8 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
+    /// `None` for crates of this project.
+    source: Option<String>,
     targets: Vec<Target>,
 }
 
@@ -63,23 +65,12 @@ struct DependencyKind {
     kind: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
-}
-
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: String,
-    checksum: Option<Sha256>,
-}
-
-/// Lists the dependencies of the root package of `metadata` (`cargo metadata --format-version 1 --filter-platform TARGET`).
-pub fn of_program(metadata: &[u8], lock: &str) -> Result<Vec<Crate>> {
+/// Lists the dependencies of the root package of `metadata` (`cargo metadata --format-version 1 --filter-platform TARGET`); `cargo_lock` is the
+/// text of its `Cargo.lock`.
+pub fn of_program(metadata: &[u8], cargo_lock: &str) -> Result<Vec<Crate>> {
     let bad = |why: String| Error::new(Class::BadInput, "cannot determine the crates of a program").why(why);
     let metadata: Metadata = serde_json::from_slice(metadata).map_err(|e| bad(e.to_string()))?;
-    let lock: Lock = toml::from_str(lock).map_err(|e| bad(e.to_string()))?;
+    let locked = lock::parse_cargo_lock("Cargo.lock", cargo_lock)?;
     let packages: BTreeMap<&str, &Package> = metadata.packages.iter().map(|p| (p.id.as_str(), p)).collect();
     let nodes: BTreeMap<&str, &Node> = metadata.resolve.nodes.iter().map(|n| (n.id.as_str(), n)).collect();
     let root = metadata.resolve.root.as_deref().ok_or_else(|| bad("cargo metadata has no root package".to_owned()))?;
@@ -101,14 +92,16 @@ pub fn of_program(metadata: &[u8], lock: &str) -> Result<Vec<Crate>> {
     let mut crates = Vec::new();
     for id in ids {
         let package = known(&id)?;
-        let same = |locked: &&Locked| locked.name == package.name && locked.version == package.version;
-        let locked =
-            lock.package.iter().find(same).ok_or_else(|| bad(format!("{} is not in Cargo.lock", package.name)))?;
+        let same = |locked: &&lock::Crate| locked.name == package.name && locked.version == package.version;
+        let digest = locked.iter().find(same).map(|locked| locked.sha256);
+        if package.source.is_some() && digest.is_none() {
+            return Err(bad(format!("{} is not in Cargo.lock", package.name)));
+        }
         crates.push(Crate {
             name: package.name.clone(),
             version: package.version.clone(),
             licence: package.license.as_deref().map(expression),
-            sha256: locked.checksum,
+            sha256: digest,
             linked: reached.contains(&(id, true)),
         });
     }
@@ -139,7 +132,7 @@ mod tests {
 
     #[test]
     fn separates_linked_crates_from_build_dependencies() {
-        let package = |name: &str, kind: &str| serde_json::json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0", "targets": [{"kind": [kind]}]});
+        let package = |name: &str, kind: &str| serde_json::json!({"id": name, "name": name, "version": "1", "license": "MIT/Apache-2.0", "source": "registry+x", "targets": [{"kind": [kind]}]});
         let packages: Vec<_> = [
             ("root", "bin"),
             ("lib", "lib"),
@@ -161,14 +154,15 @@ mod tests {
         let metadata =
             serde_json::json!({"packages": packages, "resolve": {"root": "root", "nodes": nodes}}).to_string();
         let sha = Sha256::of("");
-        let lock: String = ["lib", "derive", "syn", "build", "dev"]
-            .map(|name| format!("[[package]]\nname = \"{name}\"\nversion = \"1\"\nchecksum = \"{sha}\"\n"))
-            .concat();
+        let crates = ["lib", "derive", "syn", "build", "dev"].map(|name| {
+            format!("[[package]]\nname = '{name}'\nversion = '1'\nsource = 'registry+x'\nchecksum = '{sha}'\n")
+        });
+        let lock = format!("version = 4\n{}", crates.concat());
         let crates = of_program(metadata.as_bytes(), &lock).unwrap();
         let found: Vec<_> = crates.iter().map(|c| (c.name.as_str(), c.linked)).collect();
         assert_eq!(found, [("build", false), ("derive", false), ("lib", true), ("syn", false)]);
         assert_eq!((crates[0].licence.as_deref(), crates[0].sha256), (Some("MIT OR Apache-2.0"), Some(sha)));
-        let error = of_program(metadata.as_bytes(), "package = []").unwrap_err();
+        let error = of_program(metadata.as_bytes(), "version = 4").unwrap_err();
         assert!(error.to_string().contains("is not in Cargo.lock"), "{error}");
     }
 }

@@ -4,7 +4,7 @@
 //! [`sign()`] rewrites a layout with the artifacts of its images; [`verify()`] requires them. `docs/verification.md` shows how to verify
 //! with reference tools.
 //!
-//! Uses `common`, `oci` and `keys`.
+//! Uses `common`, `oci`, `keys` and `lock`.
 
 pub mod artifact;
 pub mod bundle;
