@@ -1,4 +1,4 @@
-//! Measures what docs/performance.md states, each figure beside its limit, on a machine that has built once.
+//! Measures the figures in docs/performance.md, each with its limit, on a machine that has built once.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use build::context::default_cache;
 use build::stages;
 use xshell::{Shell, cmd};
 
@@ -38,7 +37,7 @@ struct Row {
 pub fn run(shell: &Shell) -> Result<()> {
     let tool = Tool::build(shell)?;
     tool.run("build")?;
-    let cache = cache(shell)?;
+    let cache = crate::cache()?;
     let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?, kernel_change(shell, &tool)?];
     rows.extend(after_the_kernel(shell, &tool, &cache)?);
     let kernels = kernels(shell, &cache)?;
@@ -47,11 +46,6 @@ pub fn run(shell: &Shell) -> Result<()> {
     shell.write_file("docs/performance.md", &page)?;
     print!("{page}");
     Ok(())
-}
-
-fn cache(shell: &Shell) -> Result<std::path::PathBuf> {
-    let given = shell.var("SOLANA_TALOS_CACHE").ok().map(Into::into);
-    Ok(given.map_or_else(|| default_cache(|name| std::env::var_os(name)), Ok)?)
 }
 
 /// The middle of three runs with nothing to do.
@@ -168,7 +162,7 @@ fn kernels(shell: &Shell, cache: &Path) -> Result<Vec<Kernel>> {
                 });
             }
         }
-        // One that was compiled whole says how long that takes.
+        // Prefer a kernel that was compiled in one run: its time is that of a whole compile.
         compiled.sort_by_key(|kernel| kernel.make.is_none());
         kernels.extend(compiled.into_iter().next());
     }

@@ -23,10 +23,10 @@ pub struct Options {
     /// Targets to run [default: all]
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// How long each is run
+    /// Run time per target, in seconds
     #[arg(long, default_value_t = 60, value_name = "N")]
     seconds: u32,
-    /// How many run at the same time [default: one a processor]
+    /// Number of targets run at the same time [default: number of processors]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 }
@@ -34,11 +34,11 @@ pub struct Options {
 pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     let known = targets(shell)?;
     for target in &options.targets {
-        ensure!(known.contains(target), "there is no fuzz target {target}; there are {}", known.join(", "));
+        ensure!(known.contains(target), "unknown fuzz target {target}; use one of: {}", known.join(", "));
     }
     let chosen = if options.targets.is_empty() { &known } else { &options.targets };
     let _fuzz = shell.push_dir("crates/fuzz/libfuzzer");
-    // The flags are unstable; this tells the stable compiler to take them.
+    // The flags are unstable; this makes the stable compiler accept them.
     let _bootstrap = shell.push_env("RUSTC_BOOTSTRAP", "1");
     let _flags = shell.push_env("RUSTFLAGS", FLAGS);
     // Targets that unpack into a directory wait for the disk otherwise.
@@ -52,7 +52,7 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
             while let Some(target) = next(&queue) {
                 println!("fuzzing {target} for {} s", options.seconds);
                 match fuzz(&dir, target, options.seconds) {
-                    Ok(said) => print!("{said}"),
+                    Ok(report) => print!("{report}"),
                     Err(e) => {
                         eprintln!("{e:#}");
                         broken.lock().unwrap_or_else(PoisonError::into_inner).push(target.clone());
@@ -65,7 +65,7 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
         }
     });
     let broken = broken.into_inner().unwrap_or_else(PoisonError::into_inner);
-    ensure!(broken.is_empty(), "inputs that break {} are in crates/fuzz/libfuzzer/crashes/", broken.join(", "));
+    ensure!(broken.is_empty(), "{} failed; the inputs are in crates/fuzz/libfuzzer/crashes/", broken.join(", "));
     Ok(())
 }
 
@@ -73,7 +73,7 @@ fn next<'a>(queue: &Mutex<std::slice::Iter<'a, String>>) -> Option<&'a String> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
-/// Runs one target in the directory `crates/fuzz/libfuzzer`, and gives what is to be said of it: how often, how fast, how much memory.
+/// Runs one target in the directory `crates/fuzz/libfuzzer`; returns its statistics: number of runs, speed, memory.
 fn fuzz(dir: &Path, target: &str, seconds: u32) -> Result<String> {
     let (grown, crashes) = (tempfile::tempdir()?, dir.join("crashes").join(target));
     std::fs::create_dir_all(&crashes)?;
@@ -82,9 +82,9 @@ fn fuzz(dir: &Path, target: &str, seconds: u32) -> Result<String> {
     command.arg(format!("-artifact_prefix=crashes/{target}/")).arg(format!("-max_total_time={seconds}"));
     command.arg(format!("-rss_limit_mb={MEMORY}")).args(["-timeout=20", "-print_final_stats=1", "-verbosity=0"]);
     let output = command.stdin(Stdio::null()).output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{target} ended with {}\n{said}", output.status);
-    let stats = said.lines().filter_map(|line| line.strip_prefix("stat::"));
+    let report = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{target} ended with {}\n{report}", output.status);
+    let stats = report.lines().filter_map(|line| line.strip_prefix("stat::"));
     Ok(stats.map(|line| format!("{target}: {line}\n")).collect())
 }
 

@@ -16,15 +16,15 @@ use xshell::{Shell, cmd};
 /// Tasks of the project's own development.
 #[derive(Parser)]
 enum Task {
-    /// Formatting, clippy, rustdoc
+    /// Check formatting, clippy, rustdoc, and the licences, bans and sources of crates
     Lint,
-    /// Every test, the QEMU boots included
+    /// Run every test, including the QEMU boots
     Test(test::Options),
-    /// Measures what docs/performance.md states
+    /// Measure the figures in docs/performance.md
     Bench,
-    /// Builds HEAD twice, as differently as one machine allows, and compares every output
+    /// Build HEAD twice in environments that differ as much as possible, and compare every output
     Repro(repro::Options),
-    /// Feeds the parsers of foreign bytes with what breaks them
+    /// Fuzz the parsers of untrusted data
     Fuzz(fuzz::Options),
 }
 
@@ -51,7 +51,13 @@ fn run(task: &Task) -> Result<()> {
     }
 }
 
-/// The built command line, with CI's mirror of pinned files where one stands beside the checkout.
+/// The cache that `solana-talos` uses by default.
+fn cache() -> Result<PathBuf> {
+    let given = std::env::var_os("SOLANA_TALOS_CACHE").filter(|given| !given.is_empty()).map(PathBuf::from);
+    Ok(given.map_or_else(|| build::context::default_cache(|name| std::env::var_os(name)), Ok)?)
+}
+
+/// The compiled tool, with CI's mirror of pinned files if there is one next to the checkout.
 struct Tool<'a> {
     shell: &'a Shell,
     program: PathBuf,

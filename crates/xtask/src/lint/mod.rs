@@ -1,4 +1,4 @@
-//! Formatting, clippy, rustdoc, and what crates we take. The kernel's Rust is linted where it is compiled (profile `debug`).
+//! Formatting, clippy, rustdoc, and rules for third-party crates. The kernel's Rust is linted where it is compiled (profile `debug`).
 
 mod crates;
 

@@ -1,4 +1,4 @@
-//! Builds HEAD twice as differently as one machine allows, and compares every output byte for byte.
+//! Builds HEAD twice in environments that differ as much as possible, and compares every output byte for byte.
 
 mod site;
 mod table;
@@ -15,9 +15,9 @@ use site::{Plan, Site};
 /// Which of the two builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Which {
-    /// The plain one: this user, UTC, umask 022
+    /// The reference: this user, UTC, umask 022
     A,
-    /// The odd one: another user, path, time zone, locale, umask and number of jobs
+    /// The varied one: another user, path, time zone, locale, umask and number of jobs
     B,
 }
 
@@ -26,31 +26,31 @@ pub struct Options {
     /// Kernel profile
     #[arg(long, default_value = "vm")]
     profile: String,
-    /// Build one of the two only; the next run without this compares
+    /// Build only one of the two; the next run without this option compares
     #[arg(long, value_enum, ignore_case = true)]
     build_only: Option<Which>,
-    /// Go on from the stages that an earlier run of this left, in place of two empty caches
+    /// Continue with the caches of an earlier run instead of two empty ones
     #[arg(long)]
     resume: bool,
-    /// Build nothing, compare what is there
+    /// Build nothing; compare existing outputs
     #[arg(long, conflicts_with = "build_only")]
     compare_only: bool,
-    /// Use this output directory as the first build; only the second is built
+    /// Use this output directory as the first build; build only the second
     #[arg(long, value_name = "DIR", conflicts_with = "build_only")]
     against: Option<PathBuf>,
     /// Key set for both builds [default: the development set of the first]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
-    /// Take toolchain and compiled kernel from this cache: for work on what comes after, no proof of the kernel
+    /// Reuse the toolchain and compiled kernel in this cache: for work on later stages; does not prove that the kernel is reproducible
     #[arg(long, value_name = "CACHE")]
     reuse_kernel: Option<PathBuf>,
-    /// Where both builds are made, outside of anybody's home
+    /// Directory for both builds, readable by both users
     #[arg(long, value_name = "DIR", default_value = "/var/tmp/solana-talos-repro")]
     work: PathBuf,
     /// User that runs the second build when this one is run by root; created if missing
     #[arg(long, default_value = "solana-repro", value_name = "NAME")]
     user: String,
-    /// A built solana-talos for both, in place of one compiled in each clone
+    /// Compiled solana-talos for both builds, instead of compiling it in each clone
     #[arg(long, value_name = "PROGRAM")]
     tool: Option<PathBuf>,
     /// Further options of `solana-talos build`
@@ -71,7 +71,7 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     if !options.compare_only {
         let head = cmd!(shell, "git rev-parse HEAD").read()?;
         if !cmd!(shell, "git status --porcelain").read()?.is_empty() {
-            eprintln!("note: what is built is HEAD ({head}), without the changes that are not committed");
+            eprintln!("note: building HEAD ({head}) without uncommitted changes");
         }
         let only = options.build_only.or(options.against.as_ref().map(|_| Which::B));
         for site in sites.iter().filter(|site| only.is_none_or(|which| which == site.which)) {
@@ -113,11 +113,8 @@ fn build(shell: &Shell, options: &Options, plan: &Plan, site: &Site, first: &Sit
         site::reuse_kernel(shell, site, &std::path::absolute(cache)?)?;
     }
     let keys = share_keys(shell, options, site, first)?;
-    let mut mirrors = vec![
-        from.join("../shared/mirror"),
-        first.cache.join("store/sha256"),
-        site::default_cache()?.join("store/sha256"),
-    ];
+    let mut mirrors =
+        vec![from.join("../shared/mirror"), first.cache.join("store/sha256"), crate::cache()?.join("store/sha256")];
     mirrors.retain(|dir| dir.is_dir());
     let mirrors = site::share_downloads(shell, site, &mirrors)?;
     site.hand_over(shell)?;
@@ -133,7 +130,7 @@ fn make_user(shell: &Shell, user: &str) -> Result<()> {
     if cmd!(shell, "id -u {user}").quiet().ignore_stderr().read().is_ok() {
         return Ok(());
     }
-    eprintln!("making the user {user}, who is nobody but the second build's (`userdel -r {user}` removes it)");
+    eprintln!("creating the user {user} for the second build (`userdel -r {user}` removes it)");
     // A regular user, for those get the subordinate identities that a rootless toolchain needs.
     Ok(cmd!(shell, "useradd --create-home --shell /usr/sbin/nologin {user}").run()?)
 }
@@ -172,7 +169,7 @@ fn share_keys(shell: &Shell, options: &Options, site: &Site, first: &Site) -> Re
     }
     let to = site.cache.join("keys");
     let firsts = Some(first.cache.join("keys")).filter(|_| options.against.is_none());
-    let known = firsts.into_iter().chain([site::default_cache()?.join("keys")]).find(|dir| dir.is_dir());
+    let known = firsts.into_iter().chain([crate::cache()?.join("keys")]).find(|dir| dir.is_dir());
     match known {
         _ if site.which == Which::A && to.is_dir() => {}
         Some(keys) => {
@@ -181,7 +178,7 @@ fn share_keys(shell: &Shell, options: &Options, site: &Site, first: &Site) -> Re
             cmd!(shell, "cp -a {keys} {to}").quiet().run()?;
         }
         None if site.which == Which::A => {} // It makes a set.
-        None => bail!("the second build needs the keys of the first: build A before, or give --keys"),
+        None => bail!("the second build needs the keys of the first: build A first, or give --keys"),
     }
     Ok(None)
 }
@@ -190,23 +187,23 @@ fn compare(first: &Path, second: &Path, work: &Path) -> Result<()> {
     let rows = inspect::compare::outputs(first, second)?;
     print!("{}", table::table(&rows));
     let Some(row) = rows.iter().find(|row| row.difference.is_some()) else {
-        println!("{} outputs, all equal byte for byte (build.json but for its seconds)", rows.len());
+        println!("{} outputs are equal byte for byte (build.json except for its seconds)", rows.len());
         return Ok(());
     };
-    // The cause comes first; what follows from it is listed all the same, for it may not follow.
+    // Later differences usually follow from the first, but not always.
     for (at, difference) in rows.iter().filter_map(|row| row.difference.as_ref()).enumerate() {
         println!("{} {difference}", if at == 0 { "first member that differs:" } else { "also:" });
     }
     explain(&first.join(&row.name), &second.join(&row.name), &work.join("diffoscope.txt"));
-    bail!("the builds differ; what was built is kept in {}", work.display());
+    bail!("the builds differ; both are kept in {}", work.display());
 }
 
-/// What diffoscope says of the first output that differs, for all that follows its first member.
+/// Writes diffoscope's report on the first output that differs, for everything after its first member.
 fn explain(first: &Path, second: &Path, report: &Path) {
     let status =
         Command::new("diffoscope").arg("--no-progress").arg("--text").arg(report).args([first, second]).status();
     match status {
-        Ok(_) => println!("the rest, by diffoscope: {}", report.display()),
-        Err(e) => println!("cannot start diffoscope ({e}): install diffoscope-minimal for the rest"),
+        Ok(_) => println!("diffoscope's report: {}", report.display()),
+        Err(e) => println!("cannot start diffoscope ({e}): install diffoscope-minimal for a full report"),
     }
 }

@@ -1,4 +1,4 @@
-//! Where and how one of the two builds is made.
+//! Directory and environment of one of the two builds.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 
 use super::Which;
 
-/// What of the caller's environment a download needs.
+/// Variables of the caller's environment that downloads need.
 const NETWORK: [&str; 8] = [
     "http_proxy",
     "https_proxy",
@@ -21,7 +21,7 @@ const NETWORK: [&str; 8] = [
     "GIT_SSL_CAINFO",
 ];
 
-/// What both builds are made from.
+/// Parameters of both builds.
 pub struct Plan {
     pub work: PathBuf,
     pub user: String,
@@ -45,12 +45,12 @@ pub struct Site {
     pub locale: &'static str,
     pub time_zone: &'static str,
     jobs: usize,
-    /// Variables that no build may listen to.
+    /// Variables that must not affect a build.
     noise: &'static [(&'static str, &'static str)],
 }
 
 impl Plan {
-    /// The paths differ in length and depth, and everything else in all that has ever reached an output somewhere.
+    /// The paths differ in length and depth; the rest differs in everything that is known to leak into outputs.
     pub fn site(&self, which: Which) -> Site {
         let (dir, source) = match which {
             Which::A => (self.work.join("a"), "src"),
@@ -85,7 +85,7 @@ impl Plan {
 }
 
 impl Site {
-    /// One line for the reader.
+    /// One line for the log.
     pub fn describe(&self) -> String {
         let user = self.user.as_deref().unwrap_or("this user");
         let Self { umask, locale, time_zone, jobs, .. } = self;
@@ -124,10 +124,7 @@ impl Site {
         command
     }
 
-    /// Gives everything of the site to its user.
-    ///
-    /// # Errors
-    /// When chown fails.
+    /// Makes the site's user the owner of its files.
     pub fn hand_over(&self, shell: &Shell) -> Result<()> {
         let dir = &self.dir;
         shell.create_dir(dir.join("home"))?;
@@ -138,9 +135,6 @@ impl Site {
 }
 
 /// Puts toolchain and compiled kernel of `cache` into the site's: as links, or as copies for a user who cannot follow them.
-///
-/// # Errors
-/// When there is no kernel.
 pub fn reuse_kernel(shell: &Shell, site: &Site, cache: &Path) -> Result<()> {
     let mut kernels = 0;
     for stage in shell.read_dir(cache.join("stages")).context("the cache to reuse has no stages")? {
@@ -159,15 +153,12 @@ pub fn reuse_kernel(shell: &Shell, site: &Site, cache: &Path) -> Result<()> {
         }
     }
     if kernels == 0 {
-        bail!("{} holds no kernel", cache.display());
+        bail!("{} contains no compiled kernel", cache.display());
     }
     Ok(())
 }
 
 /// What was downloaded may be shared. Another user gets links to the same files in a directory that it can enter.
-///
-/// # Errors
-/// When a file can be neither linked nor copied.
 pub fn share_downloads(shell: &Shell, site: &Site, mirrors: &[PathBuf]) -> Result<Vec<PathBuf>> {
     if site.user.is_none() {
         return Ok(mirrors.to_vec());
@@ -183,19 +174,6 @@ pub fn share_downloads(shell: &Shell, site: &Site, mirrors: &[PathBuf]) -> Resul
         }
     }
     Ok(vec![shared])
-}
-
-/// The cache that `solana-talos` takes when it is told none.
-///
-/// # Errors
-/// Without a home.
-pub fn default_cache() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(cache) = set("SOLANA_TALOS_CACHE") {
-        return Ok(cache);
-    }
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    Ok(base.context("HOME is not set")?.join("solana-talos"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Builds what the tests look at, then runs them, and adds up what they said.
+//! Builds what the tests need, runs them, and counts their results.
 
 mod skips;
 mod tally;
@@ -15,7 +15,7 @@ use crate::Tool;
 use skips::Allowed;
 use tally::Tally;
 
-/// Output of profile `debug`, beside `_out`.
+/// Output of profile `debug`, next to `_out`.
 const DEBUG_OUT: &str = "_out-debug";
 
 /// Where kernel-hardening-checker's reports are kept for the tests.
@@ -47,10 +47,10 @@ const SUITES: [Suite; 3] = [
 
 #[derive(Args, Debug)]
 pub struct Options {
-    /// Sets of tests to run [default: guest and workspace, which are all tests]
+    /// Sets of tests to run [default: guest and workspace, which contain all tests]
     #[arg(value_name = "SET", value_parser = SUITES.map(|suite| suite.name))]
     sets: Vec<String>,
-    /// Compile the kernel once more, without network, and compare
+    /// Also compile the kernel without network, and compare
     #[arg(long)]
     full: bool,
 }

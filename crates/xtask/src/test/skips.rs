@@ -34,9 +34,6 @@ fn yes() -> bool {
 
 impl Allowed {
     /// Reads the list.
-    ///
-    /// # Errors
-    /// Malformed TOML.
     pub fn parse(text: &str) -> Result<Self> {
         Ok(toml::from_str(text)?)
     }

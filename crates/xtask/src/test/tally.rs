@@ -9,7 +9,7 @@ pub struct Tally {
     pub passed: usize,
     /// Failed; a program that ended without a result counts as one.
     pub failed: usize,
-    /// Did not run, and the program said so.
+    /// Did not run, as the program reported.
     pub ignored: usize,
     /// Passed only because they returned early.
     skipped: usize,
