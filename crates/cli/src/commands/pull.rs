@@ -11,6 +11,8 @@ use crate::options::{NetworkOptions, PaceOptions};
 use crate::progress::{self, Format, History};
 
 #[derive(Args)]
+// Only uploads have chunks.
+#[command(mut_arg("chunk", |chunk| chunk.hide(true)))]
 pub struct Options {
     /// Full image reference: ghcr.io/our-org/installer:v1, with or without @sha256:…
     #[arg(value_name = "REF")]
