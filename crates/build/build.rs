@@ -12,7 +12,8 @@ fn main() -> Result<(), String> {
     for file in
         scan::SHARED.iter().map(|file| root.join(file)).chain(packages.values().flat_map(scan::Package::watched))
     {
-        println!("cargo:rerun-if-changed={}", file.display());
+        // Relative to this package, so that a copy of the project with its target directory watches its own files.
+        println!("cargo:rerun-if-changed=../../{}", file.strip_prefix(root).unwrap_or(&file).display());
     }
     let digests = scan::digests(root, &packages)?;
     let table: Vec<_> = digests.iter().map(|(package, digest)| format!("{package} {digest}")).collect();
