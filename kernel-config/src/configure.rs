@@ -94,8 +94,6 @@ fn explain_dropped(merged: &Merged, resolved: &DotConfig, tree: &Path) -> Result
     check::gate(&merged.requests, resolved, |dropped| kconfig.explain(dropped, resolved))
 }
 
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| {
-        Error::io("cannot read a kernel configuration", path, &e).hint("check the path; `./x fetch` gets pinned inputs")
-    })
+pub(crate) fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::io("cannot read a kernel configuration", path, &e))
 }

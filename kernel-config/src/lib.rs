@@ -19,3 +19,4 @@ pub mod reference;
 pub mod sign;
 pub mod snapshot;
 pub mod source;
+pub mod upstream;

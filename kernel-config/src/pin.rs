@@ -1,4 +1,4 @@
-//! `pin.toml`: which kernel source and which upstream configurations, by digest.
+//! `pin.toml`: which kernel source, and where the upstream configurations come from, by digest.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub struct Pin {
     pub epoch: u64,
     /// The kernel source.
     pub kernel: Kernel,
-    /// Upstream configurations by name; a profile's base names one as `upstream:<name>`.
+    /// Originals of the files in `upstream/`, by name. No build reads them.
     pub config: BTreeMap<String, UpstreamConfig>,
 }
 
@@ -115,7 +115,7 @@ impl UpstreamSource {
     }
 }
 
-/// A third-party configuration file.
+/// Origin of a file in `upstream/`: a third-party configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {

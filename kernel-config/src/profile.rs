@@ -6,6 +6,7 @@ use common::{Class, Error, Result};
 use serde::Deserialize;
 
 use crate::fragment::Fragment;
+use crate::upstream;
 
 /// A profile file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -26,8 +27,17 @@ pub struct Profile {
 pub enum ConfigSource {
     /// A make target of the kernel: `allnoconfig` or `tinyconfig`.
     Target(String),
-    /// `upstream:<name>`: a configuration pinned in `pin.toml` under `[config.<name>]`.
+    /// `upstream:<name>`: the file `upstream/<name>.config`, see [`crate::upstream`].
     Upstream(String),
+}
+
+/// A profile's base, read.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// A make target of the kernel.
+    Target(String),
+    /// An upstream configuration in its minimal form.
+    Upstream(Fragment),
 }
 
 impl TryFrom<String> for ConfigSource {
@@ -39,7 +49,7 @@ impl TryFrom<String> for ConfigSource {
             ("tinyconfig", _) => Ok(Self::Target(text)),
             (_, Some(name)) if !name.is_empty() => Ok(Self::Upstream(name.to_owned())),
             _ => Err(format!(
-                "unknown base `{text}`: expected allnoconfig, tinyconfig or upstream:<name of a pinned config>"
+                "unknown base `{text}`: expected allnoconfig, tinyconfig or upstream:<name of a file in upstream/>"
             )),
         }
     }
@@ -91,24 +101,39 @@ impl Profile {
     /// # Errors
     /// [`Class::BadInput`] for an unknown fragment, listing the known ones.
     pub fn load_fragments(&self, kernel_config: &Path) -> Result<Vec<Fragment>> {
-        let known = names_with(&kernel_config.join("fragments"), ".config")?;
-        let load = |name: &String| {
-            if !known.contains(name) {
-                return Err(Error::new(Class::BadInput, format!("unknown config fragment `{name}`"))
-                    .hint(format!("use one of: {}", known.join(", "))));
-            }
-            let file = format!("fragments/{name}.config");
-            Fragment::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
-        };
-        self.fragments.iter().map(load).collect()
+        self.fragments.iter().map(|name| load(kernel_config, "fragments", "config fragment", name)).collect()
     }
+
+    /// Reads the profile's base.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] for an unknown upstream configuration, listing the known ones.
+    pub fn load_base(&self, kernel_config: &Path) -> Result<Base> {
+        Ok(match &self.base {
+            ConfigSource::Target(target) => Base::Target(target.clone()),
+            ConfigSource::Upstream(name) => {
+                Base::Upstream(load(kernel_config, upstream::DIR, "upstream configuration", name)?)
+            }
+        })
+    }
+}
+
+/// Reads `<dir>/<name>.config`; `what` is the kind of file for messages.
+fn load(kernel_config: &Path, dir: &str, what: &str, name: &str) -> Result<Fragment> {
+    let known = names_with(&kernel_config.join(dir), ".config")?;
+    if !known.iter().any(|known| known == name) {
+        return Err(Error::new(Class::BadInput, format!("unknown {what} `{name}`"))
+            .hint(format!("use one of: {}", known.join(", "))));
+    }
+    let file = format!("{dir}/{name}.config");
+    Fragment::parse(&file, &fs_err::read_to_string(kernel_config.join(&file))?)
 }
 
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-fn names_with(dir: &Path, suffix: &str) -> Result<Vec<String>> {
+pub(crate) fn names_with(dir: &Path, suffix: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs_err::read_dir(dir)? {
         if let Some(name) = entry?.file_name().to_str().and_then(|name| name.strip_suffix(suffix)) {

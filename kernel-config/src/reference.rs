@@ -35,7 +35,9 @@ pub fn page(kernel_config: &Path) -> Result<String> {
     for (name, profile) in &profiles {
         let base = match &profile.base {
             ConfigSource::Target(target) => format!("`make {target}`"),
-            ConfigSource::Upstream(config) => format!("upstream configuration `{config}`, pinned in `pin.toml`"),
+            ConfigSource::Upstream(config) => {
+                format!("[upstream configuration `{config}`](../kernel-config/upstream/{config}.config)")
+            }
         };
         row(&mut page, &[format!("`{name}`"), base, profile.fragments.join(", ")]);
     }

@@ -74,7 +74,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         keys: signing.name().to_owned(),
         module_certificate: Sha256::of_file(&built.certificate)?,
         image_key: signing.set.public_key(keys::Role::Image)?.fingerprint(),
-        inputs: prepared.inputs(&base.identity)?,
+        inputs: prepared.inputs(&base.identity),
         tools: prepared.tools(),
         stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
         images: outputs::digests(&files)?,

@@ -1,8 +1,8 @@
 //! The project's inputs: the kernel pin, the toolchain's lists, the `Cargo.lock` files, and the lock with their digests.
 
 use common::{Class, Error, Result};
-use kernel_config::pin::{Pin, UpstreamConfig};
-use lock::{Inputs, Lock};
+use kernel_config::pin::Pin;
+use lock::Inputs;
 use toolchain::{Lists, Origin, Toolchain, Wanted};
 
 use crate::context::Context;
@@ -30,12 +30,10 @@ impl<'a> Project<'a> {
     /// As [`Project::open`], with the pin already parsed.
     pub fn with(context: &'a Context, pin: Pin) -> Result<Self> {
         let locked = Inputs::open(&context.project)?;
-        let mut fresh = locked.lock.clone();
-        record(&mut fresh, &pin);
-        if fresh != locked.lock {
+        if kernel(&pin) != locked.lock.kernel {
             return Err(Error::new(Class::Verification, "lock does not match the kernel pin")
                 .file(lock::FILE)
-                .why("kernel-config/pin.toml names another kernel source or configuration")
+                .why("kernel-config/pin.toml names another kernel source")
                 .hint("`solana-talos update --offline` records the project's files as they are; commit the lock with them"));
         }
         Lists::read(&context.path("crates/toolchain"))?.check(&locked.lock.package)?;
@@ -54,18 +52,6 @@ pub fn pin(context: &Context) -> Result<Pin> {
     Pin::parse(FILE, &fs_err::read_to_string(context.path(FILE))?)
 }
 
-/// Writes the pinned inputs into the lock.
-pub fn record(lock: &mut Lock, pin: &Pin) {
-    lock.kernel = kernel(pin);
-    let config = |(name, c): (&String, &UpstreamConfig)| lock::Config {
-        name: name.clone(),
-        url: c.url.clone(),
-        sha256: c.sha256,
-        size: c.size,
-    };
-    lock.config = pin.config.iter().map(config).collect();
-}
-
 /// Returns the lock entry for the kernel source.
 #[must_use]
 pub fn kernel(pin: &Pin) -> lock::Kernel {
@@ -79,17 +65,12 @@ pub fn kernel(pin: &Pin) -> lock::Kernel {
     }
 }
 
-/// Returns the files to fetch: the kernel source, and the configurations that `wants` selects.
-pub fn wanted(lock: &Lock, wants: impl Fn(&str) -> bool) -> Vec<Wanted> {
-    let kernel = Wanted {
-        name: format!("{} {}", lock.kernel.package, lock.kernel.version),
-        sha256: lock.kernel.sha256,
-        origin: Origin::DebianPool(lock.kernel.path.clone()),
-    };
-    let config = |c: &lock::Config| Wanted {
-        name: format!("kernel configuration {}", c.name),
-        sha256: c.sha256,
-        origin: Origin::Url(c.url.clone()),
-    };
-    std::iter::once(kernel).chain(lock.config.iter().filter(|c| wants(&c.name)).map(config)).collect()
+/// Returns the kernel source as a file to fetch.
+#[must_use]
+pub fn wanted(kernel: &lock::Kernel) -> Wanted {
+    Wanted {
+        name: format!("{} {}", kernel.package, kernel.version),
+        sha256: kernel.sha256,
+        origin: Origin::DebianPool(kernel.path.clone()),
+    }
 }

@@ -89,11 +89,23 @@ fn an_unknown_key_in_a_data_file_is_reported() {
 }
 
 #[test]
-fn a_profile_with_an_unpinned_configuration_is_reported() {
+fn a_profile_with_an_unknown_upstream_configuration_is_reported() {
     let scene = Scene::new();
     scene.edit("kernel-config/profiles/metal.toml", "talos-1.10.3", "talos-9");
-    let words = ["upstream configuration `talos-9` is not pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
+    let words = ["unknown upstream configuration `talos-9`", "hint: use one of: talos-1.10.3"];
     scene.fails(BAD_INPUT, &["build", "--profile", "metal"], &words);
+}
+
+#[test]
+fn minimizing_needs_the_pinned_original() {
+    let scene = Scene::new();
+    let known = ["upstream configuration `talos-9` is not pinned", "file: pin.toml", "hint: use one of: talos-1.10.3"];
+    scene.fails(BAD_INPUT, &["kernel", "minimize", "talos-9"], &known);
+    let missing = ["original of the configuration is neither in the store", "hint: download https://"];
+    scene.fails(BAD_INPUT, &["kernel", "minimize", "talos-1.10.3"], &missing);
+    fs::write(scene.path("other"), "CONFIG_A=y\n").unwrap();
+    let other = ["digest mismatch", "expected sha256:0ef58b454751dd29"];
+    scene.fails(VERIFICATION, &["kernel", "minimize", "talos-1.10.3", "other"], &other);
 }
 
 #[test]

@@ -81,6 +81,36 @@ fn a_dropped_option_is_reported_with_its_missing_dependencies() {
     assert!(made.iter().all(|path| !path.to_string_lossy().contains("kernel-config-")), "{made:?}");
 }
 
+/// The test's own original differs from the committed minimal form in one option.
+#[test]
+fn a_minimal_form_that_differs_from_its_original_is_reported_and_written_again() {
+    let Some(toolchain) = toolchain_stage() else { return };
+    let Some(store) = cached(&toolchain, "store") else { return };
+    let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
+    let source = format!("sha256/{}", lock::read(&scene.project()).unwrap().kernel.sha256);
+    fs::create_dir_all(scene.cache().join("store/sha256")).unwrap();
+    symlink(store.join(&source), scene.cache().join("store").join(&source)).unwrap();
+    let file = scene.project().join("kernel-config/upstream/talos-1.10.3.config");
+    let ours = fs::read_to_string(&file).unwrap();
+    let original = ours.replace("CONFIG_KSM=y\n", "# CONFIG_KSM is not set\n");
+    let digest = Sha256::of(&original).to_string();
+    fs::create_dir(scene.path("mirror")).unwrap();
+    fs::write(scene.path("mirror").join(&digest), original).unwrap();
+    let pinned = "0ef58b454751dd29e37c19ce4e5d8773f571ad46ba6281f4ad25a7b403c6f540";
+    scene.edit("kernel-config/pin.toml", pinned, &digest);
+
+    let ran = scene.run(&["kernel", "check", "--profile", "metal", "--mirror", "mirror"]);
+    let words = [
+        "an upstream configuration does not expand to its original",
+        "file: kernel-config/upstream/talos-1.10.3.config",
+        "why: CONFIG_KSM: n -> y",
+        "hint: `solana-talos kernel minimize talos-1.10.3`",
+    ];
+    ran.failed(VERIFICATION, &words);
+    scene.run(&["kernel", "minimize", "talos-1.10.3"]).succeeded();
+    assert_eq!(fs::read_to_string(&file).unwrap(), ours.replace("CONFIG_KSM=y\n", ""));
+}
+
 /// Serves one response on a local port: `Content-Length: promised`, and `body`.
 fn serve(promised: usize, body: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

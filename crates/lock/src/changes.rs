@@ -28,7 +28,6 @@ fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
             Kind::Kernel => format!("kernel {}", entry.name),
             Kind::Package(_) => format!("package {}", entry.name),
             Kind::Crate => format!("crate {}", entry.uri.split(['/', '@']).nth(1).unwrap_or(&entry.name)),
-            Kind::Config => entry.name,
             Kind::BaseImage => format!("base {}", entry.name),
             Kind::File => format!("file {}", entry.name),
             // Covered by their crates, and by the manifest of the base.

@@ -9,8 +9,6 @@ use crate::model::{BaseImage, List, Lock, Package};
 pub enum Kind {
     /// The kernel's source.
     Kernel,
-    /// A kernel configuration.
-    Config,
     /// A package of the toolchain.
     Package(List),
     /// A crate.
@@ -60,9 +58,6 @@ impl Lock {
             None,
             Kind::Kernel,
         );
-        let configs = self.config.iter().map(move |c| {
-            entry(&format!("kernel configuration {}", c.name), c.url.clone(), c.sha256, Some(c.size), Kind::Config)
-        });
         let cargo =
             self.cargo.iter().map(move |c| entry(&c.lock, format!("file:{}", c.lock), c.sha256, None, Kind::CargoLock));
         let files = self.file.iter().filter_map(move |f| {
@@ -73,12 +68,7 @@ impl Lock {
             .package
             .iter()
             .map(move |p| entry(&p.name, package_url(p), p.sha256, Some(p.size), Kind::Package(p.list)));
-        std::iter::once(source)
-            .chain(configs)
-            .chain(cargo)
-            .chain(self.base.iter().flat_map(blobs))
-            .chain(files)
-            .chain(packages)
+        std::iter::once(source).chain(cargo).chain(self.base.iter().flat_map(blobs)).chain(files).chain(packages)
     }
 }
 
@@ -120,7 +110,6 @@ mod tests {
             uris,
             [
                 "pkg:deb/debian/linux-source@6-1?arch=all",
-                "https://x/c",
                 "file:Cargo.lock",
                 &manifest,
                 &format!("{manifest}#{}", Sha256::of("b")),
@@ -129,9 +118,9 @@ mod tests {
                 "pkg:deb/debian/cosign@1:2.0~rc1%2Bb1-3?arch=amd64",
             ]
         );
-        assert_eq!(entries[6].sha256, Sha256::of("clang"));
+        assert_eq!(entries[5].sha256, Sha256::of("clang"));
         let stored: Vec<_> = entries.iter().filter(|e| e.is_stored()).map(|e| e.kind).collect();
-        assert_eq!(stored.len(), 6);
+        assert_eq!(stored.len(), 5);
         assert!(!stored.contains(&Kind::File) && !stored.contains(&Kind::CargoLock));
     }
 }

@@ -11,7 +11,7 @@ mod model;
 pub use changes::changes;
 pub use crates::{Crate, parse_cargo_lock};
 pub use entry::{Entry, Kind};
-pub use model::{BaseImage, Blob, CargoLock, Config, File, Kernel, List, Lock, Package};
+pub use model::{BaseImage, Blob, CargoLock, File, Kernel, List, Lock, Package};
 
 use std::path::Path;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use common::{Class, Error, Result, Sha256};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// The only version of the format.
@@ -15,15 +16,15 @@ const HEAD: &str = "\
 ";
 
 /// The lock.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lock {
     version: u32,
     /// The kernel's source.
     pub kernel: Kernel,
-    /// Third-party kernel configurations that profiles are based on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub config: Vec<Config>,
+    /// Kernel configurations in older locks, which a build downloaded then. Read over, and gone when the lock is written.
+    #[serde(default, skip_serializing, rename = "config")]
+    _config: IgnoredAny,
     /// The `Cargo.lock` files, which list the crates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cargo: Vec<CargoLock>,
@@ -52,20 +53,6 @@ pub struct Kernel {
     pub path: String,
     /// Digest of the package file.
     pub sha256: Sha256,
-}
-
-/// A third-party kernel configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Its name in `pin.toml`.
-    pub name: String,
-    /// Its URL.
-    pub url: String,
-    /// Digest of the file.
-    pub sha256: Sha256,
-    /// Size in bytes.
-    pub size: u64,
 }
 
 /// A `Cargo.lock` of the project.
@@ -165,8 +152,8 @@ impl Lock {
     /// Returns a lock with only the kernel's source.
     #[must_use]
     pub fn new(kernel: Kernel) -> Self {
-        let (config, cargo, base, file, package) = Default::default();
-        Self { version: VERSION, kernel, config, cargo, base, file, package }
+        let (_config, cargo, base, file, package) = Default::default();
+        Self { version: VERSION, kernel, _config, cargo, base, file, package }
     }
 
     /// Parses a lock; errors name `file`.
@@ -189,7 +176,6 @@ impl Lock {
         if self.version != VERSION {
             return Err(format!("unsupported format version {} (supported: {VERSION})", self.version));
         }
-        in_order("config", self.config.iter().map(|c| &c.name))?;
         in_order("cargo", self.cargo.iter().map(|c| &c.lock))?;
         in_order("base", self.base.iter().map(|b| &b.reference))?;
         in_order("file", self.file.iter().map(|f| &f.path))?;
@@ -258,7 +244,6 @@ pub(crate) mod tests {
             size: 7,
         };
         Lock {
-            config: vec![Config { name: "talos".into(), url: "https://x/c".into(), sha256: Sha256::of("c"), size: 1 }],
             cargo: vec![CargoLock { lock: "Cargo.lock".into(), sha256: Sha256::of("l") }],
             base: vec![BaseImage {
                 reference: "r.example/a:1".into(),
@@ -284,6 +269,13 @@ pub(crate) mod tests {
         assert_eq!(Lock::parse("x", &text).unwrap(), lock);
         let old = text.replace("\"reference-tools\"", "\"judges\"");
         assert!(old != text && Lock::parse("x", &old).unwrap() == lock);
+    }
+
+    #[test]
+    fn kernel_configurations_of_older_locks_are_ignored() {
+        let text = sample().to_string();
+        let old = text.replacen("[[cargo]]", "[[config]]\nname = \"talos\"\nsize = 1\n\n[[cargo]]", 1);
+        assert!(old != text && Lock::parse("x", &old).unwrap().to_string() == text);
     }
 
     #[test]

@@ -7,12 +7,13 @@ use attest::Material;
 use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{BaseConfig, Resolved};
+use kernel_config::dotconfig::DotConfig;
 use kernel_config::environment::Environment;
 use kernel_config::fragment::Fragment;
 use kernel_config::pin::Pin;
-use kernel_config::profile::{self, Profile};
+use kernel_config::profile::{Base, Profile};
 use kernel_config::source::{Packing, Source};
-use kernel_config::{compile, configure, external, sign, snapshot, source};
+use kernel_config::{compile, configure, external, sign, snapshot, source, upstream};
 use keys::{OrPending, Pending, Role};
 use toolchain::{Origin, Toolchain, Wanted};
 
@@ -82,29 +83,23 @@ pub struct KernelPlan<'a> {
     pub project: Project<'a>,
     /// Name of the profile.
     pub name: String,
-    profile: Profile,
+    /// Its profile.
+    pub profile: Profile,
+    base: Base,
     fragments: Vec<Fragment>,
     archive: Archive,
-}
-
-/// Reads the profile `name` and checks that its upstream configuration is pinned.
-pub fn profile(context: &Context, pin: &Pin, name: &str) -> Result<Profile> {
-    let profile = Profile::load(&context.path("kernel-config"), name)?;
-    if let profile::ConfigSource::Upstream(config) = &profile.base {
-        pin.config(config)?;
-    }
-    Ok(profile)
 }
 
 impl<'a> KernelPlan<'a> {
     /// Reads the kernel profile `name`; `given` is the digest of the kernel.org tarball, if the pin has none.
     pub fn read(context: &'a Context, name: &str, choice: SourceChoice, given: Option<Sha256>) -> Result<Self> {
         let pin = project::pin(context)?;
-        let profile = profile(context, &pin, name)?;
-        let fragments = profile.load_fragments(&context.path("kernel-config"))?;
+        let dir = context.path("kernel-config");
+        let profile = Profile::load(&dir, name)?;
+        let (base, fragments) = (profile.load_base(&dir)?, profile.load_fragments(&dir)?);
         let archive = Archive::choose(&pin, choice, given)?;
         context.store.find(&archive.digest)?; // Reports a bad file in a mirror before the toolchain is created.
-        Ok(Self { project: Project::with(context, pin)?, name: name.to_owned(), profile, fragments, archive })
+        Ok(Self { project: Project::with(context, pin)?, name: name.to_owned(), profile, base, fragments, archive })
     }
 
     /// Gets the toolchain and the kernel source.
@@ -201,18 +196,15 @@ impl<'a> Prepared<'a> {
     }
 
     /// Returns the digest of each input by name, for `build.json`; `base` is the identity of the base.
-    pub fn inputs(&self, base: &str) -> Result<BTreeMap<String, String>> {
-        let Project { pin, locked, .. } = &self.plan.project;
-        let mut inputs = BTreeMap::from([
+    #[must_use]
+    pub fn inputs(&self, base: &str) -> BTreeMap<String, String> {
+        let locked = &self.plan.project.locked;
+        BTreeMap::from([
             (self.source_material().name, self.plan.archive.digest.to_string()),
             ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
             (lock::FILE.to_owned(), Sha256::of(locked.lock.to_string()).to_string()),
             ("base".to_owned(), base.to_owned()),
-        ]);
-        if let profile::ConfigSource::Upstream(config) = &self.plan.profile.base {
-            inputs.insert(format!("kernel configuration {config}"), pin.config(config)?.sha256.to_string());
-        }
-        Ok(inputs)
+        ])
     }
 
     /// Returns the versions of the toolchain packages that compile, link, compress and sign.
@@ -230,20 +222,20 @@ impl<'a> Prepared<'a> {
         source::prepare(&self.environment(), &self.source, digest, packing, &overlay, &patches)
     }
 
-    /// Returns the configuration that the fragments are merged into; downloads it if it is upstream's.
-    pub fn base_config(&self) -> Result<BaseConfig> {
-        match &self.plan.profile.base {
-            profile::ConfigSource::Target(target) => Ok(BaseConfig::Target(target.clone())),
-            profile::ConfigSource::Upstream(name) => {
-                let config = self.plan.project.pin.config(name)?;
-                Ok(BaseConfig::File(fetch(self.context(), name, &config.sha256, Origin::Url(config.url.clone()))?))
+    /// Returns the configuration that the fragments are merged into.
+    pub fn base_config(&self, source: &Source) -> Result<BaseConfig> {
+        match &self.plan.base {
+            Base::Target(target) => Ok(BaseConfig::Target(target.clone())),
+            Base::Upstream(minimal) => {
+                let options = DotConfig::of(minimal.options().cloned());
+                Ok(BaseConfig::File(upstream::expand(&self.environment(), source, &options)?.complete()))
             }
         }
     }
 
     /// Resolves the configuration; fails when Kconfig drops an option.
     pub fn configure(&self, source: &Source) -> Result<Resolved> {
-        configure::resolve(&self.environment(), source, &self.base_config()?, &self.plan.fragments)
+        configure::resolve(&self.environment(), source, &self.base_config(source)?, &self.plan.fragments)
     }
 
     /// Compares a resolved configuration with the committed snapshot.

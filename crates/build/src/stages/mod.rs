@@ -9,16 +9,18 @@ pub mod installer;
 pub mod kernel;
 pub mod packages;
 pub mod testbed;
+pub mod upstream;
 
 use common::stage::Stage;
 
 pub use kernel_config::compile::STAGE as KERNEL;
 pub use kernel_config::configure::STAGE as KERNEL_CONFIG;
 pub use kernel_config::source::STAGE as KERNEL_SOURCE;
+pub use kernel_config::upstream::STAGE as KERNEL_BASE;
 pub use toolchain::STAGE as TOOLCHAIN;
 
 /// The stages up to the compiled kernel. Their keys do not cover our own code, so changing it does not recompile the kernel.
-pub const TO_KERNEL: [Stage; 4] = [TOOLCHAIN, KERNEL_SOURCE, KERNEL_CONFIG, KERNEL];
+pub const TO_KERNEL: [Stage; 5] = [TOOLCHAIN, KERNEL_SOURCE, KERNEL_BASE, KERNEL_CONFIG, KERNEL];
 
 /// The stages that compile the testbed's programs. Their keys cover only its sources and the toolchain.
 pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROGRAMS_STAGE, testbed::CRATES_STAGE];

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use build::stages::upstream::{self, Checked};
 use build::{KernelPlan, Prepared, Signing, SourceChoice};
 use clap::{Args, Subcommand};
 use common::event::Event;
@@ -9,7 +10,9 @@ use common::sandbox::Run;
 use common::{Class, Error, atomic};
 use kernel_config::configure::BaseConfig;
 use kernel_config::hardening::{self, IgnoreList};
+use kernel_config::profile::ConfigSource;
 use kernel_config::snapshot;
+use kernel_config::source::Source;
 use keys::Role;
 
 use crate::context::Context;
@@ -39,8 +42,15 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         report: Option<PathBuf>,
     },
-    /// Print the base configuration that the profile's fragments are merged into: a file, or the make target that writes it
+    /// Print the base configuration that the profile's fragments are merged into: a complete file, or the make target that writes it
     Base,
+    /// Write kernel-config/upstream/NAME.config, the minimal form of an upstream configuration, from the original that pin.toml names
+    Minimize {
+        /// Name of the configuration in kernel-config/pin.toml
+        name: String,
+        /// The original, if it is neither in the store nor in a mirror; it is kept in the store
+        original: Option<PathBuf>,
+    },
     /// Unpack and patch the kernel source, and print its directory
     Source,
     /// Compile the kernel and the module, and print their directories
@@ -50,6 +60,9 @@ enum Action {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let profile = options.profile.as_str();
     let plan = KernelPlan::read(context, profile, SourceChoice::Debian, None)?;
+    if let Action::Minimize { name, original } = &options.action {
+        return minimize(context, plan, name, original.as_deref());
+    }
     let keys = options.keys.choice();
     let given = Signing::given(&keys, &[Role::Module])?;
     let prepared = plan.prepare()?;
@@ -60,7 +73,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
             atomic::write(&prepared.snapshot_path(), snapshot::snapshot(profile, &resolved.config))?;
         }
         Action::Harden { report } => harden(context, &prepared, profile, report.as_deref())?,
-        Action::Base => match prepared.base_config()? {
+        Action::Minimize { .. } => {} // Above.
+        Action::Base => match prepared.base_config(&prepared.source()?)? {
             BaseConfig::File(path) => context.answer(&path.display().to_string()),
             BaseConfig::Target(target) => context.answer(&target),
         },
@@ -77,7 +91,9 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
 }
 
 fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {
-    let resolved = prepared.configure(&prepared.source()?)?;
+    let source = prepared.source()?;
+    check_upstream(context, prepared, &source)?;
+    let resolved = prepared.configure(&source)?;
     let changes = prepared.snapshot_changes(&resolved)?;
     if !changes.is_empty() {
         return Err(Error::new(
@@ -91,6 +107,29 @@ fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::R
     }
     context.sink().emit(&Event::Note { message: &format!("profile {profile}: configuration matches the snapshot") });
     Ok(())
+}
+
+/// Compares the profile's upstream configuration, if it starts from one, with its original.
+fn check_upstream(context: &Context, prepared: &Prepared<'_>, source: &Source) -> anyhow::Result<()> {
+    let ConfigSource::Upstream(name) = &prepared.plan.profile.base else { return Ok(()) };
+    let message = match upstream::check(prepared, source, name)? {
+        Checked::Same => format!("upstream configuration {name} expands to its original"),
+        Checked::NoOriginal => {
+            format!(
+                "upstream configuration {name} was not compared: its original is neither in the store nor in a mirror"
+            )
+        }
+    };
+    context.sink().emit(&Event::Note { message: &message });
+    Ok(())
+}
+
+fn minimize(context: &Context, plan: KernelPlan<'_>, name: &str, original: Option<&Path>) -> anyhow::Result<Status> {
+    let original = upstream::original(context, plan.project.pin.config(name)?, original)?;
+    let written = upstream::minimize(&plan.prepare()?, name, &original)?;
+    let message = format!("{} {}", upstream::file(name), if written { "was written" } else { "is unchanged" });
+    context.sink().emit(&Event::Note { message: &message });
+    Ok(Status::Done)
 }
 
 fn harden(context: &Context, prepared: &Prepared<'_>, profile: &str, keep: Option<&Path>) -> anyhow::Result<()> {

@@ -64,7 +64,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     let pin = project::pin(context)?;
     let old = old(context, &pin)?;
     let mut new = old.clone();
-    project::record(&mut new.lock, &pin);
+    new.lock.kernel = project::kernel(&pin);
     if what.contains(&What::Packages) {
         let lists = Lists::read(&context.path("crates/toolchain"))?;
         let scratch = tempfile::tempdir()?;
