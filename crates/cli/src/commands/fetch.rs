@@ -10,6 +10,9 @@ use crate::options::NetworkOptions;
 
 #[derive(Args)]
 pub struct Options {
+    /// Without effect: it chose the kernel configurations to download, which are in the project now.
+    #[arg(long = "profile", hide = true)]
+    _profile: Option<String>,
     /// List the locked inputs, one per line (SHA-256, package URL, name), and download nothing
     #[arg(long)]
     list: bool,
