@@ -1,6 +1,5 @@
-# The toolchain as a container image: Debian 13 with exactly the packages of crates/toolchain/packages.list and
-# crates/toolchain/reference-tools.list, as in the root filesystem that `./x build` bootstraps. The build does not use this image; it is for
-# machines that only run containers.
+# The toolchain as a container image: Debian 13 with exactly the packages of crates/toolchain/{packages,base,reference-tools}.list, as in the
+# root filesystem that `./x build` bootstraps. The build does not use this image; it is for machines that only run containers.
 #
 #   docker build -t solana-talos-toolchain .        (or: podman build, buildah build)
 #   docker run --rm -it -v "$PWD:/build/project" solana-talos-toolchain
@@ -21,7 +20,7 @@
 ARG BASE=debian:trixie
 FROM ${BASE} AS toolchain
 
-COPY crates/toolchain/packages.list crates/toolchain/reference-tools.list /tmp/lists/
+COPY crates/toolchain/packages.list crates/toolchain/base.list crates/toolchain/reference-tools.list /tmp/lists/
 # As in the bootstrapped root filesystem: no recommended packages, manual pages, translations and documents. NAME/SUITE comes from the
 # backports of the archive that the base image uses.
 RUN printf 'path-exclude=/usr/share/%s/*\n' man locale doc >/etc/dpkg/dpkg.cfg.d/solana-talos \

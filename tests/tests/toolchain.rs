@@ -28,7 +28,7 @@ fn installed_packages_match_the_lists_and_the_lock() {
     let Some(sandbox) = toolchain() else { return };
     let installed = sh(&sandbox, "dpkg-query -W -f '${Package} ${Version}\\n' | sort");
     let versions: BTreeMap<_, _> = installed.lines().filter_map(|line| line.split_once(' ')).collect();
-    for line in ["packages.list", "reference-tools.list"].map(list).join("\n").lines() {
+    for line in ["packages.list", "base.list", "reference-tools.list"].map(list).join("\n").lines() {
         let name = line.split(['#', '/']).next().unwrap().trim();
         assert!(name.is_empty() || versions.contains_key(name), "{name} is not installed");
     }

@@ -134,6 +134,8 @@ pub struct Package {
 pub enum List {
     /// `crates/toolchain/packages.list`: it makes outputs, so its version is part of every stage's key.
     Packages,
+    /// `crates/toolchain/base.list`: only the base made from Talos's sources needs it, and only its stages have the version in their keys.
+    Base,
     /// `crates/toolchain/reference-tools.list`: it only inspects outputs. Older locks call it `judges`.
     #[serde(alias = "judges")]
     ReferenceTools,
@@ -143,6 +145,7 @@ impl fmt::Display for List {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Packages => "packages",
+            Self::Base => "base",
             Self::ReferenceTools => "reference-tools",
         })
     }

@@ -54,8 +54,10 @@ pub struct Toolchain {
     pub sandbox: Sandbox,
     /// Installed packages.
     pub versions: Versions,
-    /// Digest of the locked versions, without the reference tools.
+    /// Digest of the locked versions of packages.list.
     pub identity: Sha256,
+    /// Digest of the locked versions of packages.list and base.list.
+    pub base_identity: Sha256,
     /// Key of its stage, with the digest of every package file.
     pub key: Sha256,
 }
@@ -80,9 +82,17 @@ pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Resul
         verify(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
         atomic::write(&work.dir().join("versions"), Versions::of(&lock, |_| true).to_string())
     })?;
-    let versions = Versions::of(lock, |_| true);
-    let identity = Versions::of(lock, |list| list == List::Packages).digest();
-    Ok(Toolchain { sandbox: Sandbox::new(stage.dir.join("rootfs")), versions, identity, key: stage.key })
+    Ok(Toolchain {
+        sandbox: Sandbox::new(stage.dir.join("rootfs")),
+        versions: Versions::of(lock, |_| true),
+        identity: identity(lock, &[List::Packages]),
+        base_identity: identity(lock, &[List::Packages, List::Base]),
+        key: stage.key,
+    })
+}
+
+fn identity(lock: &Lock, lists: &[List]) -> Sha256 {
+    Versions::of(lock, |list| lists.contains(&list)).digest()
 }
 
 /// Returns the package files to fetch.
@@ -257,9 +267,17 @@ mod tests {
         assert_ne!(key(&lock), key(&bytes));
         other_list.package[0].list = List::ReferenceTools;
         assert_eq!(key(&lock), key(&other_list));
-        tool.package.iter_mut().find(|p| p.list == List::ReferenceTools).unwrap().version.push_str("+b1");
-        let identity = |lock| Versions::of(lock, |list| list == List::Packages).digest();
-        assert_eq!(identity(&lock), identity(&tool));
+        let newer = |lock: &mut Lock, list| {
+            lock.package.iter_mut().find(|p| p.list == list).unwrap().version.push_str("+b1");
+        };
+        let lists = [List::Packages, List::Base];
+        newer(&mut tool, List::ReferenceTools);
+        assert_eq!(identity(&lock, &lists), identity(&tool, &lists));
         assert_ne!(key(&lock), key(&tool));
+        newer(&mut tool, List::Base);
+        assert_eq!(identity(&lock, &[List::Packages]), identity(&tool, &[List::Packages]));
+        assert_ne!(identity(&lock, &lists), identity(&tool, &lists));
+        newer(&mut tool, List::Packages);
+        assert_ne!(identity(&lock, &[List::Packages]), identity(&tool, &[List::Packages]));
     }
 }

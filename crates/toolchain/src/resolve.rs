@@ -1,4 +1,4 @@
-//! Resolves the two package lists with a Debian archive: the only step that chooses versions.
+//! Resolves the package lists with a Debian archive: the only step that chooses versions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,36 +22,44 @@ sed -n 's/ trixie main$/ trixie-backports main/p' "$1/etc/apt/sources.list" >"$1
 chroot "$1" apt-get update -q
 chroot "$1" apt-get install -q -y --no-install-recommends"#;
 
-/// Records the installed packages (`installed`), their index entries (`shown`), those that packages.list does not need
-/// (`unneeded`: what apt would remove if only packages.list were installed), and the digests of [`FILES`].
+/// Records the installed packages (`installed`), their index entries (`shown`), those that packages.list does not need (`beyond-packages`:
+/// what apt would remove if only packages.list were installed), of these those that base.list does not need either (`beyond-base`), and the
+/// digests of [`FILES`].
 const RECORD: &str = r#"--customize-hook=
 mkdir "$1/resolved"
 chroot "$1" dpkg-query -W -f '${Package} ${Version} ${Architecture}\n' >"$1/resolved/installed"
 cut -d' ' -f1,2 "$1/resolved/installed" | tr ' ' = | chroot "$1" xargs apt-cache show >"$1/resolved/shown"
 cut -d' ' -f1 "$1/resolved/installed" | chroot "$1" xargs apt-mark auto >/dev/null
-chroot "$1" apt-mark manual WANTED >/dev/null
-chroot "$1" apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
-    sed -n 's/^Remv \([^ ]*\).*/\1/p' >"$1/resolved/unneeded"
+unneeded() {
+    chroot "$1" apt-get -s -o APT::AutoRemove::RecommendsImportant=false -o APT::AutoRemove::SuggestsImportant=false autoremove |
+        sed -n 's/^Remv \([^ ]*\).*/\1/p'
+}
+chroot "$1" apt-mark manual PACKAGES >/dev/null
+unneeded "$1" >"$1/resolved/beyond-packages"
+chroot "$1" apt-mark manual BASE >/dev/null
+unneeded "$1" >"$1/resolved/beyond-base"
 chroot "$1" sh -c 'cd / && sha256sum FILES' >"$1/resolved/files""#;
 
-/// The two lists of the toolchain.
+/// The lists of the toolchain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lists {
     packages: BTreeSet<String>,
+    base: BTreeSet<String>,
     reference_tools: BTreeSet<String>,
 }
 
 impl Lists {
-    /// Reads `packages.list` and `reference-tools.list` in `dir`.
+    /// Reads `packages.list`, `base.list` and `reference-tools.list` in `dir`.
     ///
     /// # Errors
     /// [`Class::BadInput`] for a malformed list.
     pub fn read(dir: &Path) -> Result<Self> {
-        let list = |name: &str| {
-            let path = dir.join(name);
+        let list = |list: List| {
+            let path = dir.join(format!("{list}.list"));
             parse_list(&fs_err::read_to_string(&path)?).map_err(|e| e.file(&path).hint("correct the file"))
         };
-        Ok(Self { packages: list("packages.list")?, reference_tools: list("reference-tools.list")? })
+        let [packages, base, reference_tools] = [List::Packages, List::Base, List::ReferenceTools].map(list);
+        Ok(Self { packages: packages?, base: base?, reference_tools: reference_tools? })
     }
 
     /// Fails unless `locked` contains every package of the lists.
@@ -69,10 +77,19 @@ impl Lists {
             .hint("run `solana-talos update packages`; it needs a network"))
     }
 
+    /// Returns the lines of all lists, each once.
+    fn lines(&self) -> BTreeSet<&str> {
+        [&self.packages, &self.base, &self.reference_tools].into_iter().flatten().map(String::as_str).collect()
+    }
+
     /// Returns the names, without suites.
     fn names(&self) -> impl Iterator<Item = &str> {
-        self.packages.iter().chain(&self.reference_tools).map(|name| name.split('/').next().unwrap_or(name))
+        self.lines().into_iter().map(without_suite)
     }
+}
+
+fn without_suite(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
 }
 
 /// The resolved lists.
@@ -95,28 +112,35 @@ pub fn resolve(lists: &Lists, scratch: &Path, line: &mut dyn FnMut(&str)) -> Res
         )
     })?;
     let read = |name: &str| fs_err::read_to_string(scratch.join("resolved").join(name));
-    parse(&read("installed")?, &read("shown")?, &read("unneeded")?, &read("files")?)
+    let beyond = [read("beyond-packages")?, read("beyond-base")?];
+    parse(&read("installed")?, &read("shown")?, &beyond, &read("files")?)
 }
 
 fn arguments(lists: &Lists, scratch: &Path) -> Vec<String> {
-    let (other, include): (Vec<_>, Vec<_>) =
-        lists.packages.iter().chain(&lists.reference_tools).map(String::as_str).partition(|name| name.contains('/'));
-    let wanted: Vec<_> = lists.packages.iter().map(|name| name.split('/').next().unwrap_or(name)).collect();
+    let (other, include): (Vec<_>, Vec<_>) = lists.lines().into_iter().partition(|name| name.contains('/'));
+    let words = |list: &BTreeSet<String>| list.iter().map(|name| without_suite(name)).collect::<Vec<_>>().join(" ");
     let files = FILES.map(|(_, path)| path).join(" ");
     let mut arguments: Vec<String> = COMMON.map(str::to_owned).into();
     arguments.push(r#"--aptopt=Acquire::Retries "3""#.into());
     if !other.is_empty() {
         arguments.push(format!("{BACKPORTS} {}", other.join(" ")));
     }
-    arguments.push(RECORD.replace("WANTED", &wanted.join(" ")).replace("FILES", &files));
+    let record = RECORD.replace("PACKAGES", &words(&lists.packages)).replace("BASE", &words(&lists.base));
+    arguments.push(record.replace("FILES", &files));
     arguments.push(format!("--customize-hook=copy-out /resolved {}", quoted(scratch)));
     arguments.extend([format!("--include={}", include.join(",")), SUITE.into(), "/dev/null".into()]);
     arguments
 }
 
-fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Resolved> {
+/// Parses what [`RECORD`] wrote; `beyond` has the packages that packages.list does not need, then those that base.list does not need either.
+fn parse(installed: &str, shown: &str, beyond: &[String; 2], files: &str) -> Result<Resolved> {
     let bad = |why: String| Error::new(Class::Verification, "the archive's index is malformed").why(why);
-    let unneeded: BTreeSet<_> = unneeded.lines().collect();
+    let [beyond_packages, beyond_base] = beyond.each_ref().map(|text| text.lines().collect::<BTreeSet<_>>());
+    let list = |name| match (beyond_packages.contains(name), beyond_base.contains(name)) {
+        (false, _) => List::Packages,
+        (true, false) => List::Base,
+        (true, true) => List::ReferenceTools,
+    };
     let paragraphs: Vec<_> = shown.split("\n\n").map(fields).collect();
     let mut packages = BTreeMap::new();
     for line in installed.lines() {
@@ -138,7 +162,7 @@ fn parse(installed: &str, shown: &str, unneeded: &str, files: &str) -> Result<Re
             name: name.to_owned(),
             version: version.to_owned(),
             architecture: architecture.to_owned(),
-            list: if unneeded.contains(name) { List::ReferenceTools } else { List::Packages },
+            list: list(name),
             path: field("Filename")?.to_owned(),
             sha256: field("SHA256")?.parse()?,
             size: field("Size")?.parse().map_err(|e| bad(format!("{name}: invalid size: {e}")))?,
@@ -165,7 +189,7 @@ fn fields(paragraph: &str) -> BTreeMap<&str, &str> {
 mod tests {
     use super::*;
 
-    const INSTALLED: &str = "bash 5.2-2+b10 amd64\ncosign 2.5.0 amd64\n";
+    const INSTALLED: &str = "bash 5.2-2+b10 amd64\ncosign 2.5.0 amd64\nudev 257 amd64\n";
     const SHOWN: &str = "\
 Package: bash
 Version: 5.3
@@ -189,6 +213,13 @@ Architecture: amd64
 Filename: pool/main/c/cosign.deb
 Size: 3
 SHA256: 2222222222222222222222222222222222222222222222222222222222222222
+
+Package: udev
+Version: 257
+Architecture: amd64
+Filename: pool/main/s/udev.deb
+Size: 4
+SHA256: 3333333333333333333333333333333333333333333333333333333333333333
 ";
 
     fn files() -> String {
@@ -197,18 +228,22 @@ SHA256: 2222222222222222222222222222222222222222222222222222222222222222
 
     #[test]
     fn finds_installed_packages_in_the_index() {
-        let resolved = parse(INSTALLED, SHOWN, "cosign\n", &files()).unwrap();
-        let [bash, cosign] = &resolved.packages[..] else { panic!("{resolved:?}") };
+        let beyond = ["cosign\nudev\n".to_owned(), "cosign\n".to_owned()];
+        let resolved = parse(INSTALLED, SHOWN, &beyond, &files()).unwrap();
+        let [bash, cosign, udev] = &resolved.packages[..] else { panic!("{resolved:?}") };
         assert_eq!((bash.path.as_str(), bash.size, bash.list), ("pool/main/b/bash_5.2.deb", 12, List::Packages));
         assert_eq!((cosign.name.as_str(), cosign.list), ("cosign", List::ReferenceTools));
+        assert_eq!((udev.name.as_str(), udev.list), ("udev", List::Base));
         assert_eq!(resolved.files[0].sha256, Sha256::of(FILES[0].1));
     }
 
     #[test]
     fn what_the_archive_does_not_show_is_an_error() {
-        let error = parse(INSTALLED, &SHOWN.replace("Version: 2.5.0", "Version: 2.6.0"), "", &files()).unwrap_err();
+        let beyond = Default::default();
+        let error =
+            parse(INSTALLED, &SHOWN.replace("Version: 2.5.0", "Version: 2.6.0"), &beyond, &files()).unwrap_err();
         assert!(error.to_string().contains("cosign 2.5.0 has no"), "{error}");
-        assert!(parse(INSTALLED, SHOWN, "", "").unwrap_err().to_string().contains("linuxx64.efi.stub"));
+        assert!(parse(INSTALLED, SHOWN, &beyond, "").unwrap_err().to_string().contains("linuxx64.efi.stub"));
     }
 
     #[test]
@@ -224,12 +259,16 @@ SHA256: 2222222222222222222222222222222222222222222222222222222222222222
     #[test]
     fn installs_every_package_and_names_no_archive() {
         let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        let lists =
-            Lists { packages: set(&["clang", "lld"]), reference_tools: set(&["cosign", "khc/trixie-backports"]) };
+        let lists = Lists {
+            packages: set(&["clang", "kmod"]),
+            base: set(&["kmod", "udev"]),
+            reference_tools: set(&["cosign", "khc/trixie-backports"]),
+        };
         let args = arguments(&lists, Path::new("/s"));
-        assert!(args.contains(&"--include=clang,lld,cosign".to_owned()), "{args:?}");
+        assert!(args.contains(&"--include=clang,cosign,kmod,udev".to_owned()), "{args:?}");
         assert!(args.iter().any(|a| a.ends_with("--no-install-recommends khc/trixie-backports")), "{args:?}");
-        assert!(args.iter().any(|a| a.contains("apt-mark manual clang lld >")), "{args:?}");
+        assert!(args.iter().any(|a| a.contains("apt-mark manual clang kmod >")), "{args:?}");
+        assert!(args.iter().any(|a| a.contains("apt-mark manual kmod udev >")), "{args:?}");
         assert!(!args.iter().any(|a| a.contains("://")), "{args:?}");
     }
 }

@@ -125,7 +125,7 @@ impl Scene {
 
     /// Locks the project's files with an empty toolchain, which needs no downloads.
     pub fn lock_nothing(&self) {
-        for list in ["packages.list", "reference-tools.list"] {
+        for list in ["packages.list", "base.list", "reference-tools.list"] {
             fs::write(self.project().join("crates/toolchain").join(list), "").unwrap();
         }
         let mut lock = lock::read(&self.project()).unwrap();
