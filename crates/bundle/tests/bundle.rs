@@ -41,7 +41,7 @@ impl Scene {
             version: "1.0.0".into(),
             sha256: Sha256::of(content),
         };
-        Inputs { lock: Lock::new(kernel), crates: vec![one(CONTENTS[1]), one(CONTENTS[2])] }
+        Inputs { lock: Lock::new(kernel), crates: vec![one(CONTENTS[1]), one(CONTENTS[2])], modules: Vec::new() }
     }
 
     /// Creates a bundle of all inputs.

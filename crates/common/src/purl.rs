@@ -15,6 +15,12 @@ pub fn cargo(name: &str, version: &str) -> String {
     format!("pkg:cargo/{}@{}", encode(name), encode(version))
 }
 
+/// Returns the purl of a Go module. The type `golang` wants lower case.
+#[must_use]
+pub fn golang(module: &str, version: &str) -> String {
+    format!("pkg:golang/{}@{}", percent_encoded(&module.to_lowercase(), b"-._~:/"), encode(version))
+}
+
 /// Returns the purl of something outside of package ecosystems.
 #[must_use]
 pub fn generic(name: &str, version: &str) -> String {
@@ -57,6 +63,7 @@ mod tests {
             "pkg:deb/debian/libstdc%2B%2B6@1:2.41-12%2Bb1~x?arch=amd64"
         );
         assert_eq!(cargo("serde_json", "1.0.151"), "pkg:cargo/serde_json@1.0.151");
+        assert_eq!(golang("github.com/Azure/x", "v2.0.0+b"), "pkg:golang/github.com/azure/x@v2.0.0%2Bb");
         let digest = Sha256::of("");
         assert_eq!(
             oci("localhost:5000/our-org/kernel:v1", digest),

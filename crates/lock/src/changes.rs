@@ -28,6 +28,9 @@ fn versions(inputs: &Inputs) -> BTreeMap<String, (String, String)> {
             Kind::Kernel => format!("kernel {}", entry.name),
             Kind::Package(_) => format!("package {}", entry.name),
             Kind::Crate => format!("crate {}", entry.uri.split(['/', '@']).nth(1).unwrap_or(&entry.name)),
+            // The zip has the go.mod too.
+            Kind::GoModule if entry.uri.ends_with("#go.mod") => continue,
+            Kind::GoModule => format!("module {}", entry.name.split('@').next().unwrap_or(&entry.name)),
             Kind::BaseImage => format!("base {}", entry.name),
             Kind::File => format!("file {}", entry.name),
             // Covered by their crates, and by the manifest of the base.
@@ -72,14 +75,19 @@ mod tests {
     use super::*;
     use crate::crates::Crate;
     use crate::model::{List, tests::sample};
+    use crate::modules::ModuleFile;
 
     #[test]
     fn each_change_is_a_line() {
         let serde =
             |version: &str| Crate { name: "serde".into(), version: version.into(), sha256: Sha256::of(version) };
-        let old = Inputs { lock: sample(), crates: vec![serde("1.0.0")] };
+        let module = |name: &str| ModuleFile { path: format!("x.org/{name}"), sha256: Sha256::of(name) };
+        let modules = vec![module("y/@v/v1.0.0.mod"), module("y/@v/v1.0.0.zip")];
+        let old = Inputs { lock: sample(), crates: vec![serde("1.0.0")], modules: modules.clone() };
         assert!(changes(&old, &old).is_empty());
-        let mut new = Inputs { lock: sample(), crates: vec![serde("1.0.0"), serde("2.0.0")] };
+        let crates = vec![serde("1.0.0"), serde("2.0.0")];
+        let newer = vec![module("y/@v/v1.0.1.mod"), module("y/@v/v1.0.1.zip")];
+        let mut new = Inputs { lock: sample(), crates, modules: newer };
         new.lock.package[0].version = "1:3".into();
         new.lock.package[1].sha256 = Sha256::of("other");
         new.lock.kernel.version = "7-1".into();
@@ -90,11 +98,12 @@ mod tests {
             format!("base r.example/a:1: {} -> absent", Sha256::of("m")),
             "crate serde: 1.0.0 -> 1.0.0, 2.0.0".into(),
             "kernel linux-source: 6-1 -> 7-1".into(),
+            "module x.org/y: v1.0.0 -> v1.0.1".into(),
             "package clang: 1:2.0~rc1+b1-3 (packages) -> 1:3 (packages)".into(),
             format!("package cosign: {cosign} -> {other}"),
         ];
         assert_eq!(lines, expected);
-        new = Inputs { lock: sample(), crates: old.crates.clone() };
+        new = Inputs { lock: sample(), crates: old.crates.clone(), modules };
         new.lock.package[0].list = List::ReferenceTools;
         let line = "package clang: 1:2.0~rc1+b1-3 (packages) -> 1:2.0~rc1+b1-3 (reference-tools)";
         assert_eq!(changes(&old, &new), [line]);

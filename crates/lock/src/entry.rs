@@ -13,6 +13,8 @@ pub enum Kind {
     Package(List),
     /// A crate.
     Crate,
+    /// A file of a Go module.
+    GoModule,
     /// The manifest of a base image.
     BaseImage,
     /// A config or layer of a base image.

@@ -1,17 +1,19 @@
 //! `solana-talos.lock`: every input of a build by digest.
 //!
-//! `solana-talos update` resolves the edited sources (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`) and writes the
+//! `solana-talos update` resolves the edited sources (`kernel-config/pin.toml`, `crates/toolchain/*.list`, the two `Cargo.toml`, `imager/base/go/*/go.mod`) and writes the
 //! lock. A build never resolves: a lock that does not match the sources is an error.
 
 mod changes;
 mod crates;
 mod entry;
 mod model;
+mod modules;
 
 pub use changes::changes;
 pub use crates::{Crate, parse_cargo_lock};
 pub use entry::{Entry, Kind};
-pub use model::{BaseImage, Blob, CargoLock, File, Kernel, List, Lock, Package};
+pub use model::{BaseImage, Blob, CargoLock, File, GoSums, Kernel, List, Lock, Package};
+pub use modules::{ModuleFile, go_sums_text, parse_go_sums};
 
 use std::path::Path;
 
@@ -22,43 +24,60 @@ pub const FILE: &str = "solana-talos.lock";
 /// The project's `Cargo.lock` files: those of the tool and of the guest.
 pub const CARGO_LOCKS: [&str; 2] = ["Cargo.lock", "tests/guest/Cargo.lock"];
 
+/// The project's lists of Go module files: a list for each `go.mod`, and that of the Go toolchain.
+pub const GO_SUMS: [&str; 5] = [
+    "imager/base/go/cni/modules.sums",
+    "imager/base/go/containerd/modules.sums",
+    "imager/base/go/runc/modules.sums",
+    "imager/base/go/talos/modules.sums",
+    "imager/base/go/toolchain/modules.sums",
+];
+
 /// Hint for a lock that does not match the project.
 const RECORD: &str = "run `solana-talos update --offline` and commit the lock";
 
-/// The lock with the crates of its `Cargo.lock` files.
+/// The lock with what the project's files in it list.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// The lock.
     pub lock: Lock,
     /// The crates of all `Cargo.lock` files, without duplicates.
     pub crates: Vec<Crate>,
+    /// The Go module files of all lists, without duplicates.
+    pub modules: Vec<ModuleFile>,
 }
 
 impl Inputs {
-    /// Reads the lock of `project` and its `Cargo.lock` files.
+    /// Reads the lock of `project`, its `Cargo.lock` files and its lists of Go module files.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a malformed file, [`Class::Verification`] for a digest mismatch of a `Cargo.lock`.
+    /// [`Class::BadInput`] for a malformed file, [`Class::Verification`] for a digest mismatch of one that the lock records.
     pub fn open(project: &Path) -> Result<Self> {
         let lock = read(project)?;
-        let mut crates = Vec::new();
+        let (mut crates, mut modules) = (Vec::new(), Vec::new());
         for recorded in &lock.cargo {
-            let (text, digest) = read_cargo_lock(project, &recorded.lock)?;
-            if digest != recorded.sha256 {
-                let what = format!("digest mismatch for {} in {FILE}", recorded.lock);
-                return Err(Error::new(Class::Verification, what)
-                    .file(project.join(&recorded.lock))
-                    .why(format!("got {digest}\nexpected {}", recorded.sha256))
-                    .hint(RECORD));
-            }
+            let text = read_recorded(project, &recorded.lock, &recorded.sha256)?;
             crates.extend(parse_cargo_lock(&recorded.lock, &text)?);
         }
-        Ok(Self { lock, crates: deduplicated(crates) })
+        for recorded in &lock.go {
+            let text = read_recorded(project, &recorded.sums, &recorded.sha256)?;
+            modules.extend(parse_go_sums(&recorded.sums, &text)?);
+        }
+        Ok(Self { lock, crates: deduplicated(crates), modules: deduplicated(modules) })
+    }
+
+    /// Drops what only a base with Talos's own programs needs.
+    #[must_use]
+    pub fn without_talos(self) -> Self {
+        Self { modules: Vec::new(), ..self }
     }
 
     /// Returns every input of a build, in a fixed order.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.lock.entries().chain(self.crates.iter().map(Crate::entry))
+        self.lock
+            .entries()
+            .chain(self.crates.iter().map(Crate::entry))
+            .chain(self.modules.iter().map(ModuleFile::entry))
     }
 }
 
@@ -93,20 +112,46 @@ pub fn write(project: &Path, lock: &Lock) -> Result<bool> {
 pub fn cargo_locks(project: &Path) -> Result<(Vec<CargoLock>, Vec<Crate>)> {
     let (mut locks, mut crates) = (Vec::new(), Vec::new());
     for name in CARGO_LOCKS {
-        let (text, sha256) = read_cargo_lock(project, name)?;
+        let (text, sha256) = read_text(project, name)?;
         crates.extend(parse_cargo_lock(name, &text)?);
         locks.push(CargoLock { lock: name.to_owned(), sha256 });
     }
     Ok((locks, deduplicated(crates)))
 }
 
-fn deduplicated(mut crates: Vec<Crate>) -> Vec<Crate> {
-    crates.sort();
-    crates.dedup();
-    crates
+/// Reads the lists of Go module files of `project`, and the files that they list.
+///
+/// # Errors
+/// [`Class::BadInput`] if one is malformed.
+pub fn go_sums(project: &Path) -> Result<(Vec<GoSums>, Vec<ModuleFile>)> {
+    let (mut lists, mut modules) = (Vec::new(), Vec::new());
+    for name in GO_SUMS {
+        let (text, sha256) = read_text(project, name)?;
+        modules.extend(parse_go_sums(name, &text)?);
+        lists.push(GoSums { sums: name.to_owned(), sha256 });
+    }
+    Ok((lists, deduplicated(modules)))
 }
 
-fn read_cargo_lock(project: &Path, name: &str) -> Result<(String, Sha256)> {
+fn deduplicated<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.sort();
+    list.dedup();
+    list
+}
+
+/// Reads a file of the project that the lock records with the digest `expected`.
+fn read_recorded(project: &Path, name: &str, expected: &Sha256) -> Result<String> {
+    let (text, digest) = read_text(project, name)?;
+    if digest == *expected {
+        return Ok(text);
+    }
+    Err(Error::new(Class::Verification, format!("digest mismatch for {name} in {FILE}"))
+        .file(project.join(name))
+        .why(format!("got {digest}\nexpected {expected}"))
+        .hint(RECORD))
+}
+
+fn read_text(project: &Path, name: &str) -> Result<(String, Sha256)> {
     let text = fs_err::read_to_string(project.join(name))?;
     let digest = Sha256::of(&text);
     Ok((text, digest))
@@ -134,11 +179,54 @@ mod tests {
     fn the_entries_of_the_committed_lock_are_unique() {
         let lock = read(project()).unwrap();
         let (_, crates) = cargo_locks(project()).unwrap();
+        let (_, modules) = go_sums(project()).unwrap();
         let mut seen = std::collections::BTreeSet::new();
-        for entry in (Inputs { lock, crates }).entries() {
+        for entry in (Inputs { lock, crates, modules }).entries() {
             assert!(seen.insert(entry.uri.clone()), "{} is duplicated", entry.uri);
         }
-        assert!(seen.len() > 400, "{}", seen.len());
+        assert!(seen.len() > 1000, "{}", seen.len());
+    }
+
+    /// go.sum has two lines for each version, the zip's and the go.mod's.
+    #[test]
+    fn every_list_of_module_files_has_what_its_go_sum_has() {
+        let read = |name: &str| std::fs::read_to_string(project().join(name)).unwrap();
+        for list in GO_SUMS.into_iter().filter(|list| !list.contains("/toolchain/")) {
+            let files = parse_go_sums(list, &read(list)).unwrap().into_iter().map(|file| file.module());
+            let listed: std::collections::BTreeSet<_> = files.collect();
+            let go_sum = read(&list.replace("modules.sums", "go.sum"));
+            let version = |line: &str| {
+                let (module, rest) = line.split_once(' ').unwrap();
+                let version = rest.split(' ').next().unwrap();
+                (format!("{module}@{}", version.trim_end_matches("/go.mod")), !version.ends_with("/go.mod"))
+            };
+            assert_eq!(listed, go_sum.lines().map(version).collect(), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_changed_list_of_module_files_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in GO_SUMS {
+            atomic::write(&dir.path().join(name), "").unwrap();
+        }
+        let mut lock = read(project()).unwrap();
+        (lock.cargo, lock.go) = (Vec::new(), go_sums(dir.path()).unwrap().0);
+        write(dir.path(), &lock).unwrap();
+        assert!(Inputs::open(dir.path()).unwrap().modules.is_empty());
+        let list = format!("{}  golang.org/x/sys/@v/v0.33.0.zip\n", Sha256::of("zip"));
+        atomic::write(&dir.path().join(GO_SUMS[0]), list).unwrap();
+        let error = Inputs::open(dir.path()).unwrap_err();
+        assert_eq!(error.class(), Class::Verification);
+        assert!(
+            error.to_string().contains("cni/modules.sums") && error.to_string().contains("update --offline"),
+            "{error}"
+        );
+        lock.go = go_sums(dir.path()).unwrap().0;
+        write(dir.path(), &lock).unwrap();
+        let inputs = Inputs::open(dir.path()).unwrap();
+        assert!(inputs.entries().any(|entry| entry.uri == "pkg:golang/golang.org/x/sys@v0.33.0"));
+        assert!(!inputs.without_talos().entries().any(|entry| entry.kind == Kind::GoModule));
     }
 
     #[test]
@@ -148,7 +236,7 @@ mod tests {
             atomic::write(&dir.path().join(name), "version = 4\n").unwrap();
         }
         let mut lock = read(project()).unwrap();
-        lock.cargo = cargo_locks(dir.path()).unwrap().0;
+        (lock.cargo, lock.go) = (cargo_locks(dir.path()).unwrap().0, Vec::new());
         assert!(write(dir.path(), &lock).unwrap() && !write(dir.path(), &lock).unwrap());
         assert!(Inputs::open(dir.path()).unwrap().crates.is_empty());
         atomic::write(&dir.path().join("Cargo.lock"), "version = 4\n\n").unwrap();

@@ -11,7 +11,7 @@ const VERSION: u32 = 1;
 
 const HEAD: &str = "\
 # Every input of a build by digest. Written by `solana-talos update`; do not edit, and commit it with what it was made from:
-# kernel-config/pin.toml, crates/toolchain/*.list, Cargo.lock, tests/guest/Cargo.lock.
+# kernel-config/pin.toml, crates/toolchain/*.list, Cargo.lock, tests/guest/Cargo.lock, imager/base/go/*/modules.sums.
 
 ";
 
@@ -28,6 +28,9 @@ pub struct Lock {
     /// The `Cargo.lock` files, which list the crates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cargo: Vec<CargoLock>,
+    /// The lists of Go module files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub go: Vec<GoSums>,
     /// Base images for `--base`, locked with `update --base`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub base: Vec<BaseImage>,
@@ -61,6 +64,16 @@ pub struct Kernel {
 pub struct CargoLock {
     /// Its path in the project.
     pub lock: String,
+    /// Digest of the file.
+    pub sha256: Sha256,
+}
+
+/// A `modules.sums` of the project.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoSums {
+    /// Its path in the project.
+    pub sums: String,
     /// Digest of the file.
     pub sha256: Sha256,
 }
@@ -155,8 +168,8 @@ impl Lock {
     /// Returns a lock with only the kernel's source.
     #[must_use]
     pub fn new(kernel: Kernel) -> Self {
-        let (_config, cargo, base, file, package) = Default::default();
-        Self { version: VERSION, kernel, _config, cargo, base, file, package }
+        let (_config, cargo, go, base, file, package) = Default::default();
+        Self { version: VERSION, kernel, _config, cargo, go, base, file, package }
     }
 
     /// Parses a lock; errors name `file`.
@@ -180,11 +193,13 @@ impl Lock {
             return Err(format!("unsupported format version {} (supported: {VERSION})", self.version));
         }
         in_order("cargo", self.cargo.iter().map(|c| &c.lock))?;
+        in_order("go", self.go.iter().map(|g| &g.sums))?;
         in_order("base", self.base.iter().map(|b| &b.reference))?;
         in_order("file", self.file.iter().map(|f| &f.path))?;
         in_order("package", self.package.iter().map(|p| &p.name))?;
         let paths = self.package.iter().map(|p| &p.path).chain([&self.kernel.path]);
-        for path in paths.chain(self.file.iter().map(|f| &f.path)).chain(self.cargo.iter().map(|c| &c.lock)) {
+        let ours = self.cargo.iter().map(|c| &c.lock).chain(self.go.iter().map(|g| &g.sums));
+        for path in paths.chain(self.file.iter().map(|f| &f.path)).chain(ours) {
             plain(path)?;
         }
         for Package { name, version, architecture, .. } in &self.package {
@@ -248,6 +263,7 @@ pub(crate) mod tests {
         };
         Lock {
             cargo: vec![CargoLock { lock: "Cargo.lock".into(), sha256: Sha256::of("l") }],
+            go: vec![GoSums { sums: "go/modules.sums".into(), sha256: Sha256::of("g") }],
             base: vec![BaseImage {
                 reference: "r.example/a:1".into(),
                 sha256: Sha256::of("m"),
@@ -297,6 +313,7 @@ pub(crate) mod tests {
             ("path = \"pool/main/clang", "path = \"pool/../clang", "not a plain relative path"),
             ("path = \"pool/main/clang", "path = \"pool/$(id)", "not a plain relative path"),
             ("path = \"usr/bin/x\"", "path = \"../bin/x\"", "not a plain relative path"),
+            ("sums = \"go/", "sums = \"/go/", "not a plain relative path"),
             ("package = \"clang\"", "package = \"lld\"", "package lld of usr/bin/x is not locked"),
             ("size = 7", "size = -7", "size"),
             (&clang, &clang[1..], "expected 64"),

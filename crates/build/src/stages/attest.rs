@@ -153,8 +153,9 @@ pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
 /// Returns every input by digest: the locked ones, and those of this project and the user.
 fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Result<Vec<Material>> {
     let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
-    // The kernel source is added below; it may be kernel.org's instead of the locked one.
-    let locked = prepared.plan.project.locked.entries().filter(|entry| entry.kind != lock::Kind::Kernel);
+    // The kernel source is added below; it may be kernel.org's instead of the locked one. A base has its own materials.
+    let locked = prepared.plan.project.locked.entries();
+    let locked = locked.filter(|entry| !matches!(entry.kind, lock::Kind::Kernel | lock::Kind::GoModule));
     let mut materials: Vec<_> = locked
         .map(|entry| {
             let uri = if entry.kind == lock::Kind::CargoLock { own(&entry.name) } else { entry.uri };

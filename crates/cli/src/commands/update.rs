@@ -84,6 +84,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
         }
     }
     (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
+    (new.lock.go, new.modules) = lock::go_sums(&context.project)?;
     let written = lock::write(&context.project, &new.lock)?;
     report(context, &old, &new, written);
     Ok(())
@@ -93,9 +94,10 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
 fn old(context: &Context, pin: &kernel_config::pin::Pin) -> Result<Inputs> {
     let lock =
         if context.path(lock::FILE).exists() { lock::read(&context.project)? } else { Lock::new(project::kernel(pin)) };
-    // Not checked against the lock: changed `Cargo.lock` files are what is to be recorded.
+    // Not checked against the lock: the project's changed files are what is to be recorded.
     let crates = lock::cargo_locks(&context.project)?.1;
-    Ok(Inputs { lock, crates })
+    let modules = lock::go_sums(&context.project)?.1;
+    Ok(Inputs { lock, crates, modules })
 }
 
 /// Runs the host's cargo: the toolchain's is older than the manifests require.

@@ -10,9 +10,10 @@ use std::process::{Command, Output};
 use oci::{FileMap, NewImage, Writer};
 
 /// Project files that a build reads, without the module and the guest.
-const DATA: [&str; 8] = [
+const DATA: [&str; 9] = [
     "Cargo.lock",
     "extension/solana-optimizer.yaml",
+    "imager/base/go",
     "kernel-config",
     "module/kernel",
     "rust-toolchain.toml",
@@ -130,6 +131,9 @@ impl Scene {
         }
         let mut lock = lock::read(&self.project()).unwrap();
         (lock.package, lock.file) = (Vec::new(), Vec::new());
+        for list in lock::GO_SUMS {
+            fs::write(self.project().join(list), "").unwrap();
+        }
         lock::write(&self.project(), &lock).unwrap();
         self.lock_again();
     }
