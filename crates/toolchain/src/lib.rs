@@ -7,7 +7,9 @@ mod archives;
 mod bootstrap;
 mod crates;
 mod download;
+pub mod go;
 mod packages;
+mod programs;
 mod repository;
 mod resolve;
 
@@ -16,6 +18,7 @@ pub use bootstrap::{STAGE, Toolchain, bootstrap, forget, verify, wanted};
 pub use crates::{STAGE as CRATES_STAGE, fetch as fetch_crates, vendor};
 pub use download::{Archives, Fetcher, Origin, Wanted, offline};
 pub use packages::{Versions, parse_list};
+pub use programs::{MainModule, Program, Programs};
 pub use resolve::{Lists, Resolved, resolve};
 
 use common::{Class, Error};
