@@ -9,7 +9,7 @@ use common::event::Sink;
 use common::stage::Cache;
 use common::store::Store;
 use common::{Class, Error, Result};
-use toolchain::{Archives, Fetcher};
+use toolchain::{Archives, Fetcher, go};
 
 use crate::sources::SOURCES;
 
@@ -27,6 +27,8 @@ pub struct Settings {
     pub jobs: usize,
     /// The user's `CARGO_HOME`, which usually has the crates that this program was built with.
     pub cargo_home: Option<PathBuf>,
+    /// The user's Go.
+    pub go_user: go::User,
     /// Where events go.
     pub sink: Box<dyn Sink + Send>,
 }
@@ -51,6 +53,8 @@ pub struct Context {
     pub offline: bool,
     /// `CARGO_HOME` directories with crates that need not be downloaded again.
     pub(crate) cargo_homes: Vec<PathBuf>,
+    /// The user's Go, from which modules are fetched.
+    pub(crate) go_user: go::User,
     partial: PathBuf,
     archives: PathBuf,
     known_archives: OnceCell<Vec<String>>,
@@ -67,7 +71,7 @@ impl Context {
     /// Creates a context.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let Settings { project, cache, mirrors, offline, jobs, cargo_home, sink } = settings;
+        let Settings { project, cache, mirrors, offline, jobs, cargo_home, go_user, sink } = settings;
         Self {
             store: Store::new(cache.join("store"), mirrors),
             // The second is from earlier versions of this program.
@@ -75,6 +79,7 @@ impl Context {
             partial: cache.join("unfinished/downloads"),
             archives: project.join("crates/toolchain/archives.list"),
             known_archives: OnceCell::new(),
+            go_user,
             project,
             cache,
             jobs,

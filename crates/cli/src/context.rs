@@ -71,6 +71,7 @@ impl Context {
             offline: global.offline,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
+            go_user: toolchain::go::User::read(|name| std::env::var_os(name)),
             sink: progress::sink(global.format, global.verbose, history),
         });
         Ok(Self { build, format: global.format })

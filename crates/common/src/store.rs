@@ -19,6 +19,12 @@ impl Store {
         Self { root, mirrors }
     }
 
+    /// Returns its directory: files are in `sha256/`, named by their digest.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns the path of the content `digest`, whether it is stored or not.
     #[must_use]
     pub fn path(&self, digest: &Sha256) -> PathBuf {

@@ -5,6 +5,7 @@ pub mod base;
 pub mod bases;
 pub mod devel;
 pub mod devel_tree;
+pub mod go;
 pub mod installer;
 pub mod kernel;
 pub mod packages;
@@ -24,6 +25,9 @@ pub const TO_KERNEL: [Stage; 5] = [TOOLCHAIN, KERNEL_SOURCE, KERNEL_BASE, KERNEL
 
 /// The stages that compile the testbed's programs. Their keys cover only its sources and the toolchain.
 pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROGRAMS_STAGE, testbed::CRATES_STAGE];
+
+/// The stages that build Talos's programs. Their keys cover only the Go toolchain, the modules and the flags.
+pub const GO_PROGRAMS: [Stage; 4] = [go::TOOLCHAIN_STAGE, go::MODULE_STAGE, go::STAGE, go::TALOS_STAGE];
 
 /// The stages after the compiled kernel, except those of the testbed's programs.
 pub const AFTER_KERNEL: [Stage; 13] = [

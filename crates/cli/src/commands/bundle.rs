@@ -20,6 +20,9 @@ enum Action {
     Create {
         /// The bundle to write: a directory, or a tarball if the name ends with .tar
         path: PathBuf,
+        /// Leave out what only a base with Talos's own programs needs: their Go modules
+        #[arg(long)]
+        without_talos: bool,
     },
     /// Verify every input of a bundle and copy it into the cache
     Load {
@@ -31,8 +34,9 @@ enum Action {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let note = |message: String| context.sink().emit(&Event::Note { message: &message });
     match &options.action {
-        Action::Create { path } => {
-            let inputs = Project::open(context)?.locked;
+        Action::Create { path, without_talos } => {
+            let all = Project::open(context)?.locked;
+            let inputs = if *without_talos { all.without_talos() } else { all };
             let (files, bytes) = bundle::create(path, &inputs, &context.store)?;
             note(format!("wrote {} inputs, {} MB, to {}", files, bytes / 1_000_000, path.display()));
         }

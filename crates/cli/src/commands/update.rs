@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use build::stages::{base, bases};
+use build::stages::{base, bases, go};
 use build::{Network, project};
 use clap::{Args, ValueEnum};
 use common::event::Event;
@@ -32,6 +32,8 @@ enum What {
     Packages,
     /// Crates in both Cargo.lock files, from crates.io
     Crates,
+    /// Go modules of the programs of Talos's base (imager/base/go), and their go.sum, from the module proxy
+    Go,
     /// Locked base images, from their registries
     Bases,
 }
@@ -39,11 +41,11 @@ enum What {
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let what = match &options.base {
         Some(_) => &[What::Bases],
-        None if options.what.is_empty() => &[What::Packages, What::Crates, What::Bases][..],
+        None if options.what.is_empty() => &[What::Packages, What::Crates, What::Go, What::Bases][..],
         None => &options.what,
     };
     if context.offline && (options.base.is_some() || !options.what.is_empty()) {
-        return Err(Error::new(Class::BadInput, "cannot resolve packages, crates or base images offline")
+        return Err(Error::new(Class::BadInput, "cannot resolve packages, crates, Go modules or base images offline")
             .hint("run `solana-talos update --offline` alone to record the project's files as they are, or drop --offline")
             .into());
     }
@@ -77,7 +79,11 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
         let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
         new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
     }
-    // Last, because cargo writes into the project: a failure before leaves the project unchanged.
+    // Last, because these write into the project: a failure before leaves the project unchanged.
+    if what.contains(&What::Go) {
+        let toolchain = toolchain::bootstrap(&new.lock, &context.fetcher(), &context.stages())?;
+        go::update(context, &toolchain)?;
+    }
     if what.contains(&What::Crates) {
         for manifest in ["Cargo.toml", "tests/guest/Cargo.toml"] {
             update_crates(context, manifest)?;

@@ -1,0 +1,462 @@
+//! Talos's own programs and what goes with them, built from Go modules: `imager/base/go/`.
+//!
+//! Go finds every module in a module cache whose downloads are links into the store, so nothing is copied and no proxy is asked; go.sum is
+//! checked all the same. The bytes of static programs depend on the Go toolchain alone, so Debian's packages are in no key here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use common::event::Event;
+use common::sandbox::{Run, Sandbox};
+use common::stage::{Finished, Input, Stage, Work};
+use common::store::Store;
+use common::{Class, Error, Result, atomic};
+use lock::ModuleFile;
+use toolchain::{MainModule, Program, Programs, Toolchain, go};
+
+use crate::context::Context;
+
+/// Unpacks the Go toolchain.
+pub const TOOLCHAIN_STAGE: Stage = Stage::recipe("go-toolchain");
+/// Builds the programs of one main module.
+pub const MODULE_STAGE: Stage = Stage::recipe("go-module").resuming();
+/// Collects the programs of all main modules.
+pub const STAGE: Stage = Stage::recipe("go-programs");
+/// Unpacks Talos's modules.
+pub const TALOS_STAGE: Stage = Stage::recipe("talos-module");
+
+/// Go's directory in the project.
+const DIR: &str = "imager/base/go";
+/// Directory of the toolchain's list.
+const TOOLCHAIN: &str = "toolchain";
+/// Main module of Talos's programs.
+const TALOS: &str = "talos";
+/// Where the store, Go's module cache and the stage's temporary files are in the sandbox.
+const STORE: &str = "/build/store";
+const MODULES: &str = "/build/modcache";
+const SCRATCH: &str = "/build/scratch";
+/// The go command of the pinned toolchain.
+const GO: &str = "/build/go/bin/go";
+/// Name of Go's overlay.
+const OVERLAY: &str = "overlay.json";
+/// First letters of files with the licence of a module, in lower case.
+const LICENSES: [&str; 5] = ["license", "licence", "copying", "notice", "copyright"];
+
+/// Unpacks `$1`, the only directory in the zip, to `$2`. Zips of modules have no modes.
+const UNPACK: &str = r#"
+python3 -m zipfile -e /build/module.zip /build/out/unpacked
+mv "/build/out/unpacked/$1" "/build/out/$2"
+rm -r /build/out/unpacked
+"#;
+const EXECUTABLE: &str = "chmod a+x /build/out/go/bin/* /build/out/go/pkg/tool/linux_amd64/*";
+
+/// Unpacked modules of Talos: its modules, and the names of their directories.
+const TALOS_MODULES: [(&str, &str); 2] =
+    [("github.com/siderolabs/talos@", "talos"), ("github.com/siderolabs/talos/pkg/machinery@", "machinery")];
+
+/// Downloads `files` into the store; returns their number.
+pub fn fetch(context: &Context, toolchain: &Toolchain, files: &[ModuleFile]) -> Result<usize> {
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
+    go::fetch(&toolchain.sandbox, &context.fetcher(), files, &context.go_user, &mut line)
+}
+
+/// Resolves the modules of every program with Go's client, and writes `go.sum` and `modules.sums` of each main module.
+///
+/// # Errors
+/// As [`go::resolve`]; nothing is written then.
+pub fn update(context: &Context, toolchain: &Toolchain) -> Result<()> {
+    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
+    let (sandbox, user, listed) = (&toolchain.sandbox, &context.go_user, read(context)?);
+    let zip = go::resolve_toolchain(sandbox, &listed.toolchain_module(), user, &mut line)?;
+    let mut texts = vec![(path(TOOLCHAIN, "modules.sums"), zip)];
+    for module in &listed.modules {
+        let resolved = go::resolve(sandbox, &context.path(&format!("{DIR}/{}", module.name)), module, user, &mut line)?;
+        texts.push((path(&module.name, "go.sum"), resolved.go_sum));
+        texts.push((path(&module.name, "modules.sums"), resolved.modules_sums));
+    }
+    texts.iter().try_for_each(|(name, text)| atomic::write(&context.path(name), text))
+}
+
+/// Reads the list of programs.
+pub fn read(context: &Context) -> Result<Programs> {
+    let file = format!("{DIR}/programs.toml");
+    Programs::parse(&file, &fs_err::read_to_string(context.path(&file))?)
+}
+
+/// Path of a file of a main module in the project.
+#[must_use]
+pub fn path(module: &str, file: &str) -> String {
+    format!("{DIR}/{module}/{file}")
+}
+
+fn module_files(context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
+    let list = path(module, "modules.sums");
+    lock::parse_go_sums(&list, &fs_err::read_to_string(context.path(&list))?)
+}
+
+/// Builds every program. The stage's directory has the static programs in `bin/`, for each the modules in it in `modules/<program>.txt` (the
+/// text of `go version -m`), and the licences of all these modules in `licenses/<module>@<version>/`.
+///
+/// # Errors
+/// [`Class::BuildFailed`] if a program cannot be compiled; as [`go::fetch`] if a module is missing.
+pub fn programs(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
+    let listed = read(context)?;
+    let go = go_toolchain(context, toolchain, &listed)?;
+    let cache = context.cache.join("unfinished/go-build");
+    let mut built = Vec::new();
+    for module in &listed.modules {
+        built.push(Input::stage(&module.name, &main_module(context, toolchain, &go, module, &cache)?));
+    }
+    atomic::remove_dir(&cache)?;
+    context.stages().run(STAGE, built, |work, built| {
+        for module in &built {
+            for kind in ["bin", "modules", "licenses"] {
+                link_tree(&module.join(kind), &work.dir().join(kind))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Adds the tree `from` to the tree `to`, as hard links.
+fn link_tree(from: &Path, to: &Path) -> Result<()> {
+    fs_err::create_dir_all(to)?;
+    for entry in fs_err::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            link_tree(&entry.path(), &target)?;
+        } else if !target.exists() {
+            fs_err::hard_link(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks Talos's modules: its configuration files and SELinux policy in `talos/`, `version/os-release` in `machinery/`.
+///
+/// # Errors
+/// As [`go::fetch`].
+pub fn talos_module(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
+    let files = module_files(context, TALOS)?;
+    let mut zips = Vec::new();
+    for (module, name) in TALOS_MODULES {
+        let zip = files.iter().find(|file| {
+            let (found, zip) = file.module();
+            zip && found.starts_with(module)
+        });
+        let missing = || bad_list(TALOS, format!("{module} is not listed"));
+        zips.push((zip.ok_or_else(missing)?.clone(), name));
+    }
+    unpack(context, toolchain, TALOS_STAGE, zips, "")
+}
+
+fn go_toolchain(context: &Context, toolchain: &Toolchain, programs: &Programs) -> Result<Finished> {
+    let wanted = programs.toolchain_module();
+    let files = module_files(context, TOOLCHAIN)?;
+    let zip = files.into_iter().find(|file| file.module() == (wanted.clone(), true));
+    let zip = zip.ok_or_else(|| bad_list(TOOLCHAIN, format!("{wanted} is not listed")))?;
+    unpack(context, toolchain, TOOLCHAIN_STAGE, vec![(zip, "go")], EXECUTABLE)
+}
+
+fn bad_list(module: &str, why: String) -> Error {
+    Error::new(Class::BadInput, "the list of Go module files does not match programs.toml")
+        .file(path(module, "modules.sums"))
+        .why(why)
+        .hint("run `solana-talos update go`")
+}
+
+/// Runs `stage`, which unpacks each zip to a directory, and then `finish`.
+fn unpack(
+    context: &Context,
+    toolchain: &Toolchain,
+    stage: Stage,
+    zips: Vec<(ModuleFile, &'static str)>,
+    finish: &'static str,
+) -> Result<Finished> {
+    let files: Vec<_> = zips.iter().map(|(file, _)| file.clone()).collect();
+    let entries: Vec<_> = zips.iter().map(|(file, name)| ((*name).to_owned(), file.sha256.to_string())).collect();
+    let inputs = (
+        Input::known_by(entries, zips),
+        Input::text("recipe", [UNPACK, finish].concat()),
+        Input::unkeyed("the zips determine what is unpacked", &toolchain.sandbox),
+        Input::unkeyed("it contains the zips by their digests", &context.store),
+    );
+    if context.stages().find(stage, &inputs)?.is_none() {
+        fetch(context, toolchain, &files)?;
+    }
+    context.stages().run(stage, inputs, |work, (zips, recipe, sandbox, store)| {
+        for (file, name) in zips.iter() {
+            let run = Run::script(&recipe, &[&file.module().0, name])
+                .read(&store.path(&file.sha256), "/build/module.zip")
+                .write(work.dir(), "/build/out");
+            work.run(*sandbox, &run)?;
+        }
+        Ok(())
+    })
+}
+
+/// What a main module is built with, besides its inputs.
+struct Tools<'a> {
+    sandbox: &'a Sandbox,
+    store: &'a Store,
+    /// Go's build cache, shared by all main modules. Its entries are named by their inputs.
+    cache: PathBuf,
+    jobs: usize,
+}
+
+/// The build of a program.
+struct Step {
+    program: Program,
+    run: Run,
+}
+
+/// Builds the programs of one main module.
+fn main_module(
+    context: &Context,
+    toolchain: &Toolchain,
+    go: &Finished,
+    module: &MainModule,
+    cache: &Path,
+) -> Result<Finished> {
+    let files = module_files(context, &module.name)?;
+    let file = |name: &str| Input::file(name, &context.path(&path(&module.name, name)));
+    let (sandbox, store) = (&toolchain.sandbox, &context.store);
+    let tools = Tools { sandbox, store, cache: cache.to_owned(), jobs: context.jobs };
+    let inputs = (
+        Input::stage("go", go),
+        file("go.mod")?,
+        file("go.sum")?,
+        file("modules.sums")?,
+        module.programs.iter().map(step).collect::<Vec<_>>(),
+        Input::unkeyed("modules.sums lists them", files.clone()),
+        Input::unkeyed("they start Go, which makes the same program in any number of jobs and with any cache", tools),
+    );
+    if context.stages().find(MODULE_STAGE, &inputs)?.is_none() {
+        fetch(context, toolchain, &files)?;
+    }
+    context.stages().run(MODULE_STAGE, inputs, |work, (go, go_mod, go_sum, _, steps, files, tools)| {
+        let (modules, scratch) = (work.dir().join("modcache"), work.empty_dir("scratch")?);
+        link_downloads(&files, &modules)?;
+        fs_err::create_dir_all(&tools.cache)?;
+        let mounted = |run: Run| {
+            let run = run.read(&go.join("go"), "/build/go").read(tools.store.root(), STORE);
+            let run = run.read(&go_mod, "/build/main/go.mod").read(&go_sum, "/build/main/go.sum");
+            run.write(&modules, MODULES).write(&tools.cache, "/build/cache").write(&scratch, SCRATCH)
+        };
+        for step in &steps {
+            build(work, &tools, &scratch, step, &mounted)?;
+            check_embedded(&step.program, &modules)?;
+        }
+        copy_licenses(work.dir(), &files, &modules)?;
+        fs_err::copy(go.join("go/LICENSE"), work.empty_dir("licenses/go")?.join("LICENSE"))?;
+        [modules, scratch].iter().try_for_each(|dir| atomic::remove_dir(dir))
+    })
+}
+
+/// Returns the build of `program`.
+fn step(program: &Program) -> Input<Step> {
+    let output = format!("{SCRATCH}/{}", program.name);
+    let tags = program.tags.as_deref().unwrap_or_default();
+    let flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-tags", tags];
+    let files = ["-overlay", &format!("{SCRATCH}/{OVERLAY}"), "-o", &output, &program.package];
+    let run = Run::new([GO, "build"].into_iter().chain(flags).chain(files)).directory("/build/main");
+    let run = run.env("CGO_ENABLED", "0").env("GOAMD64", &program.amd64);
+    let run = run.env("GOENV", "off").env("GOPROXY", "off").env("GOSUMDB", "off").env("GOTOOLCHAIN", "local");
+    let run = run.env("GOMODCACHE", MODULES).env("GOCACHE", "/build/cache").env("GOTMPDIR", SCRATCH);
+    let entry = format!("{}\n{:?}", run.fingerprint(), program.embed);
+    Input::known_by([(format!("program {}", program.name), entry)], Step { program: program.clone(), run })
+}
+
+/// Builds a program, unless an interrupted run of the stage has got that far.
+fn build(
+    work: &mut Work<'_>,
+    tools: &Tools<'_>,
+    scratch: &Path,
+    step: &Step,
+    mounted: impl Fn(Run) -> Run,
+) -> Result<()> {
+    let name = &step.program.name;
+    let target = work.dir().join("bin").join(name);
+    if target.is_file() {
+        return Ok(());
+    }
+    write_overlay(&step.program.embed, scratch)?;
+    let jobs = format!("-modcacherw -p={}", tools.jobs);
+    work.run(tools.sandbox, &mounted(step.run.clone()).env("GOFLAGS", jobs))?;
+    let modules = tools.sandbox.output(&mounted(Run::new([GO, "version", "-m", &format!("{SCRATCH}/{name}")])))?;
+    atomic::write(&work.dir().join("modules").join(format!("{name}.txt")), modules)?;
+    fs_err::create_dir_all(work.dir().join("bin"))?;
+    Ok(fs_err::rename(scratch.join(name), target)?)
+}
+
+/// Makes the module cache `cache`, with links into the store as its downloads.
+fn link_downloads(files: &[ModuleFile], cache: &Path) -> Result<()> {
+    for file in files {
+        let link = cache.join("cache/download").join(&file.path);
+        if let Some(dir) = link.parent().filter(|_| link.symlink_metadata().is_err()) {
+            fs_err::create_dir_all(dir)?;
+            fs_err::os::unix::fs::symlink(format!("{STORE}/sha256/{}", file.sha256), link)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the embedded files, and the overlay that has Go read them (`go help build`, -overlay).
+fn write_overlay(embed: &BTreeMap<String, String>, scratch: &Path) -> Result<()> {
+    let mut replace = BTreeMap::new();
+    for (number, (path, text)) in embed.iter().enumerate() {
+        atomic::write(&scratch.join(format!("embedded-{number}")), text)?;
+        replace.insert(format!("{MODULES}/{path}"), format!("{SCRATCH}/embedded-{number}"));
+    }
+    // Serialising a map of strings cannot fail.
+    let overlay = serde_json::to_string(&BTreeMap::from([("Replace", replace)])).unwrap_or_default();
+    atomic::write(&scratch.join(OVERLAY), overlay)
+}
+
+/// Fails if a file that `program` replaces is not in its module: Go ignores such a replacement.
+fn check_embedded(program: &Program, modules: &Path) -> Result<()> {
+    let missing = |path: &&String| modules.join(module_of(path)).is_dir() && !modules.join(path).is_file();
+    let Some(path) = program.embed.keys().find(missing) else { return Ok(()) };
+    Err(Error::new(Class::BadInput, format!("an embedded file of the program {} does not exist", program.name))
+        .file(format!("{DIR}/programs.toml"))
+        .why(format!("{path} is not in the module"))
+        .hint("change its version there together with the one in go.mod"))
+}
+
+/// Returns the module of a path in the module cache: `x.org/m@v1` of `x.org/m@v1/file`.
+fn module_of(path: &str) -> &str {
+    let version = path.find('@').unwrap_or_default();
+    path[version..].find('/').map_or(path, |end| &path[..version + end])
+}
+
+/// Copies the licences of the modules in the built programs.
+fn copy_licenses(out: &Path, files: &[ModuleFile], modules: &Path) -> Result<()> {
+    let mut linked = BTreeSet::new();
+    for entry in fs_err::read_dir(out.join("modules"))? {
+        linked.extend(modules_of(&fs_err::read_to_string(entry?.path())?));
+    }
+    for file in files {
+        let (name, zip) = file.module();
+        if zip && linked.contains(&name) {
+            let unpacked = file.path.trim_end_matches(".zip").replacen("/@v/", "@", 1);
+            copy_licenses_of(&modules.join(unpacked), &out.join("licenses").join(name))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_licenses_of(module: &Path, to: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(module)? {
+        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let lower = name.to_string_lossy().to_lowercase();
+        if entry.is_file() && LICENSES.iter().any(|start| lower.starts_with(start)) {
+            fs_err::create_dir_all(to)?;
+            fs_err::copy(entry, to.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns `<module>@<version>` of the modules in the output of `go version -m`; a replaced module is the one that replaces it.
+fn modules_of(text: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for line in text.lines() {
+        let words: Vec<_> = line.split('\t').collect();
+        if let ["", kind @ ("dep" | "=>"), module, version, ..] = words[..] {
+            if kind == "=>" {
+                modules.pop();
+            }
+            modules.push(format!("{module}@{version}"));
+        }
+    }
+    modules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(embed: &[(&str, &str)]) -> Program {
+        Program {
+            name: "init".to_owned(),
+            package: "x.org/m/init".to_owned(),
+            tags: Some("a,b".to_owned()),
+            amd64: "v1".to_owned(),
+            embed: embed.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn a_program_is_built_without_network_and_c() {
+        let text = step(&program(&[])).run.fingerprint();
+        for part in [
+            "-trimpath\n",
+            "-mod=readonly\n",
+            "-tags\na,b\n",
+            "\nx.org/m/init\n",
+            "CGO_ENABLED=0",
+            "GOAMD64=v1",
+            "GOPROXY=off",
+            "GOTOOLCHAIN=local",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        let keys = |embed: &[(&str, &str)]| format!("{:?}", step(&program(embed)));
+        assert_eq!(keys(&[("m@v1/tag", "a")]), keys(&[("m@v1/tag", "a")]));
+        assert_ne!(keys(&[("m@v1/tag", "a")]), keys(&[("m@v1/tag", "b")]));
+    }
+
+    #[test]
+    fn downloads_are_links_into_the_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = ModuleFile { path: "x.org/y/@v/v1.0.0.zip".to_owned(), sha256: common::Sha256::of("y") };
+        for _ in 0..2 {
+            link_downloads(std::slice::from_ref(&file), dir.path()).unwrap();
+        }
+        let link = std::fs::read_link(dir.path().join("cache/download").join(&file.path)).unwrap();
+        assert_eq!(link, Path::new(&format!("/build/store/sha256/{}", file.sha256)));
+    }
+
+    #[test]
+    fn embedded_files_are_replaced_by_an_overlay() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = program(&[("x.org/m@v1.0.0/data/tag", "v1-ours")]);
+        write_overlay(&program.embed, dir.path()).unwrap();
+        let overlay = std::fs::read_to_string(dir.path().join("overlay.json")).unwrap();
+        assert_eq!(overlay, r#"{"Replace":{"/build/modcache/x.org/m@v1.0.0/data/tag":"/build/scratch/embedded-0"}}"#);
+        assert_eq!(std::fs::read(dir.path().join("embedded-0")).unwrap(), b"v1-ours");
+        // A module of which nothing is needed is not unpacked.
+        check_embedded(&program, dir.path()).unwrap();
+        std::fs::create_dir_all(dir.path().join("x.org/m@v1.0.0")).unwrap();
+        let error = check_embedded(&program, dir.path()).unwrap_err();
+        assert!(error.to_string().contains("x.org/m@v1.0.0/data/tag is not in the module"), "{error}");
+        atomic::write(&dir.path().join("x.org/m@v1.0.0/data/tag"), "v1").unwrap();
+        check_embedded(&program, dir.path()).unwrap();
+    }
+
+    #[test]
+    fn licences_are_those_of_linked_modules() {
+        let text = "init: go1.24.3\n\tpath\tx.org/m/init\n\tmod\tours\t(devel)\t\n\tdep\tx.org/m\tv1.0.0\th1:a=\n\
+                    \tdep\tx.org/Y\tv1.0.0\n\t=>\tz.org/Y\tv2.0.0\th1:b=\n\tbuild\t-compiler=gc\n";
+        assert_eq!(modules_of(text), ["x.org/m@v1.0.0", "z.org/Y@v2.0.0"]);
+        let dir = tempfile::tempdir().unwrap();
+        let (out, modules) = (dir.path().join("out"), dir.path().join("modcache"));
+        atomic::write(&out.join("modules/init.txt"), text).unwrap();
+        for name in
+            ["z.org/!y@v2.0.0/LICENSE.md", "z.org/!y@v2.0.0/main.go", "w.org@v1.0.0/LICENSE", "x.org/m@v1.0.0/go.mod"]
+        {
+            atomic::write(&modules.join(name), name).unwrap();
+        }
+        let file = |path: &str| ModuleFile { path: path.to_owned(), sha256: common::Sha256::of(path) };
+        let files =
+            ["w.org/@v/v1.0.0.zip", "x.org/m/@v/v1.0.0.zip", "z.org/!y/@v/v2.0.0.mod", "z.org/!y/@v/v2.0.0.zip"]
+                .map(file);
+        copy_licenses(&out, &files, &modules).unwrap();
+        assert_eq!(
+            std::fs::read(out.join("licenses/z.org/Y@v2.0.0/LICENSE.md")).unwrap(),
+            b"z.org/!y@v2.0.0/LICENSE.md"
+        );
+        assert!(!out.join("licenses/w.org@v1.0.0").exists() && !out.join("licenses/z.org/Y@v2.0.0/main.go").exists());
+    }
+}
