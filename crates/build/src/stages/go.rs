@@ -3,7 +3,7 @@
 //! Go finds every module in a module cache whose downloads are links into the store, so nothing is copied and no proxy is asked; go.sum is
 //! checked all the same. The bytes of static programs depend on the Go toolchain alone, so Debian's packages are in no key here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::event::Event;
@@ -39,9 +39,6 @@ const SCRATCH: &str = "/build/scratch";
 const GO: &str = "/build/go/bin/go";
 /// Name of Go's overlay.
 const OVERLAY: &str = "overlay.json";
-/// First letters of files with the licence of a module, in lower case.
-const LICENSES: [&str; 5] = ["license", "licence", "copying", "notice", "copyright"];
-
 /// Unpacks `$1`, the only directory in the zip, to `$2`. Zips of modules have no modes.
 const UNPACK: &str = r#"
 python3 -m zipfile -e /build/module.zip /build/out/unpacked
@@ -49,6 +46,21 @@ mv "/build/out/unpacked/$1" "/build/out/$2"
 rm -r /build/out/unpacked
 "#;
 const EXECUTABLE: &str = "chmod a+x /build/out/go/bin/* /build/out/go/pkg/tool/linux_amd64/*";
+
+/// Copies the licences of the modules that `go version -m` names; after `=>` comes the module that replaces the one before.
+const LICENSES: &str = r#"
+cd /build/out
+awk -F '\t' '$2 == "dep" { m[n++] = $3 "@" $4 } $2 == "=>" { m[n - 1] = $3 "@" $4 } END { for (i in m) print m[i] }' modules/*.txt |
+sort -u | while read -r module; do
+    mkdir -p "licenses/$module"
+    find "/build/modcache/$(echo "$module" | sed 's/[A-Z]/!\l&/g')" -maxdepth 1 -type f \
+        '(' -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'copyright*' ')' \
+        -exec install -m 644 -t "licenses/$module" '{}' +
+done
+install -D -m 644 /build/go/LICENSE licenses/go/LICENSE
+"#;
+/// What a main module's stage has for its users.
+const KINDS: &str = "bin modules licenses";
 
 /// Unpacked modules of Talos: its modules, and the names of their directories.
 const TALOS_MODULES: [(&str, &str); 2] =
@@ -101,16 +113,14 @@ fn module_files(context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
 /// [`Class::BuildFailed`] if a program cannot be compiled; as [`go::fetch`] if a module is missing.
 pub fn programs(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
     let listed = read(context)?;
-    let go = go_toolchain(context, toolchain, &listed)?;
-    let cache = context.cache.join("unfinished/go-build");
     let mut built = Vec::new();
-    for module in &listed.modules {
-        built.push(Input::stage(&module.name, &main_module(context, toolchain, &go, module, &cache)?));
+    for main in &listed.modules {
+        built.push(Input::stage(&main.name, &module(context, toolchain, &listed, main)?));
     }
-    atomic::remove_dir(&cache)?;
-    context.stages().run(STAGE, built, |work, built| {
+    atomic::remove_dir(&build_cache(context))?;
+    context.stages().run(STAGE, (built, Input::text("kinds", KINDS)), |work, (built, kinds)| {
         for module in &built {
-            for kind in ["bin", "modules", "licenses"] {
+            for kind in kinds.split(' ') {
                 link_tree(&module.join(kind), &work.dir().join(kind))?;
             }
         }
@@ -211,31 +221,35 @@ struct Step {
     run: Run,
 }
 
-/// Builds the programs of one main module.
-fn main_module(
-    context: &Context,
-    toolchain: &Toolchain,
-    go: &Finished,
-    module: &MainModule,
-    cache: &Path,
-) -> Result<Finished> {
-    let files = module_files(context, &module.name)?;
-    let file = |name: &str| Input::file(name, &context.path(&path(&module.name, name)));
+/// Go's build cache: kept while programs are missing, so that an interrupted build continues.
+fn build_cache(context: &Context) -> PathBuf {
+    context.cache.join("unfinished/go-build")
+}
+
+/// Builds the programs of one main module of `programs`, in the form of [`programs`].
+///
+/// # Errors
+/// As [`programs`].
+pub fn module(context: &Context, toolchain: &Toolchain, programs: &Programs, main: &MainModule) -> Result<Finished> {
+    let go = go_toolchain(context, toolchain, programs)?;
+    let files = module_files(context, &main.name)?;
+    let file = |name: &str| Input::file(name, &context.path(&path(&main.name, name)));
     let (sandbox, store) = (&toolchain.sandbox, &context.store);
-    let tools = Tools { sandbox, store, cache: cache.to_owned(), jobs: context.jobs };
+    let tools = Tools { sandbox, store, cache: build_cache(context), jobs: context.jobs };
     let inputs = (
-        Input::stage("go", go),
+        Input::stage("go", &go),
         file("go.mod")?,
         file("go.sum")?,
         file("modules.sums")?,
-        module.programs.iter().map(step).collect::<Vec<_>>(),
+        main.programs.iter().map(step).collect::<Vec<_>>(),
+        Input::text("licenses", LICENSES),
         Input::unkeyed("modules.sums lists them", files.clone()),
         Input::unkeyed("they start Go, which makes the same program in any number of jobs and with any cache", tools),
     );
     if context.stages().find(MODULE_STAGE, &inputs)?.is_none() {
         fetch(context, toolchain, &files)?;
     }
-    context.stages().run(MODULE_STAGE, inputs, |work, (go, go_mod, go_sum, _, steps, files, tools)| {
+    context.stages().run(MODULE_STAGE, inputs, |work, (go, go_mod, go_sum, _, steps, licenses, files, tools)| {
         let (modules, scratch) = (work.dir().join("modcache"), work.empty_dir("scratch")?);
         link_downloads(&files, &modules)?;
         fs_err::create_dir_all(&tools.cache)?;
@@ -248,8 +262,7 @@ fn main_module(
             build(work, &tools, &scratch, step, &mounted)?;
             check_embedded(&step.program, &modules)?;
         }
-        copy_licenses(work.dir(), &files, &modules)?;
-        fs_err::copy(go.join("go/LICENSE"), work.empty_dir("licenses/go")?.join("LICENSE"))?;
+        work.run(tools.sandbox, &mounted(Run::script(&licenses, &[])).write(work.dir(), "/build/out"))?;
         [modules, scratch].iter().try_for_each(|dir| atomic::remove_dir(dir))
     })
 }
@@ -330,49 +343,6 @@ fn module_of(path: &str) -> &str {
     path[version..].find('/').map_or(path, |end| &path[..version + end])
 }
 
-/// Copies the licences of the modules in the built programs.
-fn copy_licenses(out: &Path, files: &[ModuleFile], modules: &Path) -> Result<()> {
-    let mut linked = BTreeSet::new();
-    for entry in fs_err::read_dir(out.join("modules"))? {
-        linked.extend(modules_of(&fs_err::read_to_string(entry?.path())?));
-    }
-    for file in files {
-        let (name, zip) = file.module();
-        if zip && linked.contains(&name) {
-            let unpacked = file.path.trim_end_matches(".zip").replacen("/@v/", "@", 1);
-            copy_licenses_of(&modules.join(unpacked), &out.join("licenses").join(name))?;
-        }
-    }
-    Ok(())
-}
-
-fn copy_licenses_of(module: &Path, to: &Path) -> Result<()> {
-    for entry in fs_err::read_dir(module)? {
-        let (entry, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
-        let lower = name.to_string_lossy().to_lowercase();
-        if entry.is_file() && LICENSES.iter().any(|start| lower.starts_with(start)) {
-            fs_err::create_dir_all(to)?;
-            fs_err::copy(entry, to.join(name))?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns `<module>@<version>` of the modules in the output of `go version -m`; a replaced module is the one that replaces it.
-fn modules_of(text: &str) -> Vec<String> {
-    let mut modules = Vec::new();
-    for line in text.lines() {
-        let words: Vec<_> = line.split('\t').collect();
-        if let ["", kind @ ("dep" | "=>"), module, version, ..] = words[..] {
-            if kind == "=>" {
-                modules.pop();
-            }
-            modules.push(format!("{module}@{version}"));
-        }
-    }
-    modules
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,30 +403,5 @@ mod tests {
         assert!(error.to_string().contains("x.org/m@v1.0.0/data/tag is not in the module"), "{error}");
         atomic::write(&dir.path().join("x.org/m@v1.0.0/data/tag"), "v1").unwrap();
         check_embedded(&program, dir.path()).unwrap();
-    }
-
-    #[test]
-    fn licences_are_those_of_linked_modules() {
-        let text = "init: go1.24.3\n\tpath\tx.org/m/init\n\tmod\tours\t(devel)\t\n\tdep\tx.org/m\tv1.0.0\th1:a=\n\
-                    \tdep\tx.org/Y\tv1.0.0\n\t=>\tz.org/Y\tv2.0.0\th1:b=\n\tbuild\t-compiler=gc\n";
-        assert_eq!(modules_of(text), ["x.org/m@v1.0.0", "z.org/Y@v2.0.0"]);
-        let dir = tempfile::tempdir().unwrap();
-        let (out, modules) = (dir.path().join("out"), dir.path().join("modcache"));
-        atomic::write(&out.join("modules/init.txt"), text).unwrap();
-        for name in
-            ["z.org/!y@v2.0.0/LICENSE.md", "z.org/!y@v2.0.0/main.go", "w.org@v1.0.0/LICENSE", "x.org/m@v1.0.0/go.mod"]
-        {
-            atomic::write(&modules.join(name), name).unwrap();
-        }
-        let file = |path: &str| ModuleFile { path: path.to_owned(), sha256: common::Sha256::of(path) };
-        let files =
-            ["w.org/@v/v1.0.0.zip", "x.org/m/@v/v1.0.0.zip", "z.org/!y/@v/v2.0.0.mod", "z.org/!y/@v/v2.0.0.zip"]
-                .map(file);
-        copy_licenses(&out, &files, &modules).unwrap();
-        assert_eq!(
-            std::fs::read(out.join("licenses/z.org/Y@v2.0.0/LICENSE.md")).unwrap(),
-            b"z.org/!y@v2.0.0/LICENSE.md"
-        );
-        assert!(!out.join("licenses/w.org@v1.0.0").exists() && !out.join("licenses/z.org/Y@v2.0.0/main.go").exists());
     }
 }
