@@ -30,13 +30,10 @@ pub fn certify(dir: &Path, role: Role, public: &PublicKey, pin: Option<&str>, op
             .hint("move the file away first; the kernel or machines that trust the old certificate need the new one"));
     }
     check_kind(public, role)?;
+    let identity = Identity { algorithm: role.algorithm(), public: public.clone(), certificate: None };
     let signer: Box<dyn Signer> = match &location.private {
         Holder::File(path) => Box::new(FileSigner::read(path, role.algorithm())?),
-        Holder::Token(uri) => Box::new(TokenSigner::open(
-            uri,
-            pin,
-            Identity { algorithm: role.algorithm(), public: public.clone(), certificate: None },
-        )?),
+        Holder::Token(uri) => Box::new(TokenSigner::open(uri, pin, identity)?),
         Holder::External => {
             return Err(Error::new(Class::BadInput, format!("no private key for role {role}"))
                 .file(dir.join(config::FILE))
