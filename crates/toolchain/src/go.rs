@@ -13,8 +13,9 @@ use crate::download::{Fetcher, offline};
 use crate::programs::MainModule;
 
 /// Variables of the user that tell Go, and programs that download, where to go.
-const PASSED: [&str; 10] = [
+const PASSED: [&str; 11] = [
     "GOPROXY",
+    "GOSUMDB",
     "GONOPROXY",
     "GOPRIVATE",
     "GOINSECURE",
@@ -149,19 +150,35 @@ fn download(
     line: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let modules: BTreeSet<String> = missing.iter().map(|file| file.module().0).collect();
+    let (mut done, all) = (0, modules.len());
+    let (toolchains, others): (Vec<_>, Vec<_>) = modules.into_iter().partition(|module| is_toolchain(module));
+    for (modules, sums) in [(others, Some("off")), (toolchains, None)] {
+        let Some(run) = download_run(&modules, sums, user, cache) else { continue };
+        let mut complaints = Vec::new();
+        let ran = sandbox.run(&run, &mut |text| {
+            if let Some(zip) = served(text) {
+                done += 1;
+                line(&format!("fetched {done} of {all} Go modules: {zip}"));
+            } else if text.starts_with("go: ") {
+                complaints.push(text.to_owned());
+            }
+        });
+        ran.map_err(|error| failure(error, &complaints))?;
+    }
+    Ok(())
+}
+
+/// Go refuses to download its toolchain unless the checksum database verifies it (cmd/go, modfetch, `useSumDB`).
+fn is_toolchain(module: &str) -> bool {
+    module.starts_with("golang.org/toolchain@")
+}
+
+/// Returns the download of `modules`, if there are any. `sums` is the checksum database; where Go permits it there is none, because every
+/// file is compared with its pinned digest.
+fn download_run(modules: &[String], sums: Option<&str>, user: &User, cache: &Path) -> Option<Run> {
     let words: Vec<&str> = ["mod", "download", "-x"].into_iter().chain(modules.iter().map(String::as_str)).collect();
-    // Every file is compared with its pinned digest, so the checksum database has nothing to add.
-    let run = client(&words, user, cache).env("GOSUMDB", "off");
-    let (mut done, mut complaints) = (0, Vec::new());
-    let ran = sandbox.run(&run, &mut |text| {
-        if let Some(zip) = served(text) {
-            done += 1;
-            line(&format!("fetched {done} of {} Go modules: {zip}", modules.len()));
-        } else if text.starts_with("go: ") {
-            complaints.push(text.to_owned());
-        }
-    });
-    ran.map_err(|error| failure(error, &complaints))
+    let run = client(&words, user, cache);
+    (!modules.is_empty()).then(|| sums.into_iter().fold(run, |run, sums| run.env("GOSUMDB", sums)))
 }
 
 /// Returns the URL of a zip from the line `# get <url>: 200 OK (0.123s)`.
@@ -279,6 +296,20 @@ fn needed(go_sum: &str, files: &[ModuleFile]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_checksum_database_verifies_the_toolchain_only() {
+        let line = |modules: &[String], sums| {
+            let run = download_run(modules, sums, &User::default(), Path::new("/c"))?;
+            let words = run.arguments(Path::new("/r"));
+            Some(words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
+        };
+        let (toolchain, other) = ("golang.org/toolchain@v0.0.1-go1".to_owned(), "golang.org/x/sys@v0.1.0".to_owned());
+        assert!(is_toolchain(&toolchain) && !is_toolchain(&other));
+        assert!(line(&[other], Some("off")).unwrap().contains("--setenv GOSUMDB off"));
+        assert!(!line(&[toolchain], None).unwrap().contains("GOSUMDB"));
+        assert_eq!(line(&[], Some("off")), None);
+    }
 
     fn file(path: &str) -> ModuleFile {
         ModuleFile { path: path.to_owned(), sha256: Sha256::of(path) }
