@@ -259,7 +259,7 @@ pub fn module(context: &Context, toolchain: &Toolchain, programs: &Programs, mai
             run.write(&modules, MODULES).write(&tools.cache, "/build/cache").write(&scratch, SCRATCH)
         };
         for step in &steps {
-            build(work, &tools, &scratch, step, &mounted)?;
+            build(work, &tools, &scratch, step, mounted)?;
             check_embedded(&step.program, &modules)?;
         }
         work.run(tools.sandbox, &mounted(Run::script(&licenses, &[])).write(work.dir(), "/build/out"))?;
