@@ -6,7 +6,6 @@
 pub mod agent;
 pub mod caches;
 pub mod console;
-pub mod esp;
 #[path = "../guest/src/hex.rs"]
 pub mod hex;
 pub mod installer;

@@ -9,7 +9,8 @@ use harness::scenario::Guest;
 use harness::settings::{OUT, Settings};
 use harness::sysctl::WRITABLE;
 use harness::vm::{Image, Media, Vm};
-use harness::{Result, esp, kconfig, machines, scenario};
+use harness::{Result, kconfig, machines, scenario};
+use run::esp;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
 fn start(settings: &Settings) -> Result<Vm> {
     let parts = Parts::unpack(&settings.sandbox, &settings.out, &parts(settings).dir)?;
     let image = settings.work.join("node-esp.img");
-    esp::make(&settings.sandbox, &parts.dir, "v1.10.3", &image)?;
+    esp::make(&settings.sandbox, &parts.path("systemd-boot.efi"), &parts.path("vmlinuz.efi"), "Talos-v1.10.3", &image)?;
     let media = Media::default().disk(machines::ESP, Image::Copy(image)).disk(machines::DISK, Image::Empty(1024));
     Vm::start(settings, "node", &machines::node(), &media, LIMIT)
 }

@@ -2,21 +2,19 @@
 
 mod commands;
 mod context;
+mod interrupt;
 mod options;
 mod progress;
 mod status;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand};
-use signal_hook::consts::SIGINT;
-use signal_hook::iterator::Signals;
 
 use common::error::PENDING_EXIT_CODE;
 use common::event::{Event, Sink as _};
 use context::{Context, Global};
+use interrupt::Interrupts;
 use progress::Format;
 use status::Status;
 
@@ -52,6 +50,8 @@ enum Command {
     Pull(commands::pull::Options),
     /// Push the built images with their signatures and SBOMs to a registry
     Push(commands::push::Options),
+    /// Boot a build in QEMU, with its console on the terminal, until Ctrl-C
+    Run(commands::run::Options),
     /// Re-sign images with another key
     Sign(commands::sign::Options),
     /// Create, check or rebuild the pinned toolchain
@@ -67,16 +67,17 @@ enum Command {
 fn main() -> ExitCode {
     common::process::fix_umask();
     let cli = Cli::parse();
-    let interrupted = handle_interrupts().unwrap_or_else(|e| {
+    let interrupts = Interrupts::handle().unwrap_or_else(|e| {
         eprintln!("warning: cannot install the Ctrl-C handler: {e}");
-        Arc::default()
+        Interrupts::default()
     });
     let format = cli.global.format;
-    match run(cli) {
+    match run(cli, &interrupts) {
         Ok(Status::Done) => ExitCode::SUCCESS,
         Ok(Status::Pending(what)) => unfinished(format, "", &what, PENDING_EXIT_CODE),
+        Ok(Status::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
         // Ctrl-C also ends the programs that a stage runs. Their failure often gets here before the handler's thread ends this process.
-        Err(_) if interrupted.load(Ordering::SeqCst) => loop {
+        Err(_) if interrupts.is_ending() => loop {
             std::thread::park();
         },
         Err(e) => unfinished(format, "error: ", &format!("{e:#}"), exit_code(&e)),
@@ -92,23 +93,7 @@ fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> Exi
     ExitCode::from(exit_code)
 }
 
-/// Ends the process with 130 on SIGINT. There is nothing to clean up: output is written under a temporary name and renamed.
-///
-/// The flag is set by the signal handler itself, so before anything that the same signal ended can be waited for.
-fn handle_interrupts() -> std::io::Result<Arc<AtomicBool>> {
-    let mut signals = Signals::new([SIGINT])?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
-    std::thread::spawn(move || {
-        if signals.forever().next().is_some() {
-            eprintln!("\ninterrupted; run the same command again to continue after the last finished stage");
-            std::process::exit(130);
-        }
-    });
-    Ok(interrupted)
-}
-
-fn run(cli: Cli) -> anyhow::Result<Status> {
+fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     let (format, offline) = (cli.global.format, cli.global.offline);
     // Verbs that work on images and keys need neither a project nor a cache.
     match &cli.command {
@@ -140,6 +125,7 @@ fn run(cli: Cli) -> anyhow::Result<Status> {
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
         Command::Push(options) => commands::push::run(&context, &options).map(Into::into),
+        Command::Run(options) => commands::run::run(&context, &options, interrupts),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options).map(Into::into),
         Command::Update(options) => commands::update::run(&context, &options).map(Into::into),
         Command::Validate(options) => commands::validate::run(&context, &options).map(Into::into),

@@ -53,7 +53,7 @@ impl From<PaceOptions> for Pace {
 }
 
 /// Options of every verb that signs build results.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct KeyOptions {
     /// Key set to sign with, created by `keys init` [default: a development key set in the cache]
     #[arg(long, value_name = "DIR")]

@@ -7,6 +7,8 @@ pub enum Status {
     Done,
     /// Signatures of an external signer are pending: which, and what to do next.
     Pending(String),
+    /// The user ended it.
+    Interrupted,
 }
 
 impl From<()> for Status {

@@ -32,6 +32,7 @@ struct Bind {
 pub struct Run {
     argv: Vec<String>,
     binds: Vec<Bind>,
+    devices: Vec<String>,
     env: BTreeMap<String, String>,
     directory: String,
     network: bool,
@@ -49,6 +50,7 @@ impl Run {
         Self {
             argv: argv.into_iter().map(Into::into).collect(),
             binds: Vec::new(),
+            devices: Vec::new(),
             env: env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             directory: "/build".to_owned(),
             network: false,
@@ -74,6 +76,13 @@ impl Run {
 
     fn bind(mut self, host: &Path, inside: &str, writable: bool) -> Self {
         self.binds.push(Bind { host: host.to_owned(), inside: inside.to_owned(), writable });
+        self
+    }
+
+    /// Gives access to the device `path` of the host.
+    #[must_use]
+    pub fn device(mut self, path: &str) -> Self {
+        self.devices.push(path.to_owned());
         self
     }
 
@@ -120,6 +129,9 @@ impl Run {
         }
         for bind in &self.binds {
             push(&[&if bind.writable { "--bind" } else { "--ro-bind" }, &bind.host, &bind.inside]);
+        }
+        for device in &self.devices {
+            push(&[&"--dev-bind", device, device]);
         }
         push(&[&"--chdir", &self.directory, &"--"]);
         args.extend(self.argv.iter().map(OsString::from));
@@ -311,6 +323,8 @@ mod tests {
     fn binds_read_only_by_default() {
         let text = line(&Run::new(["true"]).read(Path::new("/a"), "/build/a").write(Path::new("/b"), "/build/b"));
         assert!(text.contains("--ro-bind /a /build/a --bind /b /build/b"), "{text}");
+        assert!(!text.contains("--dev-bind"), "{text}");
+        assert!(line(&Run::new(["true"]).device("/dev/kvm")).contains("--dev-bind /dev/kvm /dev/kvm"));
     }
 
     #[test]

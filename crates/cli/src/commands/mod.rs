@@ -11,6 +11,7 @@ pub mod module;
 pub mod module_build;
 pub mod pull;
 pub mod push;
+pub mod run;
 pub mod sign;
 pub mod toolchain;
 pub mod update;
