@@ -96,7 +96,7 @@ fn a_program_is_bit_identical_in_another_directory() {
         assert!(!bytes.windows(path.len()).any(|window| window == path), "{} is in it", String::from_utf8_lossy(path));
     }
     let modules = std::fs::read_to_string(first.join("modules/init.txt")).unwrap();
-    assert!(modules.contains("\tdep\tgithub.com/siderolabs/talos\tv1.10.3\t"), "{modules}");
+    assert!(modules.contains("\tmod\tgithub.com/siderolabs/talos\tv1.10.3\t"), "{modules}");
     assert!(first.join("licenses/github.com/siderolabs/talos@v1.10.3/LICENSE").is_file());
     assert!(!first.join("modcache").exists() && !first.join("scratch").exists(), "the stage holds Go's caches");
 }

@@ -91,7 +91,9 @@ const SEARCH: &str = r#"
 
 fn leaks(settings: &Settings, root: &Path, texts: &[String], secret: &[u8]) -> Result<Vec<String>> {
     let work = tempfile::tempdir()?;
-    let piece: String = secret[secret.len() / 2..][..24].iter().map(|byte| format!("\\x{byte:02x}")).collect();
+    // grep searches line by line, so the piece must not contain the end of a line.
+    let piece = secret[secret.len() / 2..].windows(24).find(|piece| !piece.contains(&b'\n'));
+    let piece: String = piece.context("no piece of the key")?.iter().map(|byte| format!("\\x{byte:02x}")).collect();
     fs::write(work.path().join("texts"), texts.join("\n"))?;
     fs::write(work.path().join("bytes"), piece)?;
     let run = ["texts", "bytes"].iter().fold(Run::script(SEARCH, &[]).read(root, "/build/root"), |run, name| {
