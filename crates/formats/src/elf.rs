@@ -1,4 +1,4 @@
-//! Reads the section table of 64-bit little-endian ELF files (System V ABI, chapter 4): kernels, modules, programs.
+//! Reads the section table of 64-bit little-endian ELF files (System V ABI, chapters 4 and 5): kernels, modules, programs.
 
 use std::ops::Range;
 
@@ -6,6 +6,10 @@ const EHDR: usize = 64;
 const SHDR: usize = 64;
 /// `SHT_NOBITS`: occupies no bytes of the file.
 const NOBITS: u32 = 8;
+/// Tags of the dynamic section: `DT_NEEDED`, `DT_RPATH`, `DT_RUNPATH`.
+const NEEDED: u64 = 1;
+const RPATH: u64 = 15;
+const RUNPATH: u64 = 29;
 /// Kernels have about fifty sections, modules with many functions several hundred.
 const SECTIONS_MAX: usize = 8192;
 
@@ -52,6 +56,46 @@ pub fn sections(bytes: &[u8]) -> Option<Vec<Section>> {
     Some(sections)
 }
 
+/// What a program or shared library needs at run time (System V ABI, chapter 5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dynamic {
+    /// File names of shared libraries (`DT_NEEDED`).
+    pub needed: Vec<String>,
+    /// Directories to search for them first (`DT_RPATH`, `DT_RUNPATH`), with `$ORIGIN` as written.
+    pub search: Vec<String>,
+    /// The dynamic linker.
+    pub interpreter: Option<String>,
+}
+
+/// Returns what the ELF file needs: nothing if it is static. `None` when it is not such a file or malformed.
+#[must_use]
+pub fn dynamic(bytes: &[u8]) -> Option<Dynamic> {
+    let sections = sections(bytes)?;
+    let section = |name: &str| bytes.get(sections.iter().find(|s| s.name == name)?.range.clone());
+    let interpreter = match section(".interp") {
+        Some(bytes) => Some(text_at(bytes)?),
+        None => None,
+    };
+    let mut found = Dynamic { interpreter, ..Dynamic::default() };
+    let Some(entries) = section(".dynamic") else { return Some(found) };
+    let names = section(".dynstr")?;
+    for entry in entries.chunks_exact(16) {
+        let name = || text_at(names.get(usize::try_from(u64_at(entry, 8)?).ok()?..)?);
+        match u64_at(entry, 0)? {
+            NEEDED => found.needed.push(name()?),
+            RPATH | RUNPATH => found.search.extend(name()?.split(':').map(str::to_owned)),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+/// Returns the NUL-terminated text at the start of `bytes`.
+fn text_at(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    String::from_utf8(bytes.get(..end)?.to_vec()).ok()
+}
+
 /// Returns the file range of a row of the section table; `None` when it has no bytes in the file.
 fn content(bytes: &[u8], row: &[u8]) -> Option<Range<usize>> {
     if u32_at(row, 4)? == NOBITS {
@@ -89,15 +133,36 @@ mod tests {
         assert_eq!(&bytes[found[2].range.clone()], b"r2");
     }
 
+    /// A dynamic section of (tag, value).
+    fn entries(of: &[(u64, u64)]) -> Vec<u8> {
+        of.iter().flat_map(|(tag, value)| [tag.to_le_bytes(), value.to_le_bytes()]).flatten().collect()
+    }
+
+    #[test]
+    fn reads_what_a_program_needs() {
+        let section = entries(&[(NEEDED, 1), (14, 1), (NEEDED, 11), (RUNPATH, 21)]);
+        let names = b"\0libc.so.6\0libz.so.1\0/a:$ORIGIN/b\0";
+        let program = |names: &[u8]| elf(&[(".interp", b"/lib64/ld.so\0"), (".dynamic", &section), (".dynstr", names)]);
+        let found = dynamic(&program(names)).unwrap();
+        assert_eq!(found.needed, ["libc.so.6", "libz.so.1"]);
+        assert_eq!(found.search, ["/a", "$ORIGIN/b"]);
+        assert_eq!(found.interpreter.as_deref(), Some("/lib64/ld.so"));
+        assert_eq!(dynamic(&elf(&[(".text", b"static")])), Some(Dynamic::default()));
+        assert_eq!(dynamic(&program(b"\0libc.so.6")), None, "a name without an end");
+        assert_eq!(dynamic(b"#!/bin/sh"), None);
+    }
+
     proptest::proptest! {
         #[test]
         fn never_panics(flips in proptest::collection::vec((0usize..600, 0u8..), 0..8), cut in 0usize..600) {
-            let mut bytes = elf(&[(".text", b"code"), (".data", b"data")]);
+            let section = entries(&[(NEEDED, 1), (RUNPATH, 3)]);
+            let mut bytes = elf(&[(".text", b"code"), (".dynamic", &section), (".dynstr", b"\0a\0b\0")]);
             for (at, value) in flips {
                 let at = at % bytes.len();
                 bytes[at] = value;
             }
             bytes.truncate(cut);
+            let _ = dynamic(&bytes);
             if let Some(sections) = sections(&bytes) {
                 assert!(sections.iter().all(|s| s.range.end <= bytes.len()));
             }

@@ -37,6 +37,7 @@ pub fn kernel(data: &[u8]) {
 
 /// Modules: sections and signature.
 pub fn module(data: &[u8]) {
+    let _ = elf::dynamic(data);
     if let Some(sections) = elf::sections(data) {
         assert!(sections.iter().all(|section| section.range.end <= data.len()));
     }
