@@ -1,6 +1,6 @@
 //! File trees from a list of files: Talos's root filesystem and its installer image.
 //!
-//! A [`Recipe`] is such a list, `rootfs.toml` or `installer.toml`. [`write`] makes the tree: it copies programs from Debian with
+//! A [`Recipe`] is such a list, `rootfs.toml` or `installer.toml`. [`write()`] makes the tree: it copies programs from Debian with
 //! the shared libraries that they need, and the licence texts of their packages.
 
 mod debian;
