@@ -50,7 +50,7 @@ const EXECUTABLE: &str = "chmod a+x /build/out/go/bin/* /build/out/go/pkg/tool/l
 /// Copies the licences of the modules that `go version -m` names; after `=>` comes the module that replaces the one before.
 const LICENSES: &str = r#"
 cd /build/out
-awk -F '\t' '$2 == "dep" { m[n++] = $3 "@" $4 } $2 == "=>" { m[n - 1] = $3 "@" $4 } END { for (i in m) print m[i] }' modules/*.txt |
+awk -F '\t' '$2 == "mod" || $2 == "dep" { m[n++] = $3 "@" $4 } $2 == "=>" { m[n - 1] = $3 "@" $4 } END { for (i in m) print m[i] }' modules/*.txt |
 sort -u | while read -r module; do
     mkdir -p "licenses/$module"
     find "/build/modcache/$(echo "$module" | sed 's/[A-Z]/!\l&/g')" -maxdepth 1 -type f \
