@@ -1,5 +1,5 @@
 //! Upstream configurations in their minimal form: `upstream/<name>.config` has only the options whose values differ from Kconfig's defaults, as
-//! `make savedefconfig` writes them, in blocks with a reason like a fragment. `[config.<name>]` in `pin.toml` says what original it was made from.
+//! `make savedefconfig` writes them, in blocks with a reason like a fragment. `[config.<name>]` in `pin.toml` names the original.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -25,13 +25,13 @@ fn scene() -> Scene {
 #[test]
 fn a_missing_build_is_reported() {
     let scene = Scene::new();
-    let words = ["there is no build to boot", "_out/build.json", "hint: run `./x build` first"];
+    let words = ["build output not found", "_out/build.json", "hint: run `./x build` first"];
     scene.fails(BAD_INPUT, &["run"], &words);
 }
 
 #[test]
 fn memory_below_the_huge_pages_is_reported() {
-    let words = ["8192 MiB of memory are too little", "preset spec reserves 100000 MiB", "hint: give at least 101024M"];
+    let words = ["8192 MiB of memory is not enough", "preset spec reserves 100000 MiB", "hint: give at least 101024M"];
     scene().fails(BAD_INPUT, &["run", "--out", "out", "--memory", "8G"], &words);
 }
 

@@ -15,7 +15,7 @@ pub fn cargo(name: &str, version: &str) -> String {
     format!("pkg:cargo/{}@{}", encode(name), encode(version))
 }
 
-/// Returns the purl of a Go module. The type `golang` wants lower case.
+/// Returns the purl of a Go module. The purl type `golang` requires lower case.
 #[must_use]
 pub fn golang(module: &str, version: &str) -> String {
     format!("pkg:golang/{}@{}", percent_encoded(&module.to_lowercase(), b"-._~:/"), encode(version))

@@ -107,7 +107,7 @@ impl View {
         self.nodes.get(&real)
     }
 
-    /// Returns the path of the file at `path` with all links resolved inside the root; `None` if there is no regular file.
+    /// Resolves the symbolic links in `path` within the root; `None` unless the result is a regular file.
     #[must_use]
     pub fn file_path(&self, path: &str) -> Option<String> {
         let (real, _) = self.resolve(path.trim_start_matches('/'), true).ok()?;

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use crate::size::huge_pages_mib;
 
 /// MiB that a node needs besides its huge pages: Talos with a control plane, and the installer image while it installs.
-const BESIDE_HUGE_PAGES_MIB: u32 = 4096;
+const DEFAULT_EXTRA_MIB: u32 = 4096;
 
-/// MiB without which no node boots.
-const LEAST_MIB: u32 = 1024;
+/// MiB that a node needs at least, besides its huge pages.
+const MIN_EXTRA_MIB: u32 = 1024;
 
 /// A build that can be booted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Build {
     /// Reads the output directory `out`.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when there is no complete build in it.
+    /// [`Class::BadInput`] when the build output is missing, incomplete or malformed.
     pub fn open(out: &Path) -> Result<Self> {
         let read = |name: &str| std::fs::read_to_string(out.join(name)).map_err(|why| absent(&out.join(name), &why));
         let record: Record = serde_json::from_str(&read("build.json")?).map_err(|why| {
@@ -59,17 +59,17 @@ impl Build {
         self.base == "testbed"
     }
 
-    /// Returns the memory of a node in MiB: `given`, or what the huge pages leave room beside. The host only provides what the guest touches.
+    /// Returns the memory of a node in MiB: `given`, or enough for the huge pages and 4 GiB more. The host only provides what the guest touches.
     ///
     /// # Errors
-    /// [`Class::BadInput`] when the huge pages leave too little of `given`.
+    /// [`Class::BadInput`] when `given` does not fit the huge pages and 1 GiB more.
     pub fn memory_mib(&self, given: Option<u32>) -> Result<u32> {
-        let least = self.huge_pages_mib.saturating_add(LEAST_MIB);
+        let least = self.huge_pages_mib.saturating_add(MIN_EXTRA_MIB);
         match given {
-            None => Ok(self.huge_pages_mib.saturating_add(BESIDE_HUGE_PAGES_MIB)),
+            None => Ok(self.huge_pages_mib.saturating_add(DEFAULT_EXTRA_MIB)),
             Some(given) if given >= least => Ok(given),
             Some(given) => {
-                Err(Error::new(Class::BadInput, format!("{given} MiB of memory are too little to boot this build"))
+                Err(Error::new(Class::BadInput, format!("{given} MiB of memory is not enough to boot this build"))
                     .why(format!("preset {} reserves {} MiB of huge pages at boot", self.preset, self.huge_pages_mib))
                     .hint(format!(
                         "give at least {least}M (the host only provides what the guest touches), or build with fewer: \
@@ -81,7 +81,7 @@ impl Build {
 }
 
 fn absent(file: &Path, why: &std::io::Error) -> Error {
-    Error::new(Class::BadInput, "there is no build to boot")
+    Error::new(Class::BadInput, "build output not found")
         .file(file)
         .why(why)
         .hint("run `./x build` first, or give its `--out`")
@@ -123,7 +123,7 @@ mod tests {
             fs_err::remove_file(dir.path().join(name)).unwrap();
             let error = Build::open(dir.path()).unwrap_err().to_string();
             assert!(
-                error.contains("no build to boot") && error.contains(name) && error.contains("./x build"),
+                error.contains("build output not found") && error.contains(name) && error.contains("./x build"),
                 "{error}"
             );
         }

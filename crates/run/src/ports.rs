@@ -39,7 +39,9 @@ fn taken(forward: Forward, why: &std::io::Error) -> Error {
     };
     Error::new(Class::Infrastructure, what)
         .why(format!("127.0.0.1:{host} has to lead to port {guest} of a node: {why}"))
-        .hint(format!("see what has it with `ss -ltnp sport = :{host}`, or choose others with `--port` or `--forward`"))
+        .hint(format!(
+            "find the process with `ss -ltnp sport = :{host}`, or choose others with `--port` or `--forward`"
+        ))
 }
 
 #[cfg(test)]

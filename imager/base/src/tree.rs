@@ -29,7 +29,7 @@ pub struct Sources {
 /// Writes the tree of `recipe` into the empty directory `out`; returns the Debian packages that it has files of. Their licence texts are in
 /// the tree.
 ///
-/// Modes are those of the sources and of the user's umask: whoever packs the tree must make them the same for all users.
+/// File modes depend on the sources and on the umask: set them when packing the tree, so that the image does not depend on the user.
 ///
 /// # Errors
 /// [`Class::MissingTool`] for a file or library that is not in the toolchain, [`Class::BadInput`] for another missing source.

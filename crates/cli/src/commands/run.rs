@@ -26,7 +26,7 @@ pub struct Options {
     /// Output directory of the build [default: _out in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Boot this preset: if the build has another one, build it beside, in DIR-NAME, with the same profile and base
+    /// Boot this preset: if the build has another one, build it into DIR-NAME first, with the same profile and base
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Add an empty disk of this size, such as 10G, for Talos to install itself on
@@ -77,7 +77,7 @@ pub fn run(context: &Context, options: &Options, interrupts: &Interrupts) -> any
     Ok(ended.map(Into::into)?)
 }
 
-/// Returns the build to boot and its directory: that in `out`, or the one beside it with `preset`, which is brought up to date first.
+/// Returns the build to boot and its directory: that in `out`, or that in `<out>-<preset>`, which is built first.
 fn chosen(context: &Context, out: &Path, preset: Option<&str>) -> anyhow::Result<(PathBuf, Build)> {
     let build = Build::open(out)?;
     let Some(preset) = preset.filter(|preset| *preset != build.preset) else { return Ok((out.to_owned(), build)) };
@@ -96,7 +96,9 @@ fn chosen(context: &Context, out: &Path, preset: Option<&str>) -> anyhow::Result
     };
     match build::build(Plan::read(context, &NetworkOptions::default().network(), choice)?, &beside)? {
         Outcome::Done(_) => Ok((beside.clone(), Build::open(&beside)?)),
-        Outcome::Pending(what) => Err(Error::new(Class::Verification, "the build is not complete").why(what).into()),
+        Outcome::Pending(what) => {
+            Err(Error::new(Class::Verification, "the build is waiting for signatures").why(what).into())
+        }
     }
 }
 
@@ -115,7 +117,7 @@ fn wanted(build: &Build, options: &Options) -> Result<Wanted> {
 fn check_kvm() -> Result<()> {
     let opened = std::fs::File::options().read(true).write(true).open(KVM);
     opened.map(drop).map_err(|why| {
-        Error::new(Class::Infrastructure, "KVM does not work here")
+        Error::new(Class::Infrastructure, "KVM is not available")
             .file(KVM)
             .why(why)
             .hint("leave out --kvm: emulation is slower and works everywhere; or join the group of the device")
