@@ -25,10 +25,9 @@ pub const FILE: &str = "solana-talos.lock";
 pub const CARGO_LOCKS: [&str; 2] = ["Cargo.lock", "tests/guest/Cargo.lock"];
 
 /// The project's lists of Go module files: a list for each `go.mod`, and that of the Go toolchain.
-pub const GO_SUMS: [&str; 5] = [
+pub const GO_SUMS: [&str; 4] = [
     "imager/base/go/cni/modules.sums",
     "imager/base/go/containerd/modules.sums",
-    "imager/base/go/runc/modules.sums",
     "imager/base/go/talos/modules.sums",
     "imager/base/go/toolchain/modules.sums",
 ];
