@@ -24,8 +24,6 @@ pub enum Image {
     Empty(u64),
     /// A copy of this file.
     Copy(PathBuf),
-    /// This file itself: what the machine writes is there for the next one.
-    Same(PathBuf),
 }
 
 /// Files on the host that a machine boots from.
@@ -33,8 +31,6 @@ pub enum Image {
 pub struct Media {
     /// bzImage and complete initramfs for [`Boot::Direct`].
     pub kernel: Option<(PathBuf, PathBuf)>,
-    /// The firmware's variables for [`Boot::Uefi`]; new ones by default.
-    pub variables: Option<PathBuf>,
     /// The machine's disks by file name.
     pub disks: BTreeMap<String, Image>,
 }
@@ -215,9 +211,8 @@ fn prepare(settings: &Settings, dir: &Path, machine: &Machine, media: &Media) ->
         Boot::Direct { .. } if media.kernel.is_none() => bail!("no kernel for a direct boot"),
         Boot::Direct { .. } => Ok(()),
         Boot::Uefi { .. } => {
-            let new = settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/'));
-            let image = media.variables.clone().map_or(Image::Copy(new), Image::Same);
-            write_image(&image, &dir.join("vars.fd"))
+            fs::copy(settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/')), dir.join("vars.fd"))?;
+            Ok(())
         }
     }
 }
@@ -226,7 +221,6 @@ fn write_image(image: &Image, to: &Path) -> Result<()> {
     match image {
         Image::Empty(mib) => fs::File::create(to)?.set_len(mib << 20)?,
         Image::Copy(from) => drop(fs::copy(from, to)?),
-        Image::Same(from) => fs::hard_link(from, to)?,
     }
     Ok(())
 }
