@@ -8,6 +8,9 @@ use clap::{Args, ValueEnum};
 use registry::credentials::Files;
 use registry::network::Proxies;
 
+/// Registry and organisation of image names, unless the user gives others.
+pub const REGISTRY: &str = "ghcr.io/our-org";
+
 /// Environment variable with the PIN for PKCS#11 URIs without `pin-source`: a PIN is never in a command line or key set.
 const PIN: &str = "SOLANA_TALOS_PIN";
 

@@ -8,7 +8,7 @@ use common::Sha256;
 use common::event::Event;
 
 use crate::context::Context;
-use crate::options::{KeyOptions, NetworkOptions, SourceChoice};
+use crate::options::{KeyOptions, NetworkOptions, REGISTRY, SourceChoice};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub struct Options {
     #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
     /// Registry and organisation in the image names
-    #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
+    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
     registry: String,
     /// Output directory [default: _out in the project]
     #[arg(long, value_name = "DIR")]

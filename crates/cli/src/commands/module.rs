@@ -7,7 +7,7 @@ use keys::Role;
 
 use crate::commands::module_build;
 use crate::context::Context;
-use crate::options::KeyOptions;
+use crate::options::{KeyOptions, REGISTRY};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -19,7 +19,7 @@ pub struct Options {
     #[arg(long, default_value = "vm")]
     pub profile: String,
     /// Registry and organisation in the image names
-    #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
+    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
     registry: String,
     #[command(flatten)]
     keys: KeyOptions,

@@ -15,7 +15,7 @@ use kernel_config::{external, sign};
 use keys::{Certificate, OrPending, Pending, PublicKey, Role, Signer};
 
 use crate::context::Context;
-use crate::options::{KeyOptions, NetworkOptions};
+use crate::options::{KeyOptions, NetworkOptions, REGISTRY};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long, value_name = "MANIFEST")]
     extension: Option<PathBuf>,
     /// Registry and organisation in the extension's image name
-    #[arg(long, default_value = "ghcr.io/our-org", value_name = "NAME")]
+    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
     registry: String,
     #[command(flatten)]
     keys: KeyOptions,

@@ -15,7 +15,7 @@ use run::{Build, Node, Seen, Wanted, esp, ports, size};
 
 use crate::context::Context;
 use crate::interrupt::Interrupts;
-use crate::options::{KeyOptions, NetworkOptions};
+use crate::options::{KeyOptions, NetworkOptions, REGISTRY};
 use crate::status::Status;
 
 /// What to try once a node is up.
@@ -90,7 +90,7 @@ fn chosen(context: &Context, out: &Path, preset: Option<&str>) -> anyhow::Result
         preset: preset.to_owned(),
         base: build.base,
         extra: Vec::new(),
-        registry: "ghcr.io/our-org".to_owned(),
+        registry: REGISTRY.to_owned(),
         source: build::SourceChoice::Debian,
         kernel_sha256: None,
     };
