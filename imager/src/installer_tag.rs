@@ -47,6 +47,13 @@ pub fn stamp(mut program: Vec<u8>, release: &str, uki: &Sha256) -> Result<Vec<u8
 mod tests {
     use super::*;
 
+    /// The program is built with the tag in this file.
+    #[test]
+    fn the_program_is_built_with_the_placeholder() {
+        let programs = include_str!("../base/go/programs.toml");
+        assert_eq!(programs.matches(&format!("= \"{}\"", placeholder("v1.10.3"))).count(), 1);
+    }
+
     #[test]
     fn only_the_placeholder_changes() {
         let uki = Sha256::of("uki");
