@@ -5,8 +5,10 @@ use anyhow::Context as _;
 use common::sandbox::Sandbox;
 use std::path::{Path, PathBuf};
 
-/// The build's output directory, profile `vm`.
+/// The output directory of a build on the testbed, profile `vm`.
 pub const OUT: &str = "SOLANA_TALOS_OUT";
+/// As [`OUT`], of the default build, on Talos.
+pub const TALOS_OUT: &str = "SOLANA_TALOS_TALOS_OUT";
 /// The program `solana-talos`.
 pub const PROGRAM: &str = "SOLANA_TALOS_PROGRAM";
 /// Output directory of profile `debug`.

@@ -24,6 +24,8 @@ pub enum Image {
     Empty(u64),
     /// A copy of this file.
     Copy(PathBuf),
+    /// This file, which keeps what the machine writes.
+    Keep(PathBuf),
 }
 
 /// Files on the host that a machine boots from.
@@ -33,6 +35,8 @@ pub struct Media {
     pub kernel: Option<(PathBuf, PathBuf)>,
     /// The machine's disks by file name.
     pub disks: BTreeMap<String, Image>,
+    /// The firmware's variables, which keep what the machine writes; a new machine has none.
+    pub variables: Option<PathBuf>,
 }
 
 impl Media {
@@ -211,7 +215,17 @@ fn prepare(settings: &Settings, dir: &Path, machine: &Machine, media: &Media) ->
         Boot::Direct { .. } if media.kernel.is_none() => bail!("no kernel for a direct boot"),
         Boot::Direct { .. } => Ok(()),
         Boot::Uefi { .. } => {
-            fs::copy(settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/')), dir.join("vars.fd"))?;
+            let empty = settings.sandbox.rootfs().join(OVMF_VARS.trim_start_matches('/'));
+            let variables = dir.join("vars.fd");
+            match &media.variables {
+                None => drop(fs::copy(empty, variables)?),
+                Some(kept) => {
+                    if !kept.exists() {
+                        fs::copy(empty, kept)?;
+                    }
+                    fs::hard_link(kept, variables)?;
+                }
+            }
             Ok(())
         }
     }
@@ -221,6 +235,7 @@ fn write_image(image: &Image, to: &Path) -> Result<()> {
     match image {
         Image::Empty(mib) => fs::File::create(to)?.set_len(mib << 20)?,
         Image::Copy(from) => drop(fs::copy(from, to)?),
+        Image::Keep(file) => fs::hard_link(file, to)?,
     }
     Ok(())
 }

@@ -64,7 +64,14 @@ fn compile(project: &Path, program: &Path, dir: &Path) -> Result<PathBuf> {
 /// Builds `project` with `program` and `cache` into `out`; returns what it reports.
 fn build(program: &Path, project: &Path, cache: &Path, shared: &Path, out: &Path) -> Result<String> {
     let mut command = Command::new(program);
-    command.arg("build").arg("--project").arg(project).arg("--cache").arg(cache).arg("--out").arg(out);
+    command
+        .args(["build", "--base", "testbed"])
+        .arg("--project")
+        .arg(project)
+        .arg("--cache")
+        .arg(cache)
+        .arg("--out")
+        .arg(out);
     let output = command.arg("--mirror").arg(shared.join("store/sha256")).output()?;
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {stderr}", output.status);

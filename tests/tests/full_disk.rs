@@ -66,7 +66,7 @@ fn a_full_disk_under_the_output_leaves_no_output() -> Result<()> {
     let (disk, empty) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let cache = caches::shared(&settings)?;
     let mut build = Command::new(settings.program()?);
-    build.arg("build").arg("--project").arg(project()).arg("--cache").arg(cache);
+    build.args(["build", "--base", "testbed"]).arg("--project").arg(project()).arg("--cache").arg(cache);
     build.arg("--out").arg(disk.path().join("_out"));
     let files = check_full(&on_a_small_disk(disk.path(), "1m", empty.path(), &build)?)?;
     ensure!(!files.iter().any(|path| path == "./_out"), "an output was left: {files:?}");

@@ -119,7 +119,7 @@ fn a_bundle_builds_without_network() {
         }
     }
     let out = dir.path().join("out");
-    online.run_isolated(&fresh, &["build", "--offline", "--out", &out.display().to_string()]);
+    online.run_isolated(&fresh, &["build", "--base", "testbed", "--offline", "--out", &out.display().to_string()]);
     let (ours, theirs) = (comparable(&out).unwrap(), comparable(&online.out).unwrap());
     assert_eq!(ours.0, theirs.0, "SHA256SUMS");
     assert_eq!(ours.1, theirs.1, "build.json");

@@ -1,14 +1,15 @@
 //! The program against Debian's `docker-registry`: push and pull of the build's images, a locked base, a signed kernel-devel image.
 //! skopeo is the reference tool.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
 use harness::caches;
 use harness::modules::{Builder, project, sample};
 use harness::registry::Registry;
-use harness::settings::{OUT, Settings};
+use harness::settings::{OUT, Settings, TALOS_OUT};
+use harness::stock;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -93,13 +94,12 @@ fn linked_project(dir: &Path) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Copies both images of the testbed to `registry`, as a third-party base, and returns their references.
+/// Copies both images of the base to `registry`, as siderolabs', and returns their references.
 fn push_base(settings: &Settings, registry: &Registry) -> Result<String> {
-    let key = record(&settings.out)?["inputs"]["base"].as_str().context("no base in build.json")?.to_owned();
-    let base = caches::shared(settings)?.join(format!("stages/testbed-base-{}/base.oci", &key[..16]));
+    let base = stock::base(settings)?;
     let mut references = Vec::new();
     for name in ["imager", "installer-base"] {
-        let from = format!("oci:/build/base:testbed/{name}:v1.10.3");
+        let from = format!("oci:/build/base:localhost/solana-talos/{name}:v1.10.3");
         let reference = format!("{}/talos/{name}:v1.10.3", registry.address);
         let to = format!("docker://{reference}");
         let copy = Run::new(["skopeo", "--insecure-policy", "copy", "--dest-tls-verify=false", &from, &to]);
@@ -111,7 +111,7 @@ fn push_base(settings: &Settings, registry: &Registry) -> Result<String> {
 
 #[test]
 fn a_locked_base_is_built_offline() -> Result<()> {
-    let Some(settings) = settings() else { return Ok(()) };
+    let Some(settings) = Settings::with_program(TALOS_OUT) else { return Ok(()) };
     let registry = Registry::start(&settings.sandbox)?;
     // Not in /tmp: all locked files are stored here.
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;

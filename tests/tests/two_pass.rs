@@ -88,12 +88,13 @@ fn two_passes_give_the_same_bytes_as_one() -> Result<()> {
     let Some(scene) = Scene::new()? else { return Ok(()) };
     let text = |path: &Path| path.display().to_string();
     let (one, two, later) = (scene.path("one"), scene.path("two"), scene.path("later"));
-    let (code, stderr) = scene.run(&scene.cache, &["build", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
+    let (code, stderr) =
+        scene.run(&scene.cache, &["build", "--base", "testbed", "--keys", &text(&scene.keys), "--out", &text(&one)])?;
     ensure!(code == Some(0), "{code:?}: {stderr}");
 
     let cache = caches::fresh(&scene.settings, scene.work.path(), unsigned)?;
     let public = text(&scene.public()?);
-    let build = ["build", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
+    let build = ["build", "--base", "testbed", "--keys", &public, "--sign-later", &text(&later), "--out", &text(&two)];
     for round in 1..=ROUNDS {
         let (code, stderr) = scene.run(&cache, &build)?;
         ensure!(code == Some(PENDING_SIGNATURES) && stderr.contains("pending"), "{round}: {code:?}: {stderr}");

@@ -12,6 +12,7 @@ pub mod crates;
 pub mod dsse;
 pub mod encoding;
 pub mod evidence;
+pub mod go_modules;
 pub mod provenance;
 pub mod sbom;
 pub mod session;

@@ -4,6 +4,7 @@ use common::{Result, Sha256, purl};
 use serde_json::Value;
 
 use crate::crates::Crate;
+use crate::go_modules::GoModule;
 use crate::provenance::Material;
 use crate::spdx::{Document, NO_ASSERTION, Package};
 use crate::subject::Subject;
@@ -95,12 +96,25 @@ pub enum Userland {
         /// Digest of the layout they were taken from.
         digest: Sha256,
     },
+    /// A base of this project, with Talos's programs.
+    Source(SourceBase),
+}
+
+/// What an image of a base with Talos's programs contains.
+#[derive(Clone, Debug)]
+pub struct SourceBase {
+    /// The Talos version.
+    pub version: String,
+    /// Debian packages that it has files of.
+    pub packages: Vec<DebianPackage>,
+    /// Modules that its Go programs are built from.
+    pub modules: Vec<GoModule>,
 }
 
 /// Returns the SPDX document of `image`.
 pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Result<Value> {
     let mut sbom = Builder { document: Document::default(), ingredients };
-    let main = sbom.image(image);
+    let main = sbom.add(image_package(image));
     match kind {
         Kind::Kernel => sbom.contains(&main, Builder::kernel),
         Kind::Extension => sbom.contains(&main, Builder::module),
@@ -118,6 +132,52 @@ pub fn document(image: &Subject, kind: Kind, ingredients: &Ingredients) -> Resul
     sbom.document.finish(&image.label(), &main, &image.created, &ingredients.tool)
 }
 
+/// Returns the SPDX document of `image`, an image of a base with Talos's programs; `tool` is the version of this program.
+pub fn base_document(image: &Subject, base: &SourceBase, tool: &str) -> Result<Value> {
+    let mut document = Document::default();
+    let main = add(&mut document, image_package(image));
+    base.add_to(&mut document, &main);
+    document.finish(&image.label(), &main, &image.created, tool)
+}
+
+impl SourceBase {
+    fn add_to(&self, document: &mut Document, main: &str) {
+        for package in &self.packages {
+            let package = add(document, package.package());
+            document.relate(main, "CONTAINS", &package);
+        }
+        for GoModule { name, version, sha256 } in &self.modules {
+            let package = Package::new(&format!("go-{name}-{version}"), name, version, "LIBRARY");
+            let package = package.purl(purl::golang(name, version)).sha256(*sha256);
+            let module = add(document, package.comment("The checksum is that of the module's zip."));
+            document.relate(main, "STATIC_LINK", &module);
+        }
+    }
+}
+
+impl DebianPackage {
+    fn package(&self) -> Package {
+        let Self { name, version, purl, sha256 } = self;
+        let package = Package::new(&format!("deb-{name}"), name, version, "APPLICATION");
+        package.supplier("Debian").purl(purl.clone()).sha256(*sha256)
+    }
+}
+
+fn image_package(image: &Subject) -> Package {
+    let label = image.label();
+    let (name, tag) = label.rsplit_once(':').unwrap_or((&label, NO_ASSERTION));
+    Package::new("image", name, tag, "CONTAINER")
+        .sha256(image.digest())
+        .purl(purl::oci(&label, image.digest()))
+        .comment("The checksum is that of the image's manifest.")
+}
+
+fn add(document: &mut Document, package: Package) -> String {
+    let id = package.id().to_owned();
+    document.add(package);
+    id
+}
+
 struct Builder<'a> {
     document: Document,
     ingredients: &'a Ingredients,
@@ -130,19 +190,7 @@ impl Builder<'_> {
     }
 
     fn add(&mut self, package: Package) -> String {
-        let id = package.id().to_owned();
-        self.document.add(package);
-        id
-    }
-
-    fn image(&mut self, image: &Subject) -> String {
-        let label = image.label();
-        let (name, tag) = label.rsplit_once(':').unwrap_or((&label, NO_ASSERTION));
-        let package = Package::new("image", name, tag, "CONTAINER")
-            .sha256(image.digest())
-            .purl(purl::oci(&label, image.digest()))
-            .comment("The checksum is that of the image's manifest.");
-        self.add(package)
+        add(&mut self.document, package)
     }
 
     /// The compiled kernel, generated from the source with the patches applied.
@@ -201,6 +249,13 @@ impl Builder<'_> {
                     .comment("Talos's imager and installer-base images. Their contents are listed in their own SBOMs.");
                 self.add(package)
             }
+            Userland::Source(source) => {
+                let package = Package::new("base", "talos", &source.version, "OPERATING-SYSTEM")
+                    .comment("Talos's programs, built from its Go modules by this project, and programs of Debian.");
+                let base = self.add(package);
+                source.add_to(&mut self.document, &base);
+                base
+            }
             Userland::Testbed { version, crates } => {
                 let package = Package::new("base", "solana-talos-guest", version, "OPERATING-SYSTEM")
                     .licence("Apache-2.0 OR MIT")
@@ -244,8 +299,6 @@ impl Builder<'_> {
     }
 
     fn debian(&mut self, package: &DebianPackage) -> String {
-        let DebianPackage { name, version, purl, sha256 } = package;
-        let package = Package::new(&format!("deb-{name}"), name, version, "APPLICATION");
-        self.add(package.supplier("Debian").purl(purl.clone()).sha256(*sha256))
+        self.add(package.package())
     }
 }

@@ -36,7 +36,7 @@ pub enum Outcome {
 
 /// Builds `plan` into the directory `out`. On failure `out` is unchanged.
 pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
-    let Plan { choice, kernel, preset, command_line, installer_name, manifest, base, keys } = plan;
+    let Plan { choice, kernel, preset, command_line, installer_name, manifest, base_name, base, keys } = plan;
     let registry = choice.registry.as_str();
     // Toolchain and source; then source, configuration, kernel, its modules, our module.
     let prepared = kernel.prepare()?;
@@ -48,8 +48,11 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let extension = packages::extension(&prepared, &built, &manifest, registry, &signing)?;
     let devel = devel::image(&prepared, &built, registry, &signing)?;
     let base = base::locate(&prepared, base, &preset)?;
+    let programs = base.programs(&prepared)?;
+    let program = installer::program(programs.as_ref().filter(|_| !choice.keep_installer));
     let parts = installer::Parts {
         base: &base,
+        program: &program,
         manifest: &manifest,
         command_line: &command_line,
         name: &installer_name,
@@ -58,8 +61,14 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let installer = installer::build(&prepared, &built, &parts)?;
     // SBOMs, provenance, signatures and the output directory.
     let machine_config = machine_config::patch(&choice.preset, &preset, &installer_name);
-    let results =
-        Results { built: &built, kernel: &kernel, extension: &extension, devel: &devel, installer: &installer };
+    let results = Results {
+        built: &built,
+        kernel: &kernel,
+        extension: &extension,
+        devel: &devel,
+        installer: &installer,
+        programs: programs.as_ref(),
+    };
     let images = outputs::images(&results);
     let parameters = Plan::parameters(&choice, &base.public);
     let attested = attest::images(&prepared, &signing, &base, &built.kernel.release, &parameters, &images)?;
@@ -69,7 +78,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let record = output::Record {
         profile: choice.profile,
         preset: choice.preset,
-        base: choice.base,
+        base: base_name,
         release: built.kernel.release.clone(),
         keys: signing.name().to_owned(),
         module_certificate: Sha256::of_file(&built.certificate)?,
@@ -82,7 +91,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         seconds: BTreeMap::new(),
     };
     let written = output::write(out, &files, record, &stages)?;
-    Ok(Outcome::Done(Done { written, testbed: base.testbed, development: signing.development }))
+    Ok(Outcome::Done(Done { written, testbed: base.is_testbed(), development: signing.development }))
 }
 
 fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {

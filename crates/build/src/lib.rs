@@ -1,6 +1,7 @@
 //! The build: a [`Plan`] has the user's choices, parsed and checked once; [`build`] runs the stages in order; [`outputs`] is the table of
 //! outputs. Independent of the command line, and prints nothing.
 
+mod base_build;
 pub mod context;
 mod graph;
 pub mod names;
@@ -13,6 +14,7 @@ pub mod signing;
 mod sources;
 pub mod stages;
 
+pub use base_build::build_base;
 pub use context::{Context, Settings};
 pub use graph::{Done, Outcome, build};
 pub use network::{Network, Pace};

@@ -133,7 +133,7 @@ fn rewrite_into(
     write_sums(part).map(Ok)
 }
 
-fn write_sums(part: &Path) -> Result<()> {
+pub(crate) fn write_sums(part: &Path) -> Result<()> {
     let sums: String = digests(part, part)?.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
     atomic::write(&part.join(SUMS), sums)
 }
@@ -160,7 +160,7 @@ fn check_replaceable(out: &Path) -> Result<()> {
 }
 
 /// Copies a file or a tree. Not linked: a change of an output must not change the cache.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         fs_err::copy(from, to)?;
         return Ok(());

@@ -24,6 +24,8 @@ pub struct Results<'a> {
     pub devel: &'a Finished,
     /// The installer image.
     pub installer: &'a Finished,
+    /// Talos's programs, if the base is Talos.
+    pub programs: Option<&'a Finished>,
 }
 
 /// An output and its source.
@@ -36,8 +38,8 @@ enum Output<'a> {
 
 /// The table of outputs by name. To add an output, add a line.
 fn table<'a>(of: &Results<'a>) -> Vec<(&'static str, Output<'a>)> {
-    let Results { built, kernel, extension, devel, installer } = *of;
-    vec![
+    let Results { built, kernel, extension, devel, installer, programs } = *of;
+    let mut table = vec![
         ("kernel", Output::Image(Kind::Kernel, kernel)),
         ("solana-optimizer", Output::Image(Kind::Extension, extension)),
         ("installer", Output::Image(Kind::Installer, installer)),
@@ -48,7 +50,11 @@ fn table<'a>(of: &Results<'a>) -> Vec<(&'static str, Output<'a>)> {
         ("cmdline", Output::File(installer.dir.join("cmdline"))),
         ("kernel.config", Output::File(built.kernel.config())),
         ("module.crt.pem", Output::File(built.certificate.clone())),
-    ]
+    ];
+    if let Some(programs) = programs {
+        table.push(("talosctl", Output::File(programs.dir.join("bin/talosctl"))));
+    }
+    table
 }
 
 /// Content of an entry of the output directory.

@@ -23,8 +23,10 @@ pub struct Choice {
     pub profile: String,
     /// Preset of boot arguments and settings for the installer.
     pub preset: String,
-    /// Base of the installer; see [`base::find`].
-    pub base: String,
+    /// Base of the installer; see [`base::find`] and [`base::default`].
+    pub base: Option<String>,
+    /// Keep the base's installer program.
+    pub keep_installer: bool,
     /// Additional kernel arguments; `-NAME` removes one.
     pub extra: Vec<String>,
     /// Registry and organisation in the image names.
@@ -48,6 +50,7 @@ pub struct Plan<'a> {
     pub(crate) command_line: Cmdline,
     pub(crate) installer_name: String,
     pub(crate) manifest: Input<Manifest>,
+    pub(crate) base_name: String,
     pub(crate) base: BaseChoice,
     pub(crate) keys: Option<Signing>,
 }
@@ -60,9 +63,13 @@ impl<'a> Plan<'a> {
         let command_line = installer::command_line(&preset, &choice.extra)?;
         let kernel = KernelPlan::read(context, &choice.profile, choice.source, choice.kernel_sha256)?;
         let manifest = packages::manifest(context)?;
-        let base = base::find(&kernel.project, network, &choice.base)?;
+        let base_name = match &choice.base {
+            Some(name) => name.clone(),
+            None => base::default(&kernel.project)?.to_owned(),
+        };
+        let base = base::find(&kernel.project, network, &base_name)?;
         let keys = Signing::given(&choice.keys, &[Role::Module, Role::Image])?;
-        Ok(Self { choice, kernel, preset, command_line, installer_name, manifest, base, keys })
+        Ok(Self { choice, kernel, preset, command_line, installer_name, manifest, base_name, base, keys })
     }
 
     /// Returns the choices for the provenance; `base` describes the base without a local path.

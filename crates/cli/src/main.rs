@@ -32,6 +32,8 @@ struct Cli {
 enum Command {
     /// Import the signatures that an external signer made for a command with `--sign-later`
     Attach(commands::attach::Options),
+    /// Build Talos's base images from its Go modules
+    Base(commands::base::Options),
     /// Build everything: kernel, module, extension and installer
     Build(commands::build::Options),
     /// Pack the locked inputs for machines without network, or load such a bundle
@@ -113,6 +115,7 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     };
     let context = Context::new(cli.global, profile)?;
     match cli.command {
+        Command::Base(options) => commands::base::run(&context, options),
         Command::Build(options) => commands::build::run(&context, options),
         Command::Bundle(options) => commands::bundle::run(&context, &options).map(Into::into),
         Command::Fetch(options) => commands::fetch::run(&context, &options).map(Into::into),

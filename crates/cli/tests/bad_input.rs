@@ -8,11 +8,13 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use oci::FileMap;
+use oci::types::RunConfig;
+use oci::{FileMap, NewImage, Writer};
 use support::Scene;
 
 const BAD_INPUT: i32 = 2;
 const VERIFICATION: i32 = 5;
+const MISSING_TOOL: i32 = 3;
 
 #[test]
 fn an_unknown_name_is_reported_with_the_known_ones() {
@@ -25,7 +27,7 @@ fn an_unknown_name_is_reported_with_the_known_ones() {
         &["build", "--preset", "nope"],
         &["unknown preset \"nope\"", "spec, agave, frankendancer, firedancer"],
     );
-    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["unknown base \"nope\"", "hint: give --base testbed"]);
+    scene.fails(BAD_INPUT, &["build", "--base", "nope"], &["unknown base \"nope\"", "hint: give --base talos"]);
 }
 
 #[test]
@@ -182,6 +184,39 @@ fn a_base_that_is_not_talos_is_reported() {
         ];
         scene.fails(BAD_INPUT, &["build", "--base", name], &words);
     }
+}
+
+/// The build says so before it gets to the toolchain.
+#[test]
+fn offline_without_the_modules_of_talos_the_base_is_the_testbed() {
+    let scene = Scene::new();
+    let said = "the base is `testbed`, not Talos: offline, and ";
+    scene.fails(MISSING_TOOL, &["build", "--offline"], &[said, "cel.dev/expr"]);
+    let ran = scene.fails(MISSING_TOOL, &["build", "--offline", "--base", "talos"], &["bwrap"]);
+    assert!(!ran.stderr.contains(said), "{}", ran.stderr);
+}
+
+#[test]
+fn a_base_of_another_release_is_reported() {
+    let scene = Scene::new();
+    let line = contract::Line::default_release().unwrap();
+    let (mut imager, mut installer) = (FileMap::new(), FileMap::new());
+    for path in [&line.imager.stub, &line.imager.boot_loader, &line.imager.initramfs] {
+        imager.bytes(path, "x", 0o644).unwrap();
+    }
+    installer.bytes("bin/installer", "x", 0o755).unwrap();
+    let mut writer = Writer::create(&scene.path("base.oci")).unwrap();
+    for (name, files, entrypoint) in
+        [("imager", imager, None), ("installer", installer, Some(vec!["/bin/installer".to_owned()]))]
+    {
+        let labels = [(line.installer.version_label.clone(), "v1.11.6".to_owned())];
+        let config = RunConfig { entrypoint, labels: Some(labels.into()), ..RunConfig::default() };
+        let names = [format!("localhost/{name}:1")];
+        writer.image_of(&files, NewImage { names: &names, config, ..NewImage::default() }).unwrap();
+    }
+    writer.finish().unwrap();
+    let words = ["the base is Talos v1.11.6, not v1.10.3", "alpha.talos.dev/version=v1.11.6", "hint: give the images"];
+    scene.fails(BAD_INPUT, &["build", "--base", "base.oci"], &words);
 }
 
 #[test]

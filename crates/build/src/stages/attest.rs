@@ -4,20 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Kind, Module, Userland};
-use attest::{Demand, Material, Predicates, SigningSession, Subject, WithoutLayers, crates, subjects, talos};
+use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Kind, Module};
+use attest::{Demand, Material, Predicates, SigningSession, Subject, WithoutLayers, subjects, talos};
 use common::stage::{Finished, Input, Stage, Work, hash_tree};
 use common::{Result, Sha256, atomic};
-use kernel_config::environment::Tools;
 use keys::{KeySet, OrPending, Role};
 use oci::Layout;
 use oci::types::canonical;
 use serde_json::Value;
 
+use crate::context::Context;
 use crate::signing::Signing;
 use crate::stages::base::TalosBase;
 use crate::stages::kernel::{MODULE, Prepared};
-use crate::stages::testbed;
 
 /// Signs the images.
 pub const STAGE: Stage = Stage::ours("attested-images", env!("CARGO_PKG_NAME"));
@@ -27,8 +26,9 @@ pub const PUBLIC_KEY: &str = "image.pub.pem";
 /// Machine configuration document with which Talos 1.13.8 and later verify the images.
 pub const VERIFICATION: &str = "image-verification.yaml";
 /// Directories of the project that end up in images, which the provenance lists as inputs.
-const TREES: [&str; 7] = [
+const TREES: [&str; 8] = [
     "extension",
+    "imager/base",
     "imager/contract/lines",
     "imager/presets",
     "kernel-config",
@@ -68,39 +68,54 @@ pub fn images(
     ]);
     let build = Build { parameters, internal, materials: &materials, tool: env!("CARGO_PKG_VERSION") };
     let provenance = build.predicate()?;
-    let mut unsigned = Vec::new();
-    for Unsigned { name, kind, stage } in images {
-        let from = stage.dir.join(format!("{name}.oci"));
-        let (mut entries, mut documents) = (Vec::new(), BTreeMap::new());
-        for image in subjects(&Layout::open(&from)?)? {
-            let sbom = sbom::document(&image, *kind, &ingredients)?;
-            let both = [image.digest(), Sha256::of(canonical(&sbom)?)].map(|digest| digest.to_string());
-            entries.push((*name, both.join(" ")));
-            documents.insert(image.digest(), sbom);
-        }
-        unsigned.push(Input::known_by(entries, Stated { name, from, documents }));
-    }
-    let key = signing.set.public_key(Role::Image)?.fingerprint().to_string();
-    let digest = Sha256::of(canonical(&provenance)?).to_string();
-    let inputs = (
-        prepared.environment().tools(),
-        Input::known_by([("key", key)], &signing.set),
-        Input::known_by([("provenance", digest)], provenance),
-        unsigned,
-    );
-    prepared.context().stages().try_run(STAGE, inputs, sign)
+    let stated = |Unsigned { name, kind, stage }: &Unsigned<'_>| {
+        Stated::new(name, &stage.dir, |image| sbom::document(image, *kind, &ingredients))
+    };
+    let images = images.iter().map(stated).collect::<Result<_>>()?;
+    signed(prepared.context(), STAGE, signing, Some(provenance), images)
 }
 
-/// An unsigned image with the SBOM of each platform.
-struct Stated {
+/// Runs `stage`, which signs the images with the image key, with their SBOMs and `provenance`: `<name>.oci` and its documents.
+pub fn signed(
+    context: &Context,
+    stage: Stage,
+    signing: &Signing,
+    provenance: Option<Value>,
+    images: Vec<Input<Stated>>,
+) -> Result<OrPending<Finished>> {
+    let key = signing.set.public_key(Role::Image)?.fingerprint().to_string();
+    let digest = Sha256::of(canonical(&provenance)?).to_string();
+    let keys = Input::known_by([("key", key)], &signing.set);
+    let provenance = Input::known_by([("provenance", digest)], provenance);
+    context.stages().try_run(stage, (keys, provenance, images), sign)
+}
+
+/// An unsigned layout with the SBOM of each of its images.
+#[derive(Debug)]
+pub struct Stated {
     name: &'static str,
     from: PathBuf,
     documents: BTreeMap<Sha256, Value>,
 }
 
-type Inputs<'a> = (Input<Tools<'a>>, Input<&'a KeySet>, Input<Value>, Vec<Input<Stated>>);
+impl Stated {
+    /// Opens `<name>.oci` in `dir`; `sbom` returns the SBOM of an image.
+    pub fn new(name: &'static str, dir: &Path, sbom: impl Fn(&Subject) -> Result<Value>) -> Result<Input<Self>> {
+        let from = dir.join(format!("{name}.oci"));
+        let (mut entries, mut documents) = (Vec::new(), BTreeMap::new());
+        for image in subjects(&Layout::open(&from)?)? {
+            let sbom = sbom(&image)?;
+            let both = [image.digest(), Sha256::of(canonical(&sbom)?)].map(|digest| digest.to_string());
+            entries.push((name, both.join(" ")));
+            documents.insert(image.digest(), sbom);
+        }
+        Ok(Input::known_by(entries, Self { name, from, documents }))
+    }
+}
 
-fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Result<OrPending<()>> {
+type Inputs<'a> = (Input<&'a KeySet>, Input<Option<Value>>, Vec<Input<Stated>>);
+
+fn sign(work: &mut Work<'_>, (keys, provenance, images): Inputs<'_>) -> Result<OrPending<()>> {
     let signer = keys.signer(Role::Image)?;
     let mut session = SigningSession::new(signer.as_ref())?;
     let mut names = BTreeSet::new();
@@ -108,7 +123,7 @@ fn sign(work: &mut Work<'_>, (_, keys, provenance, images): Inputs<'_>) -> Resul
         let mut predicates = |subject: &Subject| {
             names.extend(subject.names.iter().cloned());
             let sbom = image.documents.get(&subject.digest()).cloned();
-            Ok(Predicates { sbom, provenance: Some(provenance.clone()) })
+            Ok(Predicates { sbom, provenance: provenance.clone() })
         };
         let dest = work.dir().join(format!("{}.oci", image.name));
         attest::sign(&Layout::open(&image.from)?, &dest, &mut session, &mut predicates)?;
@@ -153,9 +168,10 @@ pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
 /// Returns every input by digest: the locked ones, and those of this project and the user.
 fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Result<Vec<Material>> {
     let own = |part: &str| format!("pkg:generic/solana-talos@{}#{part}", env!("CARGO_PKG_VERSION"));
-    // The kernel source is added below; it may be kernel.org's instead of the locked one. A base has its own materials.
+    // The kernel source is added below; it may be kernel.org's instead of the locked one. The testbed has no Go programs.
     let locked = prepared.plan.project.locked.entries();
-    let locked = locked.filter(|entry| !matches!(entry.kind, lock::Kind::Kernel | lock::Kind::GoModule));
+    let unused = |kind| kind == lock::Kind::Kernel || kind == lock::Kind::GoModule && base.is_testbed();
+    let locked = locked.filter(|entry| !unused(entry.kind));
     let mut materials: Vec<_> = locked
         .map(|entry| {
             let uri = if entry.kind == lock::Kind::CargoLock { own(&entry.name) } else { entry.uri };
@@ -188,7 +204,7 @@ fn ingredients(prepared: &Prepared<'_>, release: &str, base: &TalosBase) -> Resu
         },
         module: Module { name: MODULE.to_owned(), version, sources: hash_tree(&prepared.context().path("module"))? },
         toolchain: makers(prepared),
-        base: contents(prepared, base)?,
+        base: base.contents.clone(),
     })
 }
 
@@ -217,16 +233,4 @@ fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
             sha256: entry.sha256,
         })
         .collect()
-}
-
-fn contents(prepared: &Prepared<'_>, base: &TalosBase) -> Result<Userland> {
-    if !base.testbed {
-        let digest = base.identity.parse()?;
-        return Ok(Userland::Images { version: contract::DEFAULT_RELEASE.to_owned(), digest });
-    }
-    let metadata = testbed::metadata(prepared)?.dir.join("metadata.json");
-    let lock = prepared.context().path("tests/guest/Cargo.lock");
-    let crates = crates::of_program(&fs_err::read(metadata)?, &fs_err::read_to_string(&lock)?);
-    let crates = crates.map_err(|e| e.file(&lock))?;
-    Ok(Userland::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates })
 }

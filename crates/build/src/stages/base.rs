@@ -1,10 +1,12 @@
-//! The base of the installer: the testbed, or Talos's images from a layout, a tarball or, if locked, a registry.
+//! The base of the installer: Talos built from its Go modules, Talos's images from a layout, a tarball or, if locked, a registry, or the testbed.
 
 use std::path::{Path, PathBuf};
 
-use common::stage::{self, Input, Stage};
+use attest::sbom::Userland;
+use common::event::Event;
+use common::stage::{self, Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
-use contract::Line;
+use contract::{DEFAULT_RELEASE, Line};
 use imager::base_images::BaseImages;
 use imager::preset::Preset;
 use oci::{Limits, Reference};
@@ -13,10 +15,15 @@ use crate::context::Context;
 use crate::network::Network;
 use crate::project::Project;
 use crate::stages::kernel::Prepared;
-use crate::stages::{bases, testbed};
+use crate::stages::{bases, go, source_base, testbed};
 
 /// Opens a base.
 pub const STAGE: Stage = Stage::ours("base", env!("CARGO_PKG_NAME"));
+
+/// Names of the bases that are built here.
+pub const TALOS: &str = "talos";
+/// As [`TALOS`].
+pub const TESTBED: &str = "testbed";
 
 /// A base on this machine.
 #[derive(Debug)]
@@ -27,8 +34,10 @@ pub struct TalosBase {
     pub identity: String,
     /// Its description in the provenance, without a local path.
     pub public: String,
-    /// Whether it is the testbed and not Talos.
-    pub testbed: bool,
+    /// Its contents, for SBOMs.
+    pub contents: Userland,
+    /// Stage with Talos's programs, if it was built from them.
+    programs: Option<Finished>,
 }
 
 impl TalosBase {
@@ -38,10 +47,24 @@ impl TalosBase {
         Input::known_by([(name, self.identity.as_str())], self.path.clone())
     }
 
+    /// Whether it is the testbed and not Talos.
+    #[must_use]
+    pub fn is_testbed(&self) -> bool {
+        matches!(self.contents, Userland::Testbed { .. })
+    }
+
+    /// Returns the stage with Talos's programs, which is run if the base was not built from them; `None` for the testbed.
+    pub fn programs(&self, prepared: &Prepared<'_>) -> Result<Option<Finished>> {
+        match (&self.programs, self.is_testbed()) {
+            (None, false) => go::programs(prepared.context(), &prepared.toolchain).map(Some),
+            (programs, _) => Ok(programs.clone()),
+        }
+    }
+
     /// Returns its purl.
     #[must_use]
     pub fn uri(&self) -> String {
-        if self.testbed {
+        if self.is_testbed() {
             return format!("pkg:generic/solana-talos-guest@{}", env!("CARGO_PKG_VERSION"));
         }
         format!("pkg:generic/talos-base@{}", self.identity)
@@ -51,28 +74,51 @@ impl TalosBase {
 /// The base that the user chose.
 #[derive(Debug)]
 pub enum BaseChoice {
+    /// Talos, built from its Go modules: not built yet.
+    Source,
     /// The testbed, not built yet.
     Testbed,
     /// Talos images, on this machine.
-    Talos(TalosBase),
+    Images(Box<TalosBase>),
 }
 
-/// Finds the base `name`: `testbed`, a path, or a comma-separated list of image references, which are pulled. The images are opened, so that an
-/// invalid base is reported before anything is built.
+/// Returns the base of a build whose user names none: Talos, or the testbed if the modules of Talos are neither here nor can be downloaded.
+pub fn default(project: &Project<'_>) -> Result<&'static str> {
+    let context = project.context;
+    if !context.offline {
+        return Ok(TALOS);
+    }
+    for file in &project.locked.modules {
+        if context.store.find(&file.sha256)?.is_none() {
+            let message = format!(
+                "the base is `{TESTBED}`, not Talos: offline, and {} is not in the store (`solana-talos fetch` downloads it)",
+                file.path
+            );
+            context.sink().emit(&Event::Warning { message: &message });
+            return Ok(TESTBED);
+        }
+    }
+    Ok(TALOS)
+}
+
+/// Finds the base `name`: `talos`, `testbed`, a path, or a comma-separated list of image references, which are pulled. The images are opened,
+/// so that an invalid base is reported before anything is built.
 pub fn find(project: &Project<'_>, network: &Network, name: &str) -> Result<BaseChoice> {
     let path = Path::new(name);
-    if name == "testbed" {
-        return Ok(BaseChoice::Testbed);
+    match name {
+        TALOS => return Ok(BaseChoice::Source),
+        TESTBED => return Ok(BaseChoice::Testbed),
+        _ => {}
     }
     if path.exists() {
-        return Ok(BaseChoice::Talos(local(project.context, path)?));
+        return Ok(BaseChoice::Images(Box::new(local(project.context, path)?)));
     }
     if !name.contains(':') && !name.contains('@') {
         return Err(Error::new(Class::BadInput, format!("unknown base {name:?}"))
-            .why("it is neither `testbed` nor an existing directory or file, and an image reference needs a tag or digest")
-            .hint("give --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
+            .why("it is neither `talos` nor `testbed` nor an existing directory or file, and an image reference needs a tag or digest")
+            .hint("give --base talos, --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
-    Ok(BaseChoice::Talos(locked(project, network, &references(name)?)?))
+    Ok(BaseChoice::Images(Box::new(locked(project, network, &references(name)?)?)))
 }
 
 /// Parses a comma-separated list of image references.
@@ -86,7 +132,7 @@ fn local(context: &Context, path: &Path) -> Result<TalosBase> {
     }
     let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
     let public = format!("images with the digest {identity}");
-    checked(context, TalosBase { path: path.to_owned(), identity, public, testbed: false })
+    checked(context, images(path.to_owned(), identity, public)?)
 }
 
 fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) -> Result<TalosBase> {
@@ -96,7 +142,12 @@ fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) ->
     let layout = bases::layout(context, &bases)?;
     let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
     let (path, identity) = (layout.dir.join("base.oci"), layout.key.to_string());
-    checked(context, TalosBase { path, identity, public, testbed: false })
+    checked(context, images(path, identity, public)?)
+}
+
+fn images(path: PathBuf, identity: String, public: String) -> Result<TalosBase> {
+    let contents = Userland::Images { version: DEFAULT_RELEASE.to_owned(), digest: identity.parse()? };
+    Ok(TalosBase { path, identity, public, contents, programs: None })
 }
 
 /// Opens the base, in a stage, so that this is done once per base and not in every build.
@@ -106,20 +157,41 @@ fn checked(context: &Context, located: TalosBase) -> Result<TalosBase> {
 }
 
 fn open(path: &Path) -> Result<()> {
-    BaseImages::open(&Line::default_release()?, path, tempfile::tempdir()?.path(), Limits::SYSTEM).map(|_| ())
+    let line = Line::default_release()?;
+    let base = BaseImages::open(&line, path, tempfile::tempdir()?.path(), Limits::SYSTEM)?;
+    let labels = base.installer.config.config.labels.unwrap_or_default();
+    match labels.get(&line.installer.version_label).filter(|release| *release != DEFAULT_RELEASE) {
+        None => Ok(()),
+        Some(release) => {
+            Err(Error::new(Class::BadInput, format!("the base is Talos {release}, not {DEFAULT_RELEASE}"))
+                .file(path)
+                .why(format!("its installer-base image has the label {}={release}", line.installer.version_label))
+                .hint(format!("give the images imager and installer-base of {DEFAULT_RELEASE}")))
+        }
+    }
 }
 
-/// Returns the chosen base; builds the testbed.
-pub fn locate(prepared: &Prepared<'_>, named: BaseChoice, preset: &Preset) -> Result<TalosBase> {
-    let BaseChoice::Talos(located) = named else {
-        let base = testbed::base(prepared, preset)?;
-        let public = "testbed".to_owned();
-        return Ok(TalosBase {
-            path: base.dir.join("base.oci"),
-            identity: base.key.to_string(),
-            public,
-            testbed: true,
-        });
+/// Returns the chosen base; builds it if it is not there.
+pub fn locate(prepared: &Prepared<'_>, choice: BaseChoice, preset: &Preset) -> Result<TalosBase> {
+    let (stage, public, contents, programs) = match choice {
+        BaseChoice::Images(base) => return Ok(*base),
+        BaseChoice::Source => {
+            let toolchain = &prepared.toolchain;
+            let base = source_base::build(prepared.context(), toolchain)?;
+            let contents = base.contents(&prepared.plan.project, toolchain)?;
+            (base.stage, TALOS, Userland::Source(contents), Some(base.programs))
+        }
+        BaseChoice::Testbed => {
+            let crates = testbed::crates(prepared)?;
+            let contents = Userland::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates };
+            (testbed::base(prepared, preset)?, TESTBED, contents, None)
+        }
     };
-    Ok(located)
+    Ok(TalosBase {
+        path: stage.dir.join("base.oci"),
+        identity: stage.key.to_string(),
+        public: public.to_owned(),
+        contents,
+        programs,
+    })
 }

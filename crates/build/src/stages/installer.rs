@@ -1,11 +1,12 @@
-//! The installer image: the base image with a layer of boot assets (unified kernel image with our initramfs, boot loader).
+//! The installer image: the base image with a layer of boot assets (unified kernel image with our initramfs, boot loader) and an installer
+//! program with a tag of its own, so that an upgrade from one build to the next of the same Talos version can be rolled back.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::Result;
 use common::stage::{Finished, Input, Stage, Work};
-use contract::Line;
+use common::{Result, Sha256};
+use contract::{DEFAULT_RELEASE, Line};
 use extension::manifest::Manifest;
 use imager::assemble::{self, Layers};
 use imager::base_images::BaseImages;
@@ -15,7 +16,7 @@ use imager::layers;
 use imager::preset::Preset;
 use imager::uki::UkiParts;
 use imager::verify::verify;
-use imager::{os_release, uki};
+use imager::{installer_tag, os_release, uki};
 use kernel_config::environment::Tools;
 use oci::Limits;
 
@@ -37,6 +38,8 @@ pub fn command_line(preset: &Preset, extra: &[String]) -> Result<Cmdline> {
 pub struct Parts<'a> {
     /// The base.
     pub base: &'a TalosBase,
+    /// The installer program; see [`program`].
+    pub program: &'a Input<Option<PathBuf>>,
     /// The manifest of our extension.
     pub manifest: &'a Input<Manifest>,
     /// The kernel command line.
@@ -47,6 +50,14 @@ pub struct Parts<'a> {
     pub signing: &'a Signing,
 }
 
+/// Returns the program to replace the base's installer with: that among `programs`, the result of [`go::programs`](crate::stages::go::programs). See [`installer_tag`].
+pub fn program(programs: Option<&Finished>) -> Input<Option<PathBuf>> {
+    match programs {
+        Some(programs) => Input::stage("program", programs).map(|dir| Some(dir.join("bin/installer-tagged"))),
+        None => Input::known_by([("program", "that of the base")], None),
+    }
+}
+
 /// Writes `installer.oci`, `vmlinuz.efi`, `initramfs.xz` and `cmdline`, and verifies the image.
 pub fn build(prepared: &Prepared<'_>, built: &Built, parts: &Parts<'_>) -> Result<Finished> {
     let inputs = (
@@ -54,7 +65,7 @@ pub fn build(prepared: &Prepared<'_>, built: &Built, parts: &Parts<'_>) -> Resul
         built.kernel_input(),
         (Input::stage("modules", &built.modules), Input::stage("module", &built.module)),
         parts.manifest,
-        parts.base.input("base"),
+        (parts.base.input("base"), parts.program),
         Input::text("cmdline", parts.command_line.to_string()),
         names::input(vec![parts.name.to_owned()]),
         parts.signing.annotations(),
@@ -67,14 +78,14 @@ type Inputs<'a> = (
     Input<KernelInput>,
     (Input<PathBuf>, Input<PathBuf>),
     &'a Input<Manifest>,
-    Input<PathBuf>,
+    (Input<PathBuf>, &'a Input<Option<PathBuf>>),
     Input<String>,
     Input<Vec<String>>,
     Input<BTreeMap<String, String>>,
 );
 
 fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
-    let (tools, kernel, (modules, module), manifest, base, line, names, annotations) = inputs;
+    let (tools, kernel, (modules, module), manifest, (base, program), line, names, annotations) = inputs;
     let talos = Line::default_release()?;
     let opened = BaseImages::open(&talos, &base, &work.empty_dir("base")?, Limits::SYSTEM)?;
     let base_initramfs = fs_err::read(&opened.boot.initramfs)?;
@@ -99,13 +110,17 @@ fn assemble(work: &mut Work<'_>, inputs: Inputs<'_>) -> Result<()> {
     )?;
     let efi = work.dir().join("vmlinuz.efi");
     common::atomic::write(&work.dir().join("initramfs.xz"), initramfs)?;
+    let program = match program.as_ref() {
+        Some(program) => Some(installer_tag::stamp(fs_err::read(program)?, DEFAULT_RELEASE, &Sha256::of(&image))?),
+        None => None,
+    };
     common::atomic::write(&efi, image)?;
     common::atomic::write(&work.dir().join("cmdline"), format!("{}\n", *line))?;
     let new = Installer {
         names: &names,
         boot_loader: &opened.boot.boot_loader,
         uki: &efi,
-        program: None,
+        program: program.as_deref(),
         created: tools.epoch,
         annotations: &annotations,
     };

@@ -2,6 +2,7 @@
 
 pub mod attest;
 pub mod base;
+pub mod base_layout;
 pub mod bases;
 pub mod devel;
 pub mod devel_tree;
@@ -9,6 +10,7 @@ pub mod go;
 pub mod installer;
 pub mod kernel;
 pub mod packages;
+pub mod source_base;
 pub mod testbed;
 pub mod upstream;
 
@@ -30,7 +32,7 @@ pub const TESTBED_PROGRAMS: [Stage; 3] = [toolchain::CRATES_STAGE, testbed::PROG
 pub const GO_PROGRAMS: [Stage; 4] = [go::TOOLCHAIN_STAGE, go::MODULE_STAGE, go::STAGE, go::TALOS_STAGE];
 
 /// The stages after the compiled kernel, except those of the testbed's programs.
-pub const AFTER_KERNEL: [Stage; 13] = [
+pub const AFTER_KERNEL: [Stage; 16] = [
     kernel_config::sign::KERNEL_STAGE,
     kernel_config::external::STAGE,
     kernel_config::external::DEVEL_STAGE,
@@ -42,8 +44,11 @@ pub const AFTER_KERNEL: [Stage; 13] = [
     base::STAGE,
     bases::STAGE,
     testbed::STAGE,
+    source_base::ROOTFS_STAGE,
+    source_base::STAGE,
     installer::STAGE,
     attest::STAGE,
+    crate::base_build::STAGE,
 ];
 
 /// Returns whether the cache directory `name` belongs to one of `stages`.

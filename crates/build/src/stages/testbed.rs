@@ -1,23 +1,20 @@
-//! The default base: a small test userland that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
+//! The testbed: a small test userland that follows Talos's boot contract, in the form of Talos's imager and installer-base images.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::Result;
 use common::event::Event;
 use common::sandbox::Run;
-use common::stage::{Finished, Input, Inputs, Stage, Work};
-use contract::{DEFAULT_RELEASE, Line, initramfs};
-use formats::cpio;
+use common::stage::{Finished, Input, Inputs, Stage};
 use imager::machine_config;
 use imager::preset::Preset;
 use kernel_config::environment::Tools;
 use lock::Crate;
-use oci::types::RunConfig;
-use oci::{FileMap, NewImage, Writer};
+use oci::FileMap;
 use toolchain::Toolchain;
 
 use crate::context::Context;
+use crate::stages::base_layout::{BaseLayout, initramfs};
 use crate::stages::kernel::Prepared;
 
 /// Compiles the guest's programs.
@@ -27,12 +24,8 @@ pub const CRATES_STAGE: Stage = Stage::recipe("testbed-crates");
 /// Packs the testbed.
 pub const STAGE: Stage = Stage::ours("testbed-base", env!("CARGO_PKG_NAME"));
 
-/// systemd's stub and boot loader in the toolchain.
-const EFI: &str = "usr/lib/systemd/boot/efi";
 /// The guest's `Cargo.lock`.
 const CARGO_LOCK: &str = lock::CARGO_LOCKS[1];
-/// Compression level of the base's initramfs.
-const ZSTD_LEVEL: i32 = 12;
 
 /// Cargo uses a vendor directory of crates from the store instead of the registry.
 const BUILD: &str = r#"
@@ -73,8 +66,15 @@ pub fn fetch(context: &Context, toolchain: &Toolchain, crates: &[Crate]) -> Resu
     )
 }
 
+/// Returns the crates of the guest's programs.
+pub fn crates(prepared: &Prepared<'_>) -> Result<Vec<attest::crates::Crate>> {
+    let metadata = metadata(prepared)?.dir.join("metadata.json");
+    let lock = prepared.context().path(CARGO_LOCK);
+    attest::crates::of_program(&fs_err::read(metadata)?, &fs_err::read_to_string(&lock)?).map_err(|e| e.file(&lock))
+}
+
 /// Writes `metadata.json`, which lists the crates of the guest's programs.
-pub fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
+fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
     let inputs = guest_inputs(prepared, METADATA)?;
     let crates = crates_for(prepared, CRATES_STAGE, &inputs)?;
     prepared.context().stages().run(CRATES_STAGE, (inputs, crates), |work, ((tools, recipe, guest), crates)| {
@@ -145,45 +145,11 @@ pub fn base(prepared: &Prepared<'_>, preset: &Preset) -> Result<Finished> {
             .read(&programs, "/build/bin")
             .write(out, "/build/out");
         work.run(tools.sandbox, &run)?;
-        let initramfs = initramfs(&programs, &out.join("rootfs.sqsh"), tools.epoch)?;
-        write(work, &tools, &programs, &initramfs)
+        let initramfs = initramfs(&programs.join("init"), &out.join("rootfs.sqsh"), tools.epoch)?;
+        let mut installer = FileMap::new();
+        installer.host("bin/installer", &programs.join("installer"), 0o755)?;
+        let (toolchain, epoch) = (tools.sandbox.rootfs(), tools.epoch);
+        let (initramfs, installer) = (&initramfs, &installer);
+        BaseLayout { name: "testbed", toolchain, initramfs, installer, epoch }.write(&out.join("base.oci"))
     })
-}
-
-fn initramfs(programs: &Path, rootfs: &Path, epoch: u64) -> Result<Vec<u8>> {
-    let mut archive = cpio::Writer::default();
-    archive.file(initramfs::INIT, 0o755, fs_err::read(programs.join("init"))?)?;
-    archive.file(initramfs::ROOTFS, 0o644, fs_err::read(rootfs)?)?;
-    let bytes = archive.finish(u32::try_from(epoch).unwrap_or(u32::MAX));
-    Ok(zstd::bulk::compress(&bytes, ZSTD_LEVEL)?)
-}
-
-fn write(work: &Work<'_>, tools: &Tools<'_>, programs: &Path, initramfs: &[u8]) -> Result<()> {
-    let efi = tools.sandbox.rootfs().join(EFI);
-    let talos = Line::default_release()?;
-    let mut imager = FileMap::new();
-    imager.host(&talos.imager.stub, &efi.join("linuxx64.efi.stub"), 0o644)?;
-    imager.host(&talos.imager.boot_loader, &efi.join("systemd-bootx64.efi"), 0o644)?;
-    imager.bytes(&talos.imager.initramfs, initramfs, 0o644)?;
-    let entrypoint = talos.installer.entrypoint.as_str();
-    let mut installer = FileMap::new();
-    installer.host(entrypoint.trim_start_matches('/'), &programs.join("installer"), 0o755)?;
-    let mut writer = Writer::create(&work.dir().join("base.oci"))?;
-    add(&mut writer, "testbed/imager", &imager, tools.epoch, config(&talos, None))?;
-    add(&mut writer, "testbed/installer-base", &installer, tools.epoch, config(&talos, Some(entrypoint)))?;
-    writer.finish()
-}
-
-fn config(talos: &Line, entrypoint: Option<&str>) -> RunConfig {
-    RunConfig {
-        entrypoint: entrypoint.map(|program| vec![program.to_owned()]),
-        env: None,
-        labels: Some(BTreeMap::from([(talos.installer.version_label.clone(), DEFAULT_RELEASE.to_owned())])),
-        other: BTreeMap::new(),
-    }
-}
-
-fn add(writer: &mut Writer, name: &str, files: &FileMap, created: u64, config: RunConfig) -> Result<()> {
-    let names = [format!("{name}:{DEFAULT_RELEASE}")];
-    writer.image_of(files, NewImage { names: &names, created, config, ..NewImage::default() }).map(drop)
 }

@@ -19,10 +19,14 @@ pub struct Options {
     /// Preset of boot arguments and settings for the installer
     #[arg(long, default_value = "spec")]
     preset: String,
-    /// Base of the installer: `testbed` (a test userland, not Talos), or Talos's imager and installer-base images: an OCI layout directory, a
-    /// tarball of one, or two comma-separated references locked with `update --base`
-    #[arg(long, default_value = "testbed", value_name = "BASE")]
-    base: String,
+    /// Base of the installer: `talos` (built from Talos's Go modules), `testbed` (a test userland, not Talos), or Talos's imager and
+    /// installer-base images: an OCI layout directory, a tarball of one, or two comma-separated references locked with `update --base`
+    /// [default: talos; testbed if offline without the modules]
+    #[arg(long, value_name = "BASE")]
+    base: Option<String>,
+    /// Keep the base's own installer program, with which an upgrade from one build to another of the same Talos version cannot be rolled back
+    #[arg(long)]
+    keep_installer: bool,
     /// Add a kernel command line argument; `-NAME` removes one; repeatable
     #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
@@ -50,6 +54,7 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
         profile: options.profile,
         preset: options.preset,
         base: options.base,
+        keep_installer: options.keep_installer,
         extra: options.extra,
         registry: options.registry,
         source: options.source.into(),

@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub mod attach;
+pub mod base;
 pub mod build;
 pub mod bundle;
 pub mod fetch;

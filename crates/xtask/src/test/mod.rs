@@ -2,6 +2,7 @@
 
 mod skips;
 mod tally;
+mod times;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -14,8 +15,10 @@ use xshell::Shell;
 use crate::Tool;
 use skips::Allowed;
 use tally::Tally;
+use times::{Programs, Times};
 
-/// Output of profile `debug`, next to `_out`.
+/// Outputs next to `_out`, on the testbed: of profile `vm`, and of profile `debug`.
+const TESTBED_OUT: &str = "_out-testbed";
 const DEBUG_OUT: &str = "_out-debug";
 
 /// Where kernel-hardening-checker's reports are kept for the tests.
@@ -34,7 +37,10 @@ struct Suite {
     cargo: &'static str,
 }
 
-const SUITES: [Suite; 3] = [
+/// The set that runs only if it is named.
+const POWER_CUTS: &str = "power-cuts";
+
+const SUITES: [Suite; 5] = [
     Suite { name: "guest", default: true, dir: "tests/guest", cargo: "test --locked --quiet --no-fail-fast" },
     Suite { name: "workspace", default: true, dir: ".", cargo: "test --workspace --locked --no-fail-fast" },
     Suite {
@@ -42,6 +48,18 @@ const SUITES: [Suite; 3] = [
         default: false,
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test boot_*",
+    },
+    Suite {
+        name: "lifecycle",
+        default: false,
+        dir: ".",
+        cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_lifecycle",
+    },
+    Suite {
+        name: POWER_CUTS,
+        default: false,
+        dir: ".",
+        cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_power_cut",
     },
 ];
 
@@ -57,32 +75,41 @@ pub struct Options {
 
 pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     let tool = Tool::build(shell)?;
+    let mut times = Times::default();
+    let mut run = |words: &str| times.measure(words, || tool.run(words));
     // What tests/tests/offline.rs makes a bundle of.
-    tool.run("fetch")?;
-    tool.run("build")?;
-    tool.run(&format!("build --profile debug --out {DEBUG_OUT}"))?;
+    run("fetch")?;
+    run("build --base talos")?;
+    run(&format!("build --base testbed --out {TESTBED_OUT}"))?;
+    run(&format!("build --base testbed --profile debug --out {DEBUG_OUT}"))?;
     for profile in ["vm", "debug", "metal"] {
-        tool.run(&format!("kernel check --profile {profile}"))?;
+        run(&format!("kernel check --profile {profile}"))?;
     }
     for profile in ["vm", "metal"] {
-        tool.run(&format!("kernel harden --profile {profile} --report {REPORTS}"))?;
+        run(&format!("kernel harden --profile {profile} --report {REPORTS}"))?;
     }
-    tool.run("toolchain check")?;
+    run("toolchain check")?;
     let root = shell.current_dir();
     let record = tempfile::NamedTempFile::new()?;
+    let cuts = options.sets.iter().any(|set| set == POWER_CUTS);
+    let _cuts = cuts.then(|| shell.push_env("SOLANA_TALOS_POWER_CUTS", "1"));
     let _full = options.full.then(|| shell.push_env("SOLANA_TALOS_FULL", "1"));
     let _rootfs = shell.push_env("SOLANA_TALOS_ROOTFS", tool.read("toolchain path")?);
     let _source = shell.push_env("SOLANA_TALOS_KERNEL_SOURCE", tool.read("kernel source")?);
     let _program = shell.push_env("SOLANA_TALOS_PROGRAM", &tool.program);
     let _config = shell.push_env("SOLANA_TALOS_UPSTREAM_CONFIG", tool.read("kernel base --profile metal")?);
     let _reports = shell.push_env("SOLANA_TALOS_HARDENING_REPORTS", root.join(REPORTS));
-    let _out = shell.push_env("SOLANA_TALOS_OUT", root.join("_out"));
+    let _out = shell.push_env("SOLANA_TALOS_OUT", root.join(TESTBED_OUT));
+    let _talos = shell.push_env("SOLANA_TALOS_TALOS_OUT", root.join("_out"));
     let _debug = shell.push_env("SOLANA_TALOS_DEBUG_OUT", root.join(DEBUG_OUT));
     let _record = shell.push_env(skip::RECORD, record.path());
     let mut tally = Tally::default();
     for suite in SUITES.iter().filter(|suite| chosen(suite, &options.sets)) {
-        tally.add(&run_suite(shell, suite)?);
+        let (suite, programs) = run_suite(shell, suite)?;
+        tally.add(&suite);
+        times.extend(programs);
     }
+    print!("{times}");
     conclude(shell, tally, record.path())
 }
 
@@ -91,13 +118,26 @@ fn chosen(suite: &Suite, sets: &[String]) -> bool {
 }
 
 /// Runs a set and passes its output on; a set that fails does not stop the next one.
-fn run_suite(shell: &Shell, suite: &Suite) -> Result<Tally> {
+fn run_suite(shell: &Shell, suite: &Suite) -> Result<(Tally, Programs)> {
     let cargo: Command = shell.cmd("cargo").args(suite.cargo.split(' ')).into();
     count(cargo, &shell.current_dir().join(suite.dir))
 }
 
-fn count(mut command: Command, dir: &Path) -> Result<Tally> {
-    let mut child = command.current_dir(dir).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+fn count(mut command: Command, dir: &Path) -> Result<(Tally, Programs)> {
+    let command = command.current_dir(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start cargo")?;
+    let errors = child.stderr.take().context("cargo has no standard error")?;
+    let programs = std::thread::spawn(move || {
+        let mut programs = Programs::default();
+        for line in BufReader::new(errors).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line);
+            programs.line(&line);
+            eprintln!("{line}");
+        }
+        programs.ended();
+        programs
+    });
     let mut tally = Tally::default();
     let mut out = std::io::stdout();
     for line in BufReader::new(child.stdout.take().context("cargo has no standard output")?).split(b'\n') {
@@ -106,7 +146,7 @@ fn count(mut command: Command, dir: &Path) -> Result<Tally> {
         out.write_all(&[&line[..], b"\n"].concat())?;
     }
     tally.ended(child.wait()?.success());
-    Ok(tally)
+    Ok((tally, programs.join().unwrap_or_default()))
 }
 
 /// Prints the skips and the closing line, and fails unless all passed or was allowed to be skipped.

@@ -1,0 +1,164 @@
+//! What a node with real Talos lives through: it is configured, installed from a registry, and upgraded.
+
+use crate::modules::project;
+use crate::registry::Registry;
+use crate::settings::Settings;
+use crate::talos::Node;
+use crate::talosctl::Talosctl;
+use crate::{Result, caches};
+use anyhow::{Context as _, ensure};
+use fs_err as fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Tag of our images.
+pub const TAG: &str = "custom-solana-v1.10.3";
+/// A file on EPHEMERAL that the machine configuration makes once.
+pub const MARKER: &str = "/var/lib/marker";
+/// The first of the keys of META that Talos leaves to users (pkg/machinery/meta/constants.go).
+const META_KEY: u8 = 0x0c;
+/// Organisation of the build's images in the registry.
+pub const OURS: &str = "our-org";
+
+/// A node and what it is installed from.
+#[derive(Debug)]
+pub struct Life {
+    /// The node.
+    pub node: Node,
+    registry: Registry,
+    /// What must survive upgrades.
+    kept: Vec<String>,
+}
+
+impl Life {
+    /// Creates a node named `name`, and a registry with the build's installer.
+    pub fn begin(settings: Settings, name: &str) -> Result<Self> {
+        let life =
+            Self { registry: Registry::start(&settings.sandbox)?, node: Node::new(settings, name)?, kept: Vec::new() };
+        life.push(OURS, &life.node.settings().out)?;
+        Ok(life)
+    }
+
+    /// Path of a file of the test.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.node.dir.join(name)
+    }
+
+    /// Runs a command of the program with the cache of the build.
+    pub fn program(&self, words: &[&str], path: &Path) -> Result<()> {
+        let settings = self.node.settings();
+        let mut command = Command::new(settings.program()?);
+        command.args(words).arg(path).arg("--project").arg(project()).arg("--cache").arg(caches::shared(settings)?);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Pushes `installer.oci` of the directory `out` with the program.
+    pub fn push(&self, organisation: &str, out: &Path) -> Result<()> {
+        let to = format!("{}/{organisation}", self.registry.address);
+        self.program(&["push", "--registry", &to], &out.join("installer.oci"))
+    }
+
+    /// Builds `preset` and pushes its installer to an organisation of this name; returns the output directory.
+    pub fn push_preset(&self, preset: &str) -> Result<PathBuf> {
+        let out = self.file(preset);
+        self.program(&["build", "--base", "talos", "--preset", preset, "--out"], &out)?;
+        self.push(preset, &out)?;
+        Ok(out)
+    }
+
+    /// Writes the configurations of the node and of its admin.
+    pub fn configure(&mut self) -> Result<()> {
+        let port = self.registry.address.rsplit(':').next().context("no port")?;
+        let patch = self.file("test.yaml");
+        fs::write(
+            &patch,
+            format!(
+                "machine:\n  install: {{disk: /dev/nvme0n1}}\n  time: {{disabled: true}}\n  registries:\n    mirrors:\n      \
+                 '*': {{endpoints: ['http://10.0.2.2:{port}'], skipFallback: true}}\n  files:\n    - {{path: {MARKER}, op: create, \
+                 permissions: 0o644, content: kept}}\ncluster:\n  discovery: {{enabled: false}}\n"
+            ),
+        )?;
+        let ours = self.node.settings().out.join("machine-config.yaml");
+        self.node.talosctl.gen_config(&self.node.dir, &[&ours, &patch])
+    }
+
+    /// Applies the configuration in maintenance mode: the installation begins.
+    pub fn apply(&self) -> Result<()> {
+        let config = self.file("controlplane.yaml").display().to_string();
+        self.node.talosctl.run(&["apply-config", "--file", &config]).map(drop)
+    }
+
+    /// Boots the installed node, and leaves marks in META and on EPHEMERAL.
+    pub fn first_boot(&mut self) -> Result<()> {
+        self.node.talosctl.config = Some(self.file("talosconfig"));
+        self.node.boot_disk()?;
+        self.node.until_minutes(|talosctl| talosctl.read(MARKER).map(Some))?;
+        // After this reboot the file is there only if EPHEMERAL is kept.
+        let patch = self.file("unmark.yaml");
+        fs::write(&patch, r#"[{"op": "remove", "path": "/machine/files"}]"#)?;
+        let patch = format!("@{}", patch.display());
+        self.node.talosctl.run(&["patch", "machineconfig", "--mode", "reboot", "--patch", &patch])?;
+        self.node.wait_for_reboot()?;
+        self.node.boot_disk()?;
+        self.node.talosctl.run(&["meta", "write", &META_KEY.to_string(), "kept"])?;
+        self.kept = self.data()?;
+        ensure!(!self.kept[2].contains(MARKER), "the file is still in the machine configuration");
+        Ok(())
+    }
+
+    /// Upgrades to the installer of an organisation in the registry, and boots it.
+    pub fn upgrade(&mut self, organisation: &str, tag: &str) -> Result<()> {
+        start_upgrade(&self.node.talosctl, organisation, tag)?;
+        self.node.wait_for_reboot()?;
+        self.node.boot_disk()
+    }
+
+    /// What an upgrade must keep: the node's identity (STATE), META, the machine configuration and a file on EPHEMERAL.
+    fn data(&self) -> Result<Vec<String>> {
+        let talosctl = &self.node.talosctl;
+        let spec = |resource: &str| -> Result<String> {
+            Ok(talosctl
+                .get(resource)?
+                .iter()
+                .map(|one| format!("{} {}\n", one["metadata"]["id"], one["spec"]))
+                .collect())
+        };
+        // Talos has keys of its own there, such as the system to fall back to.
+        let meta = talosctl.get("metakeys")?;
+        let ours = meta.iter().find(|one| one["metadata"]["id"] == META_KEY).context("our key of META is gone")?;
+        let meta = ours["spec"].to_string();
+        Ok(vec![spec("identities")?, meta, spec("machineconfig")?, talosctl.read(MARKER)?])
+    }
+
+    /// Checks that all data is there.
+    pub fn check_data(&self) -> Result<()> {
+        let data = self.data()?;
+        for (was, is) in self.kept.iter().zip(&data) {
+            ensure!(was == is, "was:\n{was}\nis:\n{is}");
+        }
+        Ok(())
+    }
+
+    /// Names of the extensions.
+    pub fn extensions(&self) -> Result<Vec<String>> {
+        let name =
+            |found: &serde_json::Value| found["spec"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        Ok(self.node.talosctl.get("extensions")?.iter().map(name).collect())
+    }
+
+    /// The command line of the running UKI: without the arguments of the test machine, which come last.
+    pub fn command_line(&self) -> Result<String> {
+        let running = self.node.talosctl.read("/proc/cmdline")?;
+        let (uki, _) = running.split_once(" console=ttyS0").context("no console=ttyS0")?;
+        Ok(uki.to_owned())
+    }
+}
+
+/// Starts an upgrade; this returns once the node has pulled the image.
+pub fn start_upgrade(talosctl: &Talosctl, organisation: &str, tag: &str) -> Result<()> {
+    let image = format!("ghcr.io/{organisation}/installer:{tag}");
+    talosctl.run(&["upgrade", "--image", &image, "--force", "--wait=false"]).map(drop)
+}

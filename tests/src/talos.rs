@@ -1,0 +1,176 @@
+//! A node with real Talos, over several boots: its disk and firmware variables stay.
+
+use crate::console::End;
+use crate::settings::Settings;
+use crate::talosctl::{Talosctl, until};
+use crate::vm::{Image, Media, Vm};
+use crate::{Result, machines};
+use anyhow::{Context as _, bail, ensure};
+use fs_err as fs;
+use qemu::{Accelerator, Boot, Disk, Forward, Machine, Network};
+use run::esp;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Time limit of one boot with all that is done in it.
+const BOOT: Duration = Duration::from_secs(1500);
+/// Time until a node answers after its start.
+const ANSWER: Duration = Duration::from_secs(600);
+/// Size of the system disk: the boot partition is 1.1 GiB.
+const DISK_MIB: u64 = 8192;
+/// Port of the Talos API.
+const API: u16 = 50000;
+
+/// Arguments in addition to those of the UKI: those of every test machine; no zeroing of 50000 huge pages, which would touch 100 GB of the
+/// host; and no kexec, so that every reboot goes through the firmware and ends QEMU. Talos raises `panic` to 10 seconds itself.
+const EXTRA: &str = "init_on_alloc=0 sysctl.kernel.kexec_load_disabled=1";
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    /// Directory of its disk, its variables and its configuration.
+    pub dir: PathBuf,
+    /// Calls it.
+    pub talosctl: Talosctl,
+    vm: Option<Vm>,
+    boots: u32,
+}
+
+impl Node {
+    /// Creates a node with an empty disk; its files are in `<work>/<name>`.
+    pub fn new(settings: Settings, name: &str) -> Result<Self> {
+        let dir = settings.work.join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir)?;
+        }
+        fs::create_dir_all(&dir)?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let talosctl = Talosctl { program: settings.out.join("talosctl"), port, config: None };
+        let mut node = Self { settings, dir, talosctl, vm: None, boots: 0 };
+        node.new_disk()?;
+        Ok(node)
+    }
+
+    /// The settings of the test.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The running machine.
+    pub fn vm(&self) -> Result<&Vm> {
+        self.vm.as_ref().context("the node is off")
+    }
+
+    /// Boots from a disk with the UKI of the build, as from an ISO.
+    pub fn boot_medium(&mut self) -> Result<()> {
+        let (sandbox, image) = (&self.settings.sandbox, self.dir.join("boot-medium.img"));
+        if !image.exists() {
+            let loader = sandbox.rootfs().join(esp::SYSTEMD_BOOT);
+            esp::make(sandbox, &loader, &self.settings.out.join("vmlinuz.efi"), "Talos", &image)?;
+        }
+        self.boot(Some(image))
+    }
+
+    /// As [`Node::boot_medium`], and waits for maintenance mode.
+    pub fn boot_installer(&mut self) -> Result<()> {
+        self.boot_medium()?;
+        self.maintenance()
+    }
+
+    fn maintenance(&self) -> Result<()> {
+        let maintenance = |talosctl: &Talosctl| Ok(talosctl.is_in_maintenance()?.then_some(()));
+        self.until(ANSWER, maintenance).context("the node does not reach maintenance mode")
+    }
+
+    /// Boots from its own disk, and waits until Talos answers with the admin's certificate.
+    pub fn boot_disk(&mut self) -> Result<()> {
+        self.boot(None)?;
+        self.until(ANSWER, |talosctl| talosctl.run(&["version", "--short"]).map(Some)).map(drop).context("no answer")
+    }
+
+    /// Starts the machine; `medium` is a disk to boot from instead of its own.
+    pub fn boot(&mut self, medium: Option<PathBuf>) -> Result<()> {
+        self.vm = None;
+        self.boots += 1;
+        let mut media = Media { variables: Some(self.dir.join("vars.fd")), ..Media::default() };
+        media = media.disk(machines::DISK, Image::Keep(self.dir.join("system.img")));
+        let mut disks = vec![Disk::nvme(machines::DISK)];
+        if let Some(image) = medium {
+            media = media.disk(machines::ESP, Image::Keep(image));
+            disks.insert(0, Disk::virtio(machines::ESP));
+        }
+        let machine = Machine {
+            boot: Boot::Uefi { extra: format!("{} {EXTRA}", machines::TEST_ARGUMENTS) },
+            accelerator: Accelerator::Emulated,
+            nodes_mib: vec![64 << 10, 64 << 10],
+            node_cpus: 1,
+            disks,
+            networks: vec![Network::user([Forward { host: self.talosctl.port, guest: API }])],
+            igb: false,
+            agent: None,
+        };
+        let name = format!("{}/boot-{}", self.dir.file_name().unwrap_or_default().display(), self.boots);
+        self.vm = Some(Vm::start(&self.settings, &name, &machine, &media, BOOT)?);
+        Ok(())
+    }
+
+    /// Calls `probe` until it returns a value, at most for `limit`.
+    ///
+    /// # Errors
+    /// If it takes longer or the machine ends, with the last lines of its console.
+    pub fn until<T>(&self, limit: Duration, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
+        let vm = self.vm()?;
+        let alive = || {
+            ensure!(vm.end().is_none(), "the machine ended");
+            Ok(())
+        };
+        until(limit, &alive, || probe(&self.talosctl)).with_context(|| vm.summary())
+    }
+
+    /// As [`Node::until`], for what takes a node a minute or two.
+    pub fn until_minutes<T>(&self, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
+        self.until(ANSWER, probe)
+    }
+
+    /// Waits until the console shows `text` after its first `from` bytes; returns whether it does before the machine ends.
+    pub fn console_shows(&self, text: &str, from: usize) -> Result<bool> {
+        let vm = self.vm()?;
+        let start = Instant::now();
+        while start.elapsed() < ANSWER {
+            if vm.console().get(from..).is_some_and(|console| console.contains(text)) {
+                return Ok(true);
+            }
+            if vm.end().is_some() {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!("no line with {text:?}: {}", vm.summary())
+    }
+
+    /// Waits for the end of the machine: a reboot through the firmware.
+    pub fn wait_for_reboot(&mut self) -> Result<()> {
+        let vm = self.vm.take().context("the node is off")?;
+        let end = vm.wait();
+        ensure!(end == End::Exited, "{}", vm.summary());
+        Ok(())
+    }
+
+    /// Replaces the disk and the variables of the firmware with new ones.
+    pub fn new_disk(&mut self) -> Result<()> {
+        self.vm = None;
+        for file in ["system.img", "vars.fd"] {
+            let _ = fs::remove_file(self.dir.join(file));
+        }
+        fs::File::create(self.dir.join("system.img"))?.set_len(DISK_MIB << 20)?;
+        Ok(())
+    }
+
+    /// Cuts the power.
+    pub fn cut_power(&mut self) {
+        self.vm = None;
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of a node with real Talos, judged by its own answers: install from a registry, upgrade, rollback.
+//!
+//! One machine over several boots, 128 GiB and two NUMA nodes. Every reboot goes through the firmware and systemd-boot.
+
+use anyhow::{Context as _, ensure};
+use fs_err as fs;
+use harness::life::{Life, OURS, TAG};
+use harness::procfs::{meminfo, module_names};
+use harness::settings::{Settings, TALOS_OUT};
+use harness::{Result, steps, stock};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let settings = Settings::with_program(TALOS_OUT);
+    steps::run(
+        settings.map(|settings| Life::begin(settings, "lifecycle")),
+        &[
+            ("maintenance_mode_lists_the_extension_and_the_disk", maintenance),
+            ("the_installer_of_a_registry_installs", install),
+            ("the_node_boots_from_its_disk", first_boot),
+            ("the_extension_is_listed_and_its_module_loaded", extension),
+            ("the_command_line_is_that_of_the_build", command_line),
+            ("settings_of_the_preset_are_in_force", settings_of_the_preset),
+            ("the_root_is_read_only_and_only_talos_listens", locked_down),
+            ("the_kernel_log_has_no_warning_of_our_parts", clean_log),
+            ("an_upgrade_to_stock_talos_keeps_the_other_image", to_stock),
+            ("an_upgrade_from_stock_talos_keeps_all_data", from_stock),
+            ("a_rollback_returns_to_stock_talos", rollback),
+            ("an_upgrade_to_another_preset_changes_the_command_line", another_preset),
+        ],
+    )
+}
+
+fn maintenance(life: &mut Life) -> Result<()> {
+    life.node.boot_installer()?;
+    let talosctl = &life.node.talosctl;
+    let names = life.extensions()?;
+    ensure!(names.iter().any(|name| name == "solana-optimizer"), "extensions: {names:?}");
+    let disks = talosctl.get("disks")?;
+    let disk = disks.iter().find(|disk| disk["spec"]["dev_path"] == "/dev/nvme0n1");
+    ensure!(disk.is_some_and(|disk| disk["spec"]["readonly"] != true), "disks: {disks:?}");
+    // Talos 1.10 answers no other call of its API before it is configured.
+    let refused = talosctl.fail(&["version"])?;
+    ensure!(refused.contains("not implemented in maintenance mode"), "{refused}");
+    Ok(())
+}
+
+fn install(life: &mut Life) -> Result<()> {
+    life.configure()?;
+    life.apply()?;
+    life.node.wait_for_reboot()
+}
+
+fn first_boot(life: &mut Life) -> Result<()> {
+    life.first_boot()
+}
+
+fn extension(life: &mut Life) -> Result<()> {
+    let talosctl = &life.node.talosctl;
+    let names = life.extensions()?;
+    ensure!(names == ["kernel-modules", "solana-optimizer", "modules.dep"], "extensions: {names:?}");
+    let modules = life.node.until_minutes(|talosctl| {
+        let text = talosctl.read("/proc/modules")?;
+        Ok(module_names(&text).contains(&"solana_optimizer").then_some(text))
+    })?;
+    let line = modules.lines().find(|line| line.starts_with("solana_optimizer")).unwrap_or_default();
+    // Out of tree is true; unsigned (E) is not.
+    ensure!(line.ends_with("(O)"), "{line}");
+    let taint = talosctl.number("/proc/sys/kernel/tainted")?;
+    ensure!(taint & !4096 == 0, "the kernel is tainted with {taint}");
+    Ok(())
+}
+
+fn command_line(life: &mut Life) -> Result<()> {
+    let shipped = fs::read_to_string(life.node.settings().out.join("cmdline"))?;
+    let running = life.command_line()?;
+    ensure!(running == shipped.trim_end(), "the kernel got {running:?}, shipped is {shipped:?}");
+    Ok(())
+}
+
+fn settings_of_the_preset(life: &mut Life) -> Result<()> {
+    let talosctl = &life.node.talosctl;
+    let info = meminfo(&talosctl.read("/proc/meminfo")?);
+    ensure!(info["HugePages_Total"] == 50_000, "HugePages_Total: {}", info["HugePages_Total"]);
+    for (file, value) in [
+        ("/proc/sys/solana/hugepages_target", "50000"),
+        ("/proc/sys/solana/hugepages_total", "50000"),
+        ("/proc/sys/solana/dynamic", "0"),
+        ("/proc/sys/solana/numa_balancing", "1"),
+        ("/proc/sys/kernel/numa_balancing", "1"),
+        ("/sys/devices/system/node/online", "0-1"),
+    ] {
+        let found = talosctl.read(file)?;
+        ensure!(found == value, "{file} is {found:?}");
+    }
+    // Those of machine-config.yaml, and Talos's own, as it applied them.
+    let parameters = talosctl.get("kernelparamstatus")?;
+    let unsupported: Vec<_> = parameters.iter().filter(|one| one["spec"]["unsupported"] == true).collect();
+    ensure!(unsupported.is_empty(), "unsupported: {unsupported:?}");
+    let config = fs::read_to_string(life.node.settings().out.join("machine-config.yaml"))?;
+    let wanted: Vec<(&str, &str)> = config.lines().filter_map(sysctl).collect();
+    ensure!(wanted.len() > 20, "only {} sysctls in machine-config.yaml", wanted.len());
+    for (name, value) in wanted {
+        let found = parameters.iter().find(|one| one["metadata"]["id"] == format!("proc.sys.{name}").as_str());
+        let current = found.map(|one| one["spec"]["current"].as_str().unwrap_or_default()).unwrap_or_default();
+        ensure!(current.split_whitespace().eq(value.split_whitespace()), "{name} is {current:?}, not {value:?}");
+    }
+    let release = talosctl.read("/proc/sys/kernel/osrelease")?;
+    let (loaded, builtin) =
+        (talosctl.read("/proc/modules")?, talosctl.read(&format!("/usr/lib/modules/{release}/modules.builtin"))?);
+    for module in config.lines().filter_map(|line| line.trim().strip_prefix("- name: ")) {
+        let here = module_names(&loaded).contains(&module) || builtin.contains(&format!("/{module}.ko"));
+        ensure!(here, "the module {module} of machine-config.yaml is not loaded");
+    }
+    Ok(())
+}
+
+/// A line `    name: "value"` of a machine configuration.
+fn sysctl(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.strip_prefix("    ")?.split_once(": \"")?;
+    Some((name, value.strip_suffix('"')?))
+}
+
+fn locked_down(life: &mut Life) -> Result<()> {
+    let talosctl = &life.node.talosctl;
+    let mounts = talosctl.read("/proc/mounts")?;
+    let root = mounts.lines().find(|line| line.split(' ').nth(1) == Some("/")).context("no root mount")?;
+    ensure!(root.split(' ').nth(3).is_some_and(|options| options.split(',').any(|one| one == "ro")), "{root}");
+    let programs = talosctl.run(&["ls", "/usr/bin"])?;
+    let shells: Vec<_> = programs
+        .split_whitespace()
+        .filter(|name| ["sh", "bash", "dash", "busybox", "sshd", "dropbear", "login"].contains(name))
+        .collect();
+    ensure!(shells.is_empty(), "in /usr/bin: {shells:?}");
+    // Talos's API and trustd, and what it starts of Kubernetes (docs of Talos, "Network connectivity").
+    let allowed = [50000, 50001, 6443, 7445, 2379, 2380, 10250];
+    let mut open = Vec::new();
+    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        open.extend(talosctl.read(file)?.lines().filter_map(listening));
+    }
+    ensure!(open.contains(&50000), "the API does not listen: {open:?}");
+    ensure!(open.iter().all(|port| allowed.contains(port)), "open ports: {open:?}");
+    Ok(())
+}
+
+/// The port of a line of `/proc/net/tcp` for a socket that listens (state 0A) on an address that other machines reach: not 127.0.0.0/8, not
+/// ::1, and not 169.254.0.0/16, where Talos's own DNS server answers pods.
+fn listening(line: &str) -> Option<u16> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (address, port) = words.get(1)?.split_once(':')?;
+    let local = address.ends_with("7F") || address.ends_with("FEA9") || address == "00000000000000000000000001000000";
+    if words.get(3) != Some(&"0A") || local { None } else { u16::from_str_radix(port, 16).ok() }
+}
+
+fn clean_log(life: &mut Life) -> Result<()> {
+    let log = life.node.talosctl.run(&["dmesg"])?;
+    // `NODE: kern: warning: [TIME]: TEXT`
+    let severe = ["warning:", "err:", "crit:", "alert:", "emerg:"];
+    let ours: Vec<_> = log
+        .lines()
+        .filter(|line| {
+            let words: Vec<&str> = line.split_whitespace().take(3).collect();
+            matches!(words[..], [_, "kern:", level] if severe.contains(&level))
+        })
+        // Out-of-tree modules are reported at the level of a warning (kernel/module/main.c, check_modinfo); ours is one.
+        .filter(|line| line.contains("solana") && !line.contains("loading out-of-tree module taints kernel"))
+        .collect();
+    ensure!(log.contains("solana_optimizer"), "the module does not report itself");
+    ensure!(ours.is_empty(), "{ours:?}");
+    Ok(())
+}
+
+fn to_stock(life: &mut Life) -> Result<()> {
+    let dir = life.file("stock");
+    stock::installer(life.node.settings(), "ghcr.io/stock/installer", &dir)?;
+    life.push("stock", &dir)?;
+    life.upgrade("stock", "v1.10.3")?;
+    is_stock(life)
+}
+
+fn is_stock(life: &Life) -> Result<()> {
+    let names = life.extensions()?;
+    ensure!(names == ["kernel-modules", "modules.dep"], "extensions: {names:?}");
+    life.check_data()
+}
+
+fn from_stock(life: &mut Life) -> Result<()> {
+    life.upgrade(OURS, TAG)?;
+    command_line(life)?;
+    extension(life)?;
+    life.check_data()
+}
+
+fn rollback(life: &mut Life) -> Result<()> {
+    life.node.talosctl.run(&["rollback"])?;
+    life.node.wait_for_reboot()?;
+    life.node.boot_disk()?;
+    is_stock(life)
+}
+
+fn another_preset(life: &mut Life) -> Result<()> {
+    let out = life.push_preset("agave")?;
+    life.upgrade("agave", TAG)?;
+    let running = life.command_line()?;
+    let shipped = fs::read_to_string(out.join("cmdline"))?;
+    ensure!(running == shipped.trim_end() && running.contains("hugepages=512"), "{running}");
+    ensure!(life.node.talosctl.read("/proc/sys/solana/hugepages_target")? == "512", "wrong target");
+    life.check_data()
+}

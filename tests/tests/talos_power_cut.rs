@@ -1,0 +1,134 @@
+//! A power cut at any point of an installation or an upgrade: afterwards the node boots one of the two systems, with its data.
+//!
+//! Each cut is at a line of the console and ends QEMU at once: what the guest has not flushed is lost.
+
+use anyhow::{Context as _, ensure};
+use harness::life::{Life, OURS, TAG, start_upgrade};
+use harness::settings::{Settings, TALOS_OUT};
+use harness::{Result, steps};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Lines of an installation, in their order, and what is waited for after them.
+const INSTALLATION: [(&str, Duration); 10] = [
+    ("pulling \"ghcr.io/our-org/installer", SECOND),
+    ("running Talos installer", NOW),
+    ("created EFI", NOW),
+    ("formatting the partition \"/dev/nvme0n1p1\"", NOW),
+    ("copying /usr/install/amd64/vmlinuz.efi", NOW),
+    ("copying /usr/install/amd64/vmlinuz.efi", SECOND),
+    ("copying /usr/install/amd64/systemd-boot.efi", NOW),
+    ("updating EFI variables", NOW),
+    ("installation of", NOW),
+    ("install successful", SECOND),
+];
+
+/// Lines of an upgrade.
+const UPGRADE: [(&str, Duration); 10] = [
+    ("upgrade sequence", NOW),
+    ("running Talos installer", NOW),
+    ("copying /usr/install/amd64/vmlinuz.efi", NOW),
+    ("copying /usr/install/amd64/vmlinuz.efi", HALF),
+    ("copying /usr/install/amd64/vmlinuz.efi", SECOND),
+    ("copying /usr/install/amd64/systemd-boot.efi", NOW),
+    ("updating EFI variables", NOW),
+    ("upgrade of", NOW),
+    ("upgrade of", SECOND),
+    ("task reboot", NOW),
+];
+
+/// Set if this is to run: it takes half an hour.
+const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
+
+const NOW: Duration = Duration::ZERO;
+const HALF: Duration = Duration::from_millis(500);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    steps::run(
+        settings().map(|settings| Life::begin(settings, "power-cut")),
+        &[
+            ("an_installation_can_be_repeated_after_a_cut_at_any_point", installation),
+            ("the_node_boots_from_its_disk", Life::first_boot),
+            ("after_a_cut_of_an_upgrade_at_any_point_the_old_or_the_new_system_boots", upgrade),
+        ],
+    )
+}
+
+fn settings() -> Option<Settings> {
+    if std::env::var_os(POWER_CUTS).is_none() {
+        skip::skipped(format!("{POWER_CUTS} is not set; `./x test power-cuts` sets it"));
+        return None;
+    }
+    Settings::with_program(TALOS_OUT)
+}
+
+/// Cuts the power after a line of the console and a delay.
+fn cut(life: &mut Life, (line, delay): (&str, Duration), from: usize) -> Result<()> {
+    ensure!(life.node.console_shows(line, from)?, "the machine ended before a line with {line:?}");
+    std::thread::sleep(delay);
+    life.node.cut_power();
+    Ok(())
+}
+
+fn installation(life: &mut Life) -> Result<()> {
+    life.configure()?;
+    let mut installed = 0;
+    for point in INSTALLATION {
+        if boots_from_medium(life)? {
+            installed += 1;
+            life.node.new_disk()?;
+            life.node.boot_installer()?;
+        }
+        life.apply()?;
+        cut(life, point, 0).with_context(|| format!("{point:?}"))?;
+        eprintln!("cut after {point:?}");
+    }
+    // Once more, without a cut.
+    if boots_from_medium(life)? {
+        installed += 1;
+        life.node.new_disk()?;
+        life.node.boot_installer()?;
+    }
+    eprintln!("{installed} of {} nodes had their configuration after the cut", INSTALLATION.len());
+    life.apply()?;
+    life.node.wait_for_reboot()
+}
+
+/// Boots the medium. The node is in maintenance mode, or has its configuration already, if it was on STATE before the cut; returns whether it has.
+fn boots_from_medium(life: &mut Life) -> Result<bool> {
+    life.node.talosctl.config = None;
+    life.node.boot_medium()?;
+    let mut admin = life.node.talosctl.clone();
+    admin.config = Some(life.file("talosconfig"));
+    life.node.until_minutes(|talosctl| {
+        if talosctl.is_in_maintenance().unwrap_or_default() {
+            return Ok(Some(false));
+        }
+        Ok(admin.run(&["version", "--short"]).is_ok().then_some(true))
+    })
+}
+
+fn upgrade(life: &mut Life) -> Result<()> {
+    let agave = life.push_preset("agave")?;
+    let lines = [&life.node.settings().out, &agave].map(|out| fs_err::read_to_string(out.join("cmdline")));
+    let [ours, agave] = lines;
+    let (ours, agave) = (ours?.trim_end().to_owned(), agave?.trim_end().to_owned());
+    let mut runs = ours.clone();
+    for point in UPGRADE {
+        let to = if runs == ours { "agave" } else { OURS };
+        let from = life.node.vm()?.console().len();
+        let talosctl = life.node.talosctl.clone();
+        // The call lasts as long as the node can answer.
+        let call = std::thread::spawn(move || start_upgrade(&talosctl, to, TAG));
+        cut(life, point, from).with_context(|| format!("{point:?}"))?;
+        let _ = call.join();
+        life.node.boot_disk().with_context(|| format!("after {point:?}"))?;
+        let now = life.command_line()?;
+        ensure!(now == ours || now == agave, "{now}");
+        life.check_data().with_context(|| format!("after {point:?}"))?;
+        eprintln!("cut after {point:?}: the {} system boots", if now == runs { "old" } else { "new" });
+        runs = now;
+    }
+    Ok(())
+}
