@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             ("settings_of_the_preset_are_in_force", settings_of_the_preset),
             ("the_root_is_read_only_and_only_talos_listens", locked_down),
             ("the_kernel_log_has_no_warning_of_our_parts", clean_log),
+            ("a_change_of_the_machine_configuration_is_in_force_at_once_and_its_removal_too", run_time_settings),
             ("an_upgrade_to_stock_talos_keeps_the_other_image", to_stock),
             ("an_upgrade_from_stock_talos_keeps_all_data", from_stock),
             ("a_rollback_returns_to_stock_talos", rollback),
@@ -168,6 +169,39 @@ fn clean_log(life: &mut Life) -> Result<()> {
     ensure!(log.contains("solana_optimizer"), "the module does not report itself");
     ensure!(ours.is_empty(), "{ours:?}");
     Ok(())
+}
+
+fn run_time_settings(life: &mut Life) -> Result<()> {
+    let patch = |name: &str, text: &str| -> Result<()> {
+        let file = life.file(name);
+        fs::write(&file, text)?;
+        let patch = format!("@{}", file.display());
+        life.node.talosctl.run(&["patch", "machineconfig", "--mode", "no-reboot", "--patch", &patch]).map(drop)
+    };
+    let wait_for = |values: [(&str, &str); 2]| {
+        life.node.until_minutes(|talosctl| {
+            for (name, value) in values {
+                let found = talosctl.read(&format!("/proc/sys/solana/{name}"))?;
+                ensure!(found == value, "{name} is {found:?}, not {value:?}");
+            }
+            Ok(Some(()))
+        })
+    };
+    let sysctls = "machine:\n  sysctls:\n    solana.hugepages_floor: \"40000\"\n    solana.dynamic: \"1\"\n";
+    patch("dynamic.yaml", sysctls)?;
+    wait_for([("hugepages_floor", "40000"), ("dynamic", "1")])?;
+    // A value that the module refuses changes nothing, and Talos says so.
+    patch("wrong.yaml", "machine:\n  sysctls:\n    solana.hugepages_floor: \"many\"\n")?;
+    life.node.until_minutes(|talosctl| {
+        let log = talosctl.run(&["dmesg"])?;
+        Ok((log.contains("KernelParamSpecController") && log.contains("hugepages_floor")).then_some(()))
+    })?;
+    wait_for([("hugepages_floor", "40000"), ("dynamic", "1")])?;
+    let remove = ["hugepages_floor", "dynamic"]
+        .map(|name| format!(r#"{{"op": "remove", "path": "/machine/sysctls/solana.{name}"}}"#));
+    patch("static.yaml", &format!("[{}]", remove.join(",")))?;
+    wait_for([("hugepages_floor", "50000"), ("dynamic", "0")])?;
+    life.check_data()
 }
 
 fn to_stock(life: &mut Life) -> Result<()> {

@@ -304,9 +304,11 @@ fn an_spdx_validator_accepts_the_sboms() {
         let document = attest::sbom::document(image, kind, &support::ingredients()).unwrap();
         std::fs::write(scene.path(&format!("{name}.spdx.json")), types::canonical(&document).unwrap()).unwrap();
     }
+    let document = attest::sbom::base_document(image, &support::source_base(), "0.1.0").unwrap();
+    std::fs::write(scene.path("base.spdx.json"), types::canonical(&document).unwrap()).unwrap();
     let validate = "
 export PYTHONPATH=py
-for name in kernel extension installer devel; do
+for name in kernel extension installer devel base; do
     python3 -m spdx_tools.spdx.clitools.pyspdxtools --version SPDX-2.3 -i $name.spdx.json 2>&1
     echo $name is valid
 done
@@ -316,7 +318,7 @@ sed 's/SPDXRef-linux\"/SPDXRef-windows\"/' kernel.spdx.json >wrong.spdx.json
 if python3 -m spdx_tools.spdx.clitools.pyspdxtools -i wrong.spdx.json >/dev/null 2>&1; then echo invalid SBOM accepted; fi
 ";
     let out = scene.script(&Run::script(validate, &[]));
-    assert_eq!(out, "kernel is valid\nextension is valid\ninstaller is valid\ndevel is valid\n");
+    assert_eq!(out, "kernel is valid\nextension is valid\ninstaller is valid\ndevel is valid\nbase is valid\n");
 }
 
 /// Writes the layout `changed`: the image of `a` with an added annotation, unsigned.

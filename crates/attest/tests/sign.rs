@@ -79,6 +79,27 @@ fn documents_match_the_golden_files() {
 }
 
 #[test]
+fn the_sbom_of_a_base_lists_packages_and_modules() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = &subjects(&layout(dir.path(), "hello\n")).unwrap()[0];
+    let sbom = attest::sbom::base_document(image, &support::source_base(), "0.1.0").unwrap();
+    let packages = sbom["packages"].as_array().unwrap();
+    let purls: BTreeSet<_> =
+        packages.iter().filter_map(|one| one["externalRefs"][0]["referenceLocator"].as_str()).collect();
+    for purl in [
+        "pkg:golang/github.com/burntsushi/toml@v1.0.0",
+        "pkg:golang/x.org/y/v2@v1.0.0",
+        "pkg:deb/debian/systemd-boot-efi@257.13-1~deb13u1?arch=amd64",
+    ] {
+        assert!(purls.contains(purl), "{purl} is not in {purls:?}");
+    }
+    assert_eq!(packages.len(), 4);
+    let relations = sbom["relationships"].as_array().unwrap();
+    let count = |kind| relations.iter().filter(|one| one["relationshipType"] == kind).count();
+    assert_eq!((count("CONTAINS"), count("STATIC_LINK")), (1, 2));
+}
+
+#[test]
 fn all_signatures_are_requested_at_once_and_the_second_pass_writes_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");

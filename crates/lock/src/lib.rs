@@ -65,7 +65,7 @@ impl Inputs {
         Ok(Self { lock, crates: deduplicated(crates), modules: deduplicated(modules) })
     }
 
-    /// Drops what only a base with Talos's own programs needs.
+    /// Drops what only installers with Talos's own programs need.
     #[must_use]
     pub fn without_talos(self) -> Self {
         Self { modules: Vec::new(), ..self }

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use attest::crates::Crate;
+use attest::go_modules::GoModule;
 use attest::provenance::{Build, Parameters};
-use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, Userland};
+use attest::sbom::{self, DebianPackage, Ingredients, Kernel, Module, SourceBase, Userland};
 use attest::{Material, Predicates, SigningSession, Subject, sign};
 use common::{Result, Sha256};
 use keys::{Algorithm, Identity, OrPending, Pending, PublicKey, Signer};
@@ -136,6 +137,17 @@ pub fn ingredients() -> Ingredients {
         })
         .into(),
         base: Userland::Testbed { version: "0.1.0".to_owned(), crates: vec![part("rustix", true), part("syn", false)] },
+    }
+}
+
+/// A base with one Debian package and two Go modules.
+pub fn source_base() -> SourceBase {
+    let module =
+        |name: &str| GoModule { name: name.to_owned(), version: "v1.0.0".to_owned(), sha256: Sha256::of(name) };
+    SourceBase {
+        version: "v1.10.3".to_owned(),
+        packages: ingredients().toolchain.split_off(2),
+        modules: vec![module("github.com/BurntSushi/toml"), module("x.org/y/v2")],
     }
 }
 

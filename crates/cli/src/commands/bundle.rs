@@ -20,7 +20,7 @@ enum Action {
     Create {
         /// The bundle to write: a directory, or a tarball if the name ends with .tar
         path: PathBuf,
-        /// Leave out what only a base with Talos's own programs needs: their Go modules
+        /// Leave out the Go modules of Talos's programs: builds then need --base testbed or --keep-installer
         #[arg(long)]
         without_talos: bool,
     },

@@ -13,7 +13,7 @@ pub struct Options {
     /// Without effect: it chose the kernel configurations to download, which are in the project now.
     #[arg(long = "profile", hide = true)]
     _profile: Option<String>,
-    /// Leave out what only a base with Talos's own programs needs: their Go modules
+    /// Leave out the Go modules of Talos's programs: builds then need --base testbed or --keep-installer
     #[arg(long)]
     without_talos: bool,
     /// List the locked inputs, one per line (SHA-256, package URL, name), and download nothing
