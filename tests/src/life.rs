@@ -17,6 +17,8 @@ pub const TAG: &str = "custom-solana-v1.10.3";
 pub const MARKER: &str = "/var/lib/marker";
 /// The first of the keys of META that Talos leaves to users (pkg/machinery/meta/constants.go).
 const META_KEY: u8 = 0x0c;
+/// Time limit of an upgrade's call, in seconds: it is answered once the node has pulled the image.
+const PULL: u32 = 600;
 /// Organisation of the build's images in the registry.
 pub const OURS: &str = "our-org";
 
@@ -160,5 +162,5 @@ impl Life {
 /// Starts an upgrade; this returns once the node has pulled the image.
 pub fn start_upgrade(talosctl: &Talosctl, organisation: &str, tag: &str) -> Result<()> {
     let image = format!("ghcr.io/{organisation}/installer:{tag}");
-    talosctl.run(&["upgrade", "--image", &image, "--force", "--wait=false"]).map(drop)
+    talosctl.run_within(PULL, &["upgrade", "--image", &image, "--force", "--wait=false"]).map(drop)
 }

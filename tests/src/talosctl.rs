@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Time limit of one call, in seconds: an API call to an emulated machine takes a few.
-const CALL: &str = "120";
+const CALL: u32 = 120;
 
 /// How a node is called.
 #[derive(Clone, Debug)]
@@ -27,23 +27,28 @@ impl Talosctl {
     /// # Errors
     /// If it fails, with what it prints on standard error.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let (output, error) = self.output(words)?;
+        self.run_within(CALL, words)
+    }
+
+    /// As [`Talosctl::run`], with another time limit in seconds.
+    pub fn run_within(&self, limit: u32, words: &[&str]) -> Result<String> {
+        let (output, error) = self.output(limit, words)?;
         output.ok_or_else(|| anyhow::anyhow!("talosctl {}: {error}", words.join(" ")))
     }
 
     /// As [`Talosctl::run`] for a call that must fail: returns what it prints on standard error.
     pub fn fail(&self, words: &[&str]) -> Result<String> {
-        match self.output(words)? {
+        match self.output(CALL, words)? {
             (None, error) => Ok(error),
             (Some(output), _) => bail!("talosctl {} did not fail: {output}", words.join(" ")),
         }
     }
 
     /// Runs it; the first text is that of a success.
-    fn output(&self, words: &[&str]) -> Result<(Option<String>, String)> {
+    fn output(&self, limit: u32, words: &[&str]) -> Result<(Option<String>, String)> {
         let node = format!("127.0.0.1:{}", self.port);
         let mut command = Command::new("timeout");
-        command.arg(CALL).arg(&self.program).env_clear().env("HOME", "/nonexistent");
+        command.arg(limit.to_string()).arg(&self.program).env_clear().env("HOME", "/nonexistent");
         match &self.config {
             Some(config) => command.arg("--talosconfig").arg(config).args(["-e", &node, "-n", "127.0.0.1"]).args(words),
             None => command.args(["-n", &node]).args(words).arg("--insecure"),

@@ -78,7 +78,8 @@ fn init(dir: &Path, rootfs: &Path) -> PathBuf {
     let programs = stages::read(&context).unwrap();
     let mut talos = programs.modules.iter().find(|module| module.name == "talos").unwrap().clone();
     talos.programs.retain(|program| program.name == "init");
-    stages::module(&context, &toolchain, &programs, &talos).unwrap().dir
+    let go = stages::go_toolchain(&context, &toolchain, &programs).unwrap();
+    stages::module(&context, &toolchain, &go, &talos).unwrap().dir
 }
 
 #[test]

@@ -40,6 +40,7 @@ pub fn run(shell: &Shell) -> Result<()> {
     let cache = crate::cache()?;
     let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?, kernel_change(shell, &tool)?];
     rows.extend(after_the_kernel(shell, &tool, &cache)?);
+    rows.push(programs(shell, &cache)?);
     let kernels = kernels(shell, &cache)?;
     rows.extend(kernel_rows(&kernels));
     let page = page(&rows, &kernels);
@@ -91,7 +92,7 @@ fn change(shell: &Shell, tool: &Tool<'_>, file: &str, words: &[&str]) -> Result<
     Ok(timed(tool, &[words, &["--project", &project]].concat())?.0.as_secs_f64())
 }
 
-/// All stages after the compiled kernel, in a cache that holds only those before.
+/// All stages after the compiled kernel and Talos's compiled programs, in a cache that holds only those before.
 fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row; 2]> {
     let scratch = shell.create_temp_dir()?;
     let fresh = scratch.path().join("cache");
@@ -101,7 +102,7 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
     }
     for stage in shell.read_dir(cache.join("stages"))? {
         let name = stage.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if stages::owned(&stages::TO_KERNEL, &name) {
+        if stages::owned(&stages::TO_KERNEL, &name) || stages::owned(&stages::GO_PROGRAMS, &name) {
             std::os::unix::fs::symlink(&stage, fresh.join("stages").join(&name))?;
         }
     }
@@ -109,7 +110,7 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
     let (took, peak) = timed(tool, &["build", "--cache", &cache, "--out", &out])?;
     Ok([
         Row {
-            claim: "everything after the compiled kernel".to_owned(),
+            claim: "everything after the compiled kernel and Talos's programs".to_owned(),
             measured: took.as_secs_f64(),
             limit: 60.0,
             unit: "s",
@@ -121,6 +122,22 @@ fn after_the_kernel(shell: &Shell, tool: &Tool<'_>, cache: &Path) -> Result<[Row
             unit: "MiB",
         },
     ])
+}
+
+/// What Talos's programs took when they were compiled: the stages of the newest programs.
+fn programs(shell: &Shell, cache: &Path) -> Result<Row> {
+    let mut compiled = Vec::new();
+    for dir in shell.read_dir(cache.join("stages"))? {
+        if stages::owned(&[stages::go::MODULE_STAGE], &dir.file_name().unwrap_or_default().to_string_lossy()) {
+            let seconds = shell.read_file(dir.join("seconds"))?.trim().parse::<f64>()?;
+            compiled.push((std::fs::metadata(&dir)?.modified()?, seconds));
+        }
+    }
+    compiled.sort_by_key(|(modified, _)| std::cmp::Reverse(*modified));
+    let modules = shell.read_dir("imager/base/go")?.into_iter().filter(|dir| dir.join("go.mod").is_file()).count();
+    let seconds: f64 = compiled.iter().take(modules).map(|(_, seconds)| seconds).sum();
+    let claim = "the cold compilation of Talos's programs".to_owned();
+    Ok(Row { claim, measured: seconds / 60.0, limit: 10.0, unit: "min" })
 }
 
 /// A kernel that this cache holds, as it was compiled.

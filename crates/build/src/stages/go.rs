@@ -113,9 +113,10 @@ fn module_files(context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
 /// [`Class::BuildFailed`] if a program cannot be compiled; as [`go::fetch`] if a module is missing.
 pub fn programs(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
     let listed = read(context)?;
+    let go = go_toolchain(context, toolchain, &listed)?;
     let mut built = Vec::new();
     for main in &listed.modules {
-        built.push(Input::stage(&main.name, &module(context, toolchain, &listed, main)?));
+        built.push(Input::stage(&main.name, &module(context, toolchain, &go, main)?));
     }
     atomic::remove_dir(&build_cache(context))?;
     context.stages().run(STAGE, (built, Input::text("kinds", KINDS)), |work, (built, kinds)| {
@@ -161,7 +162,11 @@ pub fn talos_module(context: &Context, toolchain: &Toolchain) -> Result<Finished
     unpack(context, toolchain, TALOS_STAGE, zips, "")
 }
 
-fn go_toolchain(context: &Context, toolchain: &Toolchain, programs: &Programs) -> Result<Finished> {
+/// Unpacks the compiler.
+///
+/// # Errors
+/// As [`go::fetch`].
+pub fn go_toolchain(context: &Context, toolchain: &Toolchain, programs: &Programs) -> Result<Finished> {
     let wanted = programs.toolchain_module();
     let files = module_files(context, TOOLCHAIN)?;
     let zip = files.into_iter().find(|file| file.module() == (wanted.clone(), true));
@@ -226,18 +231,17 @@ fn build_cache(context: &Context) -> PathBuf {
     context.cache.join("unfinished/go-build")
 }
 
-/// Builds the programs of one main module of `programs`, in the form of [`programs`].
+/// Builds the programs of one main module with the compiler `go`, in the form of [`programs`].
 ///
 /// # Errors
 /// As [`programs`].
-pub fn module(context: &Context, toolchain: &Toolchain, programs: &Programs, main: &MainModule) -> Result<Finished> {
-    let go = go_toolchain(context, toolchain, programs)?;
+pub fn module(context: &Context, toolchain: &Toolchain, go: &Finished, main: &MainModule) -> Result<Finished> {
     let files = module_files(context, &main.name)?;
     let file = |name: &str| Input::file(name, &context.path(&path(&main.name, name)));
     let (sandbox, store) = (&toolchain.sandbox, &context.store);
     let tools = Tools { sandbox, store, cache: build_cache(context), jobs: context.jobs };
     let inputs = (
-        Input::stage("go", &go),
+        Input::stage("go", go),
         file("go.mod")?,
         file("go.sum")?,
         file("modules.sums")?,

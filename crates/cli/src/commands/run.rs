@@ -180,8 +180,10 @@ impl Shown<'_> {
 
 fn talosctl(number: u8, port: u16, out: &Path) -> String {
     let address = if port == TALOS { "127.0.0.1".to_owned() } else { format!("127.0.0.1:{port}") };
-    let config = out.join("machine-config.yaml");
-    let values = [("{number}", number.to_string()), ("{address}", address), ("{config}", config.display().to_string())];
+    let (own, config) = (out.join("talosctl"), out.join("machine-config.yaml").display().to_string());
+    let program = if own.is_file() { own.display().to_string() } else { "talosctl".to_owned() };
+    let values =
+        [("{number}", number.to_string()), ("{address}", address), ("{config}", config), ("{talosctl}", program)];
     values.iter().fold(TALOSCTL.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
@@ -198,5 +200,9 @@ mod tests {
             talosctl(2, 50001, Path::new("_out")).contains("node 2")
                 && talosctl(2, 50001, Path::new("_out")).contains("-n 127.0.0.1:50001 get")
         );
+        let out = tempfile::tempdir().unwrap();
+        let own = out.path().join("talosctl");
+        std::fs::write(&own, "").unwrap();
+        assert!(talosctl(1, TALOS, out.path()).contains(&format!("  {} -n 127.0.0.1 get", own.display())));
     }
 }
