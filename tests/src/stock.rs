@@ -4,6 +4,7 @@
 use crate::settings::Settings;
 use crate::{Result, caches};
 use anyhow::Context as _;
+use common::Sha256;
 use common::sandbox::Run;
 use contract::{DEFAULT_RELEASE, Line};
 use fs_err as fs;
@@ -61,8 +62,16 @@ pub fn installer(settings: &Settings, name: &str, dir: &Path) -> Result<()> {
 /// Returns the base that the build was made on.
 pub fn base(settings: &Settings) -> Result<PathBuf> {
     let record: serde_json::Value = serde_json::from_slice(&fs::read(settings.out.join("build.json"))?)?;
-    let key = record["inputs"]["base"].as_str().and_then(|key| key.get(..16)).context("no base in build.json")?;
-    Ok(caches::shared(settings)?.join(format!("stages/talos-base-{key}/base.oci")))
+    let digest = record["inputs"]["base"].as_str().context("no base in build.json")?;
+    for stage in fs::read_dir(caches::shared(settings)?.join("stages"))? {
+        let stage = stage?;
+        let base = stage.path().join("base.oci");
+        let talos = stage.file_name().to_string_lossy().starts_with("talos-base-");
+        if talos && Sha256::of_file(&base.join("index.json"))?.to_string() == digest {
+            return Ok(base);
+        }
+    }
+    anyhow::bail!("no base with the digest {digest} in the cache")
 }
 
 /// Unpacks the kernel's modules from its image into `dir`; returns their tree and the kernel's release.

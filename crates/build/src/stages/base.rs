@@ -141,8 +141,15 @@ fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) ->
     bases::fetch(context, network, &bases)?;
     let layout = bases::layout(context, &bases)?;
     let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
-    let (path, identity) = (layout.dir.join("base.oci"), layout.key.to_string());
+    let path = layout.dir.join("base.oci");
+    let identity = of_layout(&path)?;
     checked(context, images(path, identity, public)?)
+}
+
+/// Returns the digest of a layout that a stage wrote: that of its index. Not the stage's key, which our own sources change: it is in the
+/// provenance of images.
+fn of_layout(path: &Path) -> Result<String> {
+    Ok(Sha256::of_file(&path.join("index.json"))?.to_string())
 }
 
 fn images(path: PathBuf, identity: String, public: String) -> Result<TalosBase> {
@@ -187,11 +194,6 @@ pub fn locate(prepared: &Prepared<'_>, choice: BaseChoice, preset: &Preset) -> R
             (testbed::base(prepared, preset)?, TESTBED, contents, None)
         }
     };
-    Ok(TalosBase {
-        path: stage.dir.join("base.oci"),
-        identity: stage.key.to_string(),
-        public: public.to_owned(),
-        contents,
-        programs,
-    })
+    let path = stage.dir.join("base.oci");
+    Ok(TalosBase { identity: of_layout(&path)?, path, public: public.to_owned(), contents, programs })
 }
