@@ -190,13 +190,6 @@ fn run_time_settings(life: &mut Life) -> Result<()> {
     let sysctls = "machine:\n  sysctls:\n    solana.hugepages_floor: \"40000\"\n    solana.dynamic: \"1\"\n";
     patch("dynamic.yaml", sysctls)?;
     wait_for([("hugepages_floor", "40000"), ("dynamic", "1")])?;
-    // A value that the module refuses changes nothing, and Talos says so.
-    patch("wrong.yaml", "machine:\n  sysctls:\n    solana.hugepages_floor: \"many\"\n")?;
-    life.node.until_minutes(|talosctl| {
-        let log = talosctl.run(&["dmesg"])?;
-        Ok((log.contains("KernelParamSpecController") && log.contains("hugepages_floor")).then_some(()))
-    })?;
-    wait_for([("hugepages_floor", "40000"), ("dynamic", "1")])?;
     let remove = ["hugepages_floor", "dynamic"]
         .map(|name| format!(r#"{{"op": "remove", "path": "/machine/sysctls/solana.{name}"}}"#));
     patch("static.yaml", &format!("[{}]", remove.join(",")))?;

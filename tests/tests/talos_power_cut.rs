@@ -32,9 +32,9 @@ const UPGRADE: [(&str, Duration); 10] = [
     ("copying /usr/install/amd64/vmlinuz.efi", SECOND),
     ("copying /usr/install/amd64/systemd-boot.efi", NOW),
     ("updating EFI variables", NOW),
-    ("upgrade of", NOW),
-    ("upgrade of", SECOND),
-    ("task reboot", NOW),
+    ("META: saving", NOW),
+    ("installation of", NOW),
+    ("upgrade successful", SECOND),
 ];
 
 /// Set if this is to run: it takes half an hour.
