@@ -7,7 +7,9 @@ use crate::talos::Node;
 use crate::talosctl::Talosctl;
 use crate::{Result, caches};
 use anyhow::{Context as _, ensure};
+use common::Sha256;
 use fs_err as fs;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -107,7 +109,7 @@ impl Life {
         self.node.boot_disk()?;
         self.node.talosctl.run(&["meta", "write", &META_KEY.to_string(), "kept"])?;
         self.kept = self.data()?;
-        ensure!(!self.kept[2].contains(MARKER), "the file is still in the machine configuration");
+        ensure!(!self.machine_config()?.contains(MARKER), "the file is still in the machine configuration");
         Ok(())
     }
 
@@ -118,21 +120,24 @@ impl Life {
         self.node.boot_disk()
     }
 
-    /// What an upgrade must keep: the node's identity (STATE), META, the machine configuration and a file on EPHEMERAL.
+    /// What an upgrade must keep: the node's identity (STATE), META, the machine configuration (its digest: it has keys) and a file on EPHEMERAL.
     fn data(&self) -> Result<Vec<String>> {
-        let talosctl = &self.node.talosctl;
-        let spec = |resource: &str| -> Result<String> {
-            Ok(talosctl
-                .get(resource)?
-                .iter()
-                .map(|one| format!("{} {}\n", one["metadata"]["id"], one["spec"]))
-                .collect())
-        };
-        // Talos has keys of its own there, such as the system to fall back to.
-        let meta = talosctl.get("metakeys")?;
-        let ours = meta.iter().find(|one| one["metadata"]["id"] == META_KEY).context("our key of META is gone")?;
-        let meta = ours["spec"].to_string();
-        Ok(vec![spec("identities")?, meta, spec("machineconfig")?, talosctl.read(MARKER)?])
+        let identity = self.resource("identities", "local")?;
+        // Talos has keys of its own in META, such as the system to fall back to.
+        let meta = self.resource("metakeys", META_KEY)?;
+        let config = Sha256::of(self.machine_config()?);
+        Ok(vec![identity.to_string(), meta.to_string(), config.to_string(), self.node.talosctl.read(MARKER)?])
+    }
+
+    fn machine_config(&self) -> Result<String> {
+        Ok(self.resource("machineconfig", "v1alpha1")?.to_string())
+    }
+
+    /// The contents of a resource.
+    fn resource(&self, kind: &str, id: impl Into<Value>) -> Result<Value> {
+        let (found, id) = (self.node.talosctl.get(kind)?, id.into());
+        let mut one = found.into_iter().find(|one| one["metadata"]["id"] == id);
+        Ok(one.as_mut().with_context(|| format!("no {kind} with the id {id}"))?["spec"].take())
     }
 
     /// Checks that all data is there.
