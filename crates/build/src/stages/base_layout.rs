@@ -23,7 +23,7 @@ pub struct BaseLayout<'a> {
     pub name: &'a str,
     /// Root filesystem of the toolchain, from which stub and boot loader are taken.
     pub toolchain: &'a Path,
-    /// The initramfs; see [`initramfs`].
+    /// The initramfs; see [`initramfs()`].
     pub initramfs: &'a [u8],
     /// Files of the image `installer-base`.
     pub installer: &'a FileMap,
