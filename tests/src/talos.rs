@@ -26,6 +26,16 @@ const API: u16 = 50000;
 /// host; and no kexec, so that every reboot goes through the firmware and ends QEMU. Talos raises `panic` to 10 seconds itself.
 const EXTRA: &str = "init_on_alloc=0 sysctl.kernel.kexec_load_disabled=1";
 
+/// Waits until `port` is free: the sandbox of a machine that was stopped ends a moment before QEMU in it.
+fn wait_for_port(port: u16) -> Result<()> {
+    let start = Instant::now();
+    while let Err(err) = TcpListener::bind(("127.0.0.1", port)) {
+        ensure!(start.elapsed() < Duration::from_secs(60), "port {port}: {err}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -94,6 +104,7 @@ impl Node {
     /// Starts the machine; `medium` is a disk to boot from instead of its own.
     pub fn boot(&mut self, medium: Option<PathBuf>) -> Result<()> {
         self.vm = None;
+        wait_for_port(self.talosctl.port)?;
         self.boots += 1;
         let mut media = Media { variables: Some(self.dir.join("vars.fd")), ..Media::default() };
         media = media.disk(machines::DISK, Image::Keep(self.dir.join("system.img")));
