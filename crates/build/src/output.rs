@@ -14,6 +14,8 @@ use crate::outputs::Content;
 const RECORD: &str = "build.json";
 /// Name of the list of digests, in the form `sha256sum -c` reads.
 const SUMS: &str = "SHA256SUMS";
+/// Name of the file with the identity of what the directory was written from.
+const IDENTITY: &str = ".identity";
 
 /// `build.json`.
 #[derive(Debug, Serialize)]
@@ -56,11 +58,29 @@ pub struct Record {
 /// [`Class::BadInput`] when `out` is not an output directory.
 pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages: &[&Finished]) -> Result<bool> {
     let identity = identity(&record)?;
-    let existing = std::fs::read_to_string(out.join(".identity")).ok();
-    if existing.as_deref() == Some(identity.as_str()) {
+    replace(out, RECORD, &identity, files, |part| {
+        record.outputs = digests(part, part)?.into_iter().collect();
+        for stage in stages {
+            record.seconds.insert(stage.stage, (stage.took.as_secs_f64() * 1000.0).round() / 1000.0);
+        }
+        let json = serde_json::to_string_pretty(&record).map_err(|e| unwritable(&e))?;
+        atomic::write(&part.join(RECORD), json + "\n")
+    })
+}
+
+/// Replaces the output directory `out`, which must have the file `marker` unless it is empty, by `files`, what `finish` adds to them, and their
+/// digests. A directory that was written with the same `identity` is left unchanged. Returns whether it was written.
+pub(crate) fn replace(
+    out: &Path,
+    marker: &str,
+    identity: &str,
+    files: &[(String, Content)],
+    finish: impl FnOnce(&Path) -> Result<()>,
+) -> Result<bool> {
+    if std::fs::read_to_string(out.join(IDENTITY)).is_ok_and(|existing| existing == identity) {
         return Ok(false);
     }
-    check_replaceable(out)?;
+    check_replaceable(out, marker)?;
     let part = atomic::sibling(out, "part");
     atomic::empty_dir(&part)?;
     for (name, content) in files {
@@ -69,14 +89,9 @@ pub fn write(out: &Path, files: &[(String, Content)], mut record: Record, stages
             Content::Text(text) => atomic::write(&part.join(name), text)?,
         }
     }
-    record.outputs = digests(&part, &part)?.into_iter().collect();
-    for stage in stages {
-        record.seconds.insert(stage.stage, (stage.took.as_secs_f64() * 1000.0).round() / 1000.0);
-    }
-    let json = serde_json::to_string_pretty(&record).map_err(|e| unwritable(&e))?;
-    atomic::write(&part.join(RECORD), json + "\n")?;
+    finish(&part)?;
     write_sums(&part)?;
-    atomic::write(&part.join(".identity"), identity)?;
+    atomic::write(&part.join(IDENTITY), identity)?;
     atomic::replace_dir(&part, out)?;
     Ok(true)
 }
@@ -93,7 +108,7 @@ pub fn rewrite(
 ) -> Result<OrPending<()>> {
     // A path such as `.` has no sibling.
     let out = &fs_err::canonicalize(out)?;
-    check_replaceable(out)?;
+    check_replaceable(out, RECORD)?;
     let part = atomic::sibling(out, "part");
     atomic::empty_dir(&part)?;
     let done = rewrite_into(out, &part, key, sign);
@@ -114,7 +129,7 @@ fn rewrite_into(
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
         let layout = path.join("oci-layout").is_file();
-        if !layout && ![RECORD, SUMS, ".identity"].iter().any(|made| name == *made) {
+        if !layout && ![RECORD, SUMS, IDENTITY].iter().any(|made| name == *made) {
             copy(&path, &part.join(name))?;
         }
     }
@@ -133,7 +148,7 @@ fn rewrite_into(
     write_sums(part).map(Ok)
 }
 
-pub(crate) fn write_sums(part: &Path) -> Result<()> {
+fn write_sums(part: &Path) -> Result<()> {
     let sums: String = digests(part, part)?.iter().map(|(path, digest)| format!("{digest}  {path}\n")).collect();
     atomic::write(&part.join(SUMS), sums)
 }
@@ -148,19 +163,19 @@ fn unwritable(err: &serde_json::Error) -> Error {
 }
 
 /// Refuses to replace a directory that is neither empty nor an output directory.
-fn check_replaceable(out: &Path) -> Result<()> {
+fn check_replaceable(out: &Path, marker: &str) -> Result<()> {
     let empty = std::fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
-    if empty || out.join(RECORD).is_file() {
+    if empty || out.join(marker).exists() {
         return Ok(());
     }
     Err(Error::new(Class::BadInput, "not an output directory")
         .file(out)
-        .why(format!("it is not empty and has no {RECORD}; it would be replaced as a whole"))
+        .why(format!("it is not empty and has no {marker}; it would be replaced as a whole"))
         .hint("give the output directory of a build, or a new one"))
 }
 
 /// Copies a file or a tree. Not linked: a change of an output must not change the cache.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
         fs_err::copy(from, to)?;
         return Ok(());

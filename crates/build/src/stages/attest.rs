@@ -12,8 +12,10 @@ use keys::{KeySet, OrPending, Role};
 use oci::Layout;
 use oci::types::canonical;
 use serde_json::Value;
+use toolchain::Toolchain;
 
 use crate::context::Context;
+use crate::project::Project;
 use crate::signing::Signing;
 use crate::stages::base::TalosBase;
 use crate::stages::kernel::{MODULE, Prepared};
@@ -222,15 +224,21 @@ fn patches(dir: &Path) -> Result<Vec<(String, Sha256)>> {
 
 /// Returns the toolchain packages that produce outputs: those of `crates/toolchain/packages.list` and their dependencies.
 fn makers(prepared: &Prepared<'_>) -> Vec<DebianPackage> {
-    let entries =
-        prepared.plan.project.locked.lock.entries().filter(|e| e.kind == lock::Kind::Package(lock::List::Packages));
-    let version = |name: &str| prepared.toolchain.versions.get(name).unwrap_or_default().to_owned();
-    entries
-        .map(|entry| DebianPackage {
-            version: version(&entry.name),
-            name: entry.name,
-            purl: entry.uri,
-            sha256: entry.sha256,
-        })
-        .collect()
+    let makes = |entry: &lock::Entry| entry.kind == lock::Kind::Package(lock::List::Packages);
+    debian_packages(&prepared.plan.project, &prepared.toolchain, makes)
+}
+
+/// Returns the locked entries that `wanted` accepts, which must be packages of `toolchain`.
+pub fn debian_packages(
+    project: &Project<'_>,
+    toolchain: &Toolchain,
+    wanted: impl Fn(&lock::Entry) -> bool,
+) -> Vec<DebianPackage> {
+    let package = |entry: lock::Entry| DebianPackage {
+        version: toolchain.versions.get(&entry.name).unwrap_or_default().to_owned(),
+        name: entry.name,
+        purl: entry.uri,
+        sha256: entry.sha256,
+    };
+    project.locked.lock.entries().filter(wanted).map(package).collect()
 }

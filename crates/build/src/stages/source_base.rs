@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use attest::go_modules;
-use attest::sbom::{DebianPackage, SourceBase};
+use attest::sbom::SourceBase;
 use common::sandbox::Sandbox;
 use common::stage::{Finished, Input, Stage, Work};
 use common::{Result, atomic};
@@ -15,6 +15,7 @@ use toolchain::Toolchain;
 
 use crate::context::Context;
 use crate::project::Project;
+use crate::stages::attest::debian_packages;
 use crate::stages::base_layout::{BaseLayout, EFI_PACKAGE, initramfs};
 use crate::stages::go;
 
@@ -155,18 +156,11 @@ impl Base {
         let Contents { packages, programs } = Contents::recorded(&self.stage.dir)?;
         let text = |name: &String| Ok(fs_err::read_to_string(self.programs.dir.join(format!("modules/{name}.txt")))?);
         let texts = programs.iter().map(text).collect::<Result<Vec<_>>>()?;
-        let locked = project.locked.lock.entries().filter(|entry| matches!(entry.kind, lock::Kind::Package(_)));
+        let contains =
+            |entry: &lock::Entry| matches!(entry.kind, lock::Kind::Package(_)) && packages.contains(&entry.name);
         Ok(SourceBase {
             version: DEFAULT_RELEASE.to_owned(),
-            packages: locked
-                .filter(|entry| packages.contains(&entry.name))
-                .map(|entry| DebianPackage {
-                    version: toolchain.versions.get(&entry.name).unwrap_or_default().to_owned(),
-                    name: entry.name,
-                    purl: entry.uri,
-                    sha256: entry.sha256,
-                })
-                .collect(),
+            packages: debian_packages(project, toolchain, contains),
             modules: go_modules::of_programs(texts.iter().map(String::as_str), &project.locked.modules)?,
         })
     }
