@@ -1,4 +1,4 @@
-//! What a node with real Talos lives through: it is configured, installed from a registry, and upgraded.
+//! Configures, installs and upgrades a node with real Talos from a registry.
 
 use crate::modules::project;
 use crate::registry::Registry;
@@ -99,7 +99,7 @@ impl Life {
     pub fn first_boot(&mut self) -> Result<()> {
         self.node.talosctl.config = Some(self.file("talosconfig"));
         self.node.boot_disk()?;
-        self.node.until_minutes(|talosctl| talosctl.read(MARKER).map(Some))?;
+        self.node.until(|talosctl| talosctl.read(MARKER).map(Some))?;
         // After this reboot the file is there only if EPHEMERAL is kept.
         let patch = self.file("unmark.yaml");
         fs::write(&patch, r#"[{"op": "remove", "path": "/machine/files"}]"#)?;
@@ -151,8 +151,7 @@ impl Life {
 
     /// Names of the extensions.
     pub fn extensions(&self) -> Result<Vec<String>> {
-        let name =
-            |found: &serde_json::Value| found["spec"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = |found: &Value| found["spec"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Ok(self.node.talosctl.get("extensions")?.iter().map(name).collect())
     }
 

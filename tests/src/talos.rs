@@ -2,25 +2,24 @@
 
 use crate::console::End;
 use crate::settings::Settings;
-use crate::talosctl::{Talosctl, until};
+use crate::talosctl::Talosctl;
 use crate::vm::{Image, Media, Vm};
 use crate::{Result, machines};
 use anyhow::{Context as _, bail, ensure};
 use fs_err as fs;
 use qemu::{Accelerator, Boot, Disk, Forward, Machine, Network};
 use run::esp;
+use run::machine::TALOS;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Time limit of one boot with all that is done in it.
 const BOOT: Duration = Duration::from_secs(1500);
-/// Time until a node answers after its start.
+/// Time limit of all that a node is waited for.
 const ANSWER: Duration = Duration::from_secs(600);
 /// Size of the system disk: the boot partition is 1.1 GiB.
 const DISK_MIB: u64 = 8192;
-/// Port of the Talos API.
-const API: u16 = 50000;
 
 /// Arguments in addition to those of the UKI: those of every test machine; no zeroing of 50000 huge pages, which would touch 100 GB of the
 /// host; and no kexec, so that every reboot goes through the firmware and ends QEMU. Talos raises `panic` to 10 seconds itself.
@@ -87,18 +86,14 @@ impl Node {
     /// As [`Node::boot_medium`], and waits for maintenance mode.
     pub fn boot_installer(&mut self) -> Result<()> {
         self.boot_medium()?;
-        self.maintenance()
-    }
-
-    fn maintenance(&self) -> Result<()> {
         let maintenance = |talosctl: &Talosctl| Ok(talosctl.is_in_maintenance()?.then_some(()));
-        self.until(ANSWER, maintenance).context("the node does not reach maintenance mode")
+        self.until(maintenance).context("the node does not reach maintenance mode")
     }
 
     /// Boots from its own disk, and waits until Talos answers with the admin's certificate.
     pub fn boot_disk(&mut self) -> Result<()> {
         self.boot(None)?;
-        self.until(ANSWER, |talosctl| talosctl.run(&["version", "--short"]).map(Some)).map(drop).context("no answer")
+        self.until(|talosctl| talosctl.run(&["version", "--short"]).map(Some)).map(drop).context("no answer")
     }
 
     /// Starts the machine; `medium` is a disk to boot from instead of its own.
@@ -119,7 +114,7 @@ impl Node {
             nodes_mib: vec![64 << 10, 64 << 10],
             node_cpus: 1,
             disks,
-            networks: vec![Network::user([Forward { host: self.talosctl.port, guest: API }])],
+            networks: vec![Network::user([Forward { host: self.talosctl.port, guest: TALOS }])],
             igb: false,
             agent: None,
         };
@@ -128,22 +123,24 @@ impl Node {
         Ok(())
     }
 
-    /// Calls `probe` until it returns a value, at most for `limit`.
+    /// Calls `probe` once a second until it returns a value.
     ///
     /// # Errors
-    /// If it takes longer or the machine ends, with the last lines of its console.
-    pub fn until<T>(&self, limit: Duration, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
-        let vm = self.vm()?;
-        let alive = || {
-            ensure!(vm.end().is_none(), "the machine ended");
-            Ok(())
-        };
-        until(limit, &alive, || probe(&self.talosctl)).with_context(|| vm.summary())
-    }
-
-    /// As [`Node::until`], for what takes a node a minute or two.
-    pub fn until_minutes<T>(&self, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
-        self.until(ANSWER, probe)
+    /// If it takes too long or the machine ends, with the last lines of its console.
+    pub fn until<T>(&self, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
+        let (vm, start) = (self.vm()?, Instant::now());
+        loop {
+            let result = probe(&self.talosctl);
+            if let Ok(Some(value)) = result {
+                return Ok(value);
+            }
+            ensure!(vm.end().is_none(), "{}", vm.summary());
+            if start.elapsed() > ANSWER {
+                let last = result.err().map_or_else(String::new, |err| format!(": {err:#}"));
+                bail!("not within {} s{last}\n{}", ANSWER.as_secs(), vm.summary());
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
     }
 
     /// Waits until the console shows `text` after its first `from` bytes; returns whether it does before the machine ends.

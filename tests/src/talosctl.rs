@@ -5,7 +5,6 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// Time limit of one call, in seconds: an API call to an emulated machine takes a few.
 const CALL: u32 = 120;
@@ -94,26 +93,5 @@ impl Talosctl {
         let output = command.env_clear().env("HOME", "/nonexistent").output()?;
         ensure!(output.status.success(), "talosctl gen config: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
-    }
-}
-
-/// Calls `probe` until it returns a value, at most for `limit`; `alive` fails once there is nothing to wait for.
-pub fn until<T>(
-    limit: Duration,
-    alive: &dyn Fn() -> Result<()>,
-    mut probe: impl FnMut() -> Result<Option<T>>,
-) -> Result<T> {
-    let start = std::time::Instant::now();
-    loop {
-        let result = probe();
-        if let Ok(Some(value)) = result {
-            return Ok(value);
-        }
-        alive()?;
-        if start.elapsed() > limit {
-            let last = result.err().map_or_else(String::new, |err| format!(": {err:#}"));
-            bail!("not within {} s{last}", limit.as_secs());
-        }
-        std::thread::sleep(Duration::from_secs(1));
     }
 }

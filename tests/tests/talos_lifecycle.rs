@@ -60,7 +60,7 @@ fn extension(life: &mut Life) -> Result<()> {
     let talosctl = &life.node.talosctl;
     let names = life.extensions()?;
     ensure!(names == ["kernel-modules", "solana-optimizer", "modules.dep"], "extensions: {names:?}");
-    let modules = life.node.until_minutes(|talosctl| {
+    let modules = life.node.until(|talosctl| {
         let text = talosctl.read("/proc/modules")?;
         Ok(module_names(&text).contains(&"solana_optimizer").then_some(text))
     })?;
@@ -179,7 +179,7 @@ fn run_time_settings(life: &mut Life) -> Result<()> {
         life.node.talosctl.run(&["patch", "machineconfig", "--mode", "no-reboot", "--patch", &patch]).map(drop)
     };
     let wait_for = |values: [(&str, &str); 2]| {
-        life.node.until_minutes(|talosctl| {
+        life.node.until(|talosctl| {
             for (name, value) in values {
                 let found = talosctl.read(&format!("/proc/sys/solana/{name}"))?;
                 ensure!(found == value, "{name} is {found:?}, not {value:?}");

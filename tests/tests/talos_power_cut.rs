@@ -37,7 +37,7 @@ const UPGRADE: [(&str, Duration); 10] = [
     ("upgrade successful", SECOND),
 ];
 
-/// Set if this is to run: it takes half an hour.
+/// Must be set: these tests take longer than all other boots.
 const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
 
 const NOW: Duration = Duration::ZERO;
@@ -106,7 +106,7 @@ fn boots_from_medium(life: &mut Life) -> Result<bool> {
     life.node.boot_medium()?;
     let mut admin = life.node.talosctl.clone();
     admin.config = Some(life.file("talosconfig"));
-    life.node.until_minutes(|talosctl| {
+    life.node.until(|talosctl| {
         if talosctl.is_in_maintenance().unwrap_or_default() {
             return Ok(Some(false));
         }
