@@ -13,6 +13,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -287,7 +288,8 @@ impl<'a> Cache<'a> {
         let name = fingerprint.directory_name();
         let dir = self.root.join("unfinished").join(&name);
         fs_err::create_dir_all(&dir)?;
-        let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")))?;
+        let mut lines = |line: &str| self.sink.emit(&Event::Output { stage, line });
+        let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")), &mut lines)?;
         if let Some(finished) = self.look_up(&fingerprint) {
             let _ = std::fs::remove_dir(&dir);
             self.sink.emit(&Event::StageFinished { stage, cached: true, took: Duration::ZERO });
@@ -300,7 +302,6 @@ impl<'a> Cache<'a> {
         }
         let start = Instant::now();
         self.sink.emit(&Event::StageStarted { stage });
-        let mut lines = |line: &str| self.sink.emit(&Event::Output { stage, line });
         if let Err(unfinished) = work(&mut Work { dir: &dir, lines: &mut lines }, inputs)? {
             return Ok(Err(unfinished));
         }
@@ -314,9 +315,12 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// Takes an exclusive lock, which the kernel releases when this process ends.
-fn lock(path: &Path) -> Result<std::fs::File> {
+/// Takes an exclusive lock, which the kernel releases when this process ends. Says so if it has to wait.
+fn lock(path: &Path, line: &mut dyn FnMut(&str)) -> Result<std::fs::File> {
     let file = fs_err::File::create(path)?.into_file();
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        line("waiting for another process that runs this stage");
+    }
     file.lock().map_err(|e| Error::io("cannot take lock", path, &e))?;
     Ok(file)
 }

@@ -44,6 +44,18 @@ fn a_failed_stage_leaves_no_result_and_can_resume() {
     run(root.path(), DEMO, "b", |work, _| half_is(false, work)).unwrap();
 }
 
+#[test]
+fn a_stage_that_waits_for_another_process_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("demo.lock");
+    let held = lock(&path, &mut |line| panic!("waits without reason: {line}")).unwrap();
+    let (send, lines) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || lock(&path, &mut |line| send.send(line.to_owned()).unwrap()).unwrap());
+    assert_eq!(lines.recv().unwrap(), "waiting for another process that runs this stage");
+    drop(held);
+    waiting.join().unwrap();
+}
+
 /// Changing this text invalidates every cache and compiles all kernels again.
 #[test]
 fn the_form_of_a_fingerprint_is_fixed() {
