@@ -18,6 +18,7 @@ pub mod outputs;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;
+pub mod recipe;
 pub mod registry;
 pub mod scenario;
 pub mod settings;

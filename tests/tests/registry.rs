@@ -79,6 +79,59 @@ fn images_are_pushed_pulled_and_verified() -> Result<()> {
     Ok(())
 }
 
+/// The digest of the installer of a build.
+fn installer(out: &Path, name: &str) -> Result<String> {
+    Ok(record(out)?["images"][name].as_str().unwrap_or_default().to_owned())
+}
+
+/// A build has the tag of its user wherever it has a name, so it verifies under that name; and a tag stays with its image.
+#[test]
+fn a_tag_is_in_every_name_and_stays_with_its_image() -> Result<()> {
+    let Some(settings) = settings() else { return Ok(()) };
+    let registry = Registry::start(&settings.sandbox)?;
+    let work = tempfile::tempdir()?;
+    let organisation = format!("{}/acme", registry.address);
+    let build = |preset: &str, tag: &str| -> Result<PathBuf> {
+        let out = work.path().join(format!("{preset}-{tag}"));
+        let words = ["build", "--base", "testbed", "--registry", &organisation, "--preset", preset, "--tag", tag];
+        let output = run(&settings, &project(), &[&words[..], &["--out", &out.display().to_string()]].concat(), 0)?;
+        ensure!(output.contains("signing with development keys in "), "{output}");
+        Ok(out)
+    };
+    let push = |out: &Path, more: &[&str], code| {
+        run(&settings, &project(), &[&["push", "--out", &out.display().to_string()], more].concat(), code)
+    };
+    let (spec, agave) = (build("spec", "t.1")?, build("agave", "t.1")?);
+    let name = format!("{organisation}/installer:t.1");
+    let images: BTreeMap<String, String> = serde_json::from_value(record(&spec)?["images"].take())?;
+    ensure!(images.len() == 4 && images.keys().all(|name| name.ends_with(":t.1")), "{images:?}");
+    ensure!(record(&spec)?["tag"] == "t.1", "no tag in build.json");
+    for (file, text) in [
+        ("machine-config.yaml", format!("image: {name}\n")),
+        ("installer.provenance.json", "\"tag\":\"t.1\"".to_owned()),
+        ("installer.spdx.json", "\"versionInfo\":\"t.1\"".to_owned()),
+    ] {
+        ensure!(fs::read_to_string(spec.join(file))?.contains(&text), "no {text} in {file}");
+    }
+    // Signed under that name.
+    let key = spec.join("image.pub.pem").display().to_string();
+    run(&settings, &project(), &["verify", &spec.display().to_string(), "--key", &key], 0)?;
+
+    push(&spec, &[], 0)?;
+    let (first, second) = (installer(&spec, &name)?, installer(&agave, &name)?);
+    ensure!(first != second, "both presets give one image");
+    let output = push(&agave, &["installer"], 2)?;
+    for word in [&first, &second, "--replace-tag"] {
+        ensure!(output.contains(word), "no {word} in: {output}");
+    }
+    ensure!(skopeo_digest(&settings, &name)? == first, "the tag has moved");
+    push(&build("agave", "t.2")?, &["installer"], 0)?;
+    let output = push(&agave, &["installer", "--replace-tag"], 0)?;
+    ensure!(output.contains(&format!("{name}@sha256:{second} (was sha256:{first})")), "{output}");
+    ensure!(skopeo_digest(&settings, &name)? == second, "the tag has not moved");
+    Ok(())
+}
+
 /// Makes a project directory of symbolic links with a copy of the lock file.
 fn linked_project(dir: &Path) -> Result<PathBuf> {
     let (from, to) = (project().canonicalize()?, dir.join("project"));

@@ -2,12 +2,12 @@
 
 use anyhow::ensure;
 use build::stages;
-use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
 use harness::caches;
 use harness::modules::project;
 use harness::outputs::comparable;
+use harness::recipe::openssl_signer;
 use harness::settings::{OUT, Settings};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,18 +15,6 @@ use std::process::Command;
 const PENDING_SIGNATURES: i32 = 7;
 /// First the modules, then the images that contain them.
 const ROUNDS: usize = 2;
-/// As in docs/keys.md; `nonce-type:1` is RFC 6979.
-const SIGN: &str = r#"
-cd /build/later
-sign() {
-    for d in "$1"-*.digest; do
-        [ ! -e "$d" ] || openssl pkeyutl -sign -inkey "/build/keys/$1.key.pem" $2 -in "$d" -out "${d%.digest}.sig"
-    done
-}
-sign module "-pkeyopt digest:sha512"
-sign image "-pkeyopt digest:sha256 -pkeyopt nonce-type:1"
-"#;
-
 /// Whether the stage in the cache's directory `name` contains nothing signed.
 fn unsigned(name: &str) -> bool {
     stages::owned(&stages::TO_KERNEL, name)
@@ -78,7 +66,7 @@ impl Scene {
 
     /// Signs the pending digests in `later`, as the external signer.
     fn sign(&self, later: &Path) -> Result<()> {
-        let run = Run::script(SIGN, &[]).read(&self.keys, "/build/keys").write(later, "/build/later");
+        let run = openssl_signer(&self.keys, later)?;
         Ok(self.settings.sandbox.output(&run).map(drop)?)
     }
 }

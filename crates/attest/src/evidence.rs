@@ -3,6 +3,7 @@
 use common::{Class, Error, Result, Sha256};
 use keys::{Algorithm, PublicKey};
 use oci::types::{Descriptor, Named as _};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::bundle::{self, Bundle};
@@ -14,7 +15,8 @@ use crate::subject::Subject;
 use crate::{encoding, sbom};
 
 /// How a document is attached to the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// Under cosign's tag: read by cosign before 3, skopeo, podman and CRI-O.
     Tag,

@@ -36,6 +36,8 @@ pub struct Parameters {
     pub extra_kernel_arguments: Vec<String>,
     /// Registry and organisation of the image names.
     pub registry: String,
+    /// Tag of the image names.
+    pub tag: String,
     /// Origin of the kernel source.
     pub kernel_source: String,
 }

@@ -7,6 +7,8 @@ use oci::types::canonical;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::subject::Subject;
+
 /// Identifier of the document itself.
 pub const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 /// Unknown, or not analysed (section 7.13.1).
@@ -53,9 +55,10 @@ struct ExternalRef {
 }
 
 impl Package {
-    /// Creates a package with unknown properties. `purpose` is one of section 7.24.
+    /// Creates a package; what is not given is unknown. `purpose` is one of section 7.24; `supplier` (section 7.5) is the organisation that
+    /// distributes the package in this form, or [`NO_ASSERTION`].
     #[must_use]
-    pub fn new(id: &str, name: &str, version: &str, purpose: &'static str) -> Self {
+    pub fn new(id: &str, name: &str, version: &str, purpose: &'static str, supplier: &str) -> Self {
         Self {
             id: format!("SPDXRef-{}", identifier(id)),
             name: name.to_owned(),
@@ -65,7 +68,7 @@ impl Package {
             license_concluded: NO_ASSERTION,
             license_declared: NO_ASSERTION.to_owned(),
             copyright_text: NO_ASSERTION,
-            supplier: NO_ASSERTION.to_owned(),
+            supplier: organization(supplier),
             primary_package_purpose: purpose,
             checksums: Vec::new(),
             external_refs: Vec::new(),
@@ -76,13 +79,6 @@ impl Package {
     /// Identifier.
     pub fn id(&self) -> &str {
         &self.id
-    }
-
-    /// Sets the supplier (section 7.5).
-    #[must_use]
-    pub fn supplier(mut self, organization: &str) -> Self {
-        self.supplier = format!("Organization: {organization}");
-        self
     }
 
     /// Sets the declared licence, an expression of annex D.
@@ -143,9 +139,11 @@ impl Document {
         self.relationships.insert((from.to_owned(), kind, to.to_owned()));
     }
 
-    /// Returns the document, which describes the package `main`. The namespace contains the digest of the rest: equal documents have equal
-    /// namespaces.
-    pub fn finish(mut self, name: &str, main: &str, created: &str, tool: &str) -> Result<Value> {
+    /// Returns the document, which describes the package `main` of an image. The namespace contains the digest of the rest: equal documents have
+    /// equal namespaces.
+    pub fn finish(mut self, image: &Subject, main: &str, tool: &str) -> Result<Value> {
+        let (name, created) = (image.label(), &image.created);
+        let creators = [organization(image.publisher().unwrap_or(NO_ASSERTION)), format!("Tool: solana-talos-{tool}")];
         self.relate(DOCUMENT, "DESCRIBES", main);
         for id in self.relationships.iter().flat_map(|(from, _, to)| [from, to]) {
             if id != DOCUMENT && !self.packages.contains_key(id) {
@@ -158,14 +156,19 @@ impl Document {
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
             "name": name,
-            "creationInfo": {"created": created, "creators": [format!("Tool: solana-talos-{tool}")]},
+            "creationInfo": {"created": created, "creators": creators.iter().filter(|name| *name != NO_ASSERTION).collect::<Vec<_>>()},
             "packages": self.packages.values().collect::<Vec<_>>(),
             "relationships": self.relationships.iter().map(relationship).collect::<Vec<_>>(),
         });
         let digest = Sha256::of(canonical(&document)?);
-        document["documentNamespace"] = Value::String(format!("{NAMESPACE}/{}-{digest}", identifier(name)));
+        document["documentNamespace"] = Value::String(format!("{NAMESPACE}/{}-{digest}", identifier(&name)));
         Ok(document)
     }
+}
+
+/// An organisation (section 6.8), or [`NO_ASSERTION`].
+fn organization(name: &str) -> String {
+    if name == NO_ASSERTION { name.to_owned() } else { format!("Organization: {name}") }
 }
 
 /// Replaces characters that are not valid in an identifier: letters, digits, `.` and `-` are (section 3.2).
@@ -185,14 +188,21 @@ fn identifier(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn image(names: &[&str]) -> Subject {
+        let mut image = Subject::new("application/x", Sha256::of(""), 0);
+        image.names = names.iter().map(ToString::to_string).collect();
+        image
+    }
+
     fn document(licence: &str) -> Value {
         let mut document = Document::default();
-        let main = Package::new("image", "a", "1", "CONTAINER").licence(licence);
-        let (id, part) = (main.id().to_owned(), Package::new("deb-libstdc++6", "libstdc++6", "1", "LIBRARY"));
+        let main = Package::new("image", "a", "1", "CONTAINER", "acme").licence(licence);
+        let part = Package::new("deb-libstdc++6", "libstdc++6", "1", "LIBRARY", NO_ASSERTION);
+        let id = main.id().to_owned();
         document.relate(&id, "CONTAINS", part.id());
         document.add(part);
         document.add(main);
-        document.finish("a", &id, "2026-11-21T00:00:00Z", "0.1.0").unwrap()
+        document.finish(&image(&["ghcr.io/acme/a:v1"]), &id, "0.1.0").unwrap()
     }
 
     #[test]
@@ -203,11 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn suppliers_and_authors_are_organizations() {
+        let document = document("MIT");
+        assert_eq!(document["packages"][0]["supplier"], NO_ASSERTION);
+        assert_eq!(document["packages"][1]["supplier"], "Organization: acme");
+        let creators = &document["creationInfo"]["creators"];
+        assert_eq!(*creators, json!(["Organization: ghcr.io/acme", "Tool: solana-talos-0.1.0"]));
+        let mut unnamed = Document::default();
+        unnamed.add(Package::new("a", "a", "1", "CONTAINER", "acme"));
+        let unnamed = unnamed.finish(&image(&[]), "SPDXRef-a", "0.1.0").unwrap();
+        assert_eq!(unnamed["creationInfo"]["creators"], json!(["Tool: solana-talos-0.1.0"]));
+    }
+
+    #[test]
     fn rejects_a_relationship_to_an_unknown_package() {
         let mut document = Document::default();
-        document.add(Package::new("a", "a", "1", "CONTAINER"));
+        document.add(Package::new("a", "a", "1", "CONTAINER", "acme"));
         document.relate("SPDXRef-a", "CONTAINS", "SPDXRef-b");
-        let error = document.finish("a", "SPDXRef-a", "", "").unwrap_err();
+        let error = document.finish(&image(&[]), "SPDXRef-a", "").unwrap_err();
         assert!(error.to_string().contains("SPDXRef-b"), "{error}");
     }
 }

@@ -46,6 +46,11 @@ impl Subject {
         format!("sha256-{}.{kind}", self.digest())
     }
 
+    /// Registry and organisation of the first name: who publishes the image, as far as it says.
+    pub fn publisher(&self) -> Option<&str> {
+        Some(self.names.first()?.rsplit_once('/')?.0)
+    }
+
     /// The first name of the image, or its digest.
     pub fn label(&self) -> String {
         self.names.first().cloned().unwrap_or_else(|| self.digest().oci())

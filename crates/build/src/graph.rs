@@ -10,19 +10,21 @@ use imager::machine_config;
 use crate::output;
 use crate::outputs::{self, Results};
 use crate::plan::Plan;
-use crate::signing::Signing;
+use crate::signing::{KeySource, Signing};
 use crate::stages::kernel::{Built, Prepared};
 use crate::stages::{attest, base, devel, installer, packages};
 
 /// Result of a build.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Done {
     /// Whether the output directory was written; an identical one is left unchanged.
     pub written: bool,
     /// Whether the installer contains the testbed and not Talos.
     pub testbed: bool,
-    /// Whether it is signed with development keys.
-    pub development: bool,
+    /// The keys it is signed with.
+    pub keys: KeySource,
+    /// Digest of each image's manifest by name.
+    pub images: BTreeMap<String, Sha256>,
 }
 
 /// How a build ended.
@@ -36,20 +38,20 @@ pub enum Outcome {
 
 /// Builds `plan` into the directory `out`. On failure `out` is unchanged.
 pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
-    let Plan { choice, kernel, preset, command_line, installer_name, manifest, base_name, base, keys } = plan;
-    let registry = choice.registry.as_str();
+    let Plan { choice, kernel, preset, command_line, naming, manifest, base_name, base, keys } = plan;
     // Toolchain and source; then source, configuration, kernel, its modules, our module.
     let prepared = kernel.prepare()?;
-    let signing = keys.map_or_else(|| Signing::development(prepared.context(), choice.keys.now), Ok)?;
+    let signing = keys.map_or_else(|| Signing::development(prepared.context(), &choice.keys), Ok)?;
     let Ok(built) = prepared.build(&signing)? else { return Ok(Outcome::Pending(signing.set.pending())) };
     warn_of_snapshot(&prepared, &built)?;
     // The images.
-    let kernel = packages::kernel(&prepared, &built, registry, &signing)?;
-    let extension = packages::extension(&prepared, &built, &manifest, registry, &signing)?;
-    let devel = devel::image(&prepared, &built, registry, &signing)?;
+    let kernel = packages::kernel(&prepared, &built, &naming, &signing)?;
+    let extension = packages::extension(&prepared, &built, &manifest, &naming, &signing)?;
+    let devel = devel::image(&prepared, &built, &naming, &signing)?;
     let base = base::locate(&prepared, base, &preset)?;
     let programs = base.programs(&prepared)?;
     let program = installer::program(programs.as_ref().filter(|_| !choice.keep_installer));
+    let installer_name = naming.image("installer")?;
     let parts = installer::Parts {
         base: &base,
         program: &program,
@@ -70,7 +72,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         programs: programs.as_ref(),
     };
     let images = outputs::images(&results);
-    let parameters = Plan::parameters(&choice, &base.public);
+    let parameters = Plan::parameters(&choice, &naming, &base.public);
     let attested = attest::images(&prepared, &signing, &base, &built.kernel.release, &parameters, &images)?;
     let Ok(attested) = attested else { return Ok(Outcome::Pending(signing.set.pending())) };
     let files = outputs::files(&results, &attested, machine_config);
@@ -78,6 +80,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
     let record = output::Record {
         profile: choice.profile,
         preset: choice.preset,
+        tag: naming.tag().to_owned(),
         base: base_name,
         release: built.kernel.release.clone(),
         keys: signing.name().to_owned(),
@@ -90,8 +93,9 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         outputs: BTreeMap::new(),
         seconds: BTreeMap::new(),
     };
+    let images = record.images.clone();
     let written = output::write(out, &files, record, &stages)?;
-    Ok(Outcome::Done(Done { written, testbed: base.is_testbed(), development: signing.development }))
+    Ok(Outcome::Done(Done { written, testbed: base.is_testbed(), keys: signing.source, images }))
 }
 
 fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {

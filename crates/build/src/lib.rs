@@ -20,6 +20,6 @@ pub use graph::{Done, Outcome, build};
 pub use network::{Network, Pace};
 pub use plan::{Choice, Plan};
 pub use project::Project;
-pub use signing::{KeyChoice, Signing};
+pub use signing::{KeyChoice, KeySource, Signing};
 pub use sources::SOURCES;
 pub use stages::kernel::{KernelPlan, Prepared, SourceChoice};

@@ -24,6 +24,8 @@ pub struct Record {
     pub profile: String,
     /// The boot preset.
     pub preset: String,
+    /// Tag of the images.
+    pub tag: String,
     /// The base: `testbed` is not Talos.
     pub base: String,
     /// Kernel release string.
@@ -211,6 +213,7 @@ mod tests {
         Record {
             profile: "vm".into(),
             preset: "spec".into(),
+            tag: "v1".into(),
             base: "testbed".into(),
             release: release.into(),
             keys: "development".into(),

@@ -9,7 +9,7 @@ use imager::preset::Preset;
 use keys::Role;
 
 use crate::context::Context;
-use crate::names;
+use crate::names::Naming;
 use crate::network::Network;
 use crate::signing::{KeyChoice, Signing};
 use crate::stages::base::{self, BaseChoice};
@@ -31,6 +31,8 @@ pub struct Choice {
     pub extra: Vec<String>,
     /// Registry and organisation in the image names.
     pub registry: String,
+    /// Tag in the image names; the default is that of the Talos release.
+    pub tag: Option<String>,
     /// Origin of the kernel source.
     pub source: SourceChoice,
     /// SHA-256 of the kernel.org tarball, if the pin has none.
@@ -48,7 +50,7 @@ pub struct Plan<'a> {
     pub(crate) kernel: KernelPlan<'a>,
     pub(crate) preset: Preset,
     pub(crate) command_line: Cmdline,
-    pub(crate) installer_name: String,
+    pub(crate) naming: Naming,
     pub(crate) manifest: Input<Manifest>,
     pub(crate) base_name: String,
     pub(crate) base: BaseChoice,
@@ -59,7 +61,7 @@ impl<'a> Plan<'a> {
     /// Parses and checks `choice`. A base in a registry is pulled; no other stage runs.
     pub fn read(context: &'a Context, network: &Network, choice: Choice) -> Result<Self> {
         let preset = Preset::named(&choice.preset)?;
-        let installer_name = names::release(&choice.registry, "installer")?;
+        let naming = Naming::new(&choice.registry, choice.tag.as_deref())?;
         let command_line = installer::command_line(&preset, &choice.extra)?;
         let kernel = KernelPlan::read(context, &choice.profile, choice.source, choice.kernel_sha256)?;
         let manifest = packages::manifest(context)?;
@@ -68,18 +70,19 @@ impl<'a> Plan<'a> {
             None => base::default(&kernel.project)?.to_owned(),
         };
         let base = base::find(&kernel.project, network, &base_name)?;
-        let keys = Signing::given(&choice.keys, &[Role::Module, Role::Image])?;
-        Ok(Self { choice, kernel, preset, command_line, installer_name, manifest, base_name, base, keys })
+        let keys = Signing::given(context, &choice.keys, &[Role::Module, Role::Image])?;
+        Ok(Self { choice, kernel, preset, command_line, naming, manifest, base_name, base, keys })
     }
 
     /// Returns the choices for the provenance; `base` describes the base without a local path.
-    pub(crate) fn parameters(choice: &Choice, base: &str) -> Parameters {
+    pub(crate) fn parameters(choice: &Choice, naming: &Naming, base: &str) -> Parameters {
         Parameters {
             profile: choice.profile.clone(),
             preset: choice.preset.clone(),
             base: base.to_owned(),
             extra_kernel_arguments: choice.extra.clone(),
-            registry: choice.registry.clone(),
+            registry: naming.registry().to_owned(),
+            tag: naming.tag().to_owned(),
             kernel_source: match choice.source {
                 SourceChoice::Debian => "debian".to_owned(),
                 SourceChoice::Upstream => "upstream".to_owned(),

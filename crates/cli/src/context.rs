@@ -77,6 +77,11 @@ impl Context {
         Ok(Self { build, format: global.format })
     }
 
+    /// The output format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Prints a result; see [`progress::answer`].
     pub fn answer(&self, text: &str) {
         progress::answer(self.format, text);

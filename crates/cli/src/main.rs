@@ -5,6 +5,7 @@ mod context;
 mod interrupt;
 mod options;
 mod progress;
+mod result;
 mod status;
 
 use std::process::ExitCode;
@@ -44,7 +45,7 @@ enum Command {
     Inspect(commands::inspect::Options),
     /// Configure, check or build the kernel on its own
     Kernel(commands::kernel::Options),
-    /// Create a key set, issue a certificate for an external key, or show a key set
+    /// Create or show a key set, issue a certificate for an external key, or sign requests with a key set
     Keys(commands::keys::Options),
     /// Compile and sign the module and package it as the extension image (the daily development loop)
     Module(commands::module::Options),
@@ -101,7 +102,7 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     match &cli.command {
         Command::Attach(options) => return commands::attach::run(format, options),
         Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),
-        Command::Keys(options) => return commands::keys::run(format, options).map(Into::into),
+        Command::Keys(options) => return commands::keys::run(format, options),
         Command::Pull(options) => return commands::pull::run(format, offline, options).map(Into::into),
         Command::Sign(options) => return commands::sign::run(format, options),
         Command::Verify(options) => return commands::verify::run(format, options).map(Into::into),

@@ -1,18 +1,33 @@
 //! Options shared by several verbs, and their conversion to the build's types.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use build::{KeyChoice, Network, Pace};
 use clap::{Args, ValueEnum};
+use common::{Class, Error, Result};
 use registry::credentials::Files;
 use registry::network::Proxies;
 
 /// Registry and organisation of image names, unless the user gives others.
 pub const REGISTRY: &str = "ghcr.io/our-org";
 
+/// How images are named.
+#[derive(Args)]
+pub struct NameOptions {
+    /// Registry and organisation in the image names
+    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
+    pub registry: String,
+    /// Tag in the image names [default: custom-solana- and the Talos release]
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+}
+
 /// Environment variable with the PIN for PKCS#11 URIs without `pin-source`: a PIN is never in a command line or key set.
 const PIN: &str = "SOLANA_TALOS_PIN";
+
+/// Environment variable with the directory of the default key set.
+const KEYS: &str = "SOLANA_TALOS_KEYS";
 
 /// How registries are reached.
 #[derive(Args, Default)]
@@ -58,18 +73,28 @@ impl From<PaceOptions> for Pace {
 /// Options of every verb that signs build results.
 #[derive(Args, Default)]
 pub struct KeyOptions {
-    /// Key set to sign with, created by `keys init` [default: a development key set in the cache]
+    /// Key set to sign with [default: the one that `keys init` creates by default, if it exists; else a development key set in the cache]
     #[arg(long, value_name = "DIR")]
     keys: Option<PathBuf>,
+    /// Sign with the development key set in the cache, also if there is a default key set
+    #[arg(long, conflicts_with_all = ["keys", "sign_later"])]
+    development_keys: bool,
     /// Use an external signer for keys without a private key here: write signing requests to DIR and use the signatures that `attach` imported
-    #[arg(long, value_name = "DIR", requires = "keys")]
+    #[arg(long, value_name = "DIR")]
     sign_later: Option<PathBuf>,
 }
 
 impl KeyOptions {
     /// Adds the token PIN from the environment, and the current time.
     pub fn choice(&self) -> KeyChoice {
-        KeyChoice { dir: self.keys.clone(), sign_later: self.sign_later.clone(), pin: pin(), now: now() }
+        KeyChoice {
+            dir: self.keys.clone(),
+            default: default_keys(),
+            development: self.development_keys,
+            sign_later: self.sign_later.clone(),
+            pin: pin(),
+            now: now(),
+        }
     }
 }
 
@@ -89,6 +114,22 @@ impl From<SourceChoice> for build::SourceChoice {
             SourceChoice::Upstream => Self::Upstream,
         }
     }
+}
+
+/// Returns the directory of the default key set, unless the environment names none. It is outside of any clone, so that no key is committed by
+/// accident.
+pub fn default_keys() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = || set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
+    set(KEYS).or_else(|| config().map(|dir| dir.join("solana-talos/keys")))
+}
+
+/// Returns `given`, or else the directory of the default key set; `option` is the option that gives it.
+pub fn keys_or_default(given: Option<&Path>, option: &str) -> Result<PathBuf> {
+    given.map(Path::to_owned).or_else(default_keys).ok_or_else(|| {
+        Error::new(Class::BadInput, "cannot determine the directory of the key set")
+            .hint(format!("set HOME, or give {option} DIR"))
+    })
 }
 
 /// Returns the token PIN from the environment.

@@ -55,6 +55,12 @@ fn a_malformed_value_is_reported() {
     let upstream = ["has no pinned digest", "file: pin.toml", "hint: give `--kernel-sha256"];
     scene.fails(BAD_INPUT, &["build", "--source", "upstream"], &upstream);
     scene.fails(BAD_INPUT, &["build", "--registry", "No Registry"], &["No Registry"]);
+    for tag in ["a:b", "", "-x", "sha256-1.sig"] {
+        let tag = format!("--tag={tag}");
+        for verb in ["build", "module"] {
+            scene.fails(BAD_INPUT, &[verb, &tag], &["invalid tag"]);
+        }
+    }
     scene.fails(BAD_INPUT, &["build", "--extra-kernel-arg", "a\nb"], &["kernel argument"]);
     scene.fails(BAD_INPUT, &["build", "--extra-kernel-arg=-no_such_argument"], &["no_such_argument"]);
 }

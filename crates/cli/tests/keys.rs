@@ -108,6 +108,39 @@ fn expired_mismatched_or_missing_keys_fail_before_a_build_starts() {
     scene.fails(MISSING_TOOL, &["build", "--keys", "other"], &["cannot start bwrap"]);
 }
 
+/// What `keys init` makes by default, a build signs with, and says so.
+#[test]
+fn the_default_key_set_is_used_and_named() {
+    let scene = Scene::new();
+    let run = |arguments: &[&str]| Ran::of(scene.command(arguments).env("XDG_CONFIG_HOME", scene.path("config")));
+    let made = run(&["keys", "init"]);
+    made.succeeded();
+    assert!(made.stdout.contains("builds without --keys now sign with it"), "{}", made.stdout);
+    let dir = scene.path("config/solana-talos/keys");
+    assert!(dir.join("module.key.pem").is_file());
+    let named = format!("signing with the key set {} (the default one", dir.display());
+    for verb in ["build", "module"] {
+        let built = run(&[verb]);
+        built.failed(MISSING_TOOL, &[&named, "cannot start bwrap"]);
+    }
+    let other = run(&["build", "--development-keys"]);
+    other.failed(MISSING_TOOL, &["cannot start bwrap"]);
+    assert!(!other.stderr.contains("signing with the key set"), "{}", other.stderr);
+    assert!(!run(&["kernel", "check"]).stderr.contains("signing with"), "nothing is signed there");
+    // The variable names another place, for all verbs.
+    let variable = Ran::of(scene.command(&["build"]).env("SOLANA_TALOS_KEYS", &dir));
+    variable.failed(MISSING_TOOL, &[&named]);
+    let shown = Ran::of(scene.command(&["keys", "show"]).env("SOLANA_TALOS_KEYS", &dir));
+    assert!(shown.stdout.contains("RSA-4096"), "{shown:#?}");
+    // A damaged set is an error; development keys do not take its place.
+    fs::write(dir.join("image.pub.pem"), "damaged").unwrap();
+    run(&["build"]).failed(BAD_INPUT, &["image.pub.pem"]);
+
+    let made = scene.run(&["keys", "init", "--dir", "set"]);
+    assert!(made.stdout.contains("builds sign with it if you give --keys set"), "{}", made.stdout);
+    scene.fails(MISSING_TOOL, &["build", "--keys", "set"], &["signing with the key set set (--keys)"]);
+}
+
 #[test]
 fn keys_toml_is_checked_before_a_build_starts() {
     let scene = Scene::new();
@@ -124,22 +157,44 @@ fn keys_toml_is_checked_before_a_build_starts() {
     }
 }
 
+/// Writes a request, as a build does, for the P-256 key of the test data into `later`; returns its name.
+fn write_request(scene: &Scene) -> String {
+    let (name, digest) = (format!("image-{}", "0".repeat(32)), "0".repeat(64));
+    let key = fs::read_to_string(data("rfc6979-p256.pub.pem")).unwrap().replace('\n', "\\n");
+    let request = format!(
+        r#"{{"name":"{name}","role":"image","what":"an image","algorithm":"ecdsa-p256-sha256","digest":"{digest}","public_key":"{key}"}}"#
+    );
+    fs::create_dir(scene.path("later")).unwrap();
+    fs::write(scene.path("later/requests.json"), format!(r#"{{"requests":[{request}]}}"#)).unwrap();
+    name
+}
+
+#[test]
+fn the_holder_of_the_keys_signs_requests() {
+    let scene = Scene::new();
+    put(&scene, "rfc6979-p256.pub.pem", "image.pub.pem");
+    let sign = ["keys", "sign", "later", "--dir", "set"];
+    scene.fails(BAD_INPUT, &sign, &["no signing requests", "--sign-later"]);
+    let name = write_request(&scene);
+    scene.fails(BAD_INPUT, &sign, &["no private key for role image"]);
+    assert!(!scene.path("later").join(format!("{name}.sig")).exists());
+    put(&scene, "rfc6979-p256.key.pem", "image.key.pem");
+    let signed = scene.run(&sign);
+    signed.succeeded();
+    assert!(signed.stdout.contains(&format!("{name}.sig  an image")), "{}", signed.stdout);
+    assert!(signed.stdout.contains("made 1 signature; bring later back"), "{}", signed.stdout);
+    leaks_no_secret(&signed, &scene.path("set"));
+    scene.run(&["attach", "later"]).succeeded();
+    scene.run(&["keys", "init", "--dir", "other"]).succeeded();
+    scene.fails(BAD_INPUT, &["keys", "sign", "later", "--dir", "other"], &["is not the one that is to sign"]);
+}
+
 #[test]
 fn attach_reports_missing_and_invalid_signatures() {
     let scene = Scene::new();
     scene.fails(BAD_INPUT, &["attach", "none"], &["no signing requests", "--sign-later"]);
     scene.fails(BAD_INPUT, &["build", "--sign-later", "later"], &["--keys"]);
-    // A request, as a build writes it, for the P-256 key of the test data.
-    let name = format!("image-{}", "0".repeat(32));
-    let key = fs::read_to_string(data("rfc6979-p256.pub.pem")).unwrap().replace('\n', "\\n");
-    let request = |name: &str, digest: &str| {
-        format!(
-            r#"{{"name":"{name}","role":"image","what":"an image","algorithm":"ecdsa-p256-sha256","digest":"{digest}","public_key":"{key}"}}"#
-        )
-    };
-    let requests = format!(r#"{{"requests":[{}]}}"#, request(&name, &"0".repeat(64)));
-    fs::create_dir(scene.path("later")).unwrap();
-    fs::write(scene.path("later/requests.json"), requests).unwrap();
+    let name = write_request(&scene);
     let pending = scene.run(&["attach", "later"]);
     assert_eq!(pending.code, Some(PENDING_SIGNATURES), "{pending:#?}");
     for word in ["1 signature missing; 0 imported", &name, "an image"] {

@@ -18,7 +18,7 @@ use crate::role::Role;
 use crate::signer::{Algorithm, Identity, OrPending, Pending, Signer};
 
 /// File with the pending requests.
-const REQUESTS: &str = "requests.json";
+pub(crate) const REQUESTS: &str = "requests.json";
 /// File with the verified signatures: request name to hexadecimal digits.
 const SIGNATURES: &str = "signatures.json";
 /// Number of requests shown in an error.
@@ -97,8 +97,8 @@ impl Requests {
             lines.push(format!("and {} more", pending.len() - SHOWN));
         }
         format!(
-            "{} pending\n  file: {}\n  requests: {}\n  hint: sign each NAME.digest with its key into NAME.sig (docs/keys.md has the \
-             commands), run `solana-talos attach {}`, then repeat this command",
+            "{} pending\n  file: {}\n  requests: {}\n  hint: sign them with `solana-talos keys sign DIR` where the keys are, or each NAME.digest \
+             into NAME.sig (docs/keys.md has the commands), run `solana-talos attach {}`, then repeat this command",
             count(pending.len()),
             self.dir.join(REQUESTS).display(),
             lines.join("\n            "),
@@ -162,16 +162,9 @@ pub struct Attached {
 /// Verifies the `<name>.sig` of each request in `dir` and adds them to `signatures.json`. Adds none if one of them is invalid
 /// ([`Class::Verification`]).
 pub fn attach(dir: &Path) -> Result<Attached> {
-    let path = dir.join(REQUESTS);
-    let Some(document) = read::<Document>(&path)? else {
-        return Err(Error::new(Class::BadInput, "no signing requests in this directory").file(path).hint(
-            "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
-        ));
-    };
     let mut signatures: BTreeMap<String, String> = read(&dir.join(SIGNATURES))?.unwrap_or_default();
     let mut attached = Attached::default();
-    for request in document.requests {
-        check_name(&request.name, &path)?;
+    for request in requests(dir)? {
         match read_signature(dir, &request)? {
             Some(signature) => {
                 signatures.insert(request.name.clone(), hex(&signature));
@@ -185,21 +178,56 @@ pub fn attach(dir: &Path) -> Result<Attached> {
     Ok(attached)
 }
 
+/// Returns the pending requests in `dir`, with names that can be those of files.
+pub(crate) fn requests(dir: &Path) -> Result<Vec<Request>> {
+    let path = dir.join(REQUESTS);
+    let Some(document) = read::<Document>(&path)? else {
+        return Err(Error::new(Class::BadInput, "no signing requests in this directory").file(path).hint(
+            "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
+        ));
+    };
+    document.requests.iter().try_for_each(|request| check_name(&request.name, &path))?;
+    Ok(document.requests)
+}
+
+/// Returns the role of the key that is to sign `request`.
+pub(crate) fn role(dir: &Path, request: &Request) -> Result<Role> {
+    Role::named(&request.role).ok_or_else(|| bad(dir, request, "unknown role"))
+}
+
+/// Returns the key that is to sign `request`.
+pub(crate) fn public_key(dir: &Path, request: &Request) -> Result<PublicKey> {
+    PublicKey::from_pem(request.public_key.as_bytes()).map_err(|e| bad(dir, request, &e.to_string()))
+}
+
+/// Reads the file with the digest of `request`, if it is there.
+pub(crate) fn digest_file(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
+    read_bytes(&dir.join(format!("{}.digest", request.name)))
+}
+
+/// Path of the file with the signature of `request`.
+pub(crate) fn signature_file(dir: &Path, request: &Request) -> PathBuf {
+    dir.join(format!("{}.sig", request.name))
+}
+
+/// The error for a malformed `request`.
+pub(crate) fn bad(dir: &Path, request: &Request, why: &str) -> Error {
+    malformed(&dir.join(REQUESTS), &format!("{}: {why}", request.name))
+}
+
 /// Reads and verifies the signature of `request`, if there is one.
 fn read_signature(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
-    let path = dir.join(format!("{}.sig", request.name));
+    let path = signature_file(dir, request);
     let Some(mut signature) = read_bytes(&path)? else { return Ok(None) };
-    let bad = |why: &str| malformed(&dir.join(REQUESTS), &format!("{}: {why}", request.name));
-    let role = Role::named(&request.role).ok_or_else(|| bad("unknown role"))?;
-    let digest = from_hex(&request.digest).ok_or_else(|| bad("its digest is not hexadecimal"))?;
+    let role = role(dir, request)?;
+    let digest = from_hex(&request.digest).ok_or_else(|| bad(dir, request, "its digest is not hexadecimal"))?;
     if role.algorithm() == Algorithm::EcdsaP256Sha256 && signature.len() == 64 {
         // PKCS#11 returns r and s concatenated; a DER signature is practically never 64 bytes long.
         if let Ok(raw) = Signature::from_slice(&signature) {
             signature = raw.to_der().as_bytes().to_vec();
         }
     }
-    let key = PublicKey::from_pem(request.public_key.as_bytes()).map_err(|e| bad(&e.to_string()))?;
-    key.verify(role.algorithm(), &digest, &signature).map_err(|e| {
+    public_key(dir, request)?.verify(role.algorithm(), &digest, &signature).map_err(|e| {
         e.file(&path).hint(format!(
             "expected the raw {} signature of {}.digest, made with the key {role}; the file has {} bytes",
             role.algorithm(),

@@ -20,12 +20,14 @@ pub mod uri;
 
 mod file;
 mod pem;
+mod requests;
 
 pub use certificate::Certificate;
 pub use certify::certify;
 pub use detached::attach;
 pub use init::{Options, init};
 pub use public::PublicKey;
+pub use requests::{Signed, sign_requests};
 pub use role::Role;
 pub use set::KeySet;
 pub use signer::{Algorithm, Identity, OrPending, Pending, Signer};

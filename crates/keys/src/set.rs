@@ -149,7 +149,7 @@ impl KeySet {
                     .check_time(now)
                     .map_err(|e| e.file(&entry.location.public).hint(format!("rotate the key: {}", role.rotation())))?;
             }
-            if entry.location.private != Holder::External {
+            if entry.has_private_key() {
                 self.signer(role)?;
             }
         }
@@ -158,6 +158,11 @@ impl KeySet {
 }
 
 impl Entry {
+    /// Whether the private key is in a file or a token, and not with an external signer.
+    pub fn has_private_key(&self) -> bool {
+        self.location.private != Holder::External
+    }
+
     /// Describes where the private key is: a file, a token's URI (without PIN), or an external signer.
     pub fn holder(&self) -> String {
         match &self.location.private {
@@ -224,7 +229,7 @@ fn same_key(path: &Path, private: &PublicKey, entry: &Entry, role: Role) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -232,10 +237,10 @@ mod tests {
     use crate::file::tests::{p256, rsa};
     use crate::signer::Algorithm;
 
-    const NOW: u64 = 1_760_000_000;
+    pub const NOW: u64 = 1_760_000_000;
 
     /// A key set with the module key and the image key of the test data.
-    fn set() -> tempfile::TempDir {
+    pub fn set() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
         for (from, to) in [("rsa2048.key.pem", "module.key.pem"), ("rfc6979-p256.key.pem", "image.key.pem")] {

@@ -175,6 +175,28 @@ fn certify_signs_with_the_key_in_the_token() {
     });
 }
 
+/// What the holder of a token does for a build that has only the public halves.
+#[test]
+fn requests_are_signed_in_the_token() {
+    with_token(|scene| {
+        let set = scene.set("token=talos", "").unwrap().with_pin(Some(PIN.to_owned()));
+        let (public, later) = (scene.dir.join("public"), scene.dir.join("later"));
+        fs::create_dir(&public).unwrap();
+        for name in ["module.crt.pem", "image.pub.pem"] {
+            fs::copy(scene.dir.join("set").join(name), public.join(name)).unwrap();
+        }
+        let build = KeySet::open(&public).unwrap().sign_later(&later).unwrap();
+        for role in [Role::Module, Role::Image] {
+            let digest = role.algorithm().digest(b"bytes");
+            assert!(build.signer(role).unwrap().sign(&digest, "bytes").unwrap().is_err());
+        }
+        assert_eq!(keys::sign_requests(&later, &set).unwrap().done.len(), 2);
+        assert_eq!(keys::attach(&later).unwrap().taken.len(), 2);
+        let wrong = scene.set("token=talos", "").unwrap().with_pin(Some("0815".to_owned()));
+        assert_error(keys::sign_requests(&later, &wrong), Class::BadInput, &["rejected the PIN"]);
+    });
+}
+
 #[test]
 fn uses_the_given_pin_without_a_pin_file() {
     with_token(|scene| {

@@ -7,6 +7,9 @@ use common::{Class, Error, Result, Sha256};
 
 use crate::types::Digest;
 
+/// Start of the tags under which signatures and lists of referrers are kept: `sha256-<digest>`, with or without an extension.
+const RESERVED: &str = "sha256-";
+
 /// A full reference: the registry is required, there is no default.
 ///
 /// ```
@@ -113,6 +116,23 @@ fn is_component(text: &str) -> bool {
     text.starts_with(word) && text.ends_with(word) && text.split(word).all(separator)
 }
 
+/// Checks a tag that is to name an image.
+///
+/// # Errors
+/// [`Class::BadInput`] if it does not follow the grammar of tags (distribution-spec, "Pulling manifests"), or is one that cosign and the
+/// referrers fallback use for attachments.
+pub fn check_tag(tag: &str) -> Result<()> {
+    let bad = |why: &str| Error::new(Class::BadInput, format!("invalid tag {tag:?}")).why(why);
+    if !is_tag(tag) {
+        return Err(bad("a tag has 1 to 128 letters, digits, and ._- after the first character")
+            .hint("use something like v1.10.3-agave.1"));
+    }
+    if tag.starts_with(RESERVED) {
+        return Err(bad("tags like sha256-… hold signatures and lists of referrers").hint("choose another tag"));
+    }
+    Ok(())
+}
+
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`
 fn is_tag(text: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -136,6 +156,21 @@ mod tests {
             for text in [text.to_owned(), format!("{text}@{DIGEST}")] {
                 assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
             }
+        }
+    }
+
+    #[test]
+    fn tags_follow_the_grammar_and_are_not_those_of_attachments() {
+        let longest = "t".repeat(128);
+        for good in ["v1.10.3-agave.1", "_", "A", "2026.12_b-", "sha256", "sha512-a", &longest] {
+            check_tag(good).unwrap();
+        }
+        let too_long = "t".repeat(129);
+        let attached = format!("sha256-{}.sig", "a".repeat(64));
+        for bad in ["", ".a", "-a", "a b", "a:b", "a/b", "a@b", "a+b", "é", "a\n", &too_long, &attached, "sha256-1"] {
+            let error = check_tag(bad).unwrap_err();
+            assert_eq!(error.class(), Class::BadInput, "{bad}");
+            assert!(error.to_string().contains(&format!("invalid tag {bad:?}")), "{error}");
         }
     }
 

@@ -35,6 +35,6 @@ pub use docker_config::Login;
 pub use http::Timeouts;
 pub use local::{Part, Plan, plans};
 pub use pull::{Pulled, pull};
-pub use push::{Tagged, Verifier, digests_only, push};
+pub use push::{Existing, Tagged, Verifier, digests_only, push};
 pub use resolve::{Resolved, resolve};
 pub use secret::Secret;

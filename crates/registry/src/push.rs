@@ -3,6 +3,7 @@
 //! 1. config and layers, 2. the manifest by its digest, 3. SBOM, provenance and signatures, blobs before manifests,
 //! 4. everything is read back and verified, 5. after that succeeded for every image, the tags are set.
 //!
+//! A tag of another image is left alone unless [`Existing::Replace`] is given; the tags are looked up before the first upload and again in step 5.
 //! A push that fails before the last step does not change the images' tags. Only cosign's tags are written earlier: the check in step 4 needs them.
 
 use std::collections::BTreeMap;
@@ -33,6 +34,15 @@ pub fn digests_only(_layout: &Layout, _image: &Sha256) -> Result<()> {
     Ok(())
 }
 
+/// What to do with tags that the registry has for other images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Keep them, and fail.
+    Keep,
+    /// Replace them.
+    Replace,
+}
+
 /// A tag after a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tagged {
@@ -40,8 +50,16 @@ pub struct Tagged {
     pub name: String,
     /// Digest it points to.
     pub digest: Sha256,
-    /// Whether the push changed it.
-    pub moved: bool,
+    /// Digest it pointed to before the push, if it existed.
+    pub before: Option<Sha256>,
+}
+
+impl Tagged {
+    /// Whether the push made or moved it.
+    #[must_use]
+    pub fn moved(&self) -> bool {
+        self.before != Some(self.digest)
+    }
 }
 
 /// Bytes of blobs, by how they got into the repository.
@@ -59,24 +77,53 @@ struct Push<'a> {
     repositories: Mutex<BTreeMap<(String, Sha256), String>>,
 }
 
-/// Pushes `plans` and sets their tags.
+/// Pushes `plans` and sets their tags; `existing` decides what happens to tags of other images.
 ///
 /// # Errors
 /// [`Class::Infrastructure`] if the registry cannot be reached, rejects a request, or is full; [`Class::Verification`] if it returns other bytes
-/// than were pushed, or `verify` fails; [`Class::BadInput`] if two images have the same tag. The images' tags are unchanged, unless setting one failed.
-pub fn push(client: &Client<'_>, sink: &dyn Sink, plans: &[Plan], verify: &Verifier<'_>) -> Result<Vec<Tagged>> {
+/// than were pushed, or `verify` fails; [`Class::BadInput`] if two images have the same tag, or a tag would move. The images' tags are
+/// unchanged, unless setting one failed.
+pub fn push(
+    client: &Client<'_>,
+    sink: &dyn Sink,
+    plans: &[Plan],
+    verify: &Verifier<'_>,
+    existing: Existing,
+) -> Result<Vec<Tagged>> {
     check_unique_tags(plans)?;
     let push = Push { client, sink, repositories: Mutex::default() };
+    check_moves(&push.tags(plans, manifest::digest_if_readable)?, existing)?;
     for plan in plans {
         push.image(plan, verify)?;
     }
-    let mut tagged = Vec::new();
-    for plan in plans {
-        for tag in &plan.tags {
-            tagged.push(push.tag(plan, tag)?);
-        }
+    // Another push may have set one meanwhile.
+    let tags = push.tags(plans, manifest::digest)?;
+    check_moves(&tags, existing)?;
+    tags.into_iter().map(|tag| push.set(tag)).collect()
+}
+
+/// A tag to set.
+struct Tag<'a> {
+    plan: &'a Plan,
+    tag: &'a str,
+    after: Tagged,
+}
+
+/// Fails if one of `tags` exists for another image and is to be kept.
+fn check_moves(tags: &[Tag<'_>], existing: Existing) -> Result<()> {
+    let line = |tag: &Tag<'_>| {
+        let Tagged { name, digest, before } = &tag.after;
+        let before = before.filter(|_| tag.after.moved() && existing == Existing::Keep)?;
+        Some(format!("{name}\n- in the registry  {}\n- to push          {}", before.oci(), digest.oci()))
+    };
+    let lines: Vec<String> = tags.iter().filter_map(line).collect();
+    if lines.is_empty() {
+        return Ok(());
     }
-    Ok(tagged)
+    let what = if lines.len() == 1 { "the tag names another image" } else { "the tags name other images" };
+    Err(Error::new(Class::BadInput, format!("{what} in the registry"))
+        .why(lines.join("\n"))
+        .hint("build with a tag of its own (`build --tag TAG`), or move the tag with `push --replace-tag`"))
 }
 
 /// Fails if two images have the same tag: the second would overwrite the first.
@@ -97,12 +144,17 @@ fn check_unique_tags(plans: &[Plan]) -> Result<()> {
     Ok(())
 }
 
+/// Access to the repository of `plan`.
+fn access(plan: &Plan) -> Access<'_> {
+    Access { repository: &plan.repository, push: true, from: None }
+}
+
 impl Push<'_> {
     fn image(&self, plan: &Plan, verify: &Verifier<'_>) -> Result<()> {
         let stage = format!("push {}", plan.repository);
         let began = self.client.options.clock.now();
         self.sink.emit(&Event::StageStarted { stage: &stage });
-        let access = Access { repository: &plan.repository, push: true, from: None };
+        let access = access(plan);
         let counts = Counts::default();
         let blobs = |parts: &[&Part]| -> Vec<Descriptor> {
             let all = parts.iter().flat_map(|part| &part.blobs);
@@ -192,7 +244,7 @@ impl Push<'_> {
         self.sink.emit(&Event::StageStarted { stage: &label });
         let scratch = tempfile::tempdir()?;
         let stage = StagingDir::open(scratch.path())?;
-        let access = Access { repository: &plan.repository, push: true, from: None };
+        let access = access(plan);
         let fetch =
             Fetch { client: self.client, access, stage: &stage, sink: self.sink, label: &label, keep_layers: false };
         let digest = plan.image.descriptor.sha256()?;
@@ -205,22 +257,37 @@ impl Push<'_> {
         Ok(())
     }
 
-    fn tag(&self, plan: &Plan, tag: &str) -> Result<Tagged> {
-        let access = Access { repository: &plan.repository, push: true, from: None };
-        let digest = plan.image.descriptor.sha256()?;
-        let name = format!("{}:{tag}", plan.repository);
-        let moved = manifest::digest(self.client, &access, tag)? != Some(digest);
-        if moved {
-            self.manifest(&access, &plan.image, tag)?;
-            let now = manifest::digest(self.client, &access, tag)?;
-            if now != Some(digest) {
-                let found = now.map_or("nothing".to_owned(), |digest| digest.oci());
-                return Err(Error::new(Class::Verification, format!("{name} does not point to the pushed image"))
-                    .why(format!("got {found}, expected {}", digest.oci()))
-                    .hint("another push may have changed the tag at the same time; push again"));
+    /// Returns the tags of all `plans` with what they point to now, according to `lookup`.
+    fn tags<'p>(
+        &self,
+        plans: &'p [Plan],
+        lookup: impl Fn(&Client<'_>, &Access<'_>, &str) -> Result<Option<Sha256>>,
+    ) -> Result<Vec<Tag<'p>>> {
+        let mut tags = Vec::new();
+        for plan in plans {
+            let digest = plan.image.descriptor.sha256()?;
+            for tag in &plan.tags {
+                let before = lookup(self.client, &access(plan), tag)?;
+                let after = Tagged { name: format!("{}:{tag}", plan.repository), digest, before };
+                tags.push(Tag { plan, tag, after });
             }
         }
-        Ok(Tagged { name, digest, moved })
+        Ok(tags)
+    }
+
+    fn set(&self, Tag { plan, tag, after }: Tag<'_>) -> Result<Tagged> {
+        if !after.moved() {
+            return Ok(after);
+        }
+        self.manifest(&access(plan), &plan.image, tag)?;
+        let now = manifest::digest(self.client, &access(plan), tag)?;
+        if now == Some(after.digest) {
+            return Ok(after);
+        }
+        let found = now.map_or("nothing".to_owned(), |digest| digest.oci());
+        Err(Error::new(Class::Verification, format!("{} does not point to the pushed image", after.name))
+            .why(format!("got {found}, expected {}", after.digest.oci()))
+            .hint("another push may have changed the tag at the same time; push again"))
     }
 
     fn note(&self, counts: &Counts, plan: &Plan) {

@@ -6,8 +6,10 @@
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::OpenOptions;
-use std::io::{Result, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+
+use common::sandbox::{Run, Sandbox};
 
 /// Environment variable with the path of the file where skips are recorded, one per line; `./x test` sets it.
 pub const RECORD: &str = "SOLANA_TALOS_SKIPPED";
@@ -40,12 +42,30 @@ pub fn toolchain(programs: &[&str]) -> Option<PathBuf> {
     with_programs(path(ROOTFS)?, programs).map_err(skipped).ok()
 }
 
-fn existing(variable: &str, value: Option<OsString>) -> std::result::Result<PathBuf, String> {
+/// Returns a sandbox with the toolchain, after installing packages of PyPI (such as `jsonschema==4.26.0`) into the directory `py` of `work`;
+/// `None` skips the calling test: a machine without network has none.
+#[must_use]
+pub fn python(packages: &str, work: &Path) -> Option<Sandbox> {
+    let sandbox = Sandbox::new(toolchain(&["python3", "pip3"])?);
+    let install = format!(
+        "python3 -m pip install --quiet --no-input --disable-pip-version-check --root-user-action ignore --target py {packages}"
+    );
+    let run = Run::script(&install, &[]).with_network().env("PIP_RETRIES", "0").env("PIP_DEFAULT_TIMEOUT", "10");
+    match sandbox.output(&run.write(work, "/build/w").directory("/build/w")) {
+        Ok(_) => Some(sandbox),
+        Err(e) => {
+            skipped(format!("cannot install {packages}: {e}"));
+            None
+        }
+    }
+}
+
+fn existing(variable: &str, value: Option<OsString>) -> Result<PathBuf, String> {
     let path = PathBuf::from(value.ok_or_else(|| format!("{variable} is not set; `./x test` sets it"))?);
     path.canonicalize().map_err(|e| format!("{variable}: {}: {e}", path.display()))
 }
 
-fn with_programs(rootfs: PathBuf, programs: &[&str]) -> std::result::Result<PathBuf, String> {
+fn with_programs(rootfs: PathBuf, programs: &[&str]) -> Result<PathBuf, String> {
     let missing: Vec<_> = programs.iter().filter(|name| !rootfs.join("usr/bin").join(name).exists()).copied().collect();
     if missing.is_empty() { Ok(rootfs) } else { Err(format!("missing in the toolchain: {}", missing.join(", "))) }
 }
@@ -66,7 +86,7 @@ fn line(test: &str, why: &str) -> String {
     format!("{test}: {}", why.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-fn record(file: &Path, line: &str) -> Result<()> {
+fn record(file: &Path, line: &str) -> std::io::Result<()> {
     OpenOptions::new().create(true).append(true).open(file)?.write_all(format!("{line}\n").as_bytes())
 }
 

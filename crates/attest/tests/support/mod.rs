@@ -151,6 +151,24 @@ pub fn source_base() -> SourceBase {
     }
 }
 
+/// An SBOM of each kind for `image`, by name.
+pub fn documents(image: &Subject) -> Vec<(&'static str, serde_json::Value)> {
+    let of = |kind, ingredients: &Ingredients| sbom::document(image, kind, ingredients).unwrap();
+    let (testbed, mut images, mut talos) = (ingredients(), ingredients(), ingredients());
+    let publisher = Some("ghcr.io/siderolabs".to_owned());
+    images.base = Userland::Images { version: "v1.10.3".to_owned(), digest: Sha256::of("base"), publisher };
+    talos.base = Userland::Source(source_base());
+    vec![
+        ("base", sbom::base_document(image, &source_base(), "0.1.0").unwrap()),
+        ("devel", of(sbom::Kind::Devel, &testbed)),
+        ("extension", of(sbom::Kind::Extension, &testbed)),
+        ("images", of(sbom::Kind::Installer, &images)),
+        ("installer", of(sbom::Kind::Installer, &testbed)),
+        ("kernel", of(sbom::Kind::Kernel, &testbed)),
+        ("talos", of(sbom::Kind::Installer, &talos)),
+    ]
+}
+
 pub fn parameters() -> Parameters {
     Parameters {
         profile: "vm".to_owned(),
@@ -158,6 +176,7 @@ pub fn parameters() -> Parameters {
         base: "testbed".to_owned(),
         extra_kernel_arguments: vec!["quiet".to_owned()],
         registry: "ghcr.io/our-org".to_owned(),
+        tag: "v1".to_owned(),
         kernel_source: "debian".to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use attest::sbom::Userland;
 use common::event::Event;
 use common::stage::{self, Finished, Input, Stage};
-use common::{Class, Error, Result, Sha256};
+use common::{Class, Error, Result, Sha256, atomic};
 use contract::{DEFAULT_RELEASE, Line};
 use imager::base_images::BaseImages;
 use imager::preset::Preset;
@@ -19,6 +19,9 @@ use crate::stages::{bases, go, source_base, testbed};
 
 /// Opens a base.
 pub const STAGE: Stage = Stage::ours("base", env!("CARGO_PKG_NAME"));
+
+/// File with the publisher of a base in the result of that stage.
+const PUBLISHER: &str = "publisher";
 
 /// Names of the bases that are built here.
 pub const TALOS: &str = "talos";
@@ -132,7 +135,7 @@ fn local(context: &Context, path: &Path) -> Result<TalosBase> {
     }
     let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
     let public = format!("images with the digest {identity}");
-    checked(context, images(path.to_owned(), identity, public)?)
+    checked(context, path.to_owned(), identity, public)
 }
 
 fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) -> Result<TalosBase> {
@@ -143,7 +146,7 @@ fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) ->
     let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
     let path = layout.dir.join("base.oci");
     let identity = of_layout(&path)?;
-    checked(context, images(path, identity, public)?)
+    checked(context, path, identity, public)
 }
 
 /// Returns the digest of a layout that a stage wrote: that of its index. Not the stage's key, which our own sources change: it is in the
@@ -152,23 +155,26 @@ fn of_layout(path: &Path) -> Result<String> {
     Ok(Sha256::of_file(&path.join("index.json"))?.to_string())
 }
 
-fn images(path: PathBuf, identity: String, public: String) -> Result<TalosBase> {
-    let contents = Userland::Images { version: DEFAULT_RELEASE.to_owned(), digest: identity.parse()? };
+/// Opens the base at `path`, in a stage, so that this is done once per base and not in every build.
+fn checked(context: &Context, path: PathBuf, identity: String, public: String) -> Result<TalosBase> {
+    let input = Input::known_by([("identity", identity.as_str())], path.clone());
+    let opened = context.stages().run(STAGE, input, |work, path| {
+        let publisher = open(&path)?.unwrap_or_default();
+        atomic::write(&work.dir().join(PUBLISHER), publisher)
+    })?;
+    let publisher = Some(fs_err::read_to_string(opened.dir.join(PUBLISHER))?).filter(|name| !name.is_empty());
+    let contents = Userland::Images { version: DEFAULT_RELEASE.to_owned(), digest: identity.parse()?, publisher };
     Ok(TalosBase { path, identity, public, contents, programs: None })
 }
 
-/// Opens the base, in a stage, so that this is done once per base and not in every build.
-fn checked(context: &Context, located: TalosBase) -> Result<TalosBase> {
-    context.stages().run(STAGE, located.input("identity"), |_, path| open(&path))?;
-    Ok(located)
-}
-
-fn open(path: &Path) -> Result<()> {
+/// Checks the base, and returns who publishes it, if its installer-base image has a name.
+fn open(path: &Path) -> Result<Option<String>> {
     let line = Line::default_release()?;
     let base = BaseImages::open(&line, path, tempfile::tempdir()?.path(), Limits::SYSTEM)?;
+    let publisher = base.installer.names.first().and_then(|name| Some(name.rsplit_once('/')?.0.to_owned()));
     let labels = base.installer.config.config.labels.unwrap_or_default();
     match labels.get(&line.installer.version_label).filter(|release| *release != DEFAULT_RELEASE) {
-        None => Ok(()),
+        None => Ok(publisher),
         Some(release) => {
             Err(Error::new(Class::BadInput, format!("the base is Talos {release}, not {DEFAULT_RELEASE}"))
                 .file(path)

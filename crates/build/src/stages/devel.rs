@@ -5,7 +5,7 @@ use common::{Result, Sha256};
 use kernel_config::devel::{self, Record};
 use oci::{Entry, FileMap};
 
-use crate::names;
+use crate::names::{self, Naming};
 use crate::signing::Signing;
 use crate::stages::kernel::{Built, Prepared};
 use crate::stages::packages;
@@ -23,12 +23,12 @@ pub fn place(release: &str) -> String {
 }
 
 /// Writes `kernel-devel.oci`: the tree, and the link for `make -C /lib/modules/<release>/build`.
-pub fn image(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
+pub fn image(prepared: &Prepared<'_>, built: &Built, naming: &Naming, signing: &Signing) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),
         built.kernel_input(),
         Input::text("record", record(prepared, built)?.json()?),
-        names::input(vec![names::release(registry, "kernel-devel")?]),
+        names::input(vec![naming.image("kernel-devel")?]),
         signing.annotations(),
     );
     prepared.environment().cache.run(STAGE, inputs, |work, (tools, kernel, record, names, annotations)| {

@@ -11,7 +11,7 @@ use extension::validate::Target;
 use oci::{FileMap, NewImage, Writer};
 
 use crate::context::Context;
-use crate::names;
+use crate::names::{self, Naming};
 use crate::signing::Signing;
 use crate::stages::kernel::{Built, Prepared};
 
@@ -21,12 +21,12 @@ pub const KERNEL_STAGE: Stage = Stage::ours("kernel-image", env!("CARGO_PKG_NAME
 pub const EXTENSION_STAGE: Stage = Stage::ours("extension-image", env!("CARGO_PKG_NAME"));
 
 /// Writes `kernel.oci`, in the form that Talos expects for `PKG_KERNEL`.
-pub fn kernel(prepared: &Prepared<'_>, built: &Built, registry: &str, signing: &Signing) -> Result<Finished> {
+pub fn kernel(prepared: &Prepared<'_>, built: &Built, naming: &Naming, signing: &Signing) -> Result<Finished> {
     let inputs = (
         prepared.environment().tools(),
         built.kernel_input(),
         Input::stage("modules", &built.modules),
-        names::input(vec![names::release(registry, "kernel")?]),
+        names::input(vec![naming.image("kernel")?]),
         signing.annotations(),
     );
     prepared.environment().cache.run(KERNEL_STAGE, inputs, |work, (tools, kernel, modules, names, annotations)| {
@@ -46,16 +46,15 @@ pub fn extension(
     prepared: &Prepared<'_>,
     built: &Built,
     manifest: &Input<Manifest>,
-    registry: &str,
+    naming: &Naming,
     signing: &Signing,
 ) -> Result<Finished> {
-    let image_names = [names::release(registry, "solana-optimizer")?, names::latest(registry, "solana-optimizer")?];
     let inputs = (
         prepared.environment().tools(),
         Input::text("release", &built.kernel.release),
         Input::stage("module", &built.module),
         manifest,
-        names::input(image_names.into()),
+        names::input(naming.extension("solana-optimizer")?),
         signing.annotations(),
     );
     let stages = prepared.environment().cache;

@@ -36,8 +36,8 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
     let Action::Build(Build { out, keys }) = options.action;
     let project = Project::open(context)?;
     let keys = keys.choice();
-    let given = Signing::given(&keys, &[Role::Image])?;
-    let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+    let given = Signing::given(context, &keys, &[Role::Image])?;
+    let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
     let out = out.unwrap_or_else(|| context.path("_out-base"));
     let Ok(written) = build::build_base(&project, &signing, &out)? else {
         return Ok(Status::Pending(signing.set.pending()));

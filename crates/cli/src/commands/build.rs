@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{Choice, Done, Outcome, Plan};
+use build::{Choice, Done, KeySource, Outcome, Plan};
 use clap::Args;
 use common::Sha256;
 use common::event::Event;
+use serde::Serialize;
 
 use crate::context::Context;
-use crate::options::{KeyOptions, NetworkOptions, REGISTRY, SourceChoice};
+use crate::options::{KeyOptions, NameOptions, NetworkOptions, SourceChoice};
+use crate::progress::Format;
+use crate::result::{self, Data};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -30,9 +33,8 @@ pub struct Options {
     /// Add a kernel command line argument; `-NAME` removes one; repeatable
     #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
-    /// Registry and organisation in the image names
-    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
-    registry: String,
+    #[command(flatten)]
+    names: NameOptions,
     /// Output directory [default: _out in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -56,7 +58,8 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
         base: options.base,
         keep_installer: options.keep_installer,
         extra: options.extra,
-        registry: options.registry,
+        registry: options.names.registry,
+        tag: options.names.tag,
         source: options.source.into(),
         kernel_sha256: options.kernel_sha256,
     };
@@ -64,21 +67,52 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
     let plan = Plan::read(context, &options.network.network(), choice)?;
     let out = options.out.unwrap_or_else(|| context.path("_out"));
     match build::build(plan, &out)? {
-        Outcome::Done(done) => report(context, &out, done),
+        Outcome::Done(done) => match context.format() {
+            Format::Text => report(context, &out, &done),
+            Format::Json => result::print(&Built::of(&out, done)),
+        },
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
     }
     Ok(Status::Done)
 }
 
-fn report(context: &Context, out: &Path, done: Done) {
+fn report(context: &Context, out: &Path, done: &Done) {
     let note = |message: &str| context.sink().emit(&Event::Note { message });
     note(&format!("{} {}", if done.written { "wrote" } else { "no changes in" }, out.display()));
     if done.testbed {
         note("the installer contains the testbed, not Talos; see docs/build.md for --base");
     }
-    if done.development {
+    if done.keys.development {
         note(
-            "signed with development keys, which protect nothing; for production run `solana-talos keys init` and build with --keys DIR",
+            "signed with development keys, which protect nothing; for production run `solana-talos keys init`, then build again",
         );
+    }
+}
+
+/// The result as data.
+#[derive(Serialize)]
+struct Built {
+    out: PathBuf,
+    written: bool,
+    testbed: bool,
+    keys: KeySource,
+    images: Vec<Image>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    name: String,
+    digest: String,
+}
+
+impl Data for Built {
+    const VERB: &'static str = "build";
+}
+
+impl Built {
+    fn of(out: &Path, done: Done) -> Self {
+        let Done { written, testbed, keys, images } = done;
+        let images = images.into_iter().map(|(name, digest)| Image { name, digest: digest.oci() }).collect();
+        Self { out: out.to_owned(), written, testbed, keys, images }
     }
 }

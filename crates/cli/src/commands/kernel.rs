@@ -64,7 +64,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         return minimize(context, plan, name, original.as_deref());
     }
     let keys = options.keys.choice();
-    let given = Signing::given(&keys, &[Role::Module])?;
+    let given = match options.action {
+        Action::Build => Signing::given(context, &keys, &[Role::Module])?,
+        _ => None,
+    };
     let prepared = plan.prepare()?;
     match &options.action {
         Action::Check => check(context, &prepared, profile)?,
@@ -80,7 +83,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
         Action::Build => {
-            let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+            let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
             let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
             context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
             context.answer(&format!("modules {}", built.modules.dir.display()));

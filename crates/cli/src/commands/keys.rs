@@ -1,20 +1,22 @@
-//! `solana-talos keys`: creates and shows key sets.
+//! `solana-talos keys`: creates and shows key sets, and signs the requests of other machines with them.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use common::time::rfc3339;
 use common::{Class, Error};
+use keys::detached::count;
 use keys::{KeySet, PublicKey, Role};
 
-use crate::options::{now, pin};
+use crate::commands::keys_show::Shown;
+use crate::options::{default_keys, keys_or_default, now, pin};
 use crate::progress::{Format, answer};
+use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
     #[command(subcommand)]
     action: Action,
-    /// Directory of the key set [default: $XDG_CONFIG_HOME/solana-talos/keys or ~/.config/solana-talos/keys]
+    /// Directory of the key set [default: $SOLANA_TALOS_KEYS, or solana-talos/keys in $XDG_CONFIG_HOME or ~/.config]
     #[arg(long, value_name = "DIR", global = true)]
     dir: Option<PathBuf>,
 }
@@ -47,13 +49,16 @@ enum Action {
     },
     /// Print algorithm, fingerprint and validity of every key
     Show,
+    /// Sign the requests that a command with `--sign-later` wrote, on the machine that has the keys; `attach` imports the signatures
+    Sign {
+        /// The directory with requests.json
+        #[arg(value_name = "REQUESTS")]
+        requests: PathBuf,
+    },
 }
 
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
-    let dir = match &options.dir {
-        Some(dir) => dir.clone(),
-        None => default_dir()?,
-    };
+pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
+    let dir = keys_or_default(options.dir.as_deref(), "--dir")?;
     match &options.action {
         Action::Init { name, days } => init(format, &dir, name, *days)?,
         Action::Certify { role, public_key, name, days } => {
@@ -63,20 +68,29 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
             answer(format, &format!("wrote {}", file.display()));
         }
-        Action::Show => show(format, &KeySet::open(&dir)?),
+        Action::Show => Shown::of(&dir, &KeySet::open(&dir)?).print(format),
+        Action::Sign { requests } => return sign(format, &KeySet::open(&dir)?.with_pin(pin()), requests),
     }
-    Ok(())
+    Ok(Status::Done)
 }
 
-/// The default is outside of any clone, so that no key is committed by accident.
-fn default_dir() -> common::Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("XDG_CONFIG_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".config")))
-        .map(|dir| dir.join("solana-talos/keys"))
-        .ok_or_else(|| {
-            Error::new(Class::BadInput, "cannot determine the key directory").hint("set HOME, or give --dir DIR")
-        })
+fn sign(format: Format, set: &KeySet, requests: &Path) -> anyhow::Result<Status> {
+    let signed = keys::sign_requests(requests, set)?;
+    for request in &signed.done {
+        answer(format, &format!("{}.sig  {}", request.name, request.what));
+    }
+    if signed.left.is_empty() {
+        let (made, dir) = (count(signed.done.len()), requests.display());
+        answer(format, &format!("made {made}; bring {dir} back and run `solana-talos attach` on it"));
+        return Ok(Status::Done);
+    }
+    let left: String = signed.left.iter().map(|request| format!("\n    {}: {}", request.name, request.what)).collect();
+    Ok(Status::Pending(format!(
+        "{} pending; made {}\n  directory: {}\n  pending:{left}\n  hint: the set has no private key for these: sign them with the set that has",
+        count(signed.left.len()),
+        signed.done.len(),
+        requests.display()
+    )))
 }
 
 fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {
@@ -87,29 +101,16 @@ fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()>
         answer(format, &format!("    rotate: {}", role.rotation()));
     }
     answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()));
+    let used = if default_keys().as_deref() == Some(dir) {
+        "builds without --keys now sign with it".to_owned()
+    } else {
+        format!("builds sign with it if you give --keys {}", dir.display())
+    };
+    answer(format, &used);
     Ok(())
 }
 
 fn unknown(role: &str) -> Error {
     let names: Vec<_> = Role::ALL.iter().filter(|role| role.has_certificate()).map(|role| role.name()).collect();
     Error::new(Class::BadInput, format!("unknown role {role:?}")).hint(format!("use one of: {}", names.join(", ")))
-}
-
-/// Shows expired certificates too, and marks them.
-fn show(format: Format, set: &KeySet) {
-    for (role, entry) in set.entries() {
-        answer(format, &format!("{role}: {}", role.purpose()));
-        answer(format, &format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()));
-        answer(format, &format!("    private key  {}", entry.holder()));
-        answer(format, &format!("    public key   sha256:{}", entry.public.fingerprint()));
-        let Some(certificate) = &entry.certificate else { continue };
-        answer(format, &format!("    certificate  sha256:{}", certificate.fingerprint()));
-        answer(format, &format!("    subject      {}", certificate.subject()));
-        let (from, to) = certificate.validity();
-        let mark = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
-        answer(format, &format!("    valid        {} to {}{mark}", rfc3339(from), rfc3339(to)));
-    }
-    for role in Role::ALL.iter().filter(|role| set.entry(**role).is_err()) {
-        answer(format, &format!("{role}: not in this set"));
-    }
 }

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod inspect;
 pub mod kernel;
 pub mod keys;
+mod keys_show;
 pub mod module;
 pub mod module_build;
 pub mod pull;

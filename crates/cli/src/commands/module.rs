@@ -1,5 +1,6 @@
 //! `solana-talos module`: compiles and signs our module against the built kernel and packages it as the extension image.
 
+use build::names::Naming;
 use build::stages::packages;
 use build::{KernelPlan, Signing, SourceChoice};
 use clap::{Args, Subcommand};
@@ -7,7 +8,7 @@ use keys::Role;
 
 use crate::commands::module_build;
 use crate::context::Context;
-use crate::options::{KeyOptions, REGISTRY};
+use crate::options::{KeyOptions, NameOptions};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -18,9 +19,8 @@ pub struct Options {
     /// Kernel profile: a file in kernel-config/profiles
     #[arg(long, default_value = "vm")]
     pub profile: String,
-    /// Registry and organisation in the image names
-    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
-    registry: String,
+    #[command(flatten)]
+    names: NameOptions,
     #[command(flatten)]
     keys: KeyOptions,
 }
@@ -36,13 +36,14 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         return module_build::run(context, options);
     }
     let plan = KernelPlan::read(context, &options.profile, SourceChoice::Debian, None)?;
+    let naming = Naming::new(&options.names.registry, options.names.tag.as_deref())?;
     let manifest = packages::manifest(context)?;
     let keys = options.keys.choice();
-    let given = Signing::given(&keys, &[Role::Module])?;
+    let given = Signing::given(context, &keys, &[Role::Module])?;
     let prepared = plan.prepare()?;
-    let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+    let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
     let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
-    let extension = packages::extension(&prepared, &built, &manifest, &options.registry, &signing)?;
+    let extension = packages::extension(&prepared, &built, &manifest, &naming, &signing)?;
     context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string());
     Ok(Status::Done)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use build::stages::{devel_tree, packages};
-use build::{Project, Signing, names, project};
+use build::{KeySource, Project, Signing, names, project};
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, atomic};
@@ -13,9 +13,12 @@ use kernel_config::devel::{CERTIFICATE, Tree};
 use kernel_config::environment::Environment;
 use kernel_config::{external, sign};
 use keys::{Certificate, OrPending, Pending, PublicKey, Role, Signer};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::options::{KeyOptions, NetworkOptions, REGISTRY};
+use crate::progress::Format;
+use crate::result::{self, Data};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -58,13 +61,13 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     devel_tree::check(&devel)?;
     let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
     let keys = options.keys.choice();
-    let given = Signing::given(&keys, &[Role::Module])?;
+    let given = Signing::given(context, &keys, &[Role::Module])?;
     let project = Project::with(context, pin)?;
     let toolchain = project.toolchain()?;
     let network = options.network.network();
     let image = devel_tree::Given { name: &devel, key: key.as_ref(), network: &network };
     let tree = devel_tree::open(context, &toolchain, &image, release)?;
-    let signing = given.map_or_else(|| Signing::development(context, keys.now), Ok)?;
+    let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
     warn_of_key(context, &tree, &signing)?;
     let env = Environment {
         sandbox: &toolchain.sandbox,
@@ -80,16 +83,65 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         return Ok(Status::Pending(signing.set.pending()));
     };
     let out = options.out.clone().unwrap_or_else(|| context.path("_out-modules"));
+    modules.iter().try_for_each(|module| atomic::write(&out.join(&module.name), &module.bytes))?;
+    let extension = match pack {
+        Some(pack) => {
+            Some(Packed { path: pack.write(&modules, release, &out, (project.pin.epoch, &signing))?, name: pack.name })
+        }
+        None => None,
+    };
     let subject = signing.set.certificate(Role::Module)?.subject();
-    for module in &modules {
-        atomic::write(&out.join(&module.name), &module.bytes)?;
-        module.report(context, &subject, &out);
-    }
-    if let Some(pack) = pack {
-        let path = pack.write(&modules, release, &out, (project.pin.epoch, &signing))?;
-        context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()));
+    let modules = modules.into_iter().map(|module| module.built(&subject, &out)).collect();
+    let built = Built { out, keys: signing.source, modules, extension };
+    match context.format() {
+        Format::Text => built.report(context),
+        Format::Json => result::print(&built),
     }
     Ok(Status::Done)
+}
+
+/// The result as data.
+#[derive(Serialize)]
+struct Built {
+    out: PathBuf,
+    keys: KeySource,
+    modules: Vec<BuiltModule>,
+    extension: Option<Packed>,
+}
+
+/// A module in the output directory.
+#[derive(Serialize)]
+struct BuiltModule {
+    name: String,
+    path: PathBuf,
+    vermagic: String,
+    /// Subject of the signer's certificate.
+    signer: String,
+}
+
+/// The extension image.
+#[derive(Serialize)]
+struct Packed {
+    name: String,
+    path: PathBuf,
+}
+
+impl Data for Built {
+    const VERB: &'static str = "module build";
+}
+
+impl Built {
+    fn report(&self, context: &Context) {
+        for BuiltModule { name, path, vermagic, signer } in &self.modules {
+            context.answer(name);
+            context.answer(&format!("    signer    {signer}"));
+            context.answer(&format!("    vermagic  {vermagic}"));
+            context.answer(&format!("    path      {}", path.display()));
+        }
+        if let Some(Packed { name, path }) = &self.extension {
+            context.answer(&format!("extension\n    name      {name}\n    path      {}", path.display()));
+        }
+    }
 }
 
 /// Warns when the kernel would reject the module's signature.
@@ -118,11 +170,14 @@ struct Signed {
 }
 
 impl Signed {
-    fn report(&self, context: &Context, signer: &str, out: &Path) {
-        context.answer(&self.name);
-        context.answer(&format!("    signer    {signer}"));
-        context.answer(&format!("    vermagic  {}", self.vermagic.trim_end()));
-        context.answer(&format!("    path      {}", out.join(&self.name).display()));
+    /// Describes the module in the directory `out`.
+    fn built(self, signer: &str, out: &Path) -> BuiltModule {
+        BuiltModule {
+            path: out.join(&self.name),
+            name: self.name,
+            vermagic: self.vermagic.trim_end().to_owned(),
+            signer: signer.to_owned(),
+        }
     }
 }
 

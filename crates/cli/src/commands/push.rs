@@ -10,11 +10,14 @@ use common::{Class, Error, Result, Sha256};
 use keys::PublicKey;
 use oci::Layout;
 use oci::types::Named as _;
-use registry::Plan;
 use registry::clock::System;
+use registry::{Existing, Plan, Tagged};
+use serde::Serialize;
 
 use crate::context::Context;
 use crate::options::{NetworkOptions, PaceOptions};
+use crate::progress::Format;
+use crate::result::{self, Data};
 
 #[derive(Args)]
 pub struct Options {
@@ -30,6 +33,9 @@ pub struct Options {
     /// Verify against this public key (PEM) before uploading, and again before tagging [default: image.pub.pem next to the images]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Move a tag that the registry has for another image; without this option it is kept, and nothing is pushed
+    #[arg(long)]
+    replace_tag: bool,
     /// Accept a single signature; do not require SBOM and provenance
     #[arg(long)]
     signature_only: bool,
@@ -63,16 +69,65 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     network::refuse_offline(context.offline, "push uploads to it")?;
     let (network, clock) = (options.network.network(), System::start());
     let client = network.client(options.pace.into(), &clock)?;
-    let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
+    let existing = if options.replace_tag { Existing::Replace } else { Existing::Keep };
+    let tagged = registry::push(&client, context.sink(), &plans, &verify, existing)?;
     if key.is_none() {
         let message = "signatures were not verified, only digests; give --key FILE to verify them";
         context.sink().emit(&Event::Note { message });
     }
-    for tag in tagged {
-        let unchanged = if tag.moved { "" } else { " (unchanged)" };
-        context.answer(&format!("{}@{}{unchanged}", tag.name, tag.digest.oci()));
+    match context.format() {
+        Format::Text => tagged.iter().for_each(|tag| context.answer(&line(tag))),
+        Format::Json => result::print(&Pushed::of(&tagged, key.as_ref())),
     }
     Ok(())
+}
+
+/// The result as data.
+#[derive(Serialize)]
+struct Pushed {
+    images: Vec<Image>,
+    /// Fingerprint of the key that verified the images.
+    verified_with: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    name: String,
+    digest: String,
+    /// What the tag pointed to before.
+    previous: Option<String>,
+    tag: &'static str,
+}
+
+impl Data for Pushed {
+    const VERB: &'static str = "push";
+}
+
+impl Pushed {
+    fn of(tagged: &[Tagged], key: Option<&PublicKey>) -> Self {
+        let image = |tag: &Tagged| Image {
+            name: tag.name.clone(),
+            digest: tag.digest.oci(),
+            previous: tag.before.map(|digest| digest.oci()),
+            tag: match tag.before {
+                None => "created",
+                Some(_) if tag.moved() => "replaced",
+                Some(_) => "unchanged",
+            },
+        };
+        let images = tagged.iter().map(image).collect();
+        Self { images, verified_with: key.map(|key| key.fingerprint().oci()) }
+    }
+}
+
+/// The name and digest to pin, and what happened to the tag.
+fn line(tag: &Tagged) -> String {
+    let what = match tag.before {
+        None => String::new(),
+        Some(_) if !tag.moved() => " (unchanged)".to_owned(),
+        Some(before) => format!(" (was {})", before.oci()),
+    };
+    format!("{}@{}{what}", tag.name, tag.digest.oci())
 }
 
 /// Returns the layouts for the names or paths in `wanted`; all in `out` when there are none.

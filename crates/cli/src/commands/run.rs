@@ -92,6 +92,7 @@ fn chosen(context: &Context, out: &Path, preset: Option<&str>) -> anyhow::Result
         keep_installer: false,
         extra: Vec::new(),
         registry: REGISTRY.to_owned(),
+        tag: None,
         source: build::SourceChoice::Debian,
         kernel_sha256: None,
     };

@@ -13,7 +13,7 @@ use common::{Class, Error, Result};
 use keys::{KeySet, OrPending, PublicKey, Role, Signer};
 use oci::Layout;
 
-use crate::options::pin;
+use crate::options::{keys_or_default, pin};
 use crate::progress::{self, Format, History};
 use crate::status::Status;
 
@@ -22,9 +22,9 @@ pub struct Options {
     /// OCI layout, or the output directory of a build with all its layouts
     #[arg(value_name = "LAYOUT|DIR")]
     path: PathBuf,
-    /// Key set with the new image key
+    /// Key set with the new image key [default: the one that `keys init` creates by default]
     #[arg(long, value_name = "DIR")]
-    keys: PathBuf,
+    keys: Option<PathBuf>,
     /// Public key (PEM) of the current signatures: only attestations it has signed are kept [default: image.pub.pem of the output directory]
     #[arg(long, value_name = "FILE")]
     old_key: Option<PathBuf>,
@@ -38,7 +38,8 @@ pub struct Options {
 
 /// Needs neither a project nor a cache. On failure nothing is changed.
 pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
-    let set = KeySet::open(&options.keys)?.with_pin(pin());
+    let keys = keys_or_default(options.keys.as_deref(), "--keys")?;
+    let set = KeySet::open(&keys)?.with_pin(pin());
     let set = match &options.sign_later {
         Some(dir) => set.sign_later(dir)?,
         None => set,

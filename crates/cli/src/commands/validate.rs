@@ -9,8 +9,11 @@ use common::event::Event;
 use common::{Class, Error};
 use extension::{Extension, Target};
 use oci::{Layout, Limits, Unpacked};
+use serde::Serialize;
 
 use crate::context::Context;
+use crate::progress::Format;
+use crate::result::{self, Data};
 
 #[derive(Args)]
 pub struct Options {
@@ -32,46 +35,87 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     let target = Target::new(&options.talos, kernel)?;
     let path = &options.path;
-    if path.join("oci-layout").is_file() {
-        layout(context, path, &target)
+    let valid = if path.join("oci-layout").is_file() {
+        layout(path, &target)?
     } else if path.is_dir() {
         let name = path.display().to_string();
-        report(context, &name, &extension::validate(path, &target).context(name.clone())?);
-        Ok(())
+        vec![Valid::of(&name, &extension::validate(path, &target).context(name.clone())?)]
     } else {
-        Err(Error::new(Class::BadInput, "cannot find the extension")
+        return Err(Error::new(Class::BadInput, "cannot find the extension")
             .file(path)
             .why("not a directory")
             .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
-            .into())
+            .into());
+    };
+    match context.format() {
+        Format::Text => valid.iter().for_each(|extension| extension.report(context)),
+        Format::Json => {
+            let (talos, kernel) = (format!("v{}", target.talos), target.kernel);
+            result::print(&Validated { talos, kernel, extensions: valid });
+        }
     }
+    Ok(())
 }
 
-fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()> {
+/// The result as data.
+#[derive(Serialize)]
+struct Validated {
+    talos: String,
+    kernel: String,
+    extensions: Vec<Valid>,
+}
+
+impl Data for Validated {
+    const VERB: &'static str = "validate";
+}
+
+/// A valid extension.
+#[derive(Serialize)]
+struct Valid {
+    /// The image or directory.
+    source: String,
+    name: String,
+    version: String,
+    /// Paths in the booted system.
+    modules: Vec<String>,
+    services: Vec<String>,
+}
+
+/// Returns every extension of the layout, which must be valid.
+fn layout(path: &Path, target: &Target) -> anyhow::Result<Vec<Valid>> {
     let layout = Layout::open(path)?;
     let images = layout.images()?;
     if images.is_empty() {
         let error = Error::new(Class::BadInput, "layout contains no image for linux/amd64").file(path);
         return Err(error.hint("give the layout of a system extension, such as _out/solana-optimizer.oci").into());
     }
+    let mut valid = Vec::new();
     for image in &images {
         let name = image.names.first().cloned().unwrap_or_else(|| image.digest.oci());
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
         Unpacked::open(&layout, image, Limits::SYSTEM).and_then(|image| image.apply(&root)).context(name.clone())?;
-        report(context, &name, &extension::validate(&root, target).context(name.clone())?);
+        valid.push(Valid::of(&name, &extension::validate(&root, target).context(name.clone())?));
     }
-    Ok(())
+    Ok(valid)
 }
 
-fn report(context: &Context, name: &str, extension: &Extension) {
-    let metadata = &extension.manifest.metadata;
-    let message = format!(
-        "{name}: valid: {} {} with {} module(s) and {} service(s)",
-        metadata.name,
-        metadata.version,
-        extension.modules.len(),
-        extension.services.len()
-    );
-    context.sink().emit(&Event::Note { message: &message });
+impl Valid {
+    fn of(source: &str, extension: &Extension) -> Self {
+        let metadata = &extension.manifest.metadata;
+        Self {
+            source: source.to_owned(),
+            name: metadata.name.clone(),
+            version: metadata.version.clone(),
+            modules: extension.modules.keys().cloned().collect(),
+            services: extension.services.iter().map(|service| service.name.clone()).collect(),
+        }
+    }
+
+    fn report(&self, context: &Context) {
+        let Self { source, name, version, modules, services } = self;
+        let (modules, services) = (modules.len(), services.len());
+        let message = format!("{source}: valid: {name} {version} with {modules} module(s) and {services} service(s)");
+        context.sink().emit(&Event::Note { message: &message });
+    }
 }

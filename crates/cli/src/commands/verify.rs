@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use attest::evidence::Place;
 use attest::{Demand, Verified, talos};
 use build::stages::attest as attested;
 use clap::Args;
@@ -11,8 +12,11 @@ use common::{Class, Error, Result, atomic};
 use keys::PublicKey;
 use oci::Layout;
 use oci::types::canonical;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::progress::{self, Format, History};
+use crate::result::{self, Data};
 
 #[derive(Args)]
 pub struct Options {
@@ -51,21 +55,70 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     }
     let sink = progress::sink(format, false, History::none());
     let mut names = BTreeSet::new();
+    let mut images = Vec::new();
     for path in &layouts {
         for image in attest::verify_layout(&Layout::open(path)?, &key, demand)? {
             if !single {
                 check_documents(path, &image)?;
             }
             names.extend(image.names.iter().cloned());
-            sink.emit(&Event::Note { message: &describe(path, &image) });
+            let image = Image::of(path, image);
+            if matches!(format, Format::Text) {
+                sink.emit(&Event::Note { message: &image.describe() });
+            }
+            images.push(image);
         }
     }
     if let Some(file) = &options.talos_config {
         atomic::write(file, talos::image_verification(&names, &key)?)?;
     }
-    let message = format!("every image in {} is signed by key {}", options.path.display(), key.fingerprint());
-    sink.emit(&Event::Note { message: &message });
+    match format {
+        Format::Text => {
+            let message = format!("every image in {} is signed by key {}", options.path.display(), key.fingerprint());
+            sink.emit(&Event::Note { message: &message });
+        }
+        Format::Json => {
+            let (key, talos_config) = (key.fingerprint().oci(), options.talos_config.clone());
+            result::print(&VerifiedImages { key, images, talos_config });
+        }
+    }
     Ok(())
+}
+
+/// The result as data.
+#[derive(Serialize)]
+struct VerifiedImages {
+    /// Fingerprint of the key.
+    key: String,
+    images: Vec<Image>,
+    /// The document for Talos, if it was to be written.
+    talos_config: Option<PathBuf>,
+}
+
+impl Data for VerifiedImages {
+    const VERB: &'static str = "verify";
+}
+
+/// A verified image.
+#[derive(Serialize)]
+struct Image {
+    layout: PathBuf,
+    digest: String,
+    names: BTreeSet<String>,
+    signed: Vec<Statement>,
+    /// Number of packages in the signed SBOM.
+    sbom_packages: Option<usize>,
+    /// Number of inputs in the signed provenance.
+    provenance_inputs: Option<usize>,
+    /// Documents that were passed over, and why.
+    ignored: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Statement {
+    #[serde(rename = "type")]
+    kind: String,
+    place: Place,
 }
 
 /// Checks that the SBOM and provenance files next to a layout are the signed ones.
@@ -82,26 +135,39 @@ fn check_documents(layout: &Path, image: &Verified) -> Result<()> {
     Ok(())
 }
 
-/// Describes a verified image in a few lines.
-fn describe(path: &Path, image: &Verified) -> String {
-    let count = |document: &Option<serde_json::Value>, pointer: &str| {
-        document.as_ref().and_then(|d| d.pointer(pointer)).and_then(|list| list.as_array()).map(Vec::len)
-    };
-    let mut out = format!("{}: {}", path.display(), image.image.oci());
-    for name in &image.names {
-        out += &format!("\n  name {name}");
+impl Image {
+    fn of(layout: &Path, image: Verified) -> Self {
+        let count = |document: &Option<Value>, pointer: &str| {
+            document.as_ref().and_then(|document| document.pointer(pointer)?.as_array()).map(Vec::len)
+        };
+        Self {
+            layout: layout.to_owned(),
+            digest: image.image.oci(),
+            sbom_packages: count(&image.sbom, "/packages"),
+            provenance_inputs: count(&image.provenance, "/buildDefinition/resolvedDependencies"),
+            names: image.names,
+            signed: image.statements.into_iter().map(|(kind, place)| Statement { kind, place }).collect(),
+            ignored: image.ignored,
+        }
     }
-    for (kind, place) in &image.statements {
-        out += &format!("\n  signed {kind} {place}");
+
+    fn describe(&self) -> String {
+        let mut out = format!("{}: {}", self.layout.display(), self.digest);
+        for name in &self.names {
+            out += &format!("\n  name {name}");
+        }
+        for Statement { kind, place } in &self.signed {
+            out += &format!("\n  signed {kind} {place}");
+        }
+        if let Some(packages) = self.sbom_packages {
+            out += &format!("\n  SBOM: {packages} packages");
+        }
+        if let Some(inputs) = self.provenance_inputs {
+            out += &format!("\n  provenance: {inputs} inputs");
+        }
+        for ignored in &self.ignored {
+            out += &format!("\n  ignored: {}", ignored.replace('\n', "\n    "));
+        }
+        out
     }
-    if let Some(packages) = count(&image.sbom, "/packages") {
-        out += &format!("\n  SBOM: {packages} packages");
-    }
-    if let Some(inputs) = count(&image.provenance, "/buildDefinition/resolvedDependencies") {
-        out += &format!("\n  provenance: {inputs} inputs");
-    }
-    for ignored in &image.ignored {
-        out += &format!("\n  ignored: {}", ignored.replace('\n', "\n    "));
-    }
-    out
 }

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use common::event::{Event, Sink};
 use common::text::printable;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 pub use history::History;
 use pace::{Expected, Pace, Report, Running};
@@ -122,7 +123,14 @@ impl Show for Json {
 
 impl Sink for Json {
     fn emit(&self, event: &Event<'_>) {
-        if let Ok(line) = serde_json::to_string(event) {
+        self.line(event);
+    }
+}
+
+impl Json {
+    /// Prints `value` as one line.
+    pub fn line(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
             // A closed pipe must not stop a build.
             let _ = writeln!(std::io::stdout(), "{line}");
         }

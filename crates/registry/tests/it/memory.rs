@@ -34,6 +34,10 @@ pub struct Quirks {
     pub half: Option<(Sha256, bool)>,
     /// Drops the upload session after a truncated PATCH, as docker-registry does.
     pub forgets: bool,
+    /// After the first manifest, has another image at this tag, as if somebody else had pushed it.
+    pub rival: Option<&'static str>,
+    /// Answers 403 instead of 404 while a repository has no manifest.
+    pub denies_unknown: bool,
 }
 
 #[derive(Default)]
@@ -257,7 +261,10 @@ impl Request<'_> {
     fn manifest(&mut self, repository: &str, reference: &str) -> Answer {
         let key = (repository.to_owned(), reference.to_owned());
         if self.head.method != "PUT" {
-            let Some((media_type, bytes)) = self.state.manifests.get(&key) else { return Answer::new(404) };
+            let Some((media_type, bytes)) = self.state.manifests.get(&key) else {
+                let unknown = !self.state.manifests.keys().any(|(of, _)| of == repository);
+                return Answer::new(if self.quirks.denies_unknown && unknown { 403 } else { 404 });
+            };
             let digest = Sha256::of(bytes).oci();
             return Answer::new(200)
                 .header("Content-Type", media_type)
@@ -279,6 +286,10 @@ impl Request<'_> {
         let digest = Sha256::of(&self.bytes).oci();
         self.state.manifests.insert(key, entry.clone());
         self.state.manifests.insert((repository.to_owned(), digest.clone()), entry);
+        if let Some(tag) = self.quirks.rival {
+            let rival = ("application/vnd.oci.image.manifest.v1+json".to_owned(), b"{\"schemaVersion\":2}".to_vec());
+            self.state.manifests.insert((repository.to_owned(), tag.to_owned()), rival);
+        }
         let answer = Answer::new(201).header("Docker-Content-Digest", digest);
         match value["subject"]["digest"].as_str() {
             Some(subject) if self.quirks.referrers => answer.header("OCI-Subject", subject),

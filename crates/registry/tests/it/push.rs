@@ -1,6 +1,7 @@
 //! Order, skipping, mounting, and quirks of registries.
 
 use common::Sha256;
+use registry::Existing;
 
 use crate::layouts;
 use crate::memory::{Memory, Quirks};
@@ -40,9 +41,9 @@ fn pushes_in_order_and_pulls_the_same() {
         let Scene { dir, layout, digest, memory } = Scene::new(&[100_000, 40_000], true, quirks);
         let setup = Setup::default();
         let tagged = setup.push(&layout, &format!("{}/acme", memory.address)).unwrap();
-        let names: Vec<_> = tagged.iter().map(|t| (t.name.as_str(), t.digest, t.moved)).collect();
+        let names: Vec<_> = tagged.iter().map(|t| (t.name.as_str(), t.digest, t.before)).collect();
         let name = |tag: &str| format!("{}/acme/kernel:{tag}", memory.address);
-        assert_eq!(names, [(name("v1").as_str(), digest, true), (name("latest").as_str(), digest, true)]);
+        assert_eq!(names, [(name("v1").as_str(), digest, None), (name("latest").as_str(), digest, None)]);
         assert_eq!(memory.tag("acme/kernel", "v1"), Some(digest));
 
         let log = memory.state().log.clone();
@@ -84,11 +85,70 @@ fn a_second_push_sends_and_moves_nothing() {
     let received = scene.memory.state().received;
     let before = scene.memory.state().log.len();
     let tagged = scene.push(&setup).unwrap();
-    assert!(tagged.iter().all(|tag| !tag.moved));
+    assert!(tagged.iter().all(|tag| !tag.moved()));
     assert_eq!(scene.memory.state().received, received);
     let log = scene.memory.state().log[before..].to_vec();
     assert!(!log.iter().any(|line| line.starts_with("POST") || line.starts_with("PATCH")), "{log:#?}");
     assert!(setup.events.text().contains("0 bytes sent, 0 mounted from other repositories"), "{}", setup.events.text());
+}
+
+/// Pushes another image under the same names, once as `existing` says.
+fn another(scene: &Scene, existing: Existing) -> (Sha256, common::Result<Vec<registry::Tagged>>) {
+    let layout = scene.dir.path().join("another.oci");
+    let digest = layouts::write(&layout, &NAMES, &[2000], true);
+    let setup = Setup { existing, ..Setup::default() };
+    (digest, setup.push(&layout, &scene.memory.address))
+}
+
+#[test]
+fn a_tag_of_another_image_is_kept_unless_it_is_to_be_replaced() {
+    let scene = Scene::new(&[1000], true, Quirks::default());
+    scene.push(&Setup::default()).unwrap();
+    let received = scene.memory.state().received;
+    let (digest, pushed) = another(&scene, Existing::Keep);
+    let error = pushed.unwrap_err();
+    assert_eq!(error.class().exit_code(), 2);
+    let text = error.to_string();
+    for word in ["kernel:v1\n", "kernel:latest\n", &scene.digest.oci(), &digest.oci(), "--replace-tag", "--tag TAG"] {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    assert_eq!(scene.memory.state().received, received, "something was uploaded");
+    assert_eq!(scene.memory.tag("kernel", "v1"), Some(scene.digest));
+
+    let (digest, pushed) = another(&scene, Existing::Replace);
+    let tagged = pushed.unwrap();
+    assert!(tagged.iter().all(|tag| tag.before == Some(scene.digest) && tag.digest == digest && tag.moved()));
+    assert_eq!((scene.memory.tag("kernel", "v1"), scene.memory.tag("kernel", "latest")), (Some(digest), Some(digest)));
+}
+
+/// One of the tags is new: neither is set.
+#[test]
+fn one_tag_of_another_image_stops_all() {
+    let scene = Scene::new(&[1000], false, Quirks::default());
+    let older = scene.dir.path().join("older.oci");
+    let digest = layouts::write(&older, &NAMES[1..], &[2000], false);
+    Setup::default().push(&older, &scene.memory.address).unwrap();
+    let error = scene.push(&Setup::default()).unwrap_err().to_string();
+    assert!(error.contains("the tag names another image") && !error.contains("kernel:v1"), "{error}");
+    assert_eq!((scene.memory.tag("kernel", "v1"), scene.memory.tag("kernel", "latest")), (None, Some(digest)));
+}
+
+/// A tag that another push sets after the first look-up is kept too.
+#[test]
+fn a_tag_that_appears_during_the_push_is_kept() {
+    let scene = Scene::new(&[1000], true, Quirks { rival: Some("latest"), ..Quirks::default() });
+    let error = scene.push(&Setup::default()).unwrap_err().to_string();
+    assert!(error.contains("kernel:latest") && error.contains(&scene.digest.oci()), "{error}");
+    assert_eq!(scene.memory.tag("kernel", "v1"), None);
+    assert!(scene.memory.tag("kernel", "latest").is_some_and(|digest| digest != scene.digest));
+}
+
+/// Some registries do not let anybody read from a repository that does not exist yet.
+#[test]
+fn a_repository_that_cannot_be_read_before_it_exists_is_pushed_to() {
+    let scene = Scene::new(&[1000], true, Quirks { denies_unknown: true, ..Quirks::default() });
+    scene.push(&Setup::default()).unwrap();
+    assert_eq!(scene.memory.tag("kernel", "v1"), Some(scene.digest));
 }
 
 #[test]
@@ -144,7 +204,7 @@ fn two_images_for_one_tag_are_refused_before_the_first_request() {
     let setup = Setup::default();
     let push = |layouts: [&std::path::Path; 2]| {
         let plans = layouts.map(|layout| registry::plans(layout, Some(&memory.address)).unwrap()).concat();
-        registry::push(&setup.client(), &setup.events, &plans, &registry::digests_only)
+        registry::push(&setup.client(), &setup.events, &plans, &registry::digests_only, Existing::Keep)
     };
     let error = push([&one, &two]).unwrap_err();
     assert_eq!(error.class().exit_code(), 2);

@@ -11,7 +11,7 @@ use registry::backoff::Backoff;
 use registry::clock::Clock;
 use registry::credentials::{Anonymous, Keyring};
 use registry::network::Proxies;
-use registry::{Client, Login, Options, Pulled, Secret, Tagged, Timeouts};
+use registry::{Client, Existing, Login, Options, Pulled, Secret, Tagged, Timeouts};
 
 /// A clock that only `sleep` advances.
 #[derive(Default)]
@@ -63,6 +63,7 @@ pub struct Setup<'a> {
     pub events: Events,
     /// Error of the verifier.
     pub verify: Option<&'static str>,
+    pub existing: Existing,
 }
 
 impl Default for Setup<'_> {
@@ -77,6 +78,7 @@ impl Default for Setup<'_> {
             clock: Still::default(),
             events: Events::default(),
             verify: None,
+            existing: Existing::Keep,
         }
     }
 }
@@ -100,10 +102,11 @@ impl Setup<'_> {
     /// Pushes the layout to `registry`.
     pub fn push(&self, layout: &Path, registry: &str) -> Result<Vec<Tagged>> {
         let plans = registry::plans(layout, Some(registry))?;
-        registry::push(&self.client(), &self.events, &plans, &|layout, digest| {
+        let verify = |layout: &oci::Layout, digest: &Sha256| {
             assert!(!layout.images().unwrap().is_empty(), "{digest}");
             self.verify.map_or(Ok(()), |why| Err(Error::new(common::Class::Verification, why)))
-        })
+        };
+        registry::push(&self.client(), &self.events, &plans, &verify, self.existing)
     }
 
     pub fn pull(&self, reference: &str, out: &Path) -> Result<Pulled> {
