@@ -33,7 +33,7 @@ impl NetworkOptions {
             ca_files: self.ca_file.clone(),
             roots: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
-            keyring: Files::from_environment(|name| std::env::var_os(name)),
+            keyring: Files::from_environment(|name| std::env::var_os(name), common::process::user_id()),
         }
     }
 }

@@ -84,6 +84,14 @@ impl Error {
         self
     }
 
+    /// Adds a line to the reason.
+    #[must_use]
+    pub fn also(mut self, line: impl fmt::Display) -> Self {
+        let why = self.0.why.take().map(|why| format!("{why}\n")).unwrap_or_default();
+        self.0.why = Some(format!("{why}{line}"));
+        self
+    }
+
     /// Sets what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -164,6 +172,8 @@ mod tests {
             "digest mismatch\n  file: linux.deb\n  why: got      ab\n       expected cd\n  hint: fetch it again"
         );
         assert_eq!(error.class().exit_code(), 5);
+        let error = Error::new(Class::BadInput, "x").also("a").also("b");
+        assert_eq!(error.to_string(), "x\n  why: a\n       b");
     }
 
     #[test]

@@ -196,10 +196,16 @@ impl<'a> Client<'a> {
             .hint(format!("check the name {registry}, the network and the proxy variables, then run the same command again; it resumes"))
     }
 
-    /// Returns the error of an error response.
+    /// Returns the error of an error response; where a login is missing or not enough, with the places where one was looked for.
     pub(crate) fn refused(&self, what: &str, access: &Access<'_>, answer: &mut Response) -> Error {
         let body = answer.bytes(error_response::LIMIT).unwrap_or_default();
-        error_response::error(what, &access.repository.registry, answer.status.as_u16(), &body, &self.secrets())
+        let Repository { registry, name } = access.repository;
+        let status = answer.status.as_u16();
+        let error = error_response::error(what, registry, status, &body, &self.secrets());
+        if !matches!(status, 401 | 403) {
+            return error;
+        }
+        self.options.keyring.places(registry, name).into_iter().fold(error, Error::also)
     }
 
     /// Makes one attempt; authenticates if the registry requires it, and follows redirects.

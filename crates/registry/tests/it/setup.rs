@@ -49,6 +49,10 @@ impl Keyring for Password {
     fn find(&self, _registry: &str, _repository: &str) -> Result<Option<Login>> {
         Ok(Some(Login::Password { user: self.0.to_owned(), password: Secret::new(self.1) }))
     }
+
+    fn places(&self, registry: &str, repository: &str) -> Vec<String> {
+        vec![format!("the test: a login for {registry}/{repository}")]
+    }
 }
 
 /// Settings of a test.
