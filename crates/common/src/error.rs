@@ -105,6 +105,12 @@ impl Error {
         self.0.class
     }
 
+    /// Returns the reason; empty if there is none.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.0.why.as_deref().unwrap_or_default()
+    }
+
     /// Returns all parts on one line, to quote them in another error.
     #[must_use]
     pub fn one_line(&self) -> String {

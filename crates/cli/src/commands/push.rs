@@ -62,7 +62,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
     network::refuse_offline(context.offline, "push uploads to it")?;
     let (network, clock) = (options.network.network(), System::start());
-    let client = network.client(options.pace.into(), &clock)?;
+    let client = network.client(options.pace.into(), &clock, context.sink())?;
     let tagged = registry::push(&client, context.sink(), &plans, &verify)?;
     if key.is_none() {
         let message = "signatures were not verified, only digests; give --key FILE to verify them";

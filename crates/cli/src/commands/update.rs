@@ -77,7 +77,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     }
     if what.contains(&What::Bases) {
         let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
-        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
+        new.lock.base = bases::resolve(network, context.sink(), &base.map_or_else(known, Ok)?)?;
     }
     // Last, because these write into the project: a failure before leaves the project unchanged.
     if what.contains(&What::Go) {

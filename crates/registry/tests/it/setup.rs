@@ -93,6 +93,7 @@ impl Setup<'_> {
             roots: self.roots.clone(),
             keyring: self.keyring,
             clock: &self.clock,
+            sink: &self.events,
             backoff: Backoff { attempts: self.attempts, ..Backoff::default() },
             timeouts: Timeouts { connect: Duration::from_secs(5), idle: self.idle },
             chunk: self.chunk,
