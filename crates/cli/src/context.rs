@@ -78,8 +78,8 @@ impl Context {
     }
 
     /// Prints a result; see [`progress::answer`].
-    pub fn answer(&self, text: &str) {
-        progress::answer(self.format, text);
+    pub fn answer(&self, text: &str) -> anyhow::Result<()> {
+        progress::answer(self.format, text)
     }
 }
 

@@ -15,6 +15,7 @@ use oci::{Layout, Limits, Reference};
 use serde::Serialize;
 
 use crate::options::NetworkOptions;
+use crate::print;
 use crate::progress::{self, Format, History};
 
 #[derive(Args)]
@@ -154,10 +155,9 @@ fn diff_bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<boo
 
 fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
     match format {
-        Format::Text => println!("{text}"),
-        Format::Json => println!("{}", escaped(&serde_json::to_string(value)?)),
+        Format::Text => print::out(text),
+        Format::Json => print::out(&escaped(&serde_json::to_string(value)?)),
     }
-    Ok(())
 }
 
 /// Escapes control characters: JSON allows those above 0x7e in strings, and a terminal would execute them.

@@ -61,9 +61,9 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             let key = PublicKey::read(public_key)?;
             let options = keys::Options { name: name.clone(), from: now(), days: *days };
             let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
-            answer(format, &format!("wrote {}", file.display()));
+            answer(format, &format!("wrote {}", file.display()))?;
         }
-        Action::Show => show(format, &KeySet::open(&dir)?),
+        Action::Show => show(format, &KeySet::open(&dir)?)?,
     }
     Ok(())
 }
@@ -79,14 +79,14 @@ fn default_dir() -> common::Result<PathBuf> {
         })
 }
 
-fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {
+fn init(format: Format, dir: &Path, name: &str, days: u32) -> anyhow::Result<()> {
     keys::init(dir, &keys::Options { name: name.to_owned(), from: now(), days })?;
     for role in Role::ALL {
-        answer(format, &format!("{}, {}", role.key_file(), role.public_file()));
-        answer(format, &format!("    {}", role.purpose()));
-        answer(format, &format!("    rotate: {}", role.rotation()));
+        answer(format, &format!("{}, {}", role.key_file(), role.public_file()))?;
+        answer(format, &format!("    {}", role.purpose()))?;
+        answer(format, &format!("    rotate: {}", role.rotation()))?;
     }
-    answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()));
+    answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()))?;
     Ok(())
 }
 
@@ -96,20 +96,21 @@ fn unknown(role: &str) -> Error {
 }
 
 /// Shows expired certificates too, and marks them.
-fn show(format: Format, set: &KeySet) {
+fn show(format: Format, set: &KeySet) -> anyhow::Result<()> {
     for (role, entry) in set.entries() {
-        answer(format, &format!("{role}: {}", role.purpose()));
-        answer(format, &format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()));
-        answer(format, &format!("    private key  {}", entry.holder()));
-        answer(format, &format!("    public key   sha256:{}", entry.public.fingerprint()));
+        answer(format, &format!("{role}: {}", role.purpose()))?;
+        answer(format, &format!("    algorithm    {}, {}", entry.public.kind(), role.algorithm()))?;
+        answer(format, &format!("    private key  {}", entry.holder()))?;
+        answer(format, &format!("    public key   sha256:{}", entry.public.fingerprint()))?;
         let Some(certificate) = &entry.certificate else { continue };
-        answer(format, &format!("    certificate  sha256:{}", certificate.fingerprint()));
-        answer(format, &format!("    subject      {}", certificate.subject()));
+        answer(format, &format!("    certificate  sha256:{}", certificate.fingerprint()))?;
+        answer(format, &format!("    subject      {}", certificate.subject()))?;
         let (from, to) = certificate.validity();
         let mark = if certificate.check_time(now()).is_ok() { "" } else { "  NOT VALID NOW" };
-        answer(format, &format!("    valid        {} to {}{mark}", rfc3339(from), rfc3339(to)));
+        answer(format, &format!("    valid        {} to {}{mark}", rfc3339(from), rfc3339(to)))?;
     }
     for role in Role::ALL.iter().filter(|role| set.entry(**role).is_err()) {
-        answer(format, &format!("{role}: not in this set"));
+        answer(format, &format!("{role}: not in this set"))?;
     }
+    Ok(())
 }

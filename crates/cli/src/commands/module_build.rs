@@ -83,11 +83,13 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let subject = signing.set.certificate(Role::Module)?.subject();
     for module in &modules {
         atomic::write(&out.join(&module.name), &module.bytes)?;
-        module.report(context, &subject, &out);
     }
-    if let Some(pack) = pack {
-        let path = pack.write(&modules, release, &out, (project.pin.epoch, &signing))?;
-        context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()));
+    let write = |pack: &Pack| pack.write(&modules, release, &out, (project.pin.epoch, &signing));
+    let packed = pack.as_ref().map(write).transpose()?;
+    // Printed last: a failure to print must not leave something out.
+    modules.iter().try_for_each(|module| module.report(context, &subject, &out))?;
+    if let Some((pack, path)) = pack.zip(packed) {
+        context.answer(&format!("extension\n    name      {}\n    path      {}", pack.name, path.display()))?;
     }
     Ok(Status::Done)
 }
@@ -118,11 +120,11 @@ struct Signed {
 }
 
 impl Signed {
-    fn report(&self, context: &Context, signer: &str, out: &Path) {
-        context.answer(&self.name);
-        context.answer(&format!("    signer    {signer}"));
-        context.answer(&format!("    vermagic  {}", self.vermagic.trim_end()));
-        context.answer(&format!("    path      {}", out.join(&self.name).display()));
+    fn report(&self, context: &Context, signer: &str, out: &Path) -> anyhow::Result<()> {
+        context.answer(&self.name)?;
+        context.answer(&format!("    signer    {signer}"))?;
+        context.answer(&format!("    vermagic  {}", self.vermagic.trim_end()))?;
+        context.answer(&format!("    path      {}", out.join(&self.name).display()))
     }
 }
 

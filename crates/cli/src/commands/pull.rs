@@ -34,6 +34,6 @@ pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<(
         options.network.network().pull(options.pace.into(), sink.as_ref(), &options.reference, &options.out)?;
     let message = format!("wrote {}: image with {} attached artifacts", options.out.display(), pulled.artifacts);
     sink.emit(&Event::Note { message: &message });
-    progress::answer(format, &pulled.digest.oci());
+    progress::answer(format, &pulled.digest.oci())?;
     Ok(())
 }

@@ -70,7 +70,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     }
     for tag in tagged {
         let unchanged = if tag.moved { "" } else { " (unchanged)" };
-        context.answer(&format!("{}@{}{unchanged}", tag.name, tag.digest.oci()));
+        context.answer(&format!("{}@{}{unchanged}", tag.name, tag.digest.oci()))?;
     }
     Ok(())
 }

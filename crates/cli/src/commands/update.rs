@@ -92,8 +92,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
     (new.lock.go, new.modules) = lock::go_sums(&context.project)?;
     let written = lock::write(&context.project, &new.lock)?;
-    report(context, &old, &new, written);
-    Ok(())
+    report(context, &old, &new, written)
 }
 
 /// Reads the current lock; a missing one is empty.
@@ -123,10 +122,10 @@ fn update_crates(context: &Context, manifest: &str) -> Result<()> {
         .hint("`update crates` needs a network; `update --offline` records the Cargo.lock files as they are"))
 }
 
-fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
+fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) -> anyhow::Result<()> {
     let changes = lock::changes(old, new);
     for change in &changes {
-        context.answer(change);
+        context.answer(change)?;
     }
     let message = match (written, changes.len()) {
         (false, _) => format!("{} is unchanged", lock::FILE),
@@ -134,4 +133,5 @@ fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
         (true, changes) => format!("updated {}: {changes} changes", lock::FILE),
     };
     context.sink().emit(&Event::Note { message: &message });
+    Ok(())
 }
