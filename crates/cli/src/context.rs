@@ -1,12 +1,12 @@
 //! Global options, resolved against the environment.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use build::Settings;
 use build::context::{check_project, default_cache, find_project};
 use clap::Args;
-use common::Result;
+use common::{Class, Error, Result};
 
 use crate::progress::{self, Format, History};
 
@@ -67,7 +67,7 @@ impl Context {
         let build = build::Context::new(Settings {
             project,
             cache,
-            mirrors: global.mirrors.into_iter().map(|dir| current.join(dir)).collect(),
+            mirrors: global.mirrors.iter().map(|dir| mirror(&current, dir)).collect::<Result<_>>()?,
             offline: global.offline,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
@@ -86,4 +86,15 @@ impl Context {
 fn cargo_home() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")))
+}
+
+/// A mistyped mirror would only show as downloads.
+fn mirror(current: &Path, dir: &Path) -> Result<PathBuf> {
+    let path = current.join(dir);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let why = if path.exists() { "not a directory" } else { "it does not exist" };
+    let error = Error::new(Class::BadInput, "cannot use the mirror").file(dir).why(why);
+    Err(error.hint("give a directory of files that are named by their SHA-256"))
 }

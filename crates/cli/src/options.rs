@@ -1,10 +1,12 @@
 //! Options shared by several verbs, and their conversion to the build's types.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use build::{KeyChoice, Network, Pace};
 use clap::{Args, ValueEnum};
+use common::Error;
 use registry::credentials::Files;
 use registry::network::Proxies;
 
@@ -21,8 +23,19 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_http: Vec<String>,
     /// Also trust the certificate authorities in this PEM file; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file)]
     ca_file: Vec<PathBuf>,
+}
+
+/// Checked with the other options: a build reads the file only when it gets to a registry.
+fn existing_file(path: &str) -> common::Result<PathBuf> {
+    let opened = std::fs::File::open(path).and_then(|file| file.metadata());
+    match opened.map_err(|e| Error::io("cannot read the certificate authorities", path, &e))? {
+        meta if meta.is_dir() => {
+            Err(Error::io("cannot read the certificate authorities", path, &ErrorKind::IsADirectory.into()))
+        }
+        _ => Ok(path.into()),
+    }
 }
 
 impl NetworkOptions {

@@ -164,9 +164,12 @@ pub struct Attached {
 pub fn attach(dir: &Path) -> Result<Attached> {
     let path = dir.join(REQUESTS);
     let Some(document) = read::<Document>(&path)? else {
-        return Err(Error::new(Class::BadInput, "no signing requests in this directory").file(path).hint(
-            "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
-        ));
+        return Err(Error::new(Class::BadInput, "no signing requests in this directory")
+            .file(path)
+            .why("it does not exist")
+            .hint(
+                "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
+            ));
     };
     let mut signatures: BTreeMap<String, String> = read(&dir.join(SIGNATURES))?.unwrap_or_default();
     let mut attached = Attached::default();

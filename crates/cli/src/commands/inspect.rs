@@ -139,11 +139,16 @@ fn diff_contents(format: Format, options: &Options, second: &Path) -> anyhow::Re
 }
 
 fn diff_bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
-    if let Some(dir) = [first, second].into_iter().find(|dir| !dir.is_dir()) {
-        let error = Error::new(Class::BadInput, "cannot compare byte by byte").file(dir).why("not a directory");
-        return Err(error.hint("give two layout directories or two output directories").into());
+    let holds = |dir: &Path, name: &str| dir.join(name).is_file();
+    let comparable = |dir: &&Path| holds(dir, "oci-layout") || holds(dir, "build.json");
+    if let Some(dir) = [first, second].into_iter().find(|dir| !comparable(dir)) {
+        return Err(Error::new(Class::BadInput, "cannot compare byte by byte")
+            .file(dir)
+            .why("neither an OCI layout directory nor the output directory of a build")
+            .hint("give two layout directories or two output directories")
+            .into());
     }
-    let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
+    let difference = if holds(first, "oci-layout") && holds(second, "oci-layout") {
         compare::layouts(first, second, Limits::SYSTEM)?
     } else {
         compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)

@@ -39,9 +39,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         report(context, &name, &extension::validate(path, &target).context(name.clone())?);
         Ok(())
     } else {
+        let why = if path.exists() { "not a directory" } else { "it does not exist" };
         Err(Error::new(Class::BadInput, "cannot find the extension")
             .file(path)
-            .why("not a directory")
+            .why(why)
             .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
             .into())
     }
