@@ -16,8 +16,10 @@ pub struct Global {
     /// Project root, the directory with kernel-config/ and module/ [default: the nearest one at or above the current directory]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Cache for inputs, the toolchain and finished stages [default: $XDG_CACHE_HOME/solana-talos or ~/.cache/solana-talos]
-    #[arg(long, global = true, value_name = "DIR", env = "SOLANA_TALOS_CACHE", hide_env_values = true)]
+    /// Cache for inputs, the toolchain and finished stages
+    /// [default: $SOLANA_TALOS_CACHE, $XDG_CACHE_HOME/solana-talos or ~/.cache/solana-talos]
+    // Not clap's `env`: with it, errors of users who set the variable would show the option as required.
+    #[arg(long, global = true, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Directory of files named by their SHA-256, searched before the network is used; repeatable
     #[arg(long = "mirror", global = true, value_name = "DIR")]
@@ -60,7 +62,7 @@ impl Context {
         };
         let cache = match global.cache {
             Some(dir) => current.join(dir),
-            None => default_cache(|name| std::env::var_os(name))?,
+            None => current.join(default_cache(|name| std::env::var_os(name))?),
         };
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let history = History::new(cache.join("progress"), profile);

@@ -10,10 +10,11 @@ mod options;
 mod print;
 mod progress;
 mod status;
+mod usage;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use common::error::PENDING_EXIT_CODE;
 use common::event::Event;
@@ -21,6 +22,7 @@ use context::{Context, Global};
 use interrupt::Interrupts;
 use progress::Format;
 use status::Status;
+pub use usage::command;
 
 /// Build a tuned, signed kernel, system extension and installer for Talos Linux
 #[derive(Parser)]
@@ -68,12 +70,6 @@ enum Command {
     Validate(commands::validate::Options),
     /// Verify image signatures against a public key, offline
     Verify(commands::verify::Options),
-}
-
-/// Returns clap's definition of the command line.
-#[must_use]
-pub fn command() -> clap::Command {
-    Cli::command()
 }
 
 /// Runs the command that the arguments of this process ask for.

@@ -216,7 +216,7 @@ fn read_signature(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
 /// Formats `1 signature`, `2 signatures`.
 #[must_use]
 pub fn count(signatures: usize) -> String {
-    format!("{signatures} signature{}", if signatures == 1 { "" } else { "s" })
+    common::text::count(signatures, "signature")
 }
 
 /// Request names become file names, and the file may come from another machine.

@@ -6,6 +6,7 @@ use build::stages::{base, bases, go};
 use build::{Network, project};
 use clap::{Args, ValueEnum};
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error, Result, process};
 use lock::{Inputs, Lock};
 use oci::Reference;
@@ -130,7 +131,7 @@ fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) -> anyho
     let message = match (written, changes.len()) {
         (false, _) => format!("{} is unchanged", lock::FILE),
         (true, 0) => format!("updated {}", lock::FILE),
-        (true, changes) => format!("updated {}: {changes} changes", lock::FILE),
+        (true, changes) => format!("updated {}: {}", lock::FILE, count(changes, "change")),
     };
     context.sink().emit(&Event::Note { message: &message });
     Ok(())

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use build::project;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error};
 use extension::{Extension, Target};
 use oci::{Layout, Limits, Unpacked};
@@ -68,11 +69,11 @@ fn layout(context: &Context, path: &Path, target: &Target) -> anyhow::Result<()>
 fn report(context: &Context, name: &str, extension: &Extension) {
     let metadata = &extension.manifest.metadata;
     let message = format!(
-        "{name}: valid: {} {} with {} module(s) and {} service(s)",
+        "{name}: valid: {} {} with {} and {}",
         metadata.name,
         metadata.version,
-        extension.modules.len(),
-        extension.services.len()
+        count(extension.modules.len(), "module"),
+        count(extension.services.len(), "service")
     );
     context.sink().emit(&Event::Note { message: &message });
 }

@@ -7,6 +7,7 @@ use attest::{Demand, Verified, talos};
 use build::stages::attest as attested;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error, Result, atomic};
 use keys::PublicKey;
 use oci::Layout;
@@ -84,7 +85,7 @@ fn check_documents(layout: &Path, image: &Verified) -> Result<()> {
 
 /// Describes a verified image in a few lines.
 fn describe(path: &Path, image: &Verified) -> String {
-    let count = |document: &Option<serde_json::Value>, pointer: &str| {
+    let length = |document: &Option<serde_json::Value>, pointer: &str| {
         document.as_ref().and_then(|d| d.pointer(pointer)).and_then(|list| list.as_array()).map(Vec::len)
     };
     let mut out = format!("{}: {}", path.display(), image.image.oci());
@@ -94,11 +95,11 @@ fn describe(path: &Path, image: &Verified) -> String {
     for (kind, place) in &image.statements {
         out += &format!("\n  signed {kind} {place}");
     }
-    if let Some(packages) = count(&image.sbom, "/packages") {
-        out += &format!("\n  SBOM: {packages} packages");
+    if let Some(packages) = length(&image.sbom, "/packages") {
+        out += &format!("\n  SBOM: {}", count(packages, "package"));
     }
-    if let Some(inputs) = count(&image.provenance, "/buildDefinition/resolvedDependencies") {
-        out += &format!("\n  provenance: {inputs} inputs");
+    if let Some(inputs) = length(&image.provenance, "/buildDefinition/resolvedDependencies") {
+        out += &format!("\n  provenance: {}", count(inputs, "input"));
     }
     for ignored in &image.ignored {
         out += &format!("\n  ignored: {}", ignored.replace('\n', "\n    "));
