@@ -73,7 +73,9 @@ impl Manifest {
 
     /// Reads the manifest at `path`.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::parse(&fs_err::read_to_string(path)?).map_err(|e| e.file(path))
+        let text =
+            std::fs::read_to_string(path).map_err(|e| Error::io("cannot read the extension's manifest", path, &e))?;
+        Self::parse(&text).map_err(|e| e.file(path))
     }
 
     /// Returns the manifest as YAML.

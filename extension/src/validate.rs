@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
-use common::{Class, Result};
+use common::{Class, Error, Result};
 use contract::Lines;
 use semver::Version;
 
@@ -17,6 +17,8 @@ use crate::violation::Violation;
 
 /// Maximum size of a manifest or service file in bytes; real ones have a few hundred.
 const TEXT_LIMIT: u64 = 1 << 20;
+/// Names that the error about something else than an extension shows.
+const SHOWN: usize = 5;
 
 /// Talos release and kernel that the extension must work with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +59,10 @@ pub struct Extension {
 /// Validates the extension in the directory `root`, which contains `manifest.yaml` and `rootfs/`.
 ///
 /// # Errors
-/// [`Class::UntrustedData`] with every violated rule.
+/// [`Class::UntrustedData`] with every violated rule; for a directory of something else only that it is not one.
 pub fn validate(root: &Path, target: &Target) -> Result<Extension> {
     let found = paths::walk(root, "")?;
+    refuse_others(&found)?;
     let mut violations = Vec::new();
     let mut manifest = None;
     if let Some(entry) = found.iter().find(|entry| entry.path == "manifest.yaml" && entry.kind == Kind::File) {
@@ -75,6 +78,19 @@ pub fn validate(root: &Path, target: &Target) -> Result<Extension> {
         }
         _ => Err(Violation::error(Class::UntrustedData, &checked.violations)),
     }
+}
+
+/// Refuses what has neither part of an extension, such as a kernel image, in which every file would violate a rule.
+fn refuse_others(found: &[Found]) -> Result<()> {
+    if found.iter().any(|entry| entry.path == "manifest.yaml" || entry.path == "rootfs") {
+        return Ok(());
+    }
+    let top = found.iter().filter(|entry| !entry.path.contains('/')).map(|entry| entry.path.as_str());
+    let top: Vec<_> = top.take(SHOWN).collect();
+    let there = if top.is_empty() { "it is empty".to_owned() } else { format!("it has {}", top.join(", ")) };
+    Err(Error::new(Class::UntrustedData, "not a system extension")
+        .why(format!("neither manifest.yaml nor rootfs/ is there; {there}"))
+        .hint("give a system extension, such as _out/solana-optimizer.oci"))
 }
 
 /// Result of [`check`].

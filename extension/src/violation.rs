@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use common::text::count;
 use common::{Class, Error};
 
 /// One violated rule.
@@ -25,7 +26,7 @@ impl Violation {
     #[must_use]
     pub fn error(class: Class, violations: &[Self]) -> Error {
         let lines: Vec<_> = violations.iter().map(Self::to_string).collect();
-        Error::new(class, format!("the extension breaks {} rule(s)", lines.len())).why(lines.join("\n"))
+        Error::new(class, format!("the extension breaks {}", count(lines.len(), "rule"))).why(lines.join("\n"))
     }
 }
 

@@ -87,7 +87,7 @@ fn broken<T>(path: &str, words: &[&str], spoil: impl FnOnce(&Path) -> T) {
     let error = validate(dir.path(), &target()).unwrap_err();
     assert_eq!(error.class(), Class::UntrustedData, "{error}");
     let text = error.to_string();
-    assert!(text.contains("breaks 1 rule(s)"), "{text}");
+    assert!(text.contains("breaks 1 rule\n"), "{text}");
     let line = text
         .lines()
         .find(|line| line.contains(&format!("{path}: ")))
@@ -194,7 +194,7 @@ fn binary_and_oversized_texts_are_rejected() {
     put(dir.path(), service, b"\xff");
     put(dir.path(), "README", "x");
     let text = validate(dir.path(), &target()).unwrap_err().to_string();
-    assert!(text.contains("breaks 3 rule(s)"), "{text}");
+    assert!(text.contains("breaks 3 rules"), "{text}");
 }
 
 #[test]
@@ -205,10 +205,30 @@ fn all_violations_are_reported_at_once() {
     put(dir.path(), MODULE, module("6.1.0"));
     put(dir.path(), "manifest.yaml", MANIFEST.replace("v1.10.0", "v2.0.0"));
     let text = validate(dir.path(), &target()).unwrap_err().to_string();
-    assert!(text.contains("breaks 4 rule(s)"), "{text}");
+    assert!(text.contains("breaks 4 rules"), "{text}");
     for path in ["README", "rootfs/boot/vmlinuz", MODULE, "manifest.yaml"] {
         assert!(text.contains(&format!("{path}: ")), "{path}: {text}");
     }
+}
+
+#[test]
+fn a_kernel_image_and_an_empty_directory_are_no_extensions() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = || {
+        let text = validate(dir.path(), &target()).unwrap_err().to_string();
+        assert!(text.starts_with("not a system extension\n") && text.contains("hint: "), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+        text
+    };
+    assert!(refused().contains("it is empty"));
+    put(dir.path(), "boot/vmlinuz", "x");
+    for number in 0..60 {
+        put(dir.path(), &format!("usr/lib/modules/{KERNEL}/{number}.ko"), "x");
+    }
+    assert!(refused().contains("it has boot, usr\n"));
+    // With one of the parts, the rules apply.
+    put(dir.path(), "manifest.yaml", MANIFEST);
+    assert!(validate(dir.path(), &target()).unwrap_err().to_string().contains("rootfs: directory is missing"));
 }
 
 #[test]

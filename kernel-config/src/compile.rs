@@ -84,9 +84,9 @@ pub fn compile(env: &Environment<'_>, source: &Source, config: &Path, certificat
     let stage = env.cache.run(STAGE, inputs, |work, ((tools, config, certificate, make), source, kept, collect)| {
         let dir = work.dir();
         let inside = |run: Run| {
-            run.read(&source, SRC).write(&dir.join("obj"), OBJ).read(&certificate, CERTIFICATE).write(dir, "/build/out")
+            source.mount(run).write(&dir.join("obj"), OBJ).read(&certificate, CERTIFICATE).write(dir, "/build/out")
         };
-        incremental::run(&kept, &source, dir, &mut |changed| {
+        incremental::run(&kept, &source.tree, dir, &mut |changed| {
             let obj = dir.join("obj");
             let whole = changed.is_none() && !obj.exists();
             install_config(&config, &obj)?;

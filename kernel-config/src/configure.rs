@@ -7,7 +7,7 @@ use common::{Error, Result, Sha256, atomic};
 
 use crate::check;
 use crate::dotconfig::DotConfig;
-use crate::environment::{Environment, OBJ, SRC};
+use crate::environment::{Environment, OBJ};
 use crate::fragment::{Fragment, Merged, merge};
 use crate::kconfig_tree::Tree;
 use crate::source::Source;
@@ -67,7 +67,7 @@ pub fn resolve(env: &Environment<'_>, source: &Source, base: &BaseConfig, fragme
     );
     let stage = env.cache.run(STAGE, inputs, |work, (tools, source, base, fragments, make)| {
         let obj = work.empty_dir("obj")?;
-        let mut make = |target: &str| work.run(tools.sandbox, &make.run(&[target]).read(&source, SRC).write(&obj, OBJ));
+        let mut make = |target: &str| work.run(tools.sandbox, &source.mount(make.run(&[target])).write(&obj, OBJ));
         let dot = obj.join(".config");
         match &*base {
             BaseConfig::Target(target) => make(target)?,
@@ -77,7 +77,7 @@ pub fn resolve(env: &Environment<'_>, source: &Source, base: &BaseConfig, fragme
         atomic::write(&dot, merged.config.to_string())?;
         make("olddefconfig")?;
         let text = read(&dot)?;
-        explain_dropped(&merged, &DotConfig::parse(".config", &text)?, &source)?;
+        explain_dropped(&merged, &DotConfig::parse(".config", &text)?, &source.tree)?;
         atomic::write(&work.dir().join("config"), text)?;
         atomic::remove_dir(&obj)
     })?;

@@ -8,7 +8,7 @@ use common::{Class, Error, Result};
 
 use crate::compile::Kernel;
 use crate::devel::Tree;
-use crate::environment::{Environment, OBJ, SRC, Tools};
+use crate::environment::{Environment, OBJ, Tools};
 use crate::source::Source;
 
 /// Stage that compiles our module.
@@ -24,6 +24,8 @@ llvm-strip --strip-debug "/build/module/$1.ko" -o "$extras/$1.ko"
 rm -rf /build/out/tree
 "#;
 
+/// Copy of the module's directory in the sandbox, which make writes into.
+const MODULE: &str = "/build/module";
 /// Kernel-devel tree in the sandbox.
 const DEVEL: &str = "/build/linux-headers";
 
@@ -35,7 +37,7 @@ const DEVEL: &str = "/build/linux-headers";
 pub fn build(env: &Environment<'_>, source: &Source, kernel: &Kernel, module: &Path, name: &str) -> Result<Finished> {
     let inputs = (
         env.tools(),
-        Input::known_by([("kernel", kernel.stage.key.to_string())], (source.tree.clone(), kernel.clone())),
+        Input::known_by([("kernel", kernel.stage.key.to_string())], (source.clone(), kernel.clone())),
         Input::run("make", env.make().run(&["M=/build/module", "modules"])),
         Input::text("collect", COLLECT),
         Input::text("name", name),
@@ -46,7 +48,8 @@ pub fn build(env: &Environment<'_>, source: &Source, kernel: &Kernel, module: &P
         let tree = copy(work, &tools, &module)?;
         let out = work.dir();
         let inside = |run: Run| {
-            run.read(source, SRC).read(&kernel.objects(), OBJ).write(out, "/build/out").write(&tree, "/build/module")
+            let run = source.mount(run).read(&kernel.objects(), OBJ).write(out, "/build/out");
+            run.write(&tree, MODULE).origin(&module, MODULE)
         };
         work.run(tools.sandbox, &inside(make.clone()))?;
         work.run(tools.sandbox, &inside(Run::script(&collect, &[&name, &kernel.release])))
@@ -87,7 +90,7 @@ pub fn build_with(env: &Environment<'_>, devel: &Tree, module: &Path) -> Result<
         let tree = copy(work, &tools, &module)?;
         let out = work.dir();
         let mut inside = |run: Run| {
-            let run = run.read(&devel, DEVEL).write(out, "/build/out").write(&tree, "/build/module");
+            let run = run.read(&devel, DEVEL).write(out, "/build/out").write(&tree, MODULE).origin(&module, MODULE);
             work.try_run(tools.sandbox, &run)
         };
         let failed =

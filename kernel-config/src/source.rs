@@ -6,7 +6,7 @@ use common::sandbox::Run;
 use common::stage::{Input, Stage};
 use common::{Result, Sha256};
 
-use crate::environment::Environment;
+use crate::environment::{Environment, SRC};
 
 /// Stage that unpacks and patches the source.
 pub const STAGE: Stage = Stage::recipe("kernel-source");
@@ -49,13 +49,20 @@ pub struct Source {
     pub tree: PathBuf,
     /// Digest of all its files. It keys later stages, so that a reworded patch message does not recompile anything.
     pub digest: Sha256,
+    /// Our directory that was copied over the tree.
+    pub overlay: PathBuf,
 }
 
 impl Source {
-    /// Returns the tree as an input.
+    /// Returns it as an input, by its digest.
     #[must_use]
-    pub fn input(&self) -> Input<PathBuf> {
-        Input::digested("source", &self.digest, &self.tree)
+    pub fn input(&self) -> Input<Self> {
+        Input::known_by([("source", self.digest.to_string())], self.clone())
+    }
+
+    /// Mounts the tree at [`SRC`]. Messages name our own files by their paths in the project, the others by those in the tree.
+    pub(crate) fn mount(&self, run: Run) -> Run {
+        run.read(&self.tree, SRC).origin(&self.overlay, SRC).origin(&self.tree, SRC)
     }
 }
 
@@ -93,5 +100,6 @@ pub fn prepare(
         work.run(tools.sandbox, &run)
     })?;
     let text = fs_err::read_to_string(stage.dir.join("tree.sha256"))?;
-    Ok(Source { tree: stage.dir.join("src"), digest: text.split(' ').next().unwrap_or_default().parse()? })
+    let digest = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(Source { tree: stage.dir.join("src"), digest, overlay: overlay.to_owned() })
 }

@@ -9,7 +9,7 @@ use common::{Class, Error, Result, atomic};
 
 use crate::configure::read;
 use crate::dotconfig::{DotConfig, parse_line};
-use crate::environment::{Environment, OBJ, SRC};
+use crate::environment::{Environment, OBJ};
 use crate::fragment::Fragment;
 use crate::snapshot;
 use crate::source::Source;
@@ -70,7 +70,7 @@ pub fn expand(env: &Environment<'_>, source: &Source, options: &DotConfig) -> Re
         let obj = work.empty_dir("obj")?;
         atomic::write(&obj.join(".config"), options.to_string())?;
         for target in ["olddefconfig", "savedefconfig"] {
-            work.run(tools.sandbox, &make.run(&[target]).read(&source, SRC).write(&obj, OBJ))?;
+            work.run(tools.sandbox, &source.mount(make.run(&[target])).write(&obj, OBJ))?;
         }
         for (from, to) in [(".config", "config"), ("defconfig", "minimal")] {
             atomic::write(&work.dir().join(to), read(&obj.join(from))?)?;

@@ -198,13 +198,10 @@ fn compiler_errors_are_shown() -> Result<()> {
     let Some(settings) = settings() else { return Ok(()) };
     let builder = Builder::new(settings, "broken")?;
     let module = tempfile::tempdir()?;
+    let source = module.path().join("a.c").display().to_string();
+    let undeclared = format!("{source}:2:22: error: use of undeclared identifier 'nothing'");
     let cases = [
-        (
-            "obj-m := a.o",
-            "#include <linux/module.h>\nint f(void) { return nothing; }\n",
-            4,
-            "undeclared identifier 'nothing'",
-        ),
+        ("obj-m := a.o", "#include <linux/module.h>\nint f(void) { return nothing; }\n", 4, undeclared.as_str()),
         (
             "obj-m := a.o",
             "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\nint no_such(void);\nint f(void) { return no_such(); }\n",

@@ -144,10 +144,25 @@ fn not_a_project(dir: &Path) -> Error {
 /// Returns the default cache directory; `variable` reads the environment.
 pub fn default_cache(variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("XDG_CACHE_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".cache")))
-        .map(|dir| dir.join("solana-talos"))
-        .ok_or_else(|| {
-            Error::new(Class::BadInput, "cannot determine the cache directory").hint("set HOME, or give --cache DIR")
-        })
+    let user = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    set("SOLANA_TALOS_CACHE").or_else(|| user().map(|dir| dir.join("solana-talos"))).ok_or_else(|| {
+        Error::new(Class::BadInput, "cannot determine the cache directory").hint("set HOME, or give --cache DIR")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_the_first_place_that_the_environment_names() {
+        let cache = |names: &[&str]| {
+            let value = |name: &str| names.contains(&name).then(|| format!("/{name}").into());
+            default_cache(value).map(|dir| dir.display().to_string())
+        };
+        assert_eq!(cache(&["HOME"]).unwrap(), "/HOME/.cache/solana-talos");
+        assert_eq!(cache(&["HOME", "XDG_CACHE_HOME"]).unwrap(), "/XDG_CACHE_HOME/solana-talos");
+        assert_eq!(cache(&["HOME", "XDG_CACHE_HOME", "SOLANA_TALOS_CACHE"]).unwrap(), "/SOLANA_TALOS_CACHE");
+        assert!(cache(&[]).unwrap_err().to_string().contains("set HOME"));
+    }
 }

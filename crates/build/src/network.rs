@@ -58,11 +58,11 @@ pub fn refuse_offline(offline: bool, why: &str) -> Result<()> {
 impl Network {
     /// Pulls `reference` into the layout `out`.
     pub fn pull(&self, pace: Pace, sink: &dyn Sink, reference: &Reference, out: &Path) -> Result<Pulled> {
-        registry::pull(&self.client(pace, &System::start())?, sink, reference, out)
+        registry::pull(&self.client(pace, &System::start(), sink)?, sink, reference, out)
     }
 
-    /// Creates a registry client.
-    pub fn client<'a>(&'a self, pace: Pace, clock: &'a dyn Clock) -> Result<Client<'a>> {
+    /// Creates a registry client that reports its retries to `sink`.
+    pub fn client<'a>(&'a self, pace: Pace, clock: &'a dyn Clock, sink: &'a dyn Sink) -> Result<Client<'a>> {
         let keyring: &dyn Keyring = &self.keyring;
         Client::new(registry::Options {
             plain: self.plain.clone(),
@@ -70,6 +70,7 @@ impl Network {
             roots: self.trusted()?,
             keyring,
             clock,
+            sink,
             // Different per process, so that clients do not retry at the same time. No output depends on it.
             backoff: Backoff { seed: u64::from(std::process::id()), ..Backoff::default() },
             timeouts: Timeouts::default(),

@@ -26,9 +26,17 @@ pub struct Loaded {
 /// Inputs stored before an error are verified, so a retry continues there.
 ///
 /// # Errors
-/// [`common::Class::Verification`] if the bundle is truncated, a blob is missing or has another digest or size, or a tar has a member that
-/// is not part of a layout or not in the manifest. [`common::Class::Infrastructure`] for I/O errors.
+/// [`common::Class::BadInput`] if there is none at `path`; [`common::Class::Verification`] if the bundle is truncated, a blob is missing or
+/// has another digest or size, or a tar has a member that is not part of a layout or not in the manifest;
+/// [`common::Class::Infrastructure`] for I/O errors.
 pub fn load(path: &Path, store: &Store, scratch: &Path) -> Result<Loaded> {
+    if !path.exists() || path.is_dir() && !path.join("oci-layout").exists() {
+        let why = if path.exists() { "it is a directory without a file oci-layout" } else { "it does not exist" };
+        return Err(Error::new(Class::BadInput, "not a bundle")
+            .file(path)
+            .why(why)
+            .hint("give the file or directory that `solana-talos bundle create` wrote"));
+    }
     fs_err::create_dir_all(scratch)?;
     if path.is_dir() { from_directory(path, store, scratch) } else { from_tar(path, store, scratch) }
         .map_err(|e| e.file(path))

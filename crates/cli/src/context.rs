@@ -1,12 +1,12 @@
 //! Global options, resolved against the environment.
 
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use build::Settings;
 use build::context::{check_project, default_cache, find_project};
 use clap::Args;
-use common::Result;
+use common::{Class, Error, Result};
 
 use crate::progress::{self, Format, History};
 
@@ -16,8 +16,10 @@ pub struct Global {
     /// Project root, the directory with kernel-config/ and module/ [default: the nearest one at or above the current directory]
     #[arg(long, global = true, value_name = "DIR")]
     project: Option<PathBuf>,
-    /// Cache for inputs, the toolchain and finished stages [default: $XDG_CACHE_HOME/solana-talos or ~/.cache/solana-talos]
-    #[arg(long, global = true, value_name = "DIR", env = "SOLANA_TALOS_CACHE", hide_env_values = true)]
+    /// Cache for inputs, the toolchain and finished stages
+    /// [default: $SOLANA_TALOS_CACHE, $XDG_CACHE_HOME/solana-talos or ~/.cache/solana-talos]
+    // Not clap's `env`: with it, errors of users who set the variable would show the option as required.
+    #[arg(long, global = true, value_name = "DIR")]
     cache: Option<PathBuf>,
     /// Directory of files named by their SHA-256, searched before the network is used; repeatable
     #[arg(long = "mirror", global = true, value_name = "DIR")]
@@ -60,14 +62,14 @@ impl Context {
         };
         let cache = match global.cache {
             Some(dir) => current.join(dir),
-            None => default_cache(|name| std::env::var_os(name))?,
+            None => current.join(default_cache(|name| std::env::var_os(name))?),
         };
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let history = History::new(cache.join("progress"), profile);
         let build = build::Context::new(Settings {
             project,
             cache,
-            mirrors: global.mirrors.into_iter().map(|dir| current.join(dir)).collect(),
+            mirrors: global.mirrors.iter().map(|dir| mirror(&current, dir)).collect::<Result<_>>()?,
             offline: global.offline,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
@@ -83,12 +85,23 @@ impl Context {
     }
 
     /// Prints a result; see [`progress::answer`].
-    pub fn answer(&self, text: &str) {
-        progress::answer(self.format, text);
+    pub fn answer(&self, text: &str) -> anyhow::Result<()> {
+        progress::answer(self.format, text)
     }
 }
 
 fn cargo_home() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("CARGO_HOME").or_else(|| set("HOME").map(|home| home.join(".cargo")))
+}
+
+/// A mistyped mirror would only show as downloads.
+fn mirror(current: &Path, dir: &Path) -> Result<PathBuf> {
+    let path = current.join(dir);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let why = if path.exists() { "not a directory" } else { "it does not exist" };
+    let error = Error::new(Class::BadInput, "cannot use the mirror").file(dir).why(why);
+    Err(error.hint("give a directory of files that are named by their SHA-256"))
 }

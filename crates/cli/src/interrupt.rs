@@ -8,6 +8,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
+use crate::print;
+
 /// Exit code of an interrupted command.
 pub const EXIT_CODE: u8 = 130;
 
@@ -28,7 +30,7 @@ impl Interrupts {
         let held = Arc::clone(&interrupts.held);
         std::thread::spawn(move || {
             if signals.forever().next().is_some() && !held.load(Ordering::SeqCst) {
-                eprintln!("\ninterrupted; run the same command again to continue after the last finished stage");
+                print::err("\ninterrupted; run the same command again to continue after the last finished stage");
                 std::process::exit(EXIT_CODE.into());
             }
         });

@@ -1,5 +1,6 @@
 //! Options shared by several verbs, and their conversion to the build's types.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,8 +37,19 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_http: Vec<String>,
     /// Also trust the certificate authorities in this PEM file; repeatable
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = existing_file)]
     ca_file: Vec<PathBuf>,
+}
+
+/// Checked with the other options: a build reads the file only when it gets to a registry.
+fn existing_file(path: &str) -> common::Result<PathBuf> {
+    let opened = std::fs::File::open(path).and_then(|file| file.metadata());
+    match opened.map_err(|e| Error::io("cannot read the certificate authorities", path, &e))? {
+        meta if meta.is_dir() => {
+            Err(Error::io("cannot read the certificate authorities", path, &ErrorKind::IsADirectory.into()))
+        }
+        _ => Ok(path.into()),
+    }
 }
 
 impl NetworkOptions {
@@ -48,7 +60,7 @@ impl NetworkOptions {
             ca_files: self.ca_file.clone(),
             roots: std::env::var_os("SSL_CERT_FILE").map(PathBuf::from),
             proxies: Proxies::from_environment(|name| std::env::var(name).ok()),
-            keyring: Files::from_environment(|name| std::env::var_os(name)),
+            keyring: Files::from_environment(|name| std::env::var_os(name), common::process::user_id()),
         }
     }
 }

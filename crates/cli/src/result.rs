@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::progress::Json;
+use crate::print as output;
 
 /// The line.
 #[derive(Serialize)]
@@ -23,6 +23,7 @@ pub trait Data: Serialize {
 }
 
 /// Prints `result` as one line of JSON.
-pub fn print<T: Data>(result: &T) {
-    Json.line(&Line { event: "result", verb: T::VERB, version: T::VERSION, result });
+pub fn print<T: Data>(result: &T) -> anyhow::Result<()> {
+    let line = Line { event: "result", verb: T::VERB, version: T::VERSION, result };
+    output::out(&serde_json::to_string(&line)?)
 }

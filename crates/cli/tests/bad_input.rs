@@ -265,7 +265,7 @@ fn an_extension_with_a_forbidden_path_is_reported() {
     layout(&scene.path("bad.oci"), &files);
     let rule = "rootfs/etc/passwd: Talos does not allow files here; move it below one of";
     for (name, image) in [("bad", "bad: "), ("bad.oci", "example.org/some/image:1: ")] {
-        scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule(s)", rule]);
+        scene.fails(BAD_INPUT, &["validate", name], &[image, "the extension breaks 1 rule", rule]);
     }
     scene.fails(BAD_INPUT, &["validate", "nothing"], &["cannot find the extension", "file: nothing", "hint: "]);
 }
@@ -279,4 +279,12 @@ fn a_valid_extension_is_accepted() {
     assert!(ran.stderr.contains("good: valid: sample 1.0.0"), "{}", ran.stderr);
     let words = ["requires Talos >= v1.10.0, the target is 1.9.0"];
     scene.fails(BAD_INPUT, &["validate", "good", "--talos", "v1.9.0"], &words);
+}
+
+/// Errors of clap show the options that were given as required; a variable is no option.
+#[test]
+fn a_usage_line_shows_no_cache() {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_solana-talos"));
+    let ran = support::Ran::of(command.arg("validate").env("SOLANA_TALOS_CACHE", "/somewhere"));
+    ran.failed(BAD_INPUT, &["Usage: solana-talos validate <DIR>"]);
 }

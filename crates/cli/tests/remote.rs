@@ -61,3 +61,23 @@ fn a_rejected_request_leaves_the_project_unchanged() {
     assert!(requests.load(Ordering::SeqCst) > 0 && !scene.path("cargo-ran").exists());
     assert_eq!(fs::read(scene.project().join(lock::FILE)).unwrap(), before);
 }
+
+#[test]
+fn a_refusal_names_the_auth_files_and_what_they_have() {
+    let (scene, (registry, _)) = (Scene::new(), rejecting());
+    let auth = scene.path("run/containers/auth.json");
+    fs::create_dir_all(auth.parent().unwrap()).unwrap();
+    let pull = |login: &str| {
+        fs::write(&auth, format!(r#"{{"auths":{{"{login}":{{"username":"u","password":"hunter22"}}}}}}"#)).unwrap();
+        let mut command = scene.command(&["pull", &format!("{registry}/a:v1"), "--out", "a.oci"]);
+        support::Ran::of(command.env("XDG_RUNTIME_DIR", scene.path("run")).env("HOME", scene.path("home")))
+    };
+    let (file, docker) = (auth.display(), scene.path("home/.docker/config.json"));
+    let (has, lacks) = (format!("{file}: a login for {registry}"), format!("{file}: no login for {registry}"));
+    let ran = pull(&registry);
+    ran.failed(6, &["403", &has]);
+    assert!(!ran.stderr.contains("hunter22") && !ran.stderr.contains("config.json"), "{}", ran.stderr);
+    let ran = pull("other.example");
+    ran.failed(6, &["403", &lacks, &format!("{}: no such file", docker.display())]);
+    assert!(!ran.stderr.contains("hunter22"), "{}", ran.stderr);
+}

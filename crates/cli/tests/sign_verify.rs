@@ -47,7 +47,7 @@ fn a_layout_is_signed_and_verified() {
     layout(&dir.join("a.oci"), "one");
     let verify = ["verify", "a.oci", "--key", "keys/image.pub.pem"];
     ends(dir, &[&verify[..], &["--signature-only"]].concat(), 5, "signature verification failed");
-    ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
+    ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layout");
     ends(dir, &[&verify[..], &["--signature-only"]].concat(), 0, "every image in a.oci is signed by key");
     ends(dir, &verify, 5, "spdx.dev/Document");
     ends(dir, &["verify", "a.oci", "--key", "others/image.pub.pem", "--any-name"], 5, "signature verification failed");
@@ -57,7 +57,7 @@ fn a_layout_is_signed_and_verified() {
         5,
         "signature verification failed",
     );
-    ends(dir, &["sign", "a.oci", "--keys", "others", "--old-key", "keys/image.pub.pem"], 0, "signed 1 layouts");
+    ends(dir, &["sign", "a.oci", "--keys", "others", "--old-key", "keys/image.pub.pem"], 0, "signed 1 layout");
     ends(dir, &[&verify[..], &["--any-name"]].concat(), 5, "signature verification failed");
 }
 
@@ -150,7 +150,7 @@ fn renamed_images_are_re_signed_only_with_any_name() {
     std::fs::write(dir.join("a.oci/index.json"), index.replace("one:v1", "one:v2")).unwrap();
     let sign = ["sign", "a.oci", "--keys", "others", "--old-key", "keys/image.pub.pem"];
     ends(dir, &sign, 5, "for the name ghcr.io/our-org/one:v2");
-    ends(dir, &[&sign[..], &["--any-name"]].concat(), 0, "signed 1 layouts");
+    ends(dir, &[&sign[..], &["--any-name"]].concat(), 0, "signed 1 layout");
     ends(dir, &["verify", "a.oci", "--key", "others/image.pub.pem", "--signature-only"], 0, "one:v2");
 }
 
@@ -160,7 +160,7 @@ fn inspect_rejects_an_sbom_that_the_key_has_not_signed() {
     let dir = scene.path();
     keys(dir);
     layout(&dir.join("a.oci"), "one");
-    ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layouts");
+    ends(dir, &["sign", "a.oci", "--keys", "keys"], 0, "signed 1 layout");
     let inspect = ["inspect", "a.oci", "--key", "keys/image.pub.pem"];
     ends(dir, &inspect, 0, "");
     attach(&dir.join("a.oci"), "text/plain");

@@ -14,7 +14,7 @@ pub const PENDING_EXIT_CODE: u8 = 7;
 /// Class of an error, which decides the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// The user's own input is invalid: an option, a project file, a key, a preset. Exit code 2.
+    /// The user's own input is invalid: an option, a project file, a key, a preset, a path that does not exist. Exit code 2.
     BadInput,
     /// Data from third parties is malformed or exceeds a limit: an image, a registry response, a kernel, a module, an archive. Exit code 2.
     UntrustedData,
@@ -84,6 +84,14 @@ impl Error {
         self
     }
 
+    /// Adds a line to the reason.
+    #[must_use]
+    pub fn also(mut self, line: impl fmt::Display) -> Self {
+        let why = self.0.why.take().map(|why| format!("{why}\n")).unwrap_or_default();
+        self.0.why = Some(format!("{why}{line}"));
+        self
+    }
+
     /// Sets what the user can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -95,6 +103,12 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         self.0.class
+    }
+
+    /// Returns the reason; empty if there is none.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.0.why.as_deref().unwrap_or_default()
     }
 
     /// Returns all parts on one line, to quote them in another error.
@@ -109,15 +123,22 @@ impl Error {
         Self::of_io(what, err).file(path)
     }
 
+    /// What is not there, or of another kind, is the user's to correct; the rest is the machine's.
     fn of_io(what: impl Into<String>, err: &std::io::Error) -> Self {
         use std::io::ErrorKind as K;
-        let error = Self::new(Class::Infrastructure, what).why(err);
+        let class = match err.kind() {
+            K::NotFound | K::NotADirectory | K::IsADirectory => Class::BadInput,
+            _ => Class::Infrastructure,
+        };
+        let error = Self::new(class, what).why(err);
         match err.kind() {
             K::StorageFull | K::QuotaExceeded => {
                 error.hint("free some space, or point SOLANA_TALOS_CACHE and --out at a larger disk")
             }
             K::PermissionDenied => error.hint("check who owns the path and its mode"),
             K::NotFound => error.hint("check the path"),
+            K::NotADirectory => error.hint("give a directory"),
+            K::IsADirectory => error.hint("give a file, not a directory"),
             _ => error,
         }
     }
@@ -164,12 +185,30 @@ mod tests {
             "digest mismatch\n  file: linux.deb\n  why: got      ab\n       expected cd\n  hint: fetch it again"
         );
         assert_eq!(error.class().exit_code(), 5);
+        let error = Error::new(Class::BadInput, "x").also("a").also("b");
+        assert_eq!(error.to_string(), "x\n  why: a\n       b");
     }
 
     #[test]
     fn control_characters_are_escaped() {
         let error = Error::new(Class::Verification, "x").file("a\u{1b}b").why("\u{1b}[2J").hint("\u{7}");
         assert_eq!(error.to_string(), "x\n  file: a\\u{1b}b\n  why: \\u{1b}[2J\n  hint: \\u{7}");
+    }
+
+    #[test]
+    fn a_missing_path_is_bad_input_and_a_forbidden_one_is_not() {
+        use std::io::ErrorKind as K;
+        for (kind, class) in [
+            (K::NotFound, Class::BadInput),
+            (K::NotADirectory, Class::BadInput),
+            (K::IsADirectory, Class::BadInput),
+            (K::PermissionDenied, Class::Infrastructure),
+            (K::StorageFull, Class::Infrastructure),
+        ] {
+            let error = Error::io("cannot read it", "x", &kind.into());
+            assert_eq!(error.class(), class, "{error}");
+            assert!(error.to_string().contains("hint: "), "{error}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod origins;
 pub mod path;
 pub mod process;
 pub mod purl;

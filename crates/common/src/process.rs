@@ -15,6 +15,12 @@ pub fn fix_umask() {
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
 }
 
+/// Returns the real user id of this process.
+#[must_use]
+pub fn user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// How a program ended.
 #[derive(Debug)]
 pub struct Ended {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Class, Error, Result};
+use crate::origins::Origins;
 use crate::process::{self, Ended};
 
 /// Debian's and Ubuntu's file of trusted certificate authorities.
@@ -36,6 +37,7 @@ pub struct Run {
     env: BTreeMap<String, String>,
     directory: String,
     network: bool,
+    origins: Origins,
 }
 
 impl Run {
@@ -54,6 +56,7 @@ impl Run {
             env: env.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             directory: "/build".to_owned(),
             network: false,
+            origins: Origins::default(),
         }
     }
 
@@ -72,6 +75,13 @@ impl Run {
     #[must_use]
     pub fn write(self, host: &Path, inside: &str) -> Self {
         self.bind(host, inside, true)
+    }
+
+    /// Shows files below `inside` in the output as those below `host`, where the user has them; see [`Origins`].
+    #[must_use]
+    pub fn origin(mut self, host: &Path, inside: &str) -> Self {
+        self.origins.add(host, inside);
+        self
     }
 
     fn bind(mut self, host: &Path, inside: &str, writable: bool) -> Self {
@@ -196,7 +206,8 @@ impl Sandbox {
 
     /// As [`Sandbox::run`]; the inner error is that the program failed.
     pub fn try_run(&self, run: &Run, on_line: &mut dyn FnMut(&str)) -> Result<Result<(), Failed>> {
-        let ended = process::stream(self.command(run), on_line).map_err(|e| spawn_error(&e))?;
+        let mut shown = |line: &str| on_line(&run.origins.show(line));
+        let ended = process::stream(self.command(run), &mut shown).map_err(|e| spawn_error(&e))?;
         self.check(run, &ended)
     }
 
@@ -228,6 +239,7 @@ impl Sandbox {
         if ended.status.success() {
             return Ok(Ok(()));
         }
+        let ended = &Ended { status: ended.status, tail: run.origins.show(&ended.tail).into_owned() };
         let program = run.program();
         if let Some(missing) = missing(program, ended) {
             return Err(Error::new(Class::MissingTool, format!("{missing} is not in the toolchain"))

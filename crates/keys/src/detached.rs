@@ -182,9 +182,12 @@ pub fn attach(dir: &Path) -> Result<Attached> {
 pub(crate) fn requests(dir: &Path) -> Result<Vec<Request>> {
     let path = dir.join(REQUESTS);
     let Some(document) = read::<Document>(&path)? else {
-        return Err(Error::new(Class::BadInput, "no signing requests in this directory").file(path).hint(
-            "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
-        ));
+        return Err(Error::new(Class::BadInput, "no signing requests in this directory")
+            .file(path)
+            .why("it does not exist")
+            .hint(
+                "create requests with `solana-talos build --sign-later DIR` or `solana-talos sign --sign-later DIR`",
+            ));
     };
     document.requests.iter().try_for_each(|request| check_name(&request.name, &path))?;
     Ok(document.requests)
@@ -241,7 +244,7 @@ fn read_signature(dir: &Path, request: &Request) -> Result<Option<Vec<u8>>> {
 /// Formats `1 signature`, `2 signatures`.
 #[must_use]
 pub fn count(signatures: usize) -> String {
-    format!("{signatures} signature{}", if signatures == 1 { "" } else { "s" })
+    common::text::count(signatures, "signature")
 }
 
 /// Request names become file names, and the file may come from another machine.

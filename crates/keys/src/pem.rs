@@ -57,7 +57,9 @@ pub fn require_owner_only(path: &Path, secret: &str) -> Result<()> {
 fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     use std::io::Read as _;
     let mut bytes = Zeroizing::new(Vec::new());
-    fs_err::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+        .map_err(|e| Error::io("cannot read the key or certificate", path, &e))?;
     if bytes.len() as u64 > LIMIT {
         return Err(malformed(format!("it is larger than {LIMIT} bytes"), label_hint("")).file(path));
     }

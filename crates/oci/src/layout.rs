@@ -72,16 +72,16 @@ impl Layout {
     /// [`Class::BadInput`] when `root` has no file `oci-layout`; [`Class::UntrustedData`] for another version than 1.0.0.
     pub fn open(root: &Path) -> Result<Self> {
         let marker = root.join("oci-layout");
-        let bad = |class, why: String| Error::new(class, "not an OCI image layout").file(root).why(why);
         if !marker.is_file() {
-            return Err(bad(Class::BadInput, "the file oci-layout is missing".to_owned()));
+            let why = if root.exists() { "the file oci-layout is missing" } else { "it does not exist" };
+            return Err(not_a_layout(Class::BadInput, root, why));
         }
         let marker: serde_json::Value = parse(&marker, &read_small(&marker)?)?;
         match marker.get("imageLayoutVersion").and_then(|v| v.as_str()) {
             Some("1.0.0") => Ok(Self { root: root.to_owned() }),
             other => {
                 let why = format!("imageLayoutVersion is {}, expected 1.0.0", other.unwrap_or("missing"));
-                Err(bad(Class::UntrustedData, why))
+                Err(not_a_layout(Class::UntrustedData, root, &why))
             }
         }
     }
@@ -103,8 +103,14 @@ impl Layout {
     }
 
     /// Reads the index.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] when there is no `index.json`.
     pub fn index(&self) -> Result<Index> {
         let path = self.root.join("index.json");
+        if !path.is_file() {
+            return Err(not_a_layout(Class::BadInput, &self.root, "the file index.json is missing"));
+        }
         types::read(&read_small(&path)?).map_err(|e| malformed(&path, &e))
     }
 
@@ -281,6 +287,13 @@ impl Walk {
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(over)?;
         Ok(())
     }
+}
+
+fn not_a_layout(class: Class, root: &Path, why: &str) -> Error {
+    Error::new(class, "not an OCI image layout")
+        .file(root)
+        .why(why)
+        .hint("give the directory of an OCI image layout, such as _out/kernel.oci")
 }
 
 /// Whether an index entry is an artifact. Cosign's tag-based artifacts differ from images only in their tag.

@@ -115,7 +115,7 @@ fn a_missing_host_file_is_named() {
     let mut map = FileMap::new();
     map.host("a", "/nonexistent/input".as_ref(), 0o644).unwrap();
     let error = layer::write(&map, 0, std::io::sink()).unwrap_err();
-    assert_eq!(error.class(), Class::Infrastructure);
+    assert_eq!(error.class(), Class::BadInput);
     assert!(error.to_string().contains("/nonexistent/input"), "{error}");
 }
 

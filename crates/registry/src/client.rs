@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use common::event::{Event, Sink};
 use common::{Class, Error, Result};
 
 use crate::backoff::{Backoff, retry_after};
@@ -32,6 +33,8 @@ pub struct Options<'a> {
     pub keyring: &'a dyn Keyring,
     /// Clock.
     pub clock: &'a dyn Clock,
+    /// Receives a warning before each wait.
+    pub sink: &'a dyn Sink,
     /// Backoff between retries.
     pub backoff: Backoff,
     /// Network timeouts.
@@ -171,12 +174,17 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Waits after failure number `failures`; returns its error after the last attempt.
+    /// Waits after failure number `failures`, and says so; returns its error after the last attempt.
     pub(crate) fn pause(&self, failures: u32, what: &str, (error, requested): Retry) -> Result<()> {
-        if failures >= self.options.backoff.attempts {
+        let attempts = self.options.backoff.attempts;
+        if failures >= attempts {
             return Err(error);
         }
-        self.options.clock.sleep(self.options.backoff.wait(failures, what, requested));
+        let wait = self.options.backoff.wait(failures, what, requested);
+        let (why, seconds, next) = (error.reason().replace('\n', ", "), wait.as_secs_f64(), failures + 1);
+        let message = format!("{what}: {why}; trying again in {seconds:.1} s (attempt {next} of {attempts})");
+        self.options.sink.emit(&Event::Warning { message: &message });
+        self.options.clock.sleep(wait);
         Ok(())
     }
 
@@ -196,10 +204,16 @@ impl<'a> Client<'a> {
             .hint(format!("check the name {registry}, the network and the proxy variables, then run the same command again; it resumes"))
     }
 
-    /// Returns the error of an error response.
+    /// Returns the error of an error response; where a login is missing or not enough, with the places where one was looked for.
     pub(crate) fn refused(&self, what: &str, access: &Access<'_>, answer: &mut Response) -> Error {
         let body = answer.bytes(error_response::LIMIT).unwrap_or_default();
-        error_response::error(what, &access.repository.registry, answer.status.as_u16(), &body, &self.secrets())
+        let Repository { registry, name } = access.repository;
+        let status = answer.status.as_u16();
+        let error = error_response::error(what, registry, status, &body, &self.secrets());
+        if !matches!(status, 401 | 403) {
+            return error;
+        }
+        self.options.keyring.places(registry, name).into_iter().fold(error, Error::also)
     }
 
     /// Makes one attempt; authenticates if the registry requires it, and follows redirects.

@@ -19,6 +19,10 @@ pub trait Keyring: Sync {
     /// # Errors
     /// If an auth file is malformed or a credential helper fails.
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Login>>;
+
+    /// Returns a line for each place that [`Keyring::find`] reads: the place, and whether it has a login for the repository. No secrets; runs
+    /// no helper.
+    fn places(&self, registry: &str, repository: &str) -> Vec<String>;
 }
 
 /// Has no logins.
@@ -29,9 +33,13 @@ impl Keyring for Anonymous {
     fn find(&self, _registry: &str, _repository: &str) -> Result<Option<Login>> {
         Ok(None)
     }
+
+    fn places(&self, _registry: &str, _repository: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-/// The auth files of Docker and podman.
+/// The auth files of Docker, podman and skopeo.
 #[derive(Clone, Debug)]
 pub struct Files {
     paths: Vec<PathBuf>,
@@ -39,9 +47,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// Returns the files of the environment: only `$REGISTRY_AUTH_FILE` if it is set; else `config.json` in `$DOCKER_CONFIG` or `~/.docker`,
-    /// then podman's `containers/auth.json` in `$XDG_RUNTIME_DIR` and in `$XDG_CONFIG_HOME` or `~/.config`. The first with a login wins.
-    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+    /// Returns the files of the environment in the order of containers-auth.json(5): only `$REGISTRY_AUTH_FILE` if it is set; else
+    /// `containers/auth.json` in `$XDG_RUNTIME_DIR`, or without that variable in `/run/containers/<uid>`, and in `$XDG_CONFIG_HOME` or
+    /// `~/.config`; then Docker's `config.json` in `$DOCKER_CONFIG` or `~/.docker`. The first with a login wins.
+    pub fn from_environment(variable: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
         let get = |name: &str| variable(name).filter(|value| !value.is_empty());
         let dir = |name: &str| get(name).map(PathBuf::from);
         let home = dir("HOME");
@@ -49,9 +58,9 @@ impl Files {
         let paths = match dir("REGISTRY_AUTH_FILE") {
             Some(only) => vec![only],
             None => [
-                dir("DOCKER_CONFIG").or_else(|| below(".docker")).map(|d| d.join("config.json")),
-                dir("XDG_RUNTIME_DIR").map(|d| d.join("containers/auth.json")),
+                Some(dir("XDG_RUNTIME_DIR").map_or_else(|| runtime(uid), |d| d.join("containers/auth.json"))),
                 dir("XDG_CONFIG_HOME").or_else(|| below(".config")).map(|d| d.join("containers/auth.json")),
+                dir("DOCKER_CONFIG").or_else(|| below(".docker")).map(|d| d.join("config.json")),
             ]
             .into_iter()
             .flatten()
@@ -64,15 +73,10 @@ impl Files {
 impl Keyring for Files {
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Login>> {
         for path in &self.paths {
-            let text = match std::fs::read_to_string(path) {
-                Ok(text) => text,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::io("cannot read the auth file", path, &e)),
-            };
-            let login = match docker_config::find(&text, registry, repository).map_err(|e| e.file(path))? {
-                Some(Source::Login(login)) => Some(login),
-                Some(Source::Helper { name, key }) => self.run_helper(path, &name, &key)?,
-                None => None,
+            let login = match look(path, registry, repository)? {
+                Found::Source(Source::Login(login)) => Some(login),
+                Found::Source(Source::Helper { name, key }) => self.run_helper(path, &name, &key)?,
+                Found::NoFile | Found::Unreadable | Found::NoLogin => None,
             };
             if login.is_some() {
                 return Ok(login);
@@ -80,6 +84,55 @@ impl Keyring for Files {
         }
         Ok(None)
     }
+
+    /// Ends with the file whose login [`Keyring::find`] returns.
+    fn places(&self, registry: &str, repository: &str) -> Vec<String> {
+        let mut places = Vec::new();
+        for path in &self.paths {
+            let found = look(path, registry, repository);
+            let last = matches!(found, Ok(Found::Source(Source::Login(_))) | Err(_));
+            let what = match found {
+                Ok(Found::NoFile) => "no such file".to_owned(),
+                Ok(Found::Unreadable) => "you may not read it".to_owned(),
+                Ok(Found::NoLogin) => format!("no login for {registry}"),
+                Ok(Found::Source(Source::Login(_))) => format!("a login for {registry}"),
+                Ok(Found::Source(Source::Helper { name, .. })) => {
+                    format!("leaves logins for {registry} to docker-credential-{name}")
+                }
+                Err(_) => "unusable".to_owned(),
+            };
+            places.push(format!("{}: {what}", path.display()));
+            if last {
+                break;
+            }
+        }
+        places
+    }
+}
+
+/// What an auth file has for a repository.
+enum Found {
+    NoFile,
+    /// Not an error: `skopeo login` of root makes `/run/containers` unreadable for everybody else.
+    Unreadable,
+    NoLogin,
+    Source(Source),
+}
+
+fn look(path: &Path, registry: &str, repository: &str) -> Result<Found> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::NoFile),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Ok(Found::Unreadable),
+        Err(e) => return Err(Error::io("cannot read the auth file", path, &e)),
+    };
+    let found = docker_config::find(&text, registry, repository).map_err(|e| e.file(path))?;
+    Ok(found.map_or(Found::NoLogin, Found::Source))
+}
+
+/// Where podman and skopeo log in without `$XDG_RUNTIME_DIR`, as for root.
+fn runtime(uid: u32) -> PathBuf {
+    PathBuf::from(format!("/run/containers/{uid}/auth.json"))
 }
 
 impl Files {
@@ -122,15 +175,23 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
+    /// No test depends on the logins of the user who runs it.
+    const NOBODY: u32 = u32::MAX;
+
     fn files(dir: &Path, more: &[(&str, &str)]) -> Files {
-        Files::from_environment(|name| {
+        let variable = |name: &str| {
             let more = more.iter().find(|(n, _)| *n == name).map(|(_, v)| dir.join(v).into());
             more.or_else(|| match name {
                 "HOME" => Some(dir.into()),
                 "PATH" => Some(format!("{}/bin:/usr/bin:/bin", dir.display()).into()),
                 _ => None,
             })
-        })
+        };
+        Files::from_environment(variable, NOBODY)
+    }
+
+    fn entry(user: &str) -> String {
+        format!(r#"{{"auths":{{"r.io":{{"username":"{user}","password":"hunter22"}}}}}}"#)
     }
 
     fn write(path: &Path, text: &str) {
@@ -139,23 +200,56 @@ mod tests {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// containers-auth.json(5): the runtime directory, `~/.config`, then Docker's file; an explicit file alone.
     #[test]
     fn the_first_file_with_a_login_wins() {
         let dir = tempfile::tempdir().unwrap();
-        let user = |files: &Files| match files.find("r.io", "a").unwrap() {
+        let user = |more: &[(&str, &str)]| match files(dir.path(), more).find("r.io", "a").unwrap() {
             Some(Login::Password { user, .. }) => user,
             other => format!("{other:?}"),
         };
-        assert_eq!(user(&files(dir.path(), &[])), "None");
-        let entry = |user: &str| format!(r#"{{"auths":{{"r.io":{{"username":"{user}","password":"p"}}}}}}"#);
+        assert_eq!(user(&[]), "None");
+        write(&dir.path().join(".docker/config.json"), &entry("docker"));
+        assert_eq!(user(&[]), "docker");
+        write(&dir.path().join("d/config.json"), &entry("other docker"));
+        assert_eq!(user(&[("DOCKER_CONFIG", "d")]), "other docker");
+        write(&dir.path().join(".config/containers/auth.json"), r#"{"auths":{"other.io":{}}}"#);
+        assert_eq!(user(&[]), "docker");
         write(&dir.path().join(".config/containers/auth.json"), &entry("podman"));
-        assert_eq!(user(&files(dir.path(), &[])), "podman");
-        write(&dir.path().join(".docker/config.json"), r#"{"auths":{"other.io":{}}}"#);
-        assert_eq!(user(&files(dir.path(), &[])), "podman");
-        write(&dir.path().join("d/config.json"), &entry("docker"));
-        assert_eq!(user(&files(dir.path(), &[("DOCKER_CONFIG", "d")])), "docker");
+        assert_eq!(user(&[("DOCKER_CONFIG", "d")]), "podman");
+        write(&dir.path().join("run/containers/auth.json"), &entry("session"));
+        assert_eq!(user(&[("XDG_RUNTIME_DIR", "run")]), "session");
+        assert_eq!(user(&[]), "podman");
         write(&dir.path().join("only.json"), "{}");
-        assert_eq!(user(&files(dir.path(), &[("REGISTRY_AUTH_FILE", "only.json")])), "None");
+        assert_eq!(user(&[("REGISTRY_AUTH_FILE", "only.json"), ("XDG_RUNTIME_DIR", "run")]), "None");
+    }
+
+    #[test]
+    fn without_a_runtime_directory_the_file_is_that_of_the_user_id() {
+        let first = |variable: &str, uid| {
+            let value = |name: &str| (name == variable).then(|| "/x".into());
+            Files::from_environment(value, uid).paths[0].clone()
+        };
+        assert_eq!(first("HOME", 0), Path::new("/run/containers/0/auth.json"));
+        assert_eq!(first("", 1000), Path::new("/run/containers/1000/auth.json"));
+        assert_eq!(first("XDG_RUNTIME_DIR", 0), Path::new("/x/containers/auth.json"));
+    }
+
+    #[test]
+    fn the_places_say_what_they_have_without_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = |name: &str| files(dir.path(), &[("XDG_RUNTIME_DIR", "run")]).places(name, "a").join("\n");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        let [session, podman, docker] =
+            ["run/containers/auth.json", ".config/containers/auth.json", ".docker/config.json"].map(at);
+        write(Path::new(&podman), &entry("podman"));
+        assert_eq!(places("r.io"), format!("{session}: no such file\n{podman}: a login for r.io"));
+        let none = format!("{session}: no such file\n{podman}: no login for x.io\n");
+        assert_eq!(places("x.io"), format!("{none}{docker}: no such file"));
+        write(Path::new(&docker), r#"{"credsStore":"pass"}"#);
+        assert_eq!(places("x.io"), format!("{none}{docker}: leaves logins for x.io to docker-credential-pass"));
+        write(Path::new(&session), "hunter22");
+        assert_eq!(places("r.io"), format!("{session}: unusable"));
     }
 
     #[test]

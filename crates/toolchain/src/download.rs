@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use common::event::{Event, Sink};
 use common::store::Store;
+use common::text::count;
 use common::{Class, Error, Result, Sha256, process};
 
 use crate::archives::archives;
@@ -217,7 +218,7 @@ pub fn offline<'n>(names: impl Iterator<Item = &'n str>) -> Error {
     let more = names.len().saturating_sub(5);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     Error::new(Class::Infrastructure, "offline: inputs are missing in the store")
-        .why(format!("{} inputs: {}{more}", names.len(), names[..names.len().min(5)].join(", ")))
+        .why(format!("{}: {}{more}", count(names.len(), "input"), names[..names.len().min(5)].join(", ")))
         .hint("run `solana-talos fetch` and `bundle create` on a machine with network, then `bundle load` here; or use --mirror DIR")
 }
 

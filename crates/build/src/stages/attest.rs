@@ -154,9 +154,12 @@ pub fn write_documents(dir: &Path, names: &BTreeSet<String>, key: &keys::PublicK
     atomic::write(&dir.join(VERIFICATION), talos::image_verification(names, key)?)
 }
 
-/// Returns the layouts `*.oci` in `dir`, sorted.
+/// Returns the layouts `*.oci` in `dir`, sorted; none if it is not a directory.
 pub fn layouts(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
+    if !dir.is_dir() {
+        return Ok(found);
+    }
     for entry in fs_err::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "oci") && path.join("oci-layout").is_file() {

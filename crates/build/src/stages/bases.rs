@@ -1,5 +1,6 @@
 //! Base images from registries. `update` locks their digests; a build only uses locked digests.
 
+use common::event::Sink;
 use common::stage::{Finished, Input, Stage};
 use common::store::Store;
 use common::{Class, Error, Result, atomic};
@@ -14,10 +15,10 @@ use crate::network::{Network, Pace};
 /// Writes the images of a base into one layout.
 pub const STAGE: Stage = Stage::ours("base-layout", env!("CARGO_PKG_NAME"));
 
-/// Resolves `references` to lock entries.
-pub fn resolve(network: &Network, references: &[Reference]) -> Result<Vec<BaseImage>> {
+/// Resolves `references` to lock entries; `sink` gets a warning for each retry.
+pub fn resolve(network: &Network, sink: &dyn Sink, references: &[Reference]) -> Result<Vec<BaseImage>> {
     let clock = System::start();
-    let client = network.client(Pace::default(), &clock)?;
+    let client = network.client(Pace::default(), &clock, sink)?;
     let mut bases = Vec::new();
     for reference in references {
         let image = registry::resolve(&client, reference)?;

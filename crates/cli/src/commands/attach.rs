@@ -20,7 +20,7 @@ pub struct Options {
 pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
     let attached = keys::attach(&options.dir)?;
     for request in &attached.taken {
-        progress::answer(format, &format!("{}  {}", request.name, request.what));
+        progress::answer(format, &format!("{}  {}", request.name, request.what))?;
     }
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {

@@ -69,7 +69,7 @@ pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
     match build::build(plan, &out)? {
         Outcome::Done(done) => match context.format() {
             Format::Text => report(context, &out, &done),
-            Format::Json => result::print(&Built::of(&out, done)),
+            Format::Json => result::print(&Built::of(&out, done))?,
         },
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
     }

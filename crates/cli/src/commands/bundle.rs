@@ -60,7 +60,10 @@ fn report_missing(context: &Context) -> common::Result<()> {
         }
     }
     let first = missing.first();
-    let message = first.map(|first| format!("{} locked inputs are still missing, such as {first}", missing.len()));
+    let message = first.map(|first| match missing.len() {
+        1 => format!("a locked input is still missing: {first}"),
+        missing => format!("{missing} locked inputs are still missing, such as {first}"),
+    });
     context.sink().emit(&match &message {
         None => Event::Note { message: "every locked input is cached; builds need no network" },
         Some(message) => Event::Warning { message },

@@ -31,7 +31,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     let inputs = &project.locked;
     if options.list {
         for entry in inputs.entries() {
-            context.answer(&format!("{} {} {}", entry.sha256, entry.uri, entry.name));
+            context.answer(&format!("{} {} {}", entry.sha256, entry.uri, entry.name))?;
         }
         return Ok(());
     }

@@ -15,6 +15,7 @@ use oci::{Layout, Limits, Reference};
 use serde::Serialize;
 
 use crate::options::NetworkOptions;
+use crate::print;
 use crate::progress::{self, Format, History};
 
 #[derive(Args)]
@@ -138,11 +139,16 @@ fn diff_contents(format: Format, options: &Options, second: &Path) -> anyhow::Re
 }
 
 fn diff_bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<bool> {
-    if let Some(dir) = [first, second].into_iter().find(|dir| !dir.is_dir()) {
-        let error = Error::new(Class::BadInput, "cannot compare byte by byte").file(dir).why("not a directory");
-        return Err(error.hint("give two layout directories or two output directories").into());
+    let holds = |dir: &Path, name: &str| dir.join(name).is_file();
+    let comparable = |dir: &&Path| holds(dir, "oci-layout") || holds(dir, "build.json");
+    if let Some(dir) = [first, second].into_iter().find(|dir| !comparable(dir)) {
+        return Err(Error::new(Class::BadInput, "cannot compare byte by byte")
+            .file(dir)
+            .why("neither an OCI layout directory nor the output directory of a build")
+            .hint("give two layout directories or two output directories")
+            .into());
     }
-    let difference = if first.join("oci-layout").is_file() && second.join("oci-layout").is_file() {
+    let difference = if holds(first, "oci-layout") && holds(second, "oci-layout") {
         compare::layouts(first, second, Limits::SYSTEM)?
     } else {
         compare::outputs(first, second)?.into_iter().find_map(|row| row.difference)
@@ -154,10 +160,9 @@ fn diff_bytes(format: Format, first: &Path, second: &Path) -> anyhow::Result<boo
 
 fn show(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
     match format {
-        Format::Text => println!("{text}"),
-        Format::Json => println!("{}", escaped(&serde_json::to_string(value)?)),
+        Format::Text => print::out(text),
+        Format::Json => print::out(&escaped(&serde_json::to_string(value)?)),
     }
-    Ok(())
 }
 
 /// Escapes control characters: JSON allows those above 0x7e in strings, and a terminal would execute them.

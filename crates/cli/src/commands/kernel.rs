@@ -78,16 +78,16 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         Action::Harden { report } => harden(context, &prepared, profile, report.as_deref())?,
         Action::Minimize { .. } => {} // Above.
         Action::Base => match prepared.base_config(&prepared.source()?)? {
-            BaseConfig::File(path) => context.answer(&path.display().to_string()),
-            BaseConfig::Target(target) => context.answer(&target),
+            BaseConfig::File(path) => context.answer(&path.display().to_string())?,
+            BaseConfig::Target(target) => context.answer(&target)?,
         },
-        Action::Source => context.answer(&prepared.source()?.tree.display().to_string()),
+        Action::Source => context.answer(&prepared.source()?.tree.display().to_string())?,
         Action::Build => {
             let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
             let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
-            context.answer(&format!("kernel {}", built.kernel.stage.dir.display()));
-            context.answer(&format!("modules {}", built.modules.dir.display()));
-            context.answer(&format!("module {}", built.module.dir.display()));
+            context.answer(&format!("kernel {}", built.kernel.stage.dir.display()))?;
+            context.answer(&format!("modules {}", built.modules.dir.display()))?;
+            context.answer(&format!("module {}", built.module.dir.display()))?;
         }
     }
     Ok(Status::Done)

@@ -66,9 +66,9 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
             let key = PublicKey::read(public_key)?;
             let options = keys::Options { name: name.clone(), from: now(), days: *days };
             let file = keys::certify(&dir, role, &key, pin().as_deref(), &options)?;
-            answer(format, &format!("wrote {}", file.display()));
+            answer(format, &format!("wrote {}", file.display()))?;
         }
-        Action::Show => Shown::of(&dir, &KeySet::open(&dir)?).print(format),
+        Action::Show => Shown::of(&dir, &KeySet::open(&dir)?).print(format)?,
         Action::Sign { requests } => return sign(format, &KeySet::open(&dir)?.with_pin(pin()), requests),
     }
     Ok(Status::Done)
@@ -77,11 +77,11 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
 fn sign(format: Format, set: &KeySet, requests: &Path) -> anyhow::Result<Status> {
     let signed = keys::sign_requests(requests, set)?;
     for request in &signed.done {
-        answer(format, &format!("{}.sig  {}", request.name, request.what));
+        answer(format, &format!("{}.sig  {}", request.name, request.what))?;
     }
     if signed.left.is_empty() {
         let (made, dir) = (count(signed.done.len()), requests.display());
-        answer(format, &format!("made {made}; bring {dir} back and run `solana-talos attach` on it"));
+        answer(format, &format!("made {made}; bring {dir} back and run `solana-talos attach` on it"))?;
         return Ok(Status::Done);
     }
     let left: String = signed.left.iter().map(|request| format!("\n    {}: {}", request.name, request.what)).collect();
@@ -93,21 +93,20 @@ fn sign(format: Format, set: &KeySet, requests: &Path) -> anyhow::Result<Status>
     )))
 }
 
-fn init(format: Format, dir: &Path, name: &str, days: u32) -> common::Result<()> {
+fn init(format: Format, dir: &Path, name: &str, days: u32) -> anyhow::Result<()> {
     keys::init(dir, &keys::Options { name: name.to_owned(), from: now(), days })?;
     for role in Role::ALL {
-        answer(format, &format!("{}, {}", role.key_file(), role.public_file()));
-        answer(format, &format!("    {}", role.purpose()));
-        answer(format, &format!("    rotate: {}", role.rotation()));
+        answer(format, &format!("{}, {}", role.key_file(), role.public_file()))?;
+        answer(format, &format!("    {}", role.purpose()))?;
+        answer(format, &format!("    rotate: {}", role.rotation()))?;
     }
-    answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()));
+    answer(format, &format!("created {}; back it up offline, and read docs/keys.md", dir.display()))?;
     let used = if default_keys().as_deref() == Some(dir) {
         "builds without --keys now sign with it".to_owned()
     } else {
         format!("builds sign with it if you give --keys {}", dir.display())
     };
-    answer(format, &used);
-    Ok(())
+    answer(format, &used)
 }
 
 fn unknown(role: &str) -> Error {

@@ -61,9 +61,9 @@ impl Shown {
     }
 
     /// Prints it.
-    pub fn print(&self, format: Format) {
+    pub fn print(&self, format: Format) -> anyhow::Result<()> {
         match format {
-            Format::Text => self.lines().iter().for_each(|line| answer(format, line)),
+            Format::Text => self.lines().iter().try_for_each(|line| answer(format, line)),
             Format::Json => result::print(self),
         }
     }

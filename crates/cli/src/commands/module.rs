@@ -44,6 +44,6 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
     let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
     let extension = packages::extension(&prepared, &built, &manifest, &naming, &signing)?;
-    context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string());
+    context.answer(&extension.dir.join("solana-optimizer.oci").display().to_string())?;
     Ok(Status::Done)
 }

@@ -94,8 +94,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let modules = modules.into_iter().map(|module| module.built(&subject, &out)).collect();
     let built = Built { out, keys: signing.source, modules, extension };
     match context.format() {
-        Format::Text => built.report(context),
-        Format::Json => result::print(&built),
+        Format::Text => built.report(context)?,
+        Format::Json => result::print(&built)?,
     }
     Ok(Status::Done)
 }
@@ -131,16 +131,17 @@ impl Data for Built {
 }
 
 impl Built {
-    fn report(&self, context: &Context) {
+    fn report(&self, context: &Context) -> anyhow::Result<()> {
         for BuiltModule { name, path, vermagic, signer } in &self.modules {
-            context.answer(name);
-            context.answer(&format!("    signer    {signer}"));
-            context.answer(&format!("    vermagic  {vermagic}"));
-            context.answer(&format!("    path      {}", path.display()));
+            context.answer(name)?;
+            context.answer(&format!("    signer    {signer}"))?;
+            context.answer(&format!("    vermagic  {vermagic}"))?;
+            context.answer(&format!("    path      {}", path.display()))?;
         }
         if let Some(Packed { name, path }) = &self.extension {
-            context.answer(&format!("extension\n    name      {name}\n    path      {}", path.display()));
+            context.answer(&format!("extension\n    name      {name}\n    path      {}", path.display()))?;
         }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use build::network;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use oci::Reference;
 
 use crate::options::{NetworkOptions, PaceOptions};
@@ -32,8 +33,9 @@ pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<(
     let sink = progress::sink(format, false, History::none());
     let pulled =
         options.network.network().pull(options.pace.into(), sink.as_ref(), &options.reference, &options.out)?;
-    let message = format!("wrote {}: image with {} attached artifacts", options.out.display(), pulled.artifacts);
+    let artifacts = count(pulled.artifacts, "attached artifact");
+    let message = format!("wrote {}: image with {artifacts}", options.out.display());
     sink.emit(&Event::Note { message: &message });
-    progress::answer(format, &pulled.digest.oci());
+    progress::answer(format, &pulled.digest.oci())?;
     Ok(())
 }

@@ -68,7 +68,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
     network::refuse_offline(context.offline, "push uploads to it")?;
     let (network, clock) = (options.network.network(), System::start());
-    let client = network.client(options.pace.into(), &clock)?;
+    let client = network.client(options.pace.into(), &clock, context.sink())?;
     let existing = if options.replace_tag { Existing::Replace } else { Existing::Keep };
     let tagged = registry::push(&client, context.sink(), &plans, &verify, existing)?;
     if key.is_none() {
@@ -76,10 +76,9 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         context.sink().emit(&Event::Note { message });
     }
     match context.format() {
-        Format::Text => tagged.iter().for_each(|tag| context.answer(&line(tag))),
+        Format::Text => tagged.iter().try_for_each(|tag| context.answer(&line(tag))),
         Format::Json => result::print(&Pushed::of(&tagged, key.as_ref())),
     }
-    Ok(())
 }
 
 /// The result as data.

@@ -65,11 +65,18 @@ pub fn run(context: &Context, options: &Options, interrupts: &Interrupts) -> any
     let stop = interrupts.hold()?;
     let root = tempfile::Builder::new().prefix("run-").tempdir_in(&context.cache)?;
     let shown = Shown { context, out: &out, build: &build, wanted: &wanted };
+    let mut printed = Ok(());
     let ended = nodes(&sandbox, root.path(), &build, &wanted, options.disk).and_then(|nodes| {
         shown.announce();
-        run::watch(&sandbox, &nodes, stop, &mut |seen| shown.show(&seen))
+        run::watch(&sandbox, &nodes, stop, &mut |seen| {
+            if let Err(e) = shown.show(&seen) {
+                printed = Err(e);
+                stop.store(true, Ordering::SeqCst);
+            }
+        })
     });
     root.close()?;
+    printed?;
     if stop.load(Ordering::SeqCst) {
         context.sink().emit(&Event::Note { message: "stopped; nothing is left running" });
         return Ok(Status::Interrupted);
@@ -157,16 +164,16 @@ impl Shown<'_> {
         }
     }
 
-    fn show(&self, seen: &Seen<'_>) {
+    fn show(&self, seen: &Seen<'_>) -> anyhow::Result<()> {
         match *seen {
-            Seen::Line(_, line) if self.wanted.nodes == 1 => self.context.answer(line),
-            Seen::Line(number, line) => self.context.answer(&format!("{number}: {line}")),
+            Seen::Line(_, line) if self.wanted.nodes == 1 => self.context.answer(line)?,
+            Seen::Line(number, line) => self.context.answer(&format!("{number}: {line}"))?,
             Seen::Up(number) if self.build.is_testbed() => {
                 self.note(&format!("node {number} is up; the testbed has only this console"));
             }
             Seen::Up(number) => {
                 let port = self.wanted.port.saturating_add(u16::from(number) - 1);
-                talosctl(number, port, self.out).lines().for_each(|line| self.context.answer(line));
+                talosctl(number, port, self.out).lines().try_for_each(|line| self.context.answer(line))?;
             }
             Seen::Silent(number, time) => self.context.sink().emit(&Event::Warning {
                 message: &format!(
@@ -176,6 +183,7 @@ impl Shown<'_> {
             }),
             Seen::Off(number) => self.note(&format!("node {number} was powered off")),
         }
+        Ok(())
     }
 }
 

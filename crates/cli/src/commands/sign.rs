@@ -9,6 +9,7 @@ use build::output;
 use build::stages::attest as attested;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error, Result};
 use keys::{KeySet, OrPending, PublicKey, Role, Signer};
 use oci::Layout;
@@ -66,7 +67,8 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
             "attestations were signed without verifying who made them; give --old-key to keep only those of that key";
         sink.emit(&Event::Warning { message });
     }
-    let message = format!("signed {signed} layouts in {} with the key {}", options.path.display(), key.fingerprint());
+    let (path, key) = (options.path.display(), key.fingerprint());
+    let message = format!("signed {} in {path} with the key {key}", count(signed, "layout"));
     sink.emit(&Event::Note { message: &message });
     Ok(Status::Done)
 }

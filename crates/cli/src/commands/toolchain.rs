@@ -40,7 +40,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         let message = format!("all {} packages are the locked ones", lock.package.len());
         context.sink().emit(&Event::Note { message: &message });
     } else {
-        context.answer(&toolchain.sandbox.rootfs().display().to_string());
+        context.answer(&toolchain.sandbox.rootfs().display().to_string())?;
     }
     Ok(())
 }

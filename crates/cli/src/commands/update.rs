@@ -6,6 +6,7 @@ use build::stages::{base, bases, go};
 use build::{Network, project};
 use clap::{Args, ValueEnum};
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error, Result, process};
 use lock::{Inputs, Lock};
 use oci::Reference;
@@ -77,7 +78,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     }
     if what.contains(&What::Bases) {
         let known = || old.lock.base.iter().map(|base| base.reference.parse()).collect();
-        new.lock.base = bases::resolve(network, &base.map_or_else(known, Ok)?)?;
+        new.lock.base = bases::resolve(network, context.sink(), &base.map_or_else(known, Ok)?)?;
     }
     // Last, because these write into the project: a failure before leaves the project unchanged.
     if what.contains(&What::Go) {
@@ -92,8 +93,7 @@ fn update(context: &Context, what: &[What], base: Option<Vec<Reference>>, networ
     (new.lock.cargo, new.crates) = lock::cargo_locks(&context.project)?;
     (new.lock.go, new.modules) = lock::go_sums(&context.project)?;
     let written = lock::write(&context.project, &new.lock)?;
-    report(context, &old, &new, written);
-    Ok(())
+    report(context, &old, &new, written)
 }
 
 /// Reads the current lock; a missing one is empty.
@@ -123,15 +123,16 @@ fn update_crates(context: &Context, manifest: &str) -> Result<()> {
         .hint("`update crates` needs a network; `update --offline` records the Cargo.lock files as they are"))
 }
 
-fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) {
+fn report(context: &Context, old: &Inputs, new: &Inputs, written: bool) -> anyhow::Result<()> {
     let changes = lock::changes(old, new);
     for change in &changes {
-        context.answer(change);
+        context.answer(change)?;
     }
     let message = match (written, changes.len()) {
         (false, _) => format!("{} is unchanged", lock::FILE),
         (true, 0) => format!("updated {}", lock::FILE),
-        (true, changes) => format!("updated {}: {changes} changes", lock::FILE),
+        (true, changes) => format!("updated {}: {}", lock::FILE, count(changes, "change")),
     };
     context.sink().emit(&Event::Note { message: &message });
+    Ok(())
 }

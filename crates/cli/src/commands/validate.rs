@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use build::project;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error};
 use extension::{Extension, Target};
 use oci::{Layout, Limits, Unpacked};
@@ -41,9 +42,10 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         let name = path.display().to_string();
         vec![Valid::of(&name, &extension::validate(path, &target).context(name.clone())?)]
     } else {
+        let why = if path.exists() { "not a directory" } else { "it does not exist" };
         return Err(Error::new(Class::BadInput, "cannot find the extension")
             .file(path)
-            .why("not a directory")
+            .why(why)
             .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
             .into());
     };
@@ -51,7 +53,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
         Format::Text => valid.iter().for_each(|extension| extension.report(context)),
         Format::Json => {
             let (talos, kernel) = (format!("v{}", target.talos), target.kernel);
-            result::print(&Validated { talos, kernel, extensions: valid });
+            result::print(&Validated { talos, kernel, extensions: valid })?;
         }
     }
     Ok(())
@@ -114,8 +116,8 @@ impl Valid {
 
     fn report(&self, context: &Context) {
         let Self { source, name, version, modules, services } = self;
-        let (modules, services) = (modules.len(), services.len());
-        let message = format!("{source}: valid: {name} {version} with {modules} module(s) and {services} service(s)");
+        let (modules, services) = (count(modules.len(), "module"), count(services.len(), "service"));
+        let message = format!("{source}: valid: {name} {version} with {modules} and {services}");
         context.sink().emit(&Event::Note { message: &message });
     }
 }

@@ -8,6 +8,7 @@ use attest::{Demand, Verified, talos};
 use build::stages::attest as attested;
 use clap::Args;
 use common::event::Event;
+use common::text::count;
 use common::{Class, Error, Result, atomic};
 use keys::PublicKey;
 use oci::Layout;
@@ -79,7 +80,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
         }
         Format::Json => {
             let (key, talos_config) = (key.fingerprint().oci(), options.talos_config.clone());
-            result::print(&VerifiedImages { key, images, talos_config });
+            result::print(&VerifiedImages { key, images, talos_config })?;
         }
     }
     Ok(())
@@ -137,14 +138,14 @@ fn check_documents(layout: &Path, image: &Verified) -> Result<()> {
 
 impl Image {
     fn of(layout: &Path, image: Verified) -> Self {
-        let count = |document: &Option<Value>, pointer: &str| {
+        let length = |document: &Option<Value>, pointer: &str| {
             document.as_ref().and_then(|document| document.pointer(pointer)?.as_array()).map(Vec::len)
         };
         Self {
             layout: layout.to_owned(),
             digest: image.image.oci(),
-            sbom_packages: count(&image.sbom, "/packages"),
-            provenance_inputs: count(&image.provenance, "/buildDefinition/resolvedDependencies"),
+            sbom_packages: length(&image.sbom, "/packages"),
+            provenance_inputs: length(&image.provenance, "/buildDefinition/resolvedDependencies"),
             names: image.names,
             signed: image.statements.into_iter().map(|(kind, place)| Statement { kind, place }).collect(),
             ignored: image.ignored,
@@ -160,10 +161,10 @@ impl Image {
             out += &format!("\n  signed {kind} {place}");
         }
         if let Some(packages) = self.sbom_packages {
-            out += &format!("\n  SBOM: {packages} packages");
+            out += &format!("\n  SBOM: {}", count(packages, "package"));
         }
         if let Some(inputs) = self.provenance_inputs {
-            out += &format!("\n  provenance: {inputs} inputs");
+            out += &format!("\n  provenance: {}", count(inputs, "input"));
         }
         for ignored in &self.ignored {
             out += &format!("\n  ignored: {}", ignored.replace('\n', "\n    "));

@@ -5,7 +5,6 @@ mod history;
 mod pace;
 
 use std::io::IsTerminal as _;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use common::text::printable;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::print;
 pub use history::History;
 use pace::{Expected, Pace, Report, Running};
 
@@ -111,29 +111,20 @@ impl<S: Show> Sink for Lines<S> {
 }
 
 /// JSON lines on standard output.
-pub struct Json;
+struct Json;
 
 impl Show for Json {
-    fn show(&mut self, event: &Event<'_>) -> bool {
-        self.emit(event);
+    fn show(&mut self, shown: &Event<'_>) -> bool {
+        event(shown);
         // A line of output does not show the progress.
-        !matches!(event, Event::Output { .. })
+        !matches!(shown, Event::Output { .. })
     }
 }
 
-impl Sink for Json {
-    fn emit(&self, event: &Event<'_>) {
-        self.line(event);
-    }
-}
-
-impl Json {
-    /// Prints `value` as one line.
-    pub fn line(&self, value: &impl Serialize) {
-        if let Ok(line) = serde_json::to_string(value) {
-            // A closed pipe must not stop a build.
-            let _ = writeln!(std::io::stdout(), "{line}");
-        }
+/// Prints an event as a JSON line.
+pub fn event(event: &Event<'_>) {
+    if let Ok(line) = serde_json::to_string(event) {
+        print::event(&line);
     }
 }
 
@@ -155,7 +146,7 @@ impl Show for Plain {
             Event::StageStarted { .. } => self.transfer = Instant::now(),
             _ => {}
         }
-        eprintln!("{}{}", indent(event), text(event));
+        print::err(&format!("{}{}", indent(event), text(event)));
         true
     }
 }
@@ -192,7 +183,7 @@ impl Sink for Terminal {
                 if let (Event::StageFinished { .. }, Some(bar)) = (event, bar.take()) {
                     bar.finish_and_clear();
                 }
-                eprintln!("{}", text(event));
+                print::err(&text(event));
             }
         }
     }
@@ -248,10 +239,13 @@ fn rough(time: Duration) -> String {
 }
 
 /// Prints a result on standard output; as an event with `--format json`.
-pub fn answer(format: Format, text: &str) {
+///
+/// # Errors
+/// As [`print::out`].
+pub fn answer(format: Format, text: &str) -> anyhow::Result<()> {
     match format {
-        Format::Text => println!("{}", printable(text)),
-        Format::Json => Json.emit(&Event::Note { message: text }),
+        Format::Text => print::out(&printable(text)),
+        Format::Json => print::out(&serde_json::to_string(&Event::Note { message: text })?),
     }
 }
 

@@ -49,6 +49,7 @@ fn secrets_are_in_no_error() {
             assert!(!shown.contains(secret), "{secret}: {shown}");
         }
         assert!(shown.contains("docker login"), "{shown}");
+        assert!(shown.contains(&format!("the test: a login for {}/a", memory.address)), "{shown}");
     }
     let error = Setup::default().push(&layout, &memory.address).unwrap_err();
     assert!(error.to_string().contains("401"), "{error}");

@@ -165,6 +165,28 @@ fn a_truncated_chunk_is_resumed_at_the_registrys_offset() {
 }
 
 #[test]
+fn each_wait_is_announced_with_its_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, _) = layout(dir.path());
+    let memory = Memory::start(Quirks::default());
+    let proxy = Proxy::start(&memory.address, |n, _| if n == 3 { Fault::Status(503) } else { Fault::None });
+    let setup = Setup::default();
+    setup.push(&layout, &proxy.address).unwrap();
+    let said: Vec<_> =
+        setup.events.text().lines().filter(|line| line.contains("trying again")).map(str::to_owned).collect();
+    let [line] = &said[..] else { panic!("not one retry: {said:#?}") };
+    let seconds = f64::from(u32::try_from(waited(&setup)).unwrap()) / 1000.0;
+    for word in
+        ["\"warning\"", "the registry returned 503", &format!("; trying again in {seconds:.1} s (attempt 2 of 4)")]
+    {
+        assert!(line.contains(word), "no {word} in {line}");
+    }
+    let setup = Setup::default();
+    setup.push(&layout, &memory.address).unwrap();
+    assert!(!setup.events.text().contains("trying again"), "{}", setup.events.text());
+}
+
+#[test]
 fn a_silent_registry_times_out() {
     let dir = tempfile::tempdir().unwrap();
     let (layout, _) = layout(dir.path());

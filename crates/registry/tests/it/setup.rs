@@ -49,6 +49,10 @@ impl Keyring for Password {
     fn find(&self, _registry: &str, _repository: &str) -> Result<Option<Login>> {
         Ok(Some(Login::Password { user: self.0.to_owned(), password: Secret::new(self.1) }))
     }
+
+    fn places(&self, registry: &str, repository: &str) -> Vec<String> {
+        vec![format!("the test: a login for {registry}/{repository}")]
+    }
 }
 
 /// Settings of a test.
@@ -91,6 +95,7 @@ impl Setup<'_> {
             roots: self.roots.clone(),
             keyring: self.keyring,
             clock: &self.clock,
+            sink: &self.events,
             backoff: Backoff { attempts: self.attempts, ..Backoff::default() },
             timeouts: Timeouts { connect: Duration::from_secs(5), idle: self.idle },
             chunk: self.chunk,

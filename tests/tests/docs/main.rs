@@ -1,43 +1,15 @@
-//! Links in the documentation point to existing files and headings; every page is in the index; tables match the code.
+//! Links in the documentation point to existing files and headings; every page is in the index; tables, commands and messages match the
+//! code.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+mod commands;
+mod messages;
+mod pages;
+
 use std::path::{Path, PathBuf};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-fn read(path: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap()
-}
-
-fn all_pages() -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    pages(&Path::new(ROOT).canonicalize().unwrap(), &mut found);
-    found
-}
-
-/// Every `*.md` below `dir`, without build outputs and hidden directories.
-fn pages(dir: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with(['.', '_']) {
-            pages(&path, found);
-        } else if name.ends_with(".md") {
-            found.push(path);
-        }
-    }
-}
-
-/// Returns the lines of a page outside of code blocks.
-fn prose(text: &str) -> impl Iterator<Item = &str> {
-    let mut code = false;
-    text.lines().filter(move |line| {
-        let fence = line.trim_start().starts_with("```");
-        code ^= fence;
-        !code && !fence
-    })
-}
+use pages::{ROOT, all_pages, prose, read, spans};
 
 /// Returns the targets of `[text](target)` outside of inline code.
 fn links(text: &str) -> Vec<String> {
@@ -143,7 +115,7 @@ fn the_exit_codes_match_the_error_classes() {
 /// Returns the paths in the repository that `page` has in inline code, without patterns and placeholders.
 fn paths(page: &str) -> Vec<String> {
     let tops = ["crates/", "docs/", "extension/", "imager/", "kernel-config/", "module/", "tests/"];
-    let code = prose(page).flat_map(|line| line.split('`').skip(1).step_by(2));
+    let code = prose(page).flat_map(spans);
     let path = |code: &&str| tops.iter().any(|top| code.starts_with(top)) && !code.contains(['*', ' ', '…', ':']);
     code.filter(path).filter(|code| !code.contains("NAME")).map(str::to_owned).collect()
 }
