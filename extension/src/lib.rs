@@ -1,8 +1,9 @@
-//! Assembles and validates Talos system extensions (siderolabs/talos v1.10.3, pkg/machinery/extensions).
+//! Assembles and validates Talos system extensions (siderolabs/talos, pkg/machinery/extensions), by the rules of each Talos line.
 //!
 //! Uses `contract` (paths a Talos line allows), `formats`, `oci` (files of an image) and `common`.
 
 pub mod assemble;
+pub mod extraction;
 pub mod manifest;
 pub mod modules;
 pub mod paths;

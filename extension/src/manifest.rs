@@ -4,7 +4,7 @@ use std::path::Path;
 
 use common::{Class, Error, Result};
 use contract::Compatibility;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::range::Range;
 
@@ -26,17 +26,26 @@ pub enum Format {
     V1alpha1,
 }
 
+/// Reads null as the default, as Go does.
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
 /// Metadata of the extension; also written to `extensions.yaml` in the initramfs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
     /// Name.
+    #[serde(deserialize_with = "or_default")]
     pub name: String,
     /// Version, free text.
+    #[serde(deserialize_with = "or_default")]
     pub version: String,
     /// Author.
+    #[serde(deserialize_with = "or_default")]
     pub author: String,
     /// Description.
+    #[serde(deserialize_with = "or_default")]
     pub description: String,
     /// Compatible Talos versions, a [`Range`].
     pub compatibility: Compatibility,
@@ -85,13 +94,31 @@ impl Manifest {
     }
 }
 
-/// Parses YAML; the error is one line, without the excerpt, so that it fits in a list of violations.
+/// Parses the first document of YAML, the only one that Talos reads; the error is one line, without the excerpt, so that it fits in a list of
+/// violations.
 pub(crate) fn yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_saphyr::from_str(text).map_err(|e| {
+    serde_saphyr::from_str(first_document(text)).map_err(|e| {
         let text = e.to_string();
         let line = text.lines().next().unwrap_or_default();
         line.strip_prefix("error: ").unwrap_or(line).to_owned()
     })
+}
+
+/// Returns the text up to the marker that ends the first document (YAML 1.2, section 9.1).
+fn first_document(text: &str) -> &str {
+    let (mut at, mut begun) = (0, false);
+    for line in text.split_inclusive('\n') {
+        let marker = |mark: &str| {
+            line.strip_prefix(mark).filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
+        if begun && (marker("---").is_some() || marker("...").is_some()) {
+            return &text[..at];
+        }
+        let content = marker("---").unwrap_or(line).trim_start();
+        begun |= !(content.is_empty() || content.starts_with('#') || line.starts_with('%'));
+        at += line.len();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -119,6 +146,32 @@ metadata:
         more.metadata.version = "1.10".into();
         more.metadata.extra_info = Some("yes".into());
         assert_eq!(Manifest::parse(&more.emit().unwrap()).unwrap(), more);
+    }
+
+    /// Talos decodes one document.
+    #[test]
+    fn further_documents_are_not_read() {
+        for text in [
+            format!("{TEXT}---\na: b\n"),
+            format!("{TEXT}...\nnot: [yaml"),
+            format!("# comment\n%YAML 1.2\n---\n{TEXT}--- x\n"),
+            format!("---\n# comment\n\n{TEXT}"),
+        ] {
+            assert_eq!(Manifest::parse(&text).unwrap().metadata.name, "solana-optimizer", "{text}");
+        }
+        let dashes = TEXT.replace("description: Tunes huge pages", "description: |\n    ----\n    --- x");
+        assert_eq!(Manifest::parse(&dashes).unwrap().metadata.description, "----\n--- x\n");
+        assert!(Manifest::parse("---\n---\nversion: v1alpha1\n").is_err());
+    }
+
+    #[test]
+    fn null_is_an_empty_text() {
+        let without = |key: &str, value: &str| Manifest::parse(&TEXT.replace(value, &format!("{key}: null")));
+        assert_eq!(without("description", "description: Tunes huge pages").unwrap().metadata.description, "");
+        let error = without("version", "version: \"0.1.0\"").unwrap_err().to_string();
+        assert!(error.contains("metadata.version is empty") && !error.contains("Option"), "{error}");
+        let error = Manifest::parse(&TEXT.replace("version: v1alpha1", "version: null")).unwrap_err().to_string();
+        assert!(!error.contains("Option"), "{error}");
     }
 
     #[test]

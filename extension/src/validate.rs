@@ -5,7 +5,6 @@ use std::io::Read as _;
 use std::path::Path;
 
 use common::{Class, Error, Result};
-use contract::Lines;
 use semver::Version;
 
 use crate::manifest::Manifest;
@@ -34,13 +33,11 @@ pub struct Target {
 impl Target {
     /// Returns the target for the Talos `release` (such as `v1.10.3`) and the kernel release `kernel`.
     ///
-    /// Uses the rules of the nearest known line: Talos has only ever added allowed paths.
-    ///
     /// # Errors
-    /// [`Class::BadInput`] when `release` is not a version.
+    /// [`Class::BadInput`] when `release` is not a version, or the rules of its line are not known.
     pub fn new(release: &str, kernel: String) -> Result<Self> {
         let talos = contract::version(release)?;
-        let rules = Lines::supported()?.nearest(&talos)?.extension.clone();
+        let rules = contract::Extension::of(&talos)?;
         Ok(Self { talos, kernel, rules })
     }
 }
@@ -109,8 +106,8 @@ pub(crate) fn check(
 ) -> Result<Checked> {
     violations.extend(paths::check(found, &target.rules));
     violations.extend(manifest.and_then(|manifest| incompatible(manifest, &target.talos)));
-    let services = services(found, &mut violations)?;
-    let modules = modules(found, &target.kernel, &mut violations)?;
+    let services = services(found, &target.rules, &mut violations)?;
+    let modules = modules(found, target, &mut violations)?;
     violations.sort();
     Ok(Checked { violations, services, modules })
 }
@@ -125,7 +122,7 @@ fn incompatible(manifest: &Manifest, talos: &Version) -> Option<Violation> {
     })
 }
 
-fn services(found: &[Found], violations: &mut Vec<Violation>) -> Result<Vec<Service>> {
+fn services(found: &[Found], rules: &contract::Extension, violations: &mut Vec<Violation>) -> Result<Vec<Service>> {
     let prefix = format!("rootfs/{}/", service::DIRECTORY);
     let mut services = Vec::new();
     for entry in found.iter().filter(|entry| entry.kind != Kind::Dir) {
@@ -138,14 +135,20 @@ fn services(found: &[Found], violations: &mut Vec<Violation>) -> Result<Vec<Serv
             violations.push(Violation::new(&entry.path, "not a regular file", "replace it with the service file"));
             continue;
         }
-        match text(&entry.host)?.map_err(|why| vec![why]).and_then(|text| Service::parse(&text, stem)) {
-            Ok(service) => services.push(service),
+        let parsed = text(&entry.host)?.map_err(|why| vec![why]);
+        let on_host = match parsed.and_then(|text| Service::parse(&text, stem, rules.host_services)) {
+            Ok(service) => {
+                let on_host = service.runs_on_host();
+                services.push(service);
+                on_host
+            }
             Err(rules) => {
                 violations.extend(rules.into_iter().map(|why| Violation::new(&entry.path, why, "correct it")));
+                false
             }
-        }
+        };
         let root = format!("rootfs/{}/{stem}", service::ROOTS);
-        if !found.iter().any(|entry| entry.path == root && entry.kind == Kind::Dir) {
+        if !on_host && !found.iter().any(|entry| entry.path == root && entry.kind == Kind::Dir) {
             violations.push(Violation::new(
                 &entry.path,
                 "the service's root filesystem is missing",
@@ -166,18 +169,20 @@ fn text(path: &Path) -> Result<Result<String, String>> {
     Ok(String::from_utf8(bytes).map_err(|e| format!("invalid UTF-8 at byte {}", e.utf8_error().valid_up_to())))
 }
 
-fn modules(found: &[Found], release: &str, violations: &mut Vec<Violation>) -> Result<BTreeMap<String, Module>> {
+fn modules(found: &[Found], target: &Target, violations: &mut Vec<Violation>) -> Result<BTreeMap<String, Module>> {
+    let (release, below) = (&target.kernel, &target.rules.modules);
+    let prefix = format!("rootfs/{below}/");
     let mut modules = BTreeMap::new();
     for entry in found.iter().filter(|entry| entry.kind == Kind::File) {
-        let Some(path) = entry.path.strip_prefix("rootfs/usr/lib/modules/") else { continue };
+        let Some(path) = entry.path.strip_prefix(&prefix) else { continue };
         let mut add = |problem: String, fix: &str| violations.push(Violation::new(&entry.path, problem, fix));
         if path.split('/').next() != Some(release) {
-            add(format!("not below usr/lib/modules/{release}"), "build it for the kernel of this image");
+            add(format!("not below {below}/{release}"), "build it for the kernel of this image");
         } else if [".ko.gz", ".ko.xz", ".ko.zst"].iter().any(|end| path.ends_with(end)) {
             add("compressed modules are not supported".to_owned(), "decompress it; the layer is compressed as a whole");
         } else if path.ends_with(".ko") {
             match Module::parse(&fs_err::read(&entry.host)?, release) {
-                Ok(module) => _ = modules.insert(format!("/usr/lib/modules/{path}"), module),
+                Ok(module) => _ = modules.insert(format!("/{below}/{path}"), module),
                 Err(why) => add(why, "build it for this kernel and sign it with the kernel's key"),
             }
         }

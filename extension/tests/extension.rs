@@ -6,7 +6,6 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use common::Class;
-use contract::Line;
 use extension::paths::{Found, Kind, check};
 use extension::{Manifest, Target, assemble, validate};
 use oci::Entry;
@@ -31,7 +30,7 @@ fn target() -> Target {
 }
 
 fn rules() -> contract::Extension {
-    Line::default_release().unwrap().extension
+    target().rules
 }
 
 fn put(root: &Path, path: &str, content: impl AsRef<[u8]>) -> PathBuf {

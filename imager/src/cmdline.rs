@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use common::memparse::memparse;
 use common::{Class, Error, Result};
 use contract::Arguments;
 
@@ -121,17 +122,18 @@ impl Cmdline {
     }
 
     /// `hugepages=` counts pages of the `hugepagesz=` before it. The kernel ignores a second count for the same size, and a repeated
-    /// size, with only a line in its log (`mm/hugetlb.c`).
+    /// size however it is written, with only a line in its log (`mm/hugetlb.c`).
     fn check_huge_pages(&self) -> Result<()> {
-        let mut sizes: Vec<Option<&str>> = vec![None];
+        let mut sizes: Vec<Option<u64>> = vec![None];
         let mut counted = false;
         for argument in &self.0 {
             let value = argument.value.as_deref();
             let ignored = match argument.key.as_str() {
                 "hugepagesz" => {
                     counted = false;
-                    let twice = sizes.contains(&value);
-                    sizes.push(value);
+                    let size = value.map(memparse);
+                    let twice = sizes.contains(&size);
+                    sizes.push(size);
                     twice
                 }
                 "hugepages" => std::mem::replace(&mut counted, true),
@@ -208,7 +210,13 @@ mod tests {
         let preset = ["hugepagesz=2M", "hugepages=50000"];
         assert!(compose(&preset, &["hugepages=512"]).unwrap_err().to_string().contains("ignore hugepages=512"));
         assert!(compose(&preset, &["hugepagesz=2M", "hugepages=512"]).is_err());
-        assert!(compose(&preset, &["hugepagesz=1G", "hugepages=4"]).is_ok());
+        for other in ["2m", "2048K", "2097152", "0x200000", "010000000"] {
+            let error = compose(&preset, &[&format!("hugepagesz={other}"), "hugepages=4"]).unwrap_err();
+            assert!(error.to_string().contains(&format!("ignore hugepagesz={other}")), "{error}");
+        }
+        for different in ["1G", "2G", "0x2", "1024M"] {
+            assert!(compose(&preset, &[&format!("hugepagesz={different}"), "hugepages=4"]).is_ok(), "{different}");
+        }
         assert!(compose(&preset, &["-hugepagesz", "-hugepages", "hugepagesz=2M", "hugepages=512"]).is_ok());
     }
 

@@ -14,6 +14,9 @@ use crate::statement::Statement;
 use crate::subject::Subject;
 use crate::{encoding, sbom};
 
+/// Artifact types of signatures that cannot be verified here: older sigstore bundles, notation.
+const OTHER_SIGNATURES: [&str; 2] = ["application/vnd.dev.sigstore.bundle", "application/vnd.cncf.notary"];
+
 /// How a document is attached to the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,16 +85,21 @@ impl Evidence {
         for artifact in source.artifacts(image)? {
             let about = artifact.manifest.subject().as_ref().is_some_and(|subject| subject.is(image.digest()));
             let tag = |kind| artifact.name() == Some(&image.tag(kind));
-            let kind = artifact.manifest.artifact_type().as_ref().map_or("", AsRef::as_ref);
+            let kind = artifact.manifest.artifact_type().as_ref().unwrap_or(artifact.manifest.config().media_type());
+            let kind = kind.as_ref();
             for layer in artifact.manifest.layers() {
                 let read = if tag("sig") {
-                    signature(source, layer).map(|item| evidence.items.push(item))
+                    signature(source, layer, Place::Tag).map(|item| evidence.items.push(item))
+                } else if about && kind == simple::REFERRER {
+                    signature(source, layer, Place::Referrer).map(|item| evidence.items.push(item))
                 } else if tag("att") {
                     attestation(source, layer).map(|item| evidence.items.push(item))
                 } else if about && kind == bundle::MEDIA_TYPE {
                     bundled(source, layer).map(|item| evidence.items.push(item))
                 } else if about && kind == sbom::MEDIA_TYPE {
                     source.read(layer).map(|document| evidence.sboms.push(document))
+                } else if about && OTHER_SIGNATURES.iter().any(|prefix| kind.starts_with(prefix)) {
+                    Err(Error::new(Class::UntrustedData, format!("unsupported signature format {kind}")))
                 } else {
                     Ok(())
                 };
@@ -145,13 +153,13 @@ fn replayed(why: &str) -> Error {
     Error::new(Class::Verification, "the signature belongs to another image").why(why)
 }
 
-fn signature(source: &dyn Source, layer: &Descriptor) -> Result<Item> {
+fn signature(source: &dyn Source, layer: &Descriptor, place: Place) -> Result<Item> {
     expect(layer, simple::MEDIA_TYPE)?;
     let text = layer.annotation(simple::SIGNATURE).unwrap_or_default();
     let signature = encoding::decode(text)?;
     let bytes = source.read(layer)?;
     let payload = Payload::parse(&bytes)?;
-    Ok(Item { place: Place::Tag, content: Content::Payload { bytes, payload, signature } })
+    Ok(Item { place, content: Content::Payload { bytes, payload, signature } })
 }
 
 fn attestation(source: &dyn Source, layer: &Descriptor) -> Result<Item> {

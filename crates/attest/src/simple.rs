@@ -8,6 +8,8 @@ use serde_json::Value;
 
 /// Media type of the payload's layer.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// Artifact type of a referrer with such layers (`cosign sign --registry-referrers-mode oci-1-1` of cosign 2).
+pub const REFERRER: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 /// Annotation of that layer: the signature in base64.
 pub const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// `critical.type` of cosign's signatures.

@@ -11,6 +11,9 @@ use crate::subject::Subject;
 
 /// `_type` of a statement.
 pub const TYPE: &str = "https://in-toto.io/Statement/v1";
+/// `_type` of the version before it, which `cosign attest` 2 writes. Version 1 differs in name only (in-toto attestation framework,
+/// spec/v1/statement.md).
+const OLD_TYPE: &str = "https://in-toto.io/Statement/v0.1";
 /// Predicate of a plain signature, as cosign 3 writes it: an empty predicate about the subject.
 pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// Predicate that is an SPDX document (`cosign verify-attestation --type spdxjson`).
@@ -64,11 +67,11 @@ impl Statement {
         canonical(self)
     }
 
-    /// Parses a statement of type [`TYPE`].
+    /// Parses a statement of type [`TYPE`] or of the version before it.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let bad = |why: String| Error::new(Class::UntrustedData, "malformed signed statement").why(why);
         let statement: Self = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
-        if statement.kind != TYPE {
+        if ![TYPE, OLD_TYPE].contains(&statement.kind.as_str()) {
             return Err(bad(format!("unsupported type {:?}, expected {TYPE}", statement.kind)));
         }
         Ok(statement)
@@ -80,5 +83,23 @@ impl Statement {
         let of_image = |resource: &&Resource| resource.digest.get("sha256") == Some(&hex);
         let subjects: Vec<_> = self.subject.iter().filter(of_image).collect();
         (!subjects.is_empty()).then(|| subjects.into_iter().filter_map(|subject| subject.name.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_of_both_versions_are_read() {
+        let text =
+            |kind: &str| format!(r#"{{"_type":"{kind}","subject":[],"predicateType":"{SPDX}","predicate":{{}}}}"#);
+        for kind in [TYPE, OLD_TYPE] {
+            assert_eq!(Statement::parse(text(kind).as_bytes()).unwrap().predicate_type, SPDX);
+        }
+        for other in ["https://in-toto.io/Statement/v2", "https://in-toto.io/Link/v0.1", ""] {
+            let error = Statement::parse(text(other).as_bytes()).unwrap_err();
+            assert!(error.to_string().contains("unsupported type"), "{error}");
+        }
     }
 }

@@ -292,6 +292,43 @@ fn reports_and_ignores_malformed_artifacts() {
     assert!(verified[0].ignored[0].contains("sigstore bundle"), "{:?}", verified[0].ignored);
 }
 
+/// Turns the artifact under cosign's `.sig` tag into a referrer, as cosign 2 writes it with `--registry-referrers-mode oci-1-1`.
+fn signature_as_referrer(case: &Case, artifact_type: &str) {
+    let image = subjects(&Layout::open(&case.path).unwrap()).unwrap().remove(0);
+    edit_artifact(&case.path, 1, |manifest| {
+        manifest.set_subject(Some(image.manifest.clone()));
+        let mut config = manifest.config().clone();
+        manifest.set_config(config.set_media_type(artifact_type.into()).clone());
+    });
+    let only = Layout::open(&case.path).unwrap().artifacts().unwrap().remove(1).descriptor;
+    edit_index(&case.path, |entries| {
+        entries.retain(|entry| entry.digest() == only.digest() || entry.is(image.digest()));
+        let entry = entries.iter_mut().find(|entry| entry.digest() == only.digest()).unwrap();
+        entry.set_artifact_type(Some(artifact_type.into())).set_annotations(None);
+    });
+}
+
+#[test]
+fn a_simple_signature_may_be_a_referrer() {
+    let case = Case::new();
+    signature_as_referrer(&case, "application/vnd.dev.cosign.artifact.sig.v1+json");
+    case.verify(Demand::Signature).unwrap();
+    case.rejected(&[Demand::Everything]);
+    let other = Case { key: TestKey::number(2), ..case };
+    other.rejected(&ALL);
+}
+
+#[test]
+fn signatures_of_other_formats_are_named() {
+    for unsupported in ["application/vnd.cncf.notary.signature", "application/vnd.dev.sigstore.bundle+json;version=0.1"]
+    {
+        let case = Case::new();
+        signature_as_referrer(&case, unsupported);
+        let message = case.rejected(&[Demand::AnyName]);
+        assert!(message.contains(&format!("unsupported signature format {unsupported}")), "{message}");
+    }
+}
+
 #[test]
 fn rejects_a_replaced_sbom() {
     let case = Case::new();

@@ -81,11 +81,15 @@ impl Network {
 
     fn trusted(&self) -> Result<Vec<u8>> {
         let known = || BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file());
-        let files = self.roots.clone().or_else(known).into_iter().chain(self.ca_files.iter().cloned());
         let mut roots = Vec::new();
-        for file in files {
-            roots.extend(fs_err::read(&file)?);
+        if let Some(bundle) = self.roots.clone().or_else(known) {
+            roots.extend(fs_err::read(&bundle)?);
+        }
+        for file in &self.ca_files {
+            let added = fs_err::read(file)?;
+            registry::authorities::check(&added).map_err(|e| e.file(file))?;
             roots.push(b'\n');
+            roots.extend(added);
         }
         Ok(roots)
     }

@@ -118,13 +118,15 @@ fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> Exi
 
 fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     let (format, offline) = (cli.global.format, cli.global.offline);
-    // Verbs that work on images and keys need neither a project nor a cache.
+    // Verbs that work on images and keys need neither a project nor a cache; some of them for a default only.
     match &cli.command {
         Command::Attach(options) => return commands::attach::run(format, options),
         Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),
         Command::Keys(options) => return commands::keys::run(format, options),
         Command::Pull(options) => return commands::pull::run(format, offline, options).map(Into::into),
+        Command::Push(options) => return commands::push::run(cli.global, options).map(Into::into),
         Command::Sign(options) => return commands::sign::run(format, options),
+        Command::Validate(options) => return commands::validate::run(cli.global, options).map(Into::into),
         Command::Verify(options) => return commands::verify::run(format, options).map(Into::into),
         _ => {}
     }
@@ -144,15 +146,15 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
         | Command::Inspect(_)
         | Command::Keys(_)
         | Command::Pull(_)
+        | Command::Push(_)
         | Command::Sign(_)
+        | Command::Validate(_)
         | Command::Verify(_) => Ok(Status::Done),
         Command::Kernel(options) => commands::kernel::run(&context, &options),
         Command::Module(options) => commands::module::run(&context, &options),
-        Command::Push(options) => commands::push::run(&context, &options).map(Into::into),
         Command::Run(options) => commands::run::run(&context, &options, interrupts),
         Command::Toolchain(options) => commands::toolchain::run(&context, &options).map(Into::into),
         Command::Update(options) => commands::update::run(&context, &options).map(Into::into),
-        Command::Validate(options) => commands::validate::run(&context, &options).map(Into::into),
     }
 }
 

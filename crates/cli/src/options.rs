@@ -144,9 +144,9 @@ pub fn keys_or_default(given: Option<&Path>, option: &str) -> Result<PathBuf> {
     })
 }
 
-/// Returns the token PIN from the environment.
+/// Returns the token PIN from the environment; an empty one is none.
 pub fn pin() -> Option<String> {
-    std::env::var(PIN).ok()
+    std::env::var(PIN).ok().filter(|pin| !pin.is_empty())
 }
 
 /// Returns the time in seconds since 1970, to check certificates against. It is never part of an output.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use oci::types::RunConfig;
 use oci::{FileMap, NewImage, Writer};
-use support::Scene;
+use support::{Ran, Scene};
 
 const BAD_INPUT: i32 = 2;
 const VERIFICATION: i32 = 5;
@@ -279,6 +279,29 @@ fn a_valid_extension_is_accepted() {
     assert!(ran.stderr.contains("good: valid: sample 1.0.0"), "{}", ran.stderr);
     let words = ["requires Talos >= v1.10.0, the target is 1.9.0"];
     scene.fails(BAD_INPUT, &["validate", "good", "--talos", "v1.9.0"], &words);
+}
+
+/// A registry host or a CI runner has the program alone.
+#[test]
+fn validate_and_push_need_no_project() {
+    let scene = Scene::new();
+    let alone = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_solana-talos"));
+        command.args(arguments).env_clear().current_dir(scene.path(""));
+        Ran::of(&mut command)
+    };
+    let manifest = "version: v1alpha1\nmetadata: {name: a, version: b, author: c, description: d, compatibility: {talos: {version: \"\"}}}\n";
+    fs::create_dir_all(scene.path("e/rootfs")).unwrap();
+    fs::write(scene.path("e/manifest.yaml"), manifest).unwrap();
+    let e = scene.path("e").display().to_string();
+    alone(&["validate", "--kernel", "6.12.117-talos", &e]).succeeded();
+    alone(&["validate", &e]).failed(BAD_INPUT, &["hint: run it in the project, or give --kernel RELEASE"]);
+    alone(&["validate", "--kernel", "6.12.117-talos", "--talos", "v1.7.0", &e])
+        .failed(BAD_INPUT, &["rules of Talos v1.7.0", "known lines: v1.8"]);
+    support::motd(&scene.path("a.oci"), "127.0.0.1:1/our-org/a:v1", "x");
+    let layout = scene.path("a.oci").display().to_string();
+    alone(&["push", &layout, "--offline"]).failed(6, &["cannot access a registry with --offline"]);
+    alone(&["push", "kernel"]).failed(BAD_INPUT, &["project"]);
 }
 
 /// Errors of clap show the options that were given as required; a variable is no option.

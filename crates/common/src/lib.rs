@@ -4,6 +4,7 @@ pub mod atomic;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod memparse;
 pub mod origins;
 pub mod path;
 pub mod process;

@@ -37,11 +37,8 @@ fn replace(text: &str, inside: &str, host: &Path) -> String {
         let file = host.join(&path[inside.len()..]);
         out.push_str(before);
         let whole = !before.ends_with(in_path);
-        if whole && file.is_file() {
-            out.push_str(&file.to_string_lossy())
-        } else {
-            out.push_str(path)
-        }
+        let shown = if whole && file.is_file() { file.to_string_lossy() } else { Cow::Borrowed(path) };
+        out.push_str(&shown);
         rest = after;
     }
     out + rest

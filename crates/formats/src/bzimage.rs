@@ -6,7 +6,7 @@ use std::ops::Range;
 use common::{Class, Error, Result};
 
 use crate::pe::{Pe, u16_at, u32_at};
-use crate::{Budget, Compression};
+use crate::{Budget, Compression, compression};
 
 /// `setup_sects`: length of the real-mode code in sectors, not counting the first one.
 pub(crate) const SETUP_SECTS: usize = 0x1f1;
@@ -76,8 +76,9 @@ pub fn payload(image: &[u8]) -> Option<Range<usize>> {
 pub fn vmlinux(image: &[u8], budget: &mut Budget) -> Result<Vec<u8>> {
     let bad = |why: &str| Error::new(Class::UntrustedData, "cannot decompress the kernel of a bzImage").why(why);
     let payload = &image[payload(image).ok_or_else(|| bad("the setup header has no valid payload range"))?];
-    let compression =
-        Compression::detect(payload).ok_or_else(|| bad("unsupported compression: neither gzip nor xz nor zstd"))?;
+    let unknown =
+        || compression::unsupported(payload).map_or("unknown compression".to_owned(), compression::not_supported);
+    let compression = Compression::detect(payload).ok_or_else(|| bad(&unknown()))?;
     Ok(budget.decompress(compression, payload)?.0)
 }
 
@@ -147,7 +148,9 @@ mod tests {
     #[test]
     fn rejects_ranges_outside_the_image() {
         let good = bzimage_of("6.12 x", b"payload");
-        assert!(vmlinux(&good, &mut Budget::default()).unwrap_err().to_string().contains("neither gzip"));
+        assert!(vmlinux(&good, &mut Budget::default()).unwrap_err().to_string().contains("unknown compression"));
+        let packed = bzimage_of("6.12 x", b"BZh91AY");
+        assert!(vmlinux(&packed, &mut Budget::default()).unwrap_err().to_string().contains("compressed with bzip2"));
         for (at, value) in [(PAYLOAD + 3, 0xff), (PAYLOAD + 6, 0xff), (0x202, b'x'), (SETUP_SECTS, 0xff)] {
             let mut broken = good.clone();
             broken[at] = value;

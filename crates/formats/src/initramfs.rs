@@ -6,7 +6,7 @@ use std::ops::Range;
 use common::{Class, Error, Result};
 
 use crate::cpio::{self, Member};
-use crate::{Budget, Compression};
+use crate::{Budget, Compression, compression};
 
 /// All compressed parts of one image together may not decompress to more than this many bytes.
 const DECOMPRESSED_MAX: u64 = 2 << 30;
@@ -56,7 +56,10 @@ pub fn part<'a>(image: &'a [u8], start: usize, budget: &mut Budget) -> Result<Pa
             let (content, length) = budget.decompress(compression, bytes).map_err(|e| bad(&e.one_line()))?;
             (Body::Stream(compression, content), length)
         }
-        None if !cpio::detect(bytes) => return Err(bad("neither cpio nor a supported compression")),
+        None if !cpio::detect(bytes) => {
+            let known = compression::unsupported(bytes).map(compression::not_supported);
+            return Err(bad(known.as_deref().unwrap_or("neither cpio nor a supported compression")));
+        }
         // The kernel does not recognise such an archive and stops.
         None if !start.is_multiple_of(4) => return Err(bad("plain archive is not aligned to four bytes")),
         None => {

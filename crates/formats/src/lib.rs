@@ -8,6 +8,7 @@ pub mod compression;
 pub mod cpio;
 pub mod elf;
 pub mod initramfs;
+mod lz4;
 pub mod module_signature;
 pub mod pe;
 pub mod pe_append;

@@ -1,6 +1,6 @@
 //! Detects the format of a file by its first bytes.
 
-use crate::{Compression, bzimage, initramfs, squashfs};
+use crate::{Compression, bzimage, compression, initramfs, squashfs};
 
 /// Known formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub enum Format {
 pub fn sniff(bytes: &[u8]) -> Option<Format> {
     let archives = || {
         let rest = &bytes[initramfs::next(bytes, 0)?..];
-        (rest.starts_with(b"07070") || Compression::detect(rest).is_some()).then_some(Format::Archives)
+        let is_packed = Compression::detect(rest).is_some() || compression::unsupported(rest).is_some();
+        (rest.starts_with(b"07070") || is_packed).then_some(Format::Archives)
     };
     match bytes {
         [0x7f, b'E', b'L', b'F', ..] => Some(Format::Elf),

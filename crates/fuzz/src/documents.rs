@@ -34,7 +34,7 @@ pub fn manifest(data: &[u8]) {
 /// A service definition of an extension.
 pub fn service(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        match Service::parse(text, "hello") {
+        match Service::parse(text, "hello", true) {
             Ok(service) => assert_eq!(service.name, "hello"),
             Err(broken) => assert!(!broken.is_empty(), "rejected without a reason"),
         }

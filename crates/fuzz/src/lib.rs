@@ -4,6 +4,7 @@
 
 mod documents;
 mod evidence;
+pub mod foreign;
 mod images;
 mod programs;
 

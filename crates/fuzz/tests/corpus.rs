@@ -60,7 +60,7 @@ fn seeds_are_valid() {
     formats::pe_append::Appender::new(&read("pe", "stub")).unwrap();
     assert!(imager::initramfs::inspect(&read("initramfs", "layers")).unwrap().layers.is_some());
     kernel_config::devel::Record::parse(&text("record", "record")).unwrap();
-    extension::service::Service::parse(&text("service", "hello"), "hello").unwrap();
+    extension::service::Service::parse(&text("service", "hello"), "hello", false).unwrap();
     let document = |name: &str| text("evidence", name).split_once('\n').unwrap().1.to_owned();
     attest::simple::Payload::parse(document("payload").as_bytes()).unwrap();
     attest::bundle::Bundle::parse(document("bundle").as_bytes()).unwrap();

@@ -118,27 +118,37 @@ impl<'a> Parts<'a> {
     /// As [`Parts::of`], charged to `budget`, which callers share for nested parts.
     #[must_use]
     pub fn within(bytes: &'a [u8], budget: &mut Budget) -> Option<Self> {
+        Self::split(bytes, budget).ok()
+    }
+
+    /// As [`Parts::within`], with the reason.
+    pub fn split(bytes: &'a [u8], budget: &mut Budget) -> Result<Self> {
         let new =
-            |format, members| Some(Self { format, members: numbered(members), unread: None, bytes, squashfs: None });
-        match sniff(bytes)? {
+            |format, members| Ok(Self { format, members: numbered(members), unread: None, bytes, squashfs: None });
+        let damaged = || Error::new(Class::UntrustedData, "the format is unknown or the file is damaged");
+        match sniff(bytes).ok_or_else(damaged)? {
             formats::Format::Elf => match module_signature::split(bytes) {
                 Some((module, message)) => {
                     new(Format::SignedModule, vec![Part::here("module", module), Part::here("signature", message)])
                 }
                 None => {
-                    new(Format::Elf, elf::sections(bytes)?.into_iter().map(|s| Part::here(s.name, s.range)).collect())
+                    let sections = elf::sections(bytes).ok_or_else(damaged)?;
+                    new(Format::Elf, sections.into_iter().map(|s| Part::here(s.name, s.range)).collect())
                 }
             },
             formats::Format::Squashfs => {
-                let image = squashfs::Image::within(bytes, &mut budget.members).ok()?;
+                let image = squashfs::Image::within(bytes, &mut budget.members)?;
                 let members = image.entries().iter().map(inode).collect();
-                Some(Self { format: Format::Squashfs, members, unread: None, bytes, squashfs: Some(image) })
+                Ok(Self { format: Format::Squashfs, members, unread: None, bytes, squashfs: Some(image) })
             }
-            formats::Format::BzImage => new(Format::BzImage, vec![Part::here("payload", bzimage::payload(bytes)?)]),
+            formats::Format::BzImage => {
+                let payload = bzimage::payload(bytes).ok_or_else(damaged)?;
+                new(Format::BzImage, vec![Part::here("payload", payload)])
+            }
             formats::Format::Pe => new(Format::Pe, pe(bytes)?),
             formats::Format::Archives => {
                 let (format, members, unread) = sequence(bytes, budget)?;
-                Some(Self { format, members: numbered(members), unread, bytes, squashfs: None })
+                Ok(Self { format, members: numbered(members), unread, bytes, squashfs: None })
             }
         }
     }
@@ -193,8 +203,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
-    let pe = Pe::parse(bytes).ok()?;
+fn pe(bytes: &[u8]) -> Result<Vec<Part>> {
+    let pe = Pe::parse(bytes)?;
     let part = |section: &formats::pe::Section| {
         let start = section.raw_offset as usize;
         // Without padding.
@@ -203,7 +213,7 @@ fn pe(bytes: &[u8]) -> Option<Vec<Part>> {
     };
     let mut parts: Vec<_> = pe.sections().iter().filter_map(part).collect();
     parts.sort_by_key(|part| part.range().map(|range| range.start));
-    Some(parts)
+    Ok(parts)
 }
 
 fn inode(entry: &squashfs::Entry) -> Part {
@@ -222,7 +232,7 @@ fn inode(entry: &squashfs::Entry) -> Part {
 type Sequence = (Format, Vec<Part>, Option<(usize, Error)>);
 
 /// Reads concatenated archives and streams with zero padding between them.
-fn sequence(bytes: &[u8], budget: &mut Budget) -> Option<Sequence> {
+fn sequence(bytes: &[u8], budget: &mut Budget) -> Result<Sequence> {
     // The content of a stream is needed only if nothing follows it.
     let (mut found, mut content, mut unread) = (Vec::<(Range<usize>, &str)>::new(), None, None);
     while let Some(start) = initramfs::next(bytes, found.last().map_or(0, |(range, _)| range.end)) {
@@ -239,15 +249,18 @@ fn sequence(bytes: &[u8], budget: &mut Budget) -> Option<Sequence> {
         }
     }
     let (format, members) = match (found.as_slice(), content) {
-        ([], _) => return None,
-        ([(range, _)], Some(Body::Archive(list))) if range.start == 0 => (Format::Cpio, members(&list, budget).ok()?),
+        ([], _) => {
+            let empty = || Error::new(Class::UntrustedData, "the archive is empty");
+            return Err(unread.map_or_else(empty, |(_, error)| error));
+        }
+        ([(range, _)], Some(Body::Archive(list))) if range.start == 0 => (Format::Cpio, members(&list, budget)?),
         ([(range, _)], Some(Body::Stream(compression, content))) if range.start == 0 && unread.is_none() => {
             let part = Part { body: Bytes::Decompressed(content), ..Part::here("content", 0..0) };
             (Format::Stream(compression), vec![part])
         }
         _ => (Format::Initramfs, found.into_iter().enumerate().map(piece).collect()),
     };
-    Some((format, members, unread))
+    Ok((format, members, unread))
 }
 
 fn piece((at, (range, kind)): (usize, (Range<usize>, &str))) -> Part {

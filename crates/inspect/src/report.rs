@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use common::{Class, Error, Result, Sha256};
+use oci::layout::cosign_subject;
 use oci::types::Named as _;
 use oci::{Artifact, Image, Layout, Limits};
 use serde::Serialize;
@@ -23,7 +24,7 @@ const SBOM_MAX: u64 = 64 << 20;
 pub struct Report {
     /// Images.
     pub images: Vec<ImageReport>,
-    /// Artifacts of images that are not in the layout.
+    /// Artifacts that belong to no image of the layout.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strays: Vec<Attached>,
 }
@@ -146,7 +147,10 @@ pub struct Verdict {
 pub fn report(layout: &Layout, limits: Limits) -> Result<(Report, Vec<Contents>)> {
     let (images, artifacts) = (layout.images()?, layout.artifacts()?);
     if images.is_empty() {
-        return Err(Error::new(Class::UntrustedData, "the layout contains no image for linux/amd64"));
+        let kinds: Vec<_> =
+            artifacts.iter().map(|artifact| format!("an artifact of type {}", kind(artifact))).collect();
+        let error = Error::new(Class::UntrustedData, "there is no image for linux/amd64");
+        return Err(if kinds.is_empty() { error } else { error.why(format!("there is {}", kinds.join(", "))) });
     }
     let mut reports = Vec::new();
     let mut all = Vec::new();
@@ -224,11 +228,15 @@ fn is_about(artifact: &Artifact, image: &Image) -> bool {
         || artifact.name().is_some_and(|name| name.starts_with(&tag))
 }
 
+/// The type of an artifact: its own, or else that of its config (image-spec, manifest.md, `artifactType`).
+fn kind(artifact: &Artifact) -> String {
+    artifact.manifest.artifact_type().as_ref().unwrap_or(artifact.manifest.config().media_type()).to_string()
+}
+
 fn attached(artifact: &Artifact) -> Result<Attached> {
-    let tag = artifact.name().and_then(|name| name.rsplit_once('.')).map(|(_, kind)| format!("cosign tag .{kind}"));
-    let kind = artifact.manifest.artifact_type().as_ref().map(ToString::to_string);
+    let tag = artifact.name().filter(|name| cosign_subject(name).is_some()).and_then(|name| name.rsplit_once('.'));
     Ok(Attached {
-        what: tag.or(kind).unwrap_or_else(|| "artifact".to_owned()),
+        what: tag.map_or_else(|| kind(artifact), |(_, kind)| format!("cosign tag .{kind}")),
         predicate: artifact.manifest.annotations().as_ref().and_then(|all| all.get(PREDICATE)).cloned(),
         digest: artifact.descriptor.sha256()?,
     })

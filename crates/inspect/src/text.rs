@@ -55,7 +55,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         writeln!(out)?;
     }
     for stray in &report.strays {
-        writeln!(out, "attached to a missing image: {}", one_line(&line(stray)))?;
+        writeln!(out, "attached to no image here: {}", one_line(&line(stray)))?;
     }
     Ok(())
 }

@@ -49,7 +49,9 @@ impl TokenSigner {
     /// [`Class::MissingTool`] without the module; [`Class::Infrastructure`] without the token; [`Class::BadInput`] if the PIN is wrong, or
     /// the key is missing, ambiguous, or not that of `identity`.
     pub fn open(uri: &Uri, pin: Option<&str>, identity: Identity) -> Result<Self> {
-        let context = module(&uri.module)?;
+        let path = library(uri);
+        let context = module(&path)?;
+        check_library(&context, &path, uri)?;
         let (slot, token) = find_token(&context, uri)?;
         let session = context.open_ro_session(slot).map_err(|e| unreachable_token(uri, &e))?;
         login(&session, &token, uri, pin)?;
@@ -100,6 +102,37 @@ impl Signer for TokenSigner {
     }
 }
 
+/// Returns the path of the library: `module-path` itself, or `module-name` in that directory (RFC 7512 section 2.3), with or without the
+/// usual prefix and suffix.
+fn library(uri: &Uri) -> PathBuf {
+    let Some(name) = uri.module_name.as_deref().filter(|_| uri.module.is_dir()) else { return uri.module.clone() };
+    let candidates = [name.to_owned(), format!("{name}.so"), format!("lib{name}.so")].map(|name| uri.module.join(name));
+    candidates.iter().find(|path| path.is_file()).unwrap_or(&candidates[1]).clone()
+}
+
+/// Compares the attributes `library-*` with what the library says about itself.
+fn check_library(context: &Pkcs11, path: &Path, uri: &Uri) -> Result<()> {
+    let info = context.get_library_info().map_err(|e| unreachable_token(uri, &e))?;
+    let version = info.library_version();
+    let matches = equal(&uri.library_manufacturer, info.manufacturer_id())
+        && equal(&uri.library_description, info.library_description())
+        && uri.library_version.is_none_or(|wanted| wanted == (version.major(), version.minor()));
+    if matches {
+        return Ok(());
+    }
+    let (manufacturer, description) = (info.manufacturer_id(), info.library_description());
+    Err(Error::new(Class::BadInput, "the PKCS#11 module is another one than in the URI").file(path).why(format!(
+        "{uri}\nthe module says: library-manufacturer={manufacturer};library-description={description};library-version={}.{}",
+        version.major(),
+        version.minor()
+    )))
+}
+
+/// Whether an attribute of a URI, if given, has this value.
+fn equal(wanted: &Option<String>, actual: &str) -> bool {
+    wanted.as_deref().is_none_or(|wanted| wanted == actual)
+}
+
 fn module(path: &Path) -> Result<Pkcs11> {
     let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = modules.get(path) {
@@ -127,7 +160,8 @@ fn find_token(context: &Pkcs11, uri: &Uri) -> Result<(Slot, TokenInfo)> {
         all.push((slot, context.get_token_info(slot).map_err(|e| unreachable_token(uri, &e))?));
     }
     let labels: Vec<_> = all.iter().map(|(_, token)| format!("{:?}", token.label())).collect();
-    let mut found: Vec<_> = all.into_iter().filter(|(slot, token)| matches(uri, *slot, token)).collect();
+    let is_wanted = |(slot, token): &(Slot, TokenInfo)| matches(uri, *slot, token) && slot_matches(context, uri, *slot);
+    let mut found: Vec<_> = all.into_iter().filter(is_wanted).collect();
     match (found.pop(), found.len()) {
         (Some(token), 0) => Ok(token),
         (Some(_), more) => Err(Error::new(Class::BadInput, "ambiguous PKCS#11 token")
@@ -143,7 +177,6 @@ fn find_token(context: &Pkcs11, uri: &Uri) -> Result<(Slot, TokenInfo)> {
 }
 
 fn matches(uri: &Uri, slot: Slot, token: &TokenInfo) -> bool {
-    let equal = |wanted: &Option<String>, actual: &str| wanted.as_deref().is_none_or(|wanted| wanted == actual);
     equal(&uri.token, token.label())
         && equal(&uri.serial, token.serial_number())
         && equal(&uri.manufacturer, token.manufacturer_id())
@@ -151,11 +184,23 @@ fn matches(uri: &Uri, slot: Slot, token: &TokenInfo) -> bool {
         && uri.slot.is_none_or(|wanted| wanted == slot.id())
 }
 
+/// Compares the attributes `slot-*`; a slot that cannot be described does not match one that is described in the URI.
+fn slot_matches(context: &Pkcs11, uri: &Uri, slot: Slot) -> bool {
+    if uri.slot_manufacturer.is_none() && uri.slot_description.is_none() {
+        return true;
+    }
+    context.get_slot_info(slot).is_ok_and(|info| {
+        equal(&uri.slot_manufacturer, info.manufacturer_id()) && equal(&uri.slot_description, info.slot_description())
+    })
+}
+
 fn login(session: &Session, token: &TokenInfo, uri: &Uri, pin: Option<&str>) -> Result<()> {
     if !token.login_required() {
         return Ok(());
     }
     let from_file = uri.pin_file.as_deref().map(read_pin).transpose()?;
+    // A CI system leaves the variable of a missing secret empty. An empty PIN is not tried: tokens lock after a few wrong ones.
+    let pin = pin.filter(|pin| !pin.is_empty());
     let pin = from_file.as_deref().map(String::as_str).or(pin).map(|pin| AuthPin::from(pin.to_owned()));
     if pin.is_none() && !token.protected_authentication_path() {
         return Err(Error::new(Class::BadInput, "the token requires a PIN").why(uri.to_string()).hint(
@@ -182,7 +227,13 @@ fn login(session: &Session, token: &TokenInfo, uri: &Uri, pin: Option<&str>) -> 
 fn read_pin(path: &Path) -> Result<Zeroizing<String>> {
     require_owner_only(path, "PIN")?;
     let text = Zeroizing::new(fs_err::read_to_string(path)?);
-    Ok(Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+    let pin = Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned());
+    if pin.is_empty() {
+        return Err(Error::new(Class::BadInput, "the file with the PIN is empty")
+            .file(path)
+            .hint("write the PIN into it; it has not been tried: tokens lock after a few wrong PINs"));
+    }
+    Ok(pin)
 }
 
 fn find_key(session: &Session, uri: &Uri) -> Result<ObjectHandle> {

@@ -62,6 +62,12 @@ impl PublicKey {
         let kind = match info.algorithm.oid {
             RSA => Kind::Rsa(bits(&modulus(raw).map_err(|e| bad(e.to_string()))?)),
             EC if info.algorithm.parameters_oid() == Ok(P256) => Kind::P256,
+            EC if info.algorithm.parameters_oid().is_err() => {
+                let why =
+                    "the curve is written as explicit parameters, expected the name of P-256 (RFC 5480 section 2.1.1)";
+                return Err(bad(why.to_owned())
+                    .hint("write the key again: openssl ec -pubin -in FILE -param_enc named_curve -pubout -out NEW"));
+            }
             EC => return Err(bad("unsupported curve, expected P-256".to_owned())),
             other => return Err(bad(format!("unsupported algorithm {other}, expected RSA or ECDSA"))),
         };
@@ -178,4 +184,12 @@ mod tests {
     }
 
     use crate::signer::Signer as _;
+
+    /// Made by `openssl ecparam -name prime256v1 -genkey -noout -param_enc explicit | openssl pkey -pubout`.
+    #[test]
+    fn explicit_parameters_are_named() {
+        let pem = include_bytes!("../testdata/p256-explicit.pub.pem");
+        let error = PublicKey::from_pem(pem).unwrap_err().to_string();
+        assert!(error.contains("explicit parameters") && error.contains("named_curve"), "{error}");
+    }
 }

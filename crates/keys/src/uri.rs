@@ -9,8 +9,16 @@ use common::{Class, Error, Result};
 /// A PKCS#11 URI of a private key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Uri {
-    /// `module-path`: the PKCS#11 library of the token.
+    /// `module-path`: the PKCS#11 library of the token, or with `module-name` its directory.
     pub module: PathBuf,
+    /// `module-name`: the library's name without suffix.
+    pub module_name: Option<String>,
+    /// `library-manufacturer`.
+    pub library_manufacturer: Option<String>,
+    /// `library-description`.
+    pub library_description: Option<String>,
+    /// `library-version`: major and minor.
+    pub library_version: Option<(u8, u8)>,
     /// `token`: label of the token.
     pub token: Option<String>,
     /// `serial` of the token.
@@ -21,6 +29,10 @@ pub struct Uri {
     pub model: Option<String>,
     /// `slot-id`.
     pub slot: Option<u64>,
+    /// `slot-manufacturer`.
+    pub slot_manufacturer: Option<String>,
+    /// `slot-description`.
+    pub slot_description: Option<String>,
     /// `object`: label of the key.
     pub object: Option<String>,
     /// `id` of the key.
@@ -68,11 +80,17 @@ impl Uri {
             module: module.ok_or_else(|| {
                 bad("it has no absolute module-path, such as module-path=/usr/lib/softhsm/libsofthsm2.so")
             })?,
+            module_name: take(&mut query, "module-name")?.map(module_name).transpose()?,
+            library_manufacturer: take(&mut path, "library-manufacturer")?,
+            library_description: take(&mut path, "library-description")?,
+            library_version: take(&mut path, "library-version")?.map(|text| version(&text)).transpose()?,
             token: take(&mut path, "token")?,
             serial: take(&mut path, "serial")?,
             manufacturer: take(&mut path, "manufacturer")?,
             model: take(&mut path, "model")?,
             slot: slot.transpose()?,
+            slot_manufacturer: take(&mut path, "slot-manufacturer")?,
+            slot_description: take(&mut path, "slot-description")?,
             object: take(&mut path, "object")?,
             id: path.remove("id"),
             pin_file: take(&mut query, "pin-source")?.map(|source| pin_file(&source)).transpose()?,
@@ -129,6 +147,19 @@ fn take(attributes: &mut BTreeMap<&str, Vec<u8>>, name: &str) -> Result<Option<S
     value.map_err(|_| bad(&format!("attribute {name} is not UTF-8")))
 }
 
+/// `library-version`: a major number, and a minor one if it is not 0.
+fn version(text: &str) -> Result<(u8, u8)> {
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        _ => Err(bad("library-version is not a version such as 2.6")),
+    }
+}
+
+fn module_name(name: String) -> Result<String> {
+    if name.contains('/') { Err(bad("module-name contains a slash")) } else { Ok(name) }
+}
+
 /// An absolute path, or a `file` URI of one (RFC 8089).
 fn pin_file(source: &str) -> Result<PathBuf> {
     let path = source.strip_prefix("file://").or_else(|| source.strip_prefix("file:")).unwrap_or(source);
@@ -154,6 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn parses_every_attribute_of_the_rfc() {
+        let uri = Uri::parse(
+            "pkcs11:library-manufacturer=SoftHSM;library-description=Implementation%20of%20PKCS11;library-version=2.6;\
+             slot-description=SoftHSM%20slot;slot-manufacturer=SoftHSM%20project;slot-id=7;token=t;manufacturer=m;model=d;\
+             serial=s;object=k;id=%01;type=private?module-path=/usr/lib/softhsm&module-name=softhsm2&pin-source=/etc/pin",
+        )
+        .unwrap();
+        assert_eq!((uri.library_version, uri.slot), (Some((2, 6)), Some(7)));
+        assert_eq!(uri.library_manufacturer.as_deref(), Some("SoftHSM"));
+        assert_eq!(uri.library_description.as_deref(), Some("Implementation of PKCS11"));
+        assert_eq!(uri.slot_description.as_deref(), Some("SoftHSM slot"));
+        assert_eq!(uri.slot_manufacturer.as_deref(), Some("SoftHSM project"));
+        assert_eq!(uri.module_name.as_deref(), Some("softhsm2"));
+        let major = Uri::parse("pkcs11:object=a;library-version=3?module-path=/x.so").unwrap();
+        assert_eq!(major.library_version, Some((3, 0)));
+    }
+
+    #[test]
     fn rejects_malformed_uris_and_pins() {
         for (text, word) in [
             ("file:/x", "does not start"),
@@ -168,6 +217,9 @@ mod tests {
             ("pkcs11:object=a?module-path=/x.so&pin-source=pin", "pin-source"),
             ("pkcs11:object=a;slot-id=x?module-path=/x.so", "slot-id"),
             ("pkcs11:object?module-path=/x.so", "no value"),
+            ("pkcs11:object=a;library-version=2.x?module-path=/x.so", "library-version"),
+            ("pkcs11:object=a;library-version=300?module-path=/x.so", "library-version"),
+            ("pkcs11:object=a?module-path=/x&module-name=..%2fy", "module-name"),
         ] {
             let error = Uri::parse(text).unwrap_err();
             assert!(error.class() == Class::BadInput && error.to_string().contains(word), "{text}: {error}");

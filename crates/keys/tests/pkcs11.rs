@@ -202,7 +202,43 @@ fn uses_the_given_pin_without_a_pin_file() {
     with_token(|scene| {
         let set = scene.set("token=talos", "").unwrap();
         assert_error(set.check(1_760_000_000), Class::BadInput, &["requires a PIN", "pin-source", "SOLANA_TALOS_PIN"]);
+        // As CI systems set the variable of a missing secret. It is not tried: the token has three tries.
+        for _ in 0..9 {
+            let empty = scene.set("token=talos", "").unwrap().with_pin(Some(String::new()));
+            assert_error(empty.check(1_760_000_000), Class::BadInput, &["requires a PIN", "SOLANA_TALOS_PIN"]);
+            let empty = scene.set("token=talos", &scene.pin_file("\n", 0o600)).unwrap();
+            assert_error(
+                empty.check(1_760_000_000),
+                Class::BadInput,
+                &["the file with the PIN is empty", "not been tried"],
+            );
+        }
+        let set = scene.set("token=talos", "").unwrap();
         set.with_pin(Some(PIN.to_owned())).check(1_760_000_000).unwrap();
+    });
+}
+
+#[test]
+fn attributes_of_library_and_slot_are_compared() {
+    with_token(|scene| {
+        let pin = scene.pin_file(PIN, 0o600);
+        let check =
+            |attributes: &str| scene.set(&format!("token=talos;{attributes}"), &pin).unwrap().check(1_760_000_000);
+        check("library-manufacturer=SoftHSM;slot-manufacturer=SoftHSM%20project").unwrap();
+        assert_error(
+            check("library-manufacturer=Acme"),
+            Class::BadInput,
+            &["another one", "library-manufacturer=SoftHSM"],
+        );
+        assert_error(check("library-version=99"), Class::BadInput, &["another one", "library-version="]);
+        assert_error(check("slot-description=S"), Class::Infrastructure, &["token not found"]);
+        // The directory of the module, and its name.
+        let module = fs::read_to_string(scene.dir.join("path")).unwrap();
+        let dir = Path::new(&module).parent().unwrap().display().to_string();
+        fs::write(scene.dir.join("path"), format!("{dir}&module-name=softhsm2")).unwrap();
+        check("slot-manufacturer=SoftHSM%20project").unwrap();
+        fs::write(scene.dir.join("path"), format!("{dir}&module-name=none")).unwrap();
+        assert_error(check("slot-manufacturer=SoftHSM%20project"), Class::MissingTool, &["none.so"]);
     });
 }
 

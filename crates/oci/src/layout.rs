@@ -36,7 +36,7 @@ pub struct Image {
     pub manifest: Manifest,
     /// The configuration.
     pub config: ImageConfig,
-    /// Layers, lowest first, with OCI media types.
+    /// Layers, lowest first, with OCI media types; those of unknown types cannot be read, but copied.
     pub layers: Vec<Layer>,
 }
 
@@ -86,11 +86,12 @@ impl Layout {
         }
     }
 
-    /// Returns every image for linux/amd64 in index order. Images for other platforms are skipped.
+    /// Returns every image for linux/amd64 in index order. Images for other platforms are skipped, and so are entries of other types than
+    /// images and with other digests than SHA-256, as the specification requires (image-index.md, `manifests`).
     ///
     /// # Errors
-    /// [`Class::Verification`] for a digest mismatch; [`Class::UntrustedData`] for a missing blob, an unknown media type, another schema
-    /// version, or more than the limits of entries, documents and layers.
+    /// [`Class::Verification`] for a digest mismatch; [`Class::UntrustedData`] for a missing blob, another schema version, or more than the
+    /// limits of entries, documents and layers.
     pub fn images(&self) -> Result<Vec<Image>> {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
@@ -119,10 +120,19 @@ impl Layout {
         let path = self.root.join("index.json");
         let mut walk = Walk::new();
         let mut artifacts = Vec::new();
-        for descriptor in self.index()?.manifests().iter().filter(|entry| is_artifact(entry)) {
+        for descriptor in self.index()?.manifests().iter().filter(|entry| is_known(entry)) {
             walk.count(&path)?;
+            let is_manifest = types::oci_type(descriptor.media_type()) == MediaType::ImageManifest;
+            // Images for other platforms may be missing in the layout.
+            let is_foreign = descriptor.platform().as_ref().is_some_and(|platform| !types::is_linux_amd64(platform));
+            if !is_manifest || is_foreign && !is_artifact(descriptor) {
+                continue;
+            }
             walk.spend(&path, descriptor.size())?;
-            artifacts.push(Artifact { manifest: self.read_document(descriptor)?, descriptor: descriptor.clone() });
+            let manifest: Manifest = self.read_document(descriptor)?;
+            if is_artifact(descriptor) || types::oci_type(manifest.config().media_type()) != MediaType::ImageConfig {
+                artifacts.push(Artifact { manifest, descriptor: descriptor.clone() });
+            }
         }
         Ok(artifacts)
     }
@@ -155,7 +165,7 @@ impl Layout {
     fn walk(&self, file: &Path, index: &Index, outer: &[String], depth: u32, walk: &mut Walk) -> Result<()> {
         for entry in index.manifests() {
             walk.count(file)?;
-            if is_artifact(entry) {
+            if is_artifact(entry) || !is_known(entry) {
                 continue;
             }
             let names: Vec<_> =
@@ -169,7 +179,7 @@ impl Layout {
                 }
                 MediaType::ImageIndex => return Err(malformed(file, &types::nested_too_deeply())),
                 MediaType::ImageManifest => self.add(entry, names, walk)?,
-                other => return Err(unknown_type(file, &other)),
+                _ => {}
             }
         }
         Ok(())
@@ -184,14 +194,15 @@ impl Layout {
             known.names.extend(names);
             return Ok(());
         }
-        let image = self.read(entry, names, walk)?;
+        let Some(image) = self.read(entry, names, walk)? else { return Ok(()) };
         if (image.config.architecture.as_str(), image.config.os.as_str()) == ("amd64", "linux") {
             walk.images.push(image);
         }
         Ok(())
     }
 
-    fn read(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<Image> {
+    /// Reads an image; `None` for an artifact, which has a config of another type.
+    fn read(&self, entry: &Descriptor, names: Vec<String>, walk: &mut Walk) -> Result<Option<Image>> {
         let digest = entry.sha256()?;
         let file = self.blob_path(digest);
         walk.spend(&file, entry.size())?;
@@ -201,7 +212,7 @@ impl Layout {
             return Err(malformed(&file, &format!("it has {count} layers (max {LAYERS})")));
         }
         if types::oci_type(manifest.config().media_type()) != MediaType::ImageConfig {
-            return Err(unknown_type(&file, manifest.config().media_type()));
+            return Ok(None);
         }
         walk.spend(&file, manifest.config().size())?;
         let config: ImageConfig =
@@ -214,10 +225,12 @@ impl Layout {
             ));
         }
         let layer = |(descriptor, diff_id): (&Descriptor, &types::Digest)| {
-            Ok(Layer { descriptor: oci_layer(&file, descriptor)?, diff_id: diff_id.0 })
+            let mut descriptor = descriptor.clone();
+            descriptor.set_media_type(types::oci_type(descriptor.media_type()));
+            Layer { descriptor, diff_id: diff_id.0 }
         };
-        let layers = manifest.layers().iter().zip(diff_ids).map(layer).collect::<Result<_>>()?;
-        Ok(Image { names, digest, manifest, config, layers })
+        let layers = manifest.layers().iter().zip(diff_ids).map(layer).collect();
+        Ok(Some(Image { names, digest, manifest, config, layers }))
     }
 
     /// Verifies a blob against its descriptor and opens it.
@@ -296,6 +309,13 @@ fn not_a_layout(class: Class, root: &Path, why: &str) -> Error {
         .hint("give the directory of an OCI image layout, such as _out/kernel.oci")
 }
 
+/// Whether an index entry is a manifest or an index whose digest can be verified.
+#[must_use]
+pub fn is_known(entry: &Descriptor) -> bool {
+    let media_type = types::oci_type(entry.media_type());
+    matches!(media_type, MediaType::ImageManifest | MediaType::ImageIndex) && entry.sha256().is_ok()
+}
+
 /// Whether an index entry is an artifact. Cosign's tag-based artifacts differ from images only in their tag.
 fn is_artifact(entry: &Descriptor) -> bool {
     let cosign = || entry.annotation(types::REF_NAME).and_then(cosign_subject).is_some();
@@ -309,17 +329,6 @@ pub fn cosign_subject(tag: &str) -> Option<Sha256> {
     ["sig", "att", "sbom"].contains(&kind).then(|| hex.parse().ok()).flatten()
 }
 
-/// Returns the layer with its OCI media type; Docker's gzip layers differ in the name only.
-fn oci_layer(file: &Path, layer: &Descriptor) -> Result<Descriptor> {
-    let media_type = types::oci_type(layer.media_type());
-    if !matches!(media_type, MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd) {
-        return Err(unknown_type(file, &media_type));
-    }
-    let mut layer = layer.clone();
-    layer.set_media_type(media_type);
-    Ok(layer)
-}
-
 fn read_small(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(LIMIT + 1).read_to_end(&mut bytes)?;
@@ -331,11 +340,6 @@ fn read_small(path: &Path) -> Result<Vec<u8>> {
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| malformed(path, &e.to_string()))
-}
-
-fn unknown_type(file: &Path, media_type: &MediaType) -> Error {
-    malformed(file, &format!("unknown media type {:?}", media_type.as_ref()))
-        .hint("convert the image to OCI with `skopeo copy`")
 }
 
 fn malformed(file: &Path, why: &str) -> Error {

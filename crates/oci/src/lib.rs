@@ -10,6 +10,7 @@ pub mod layer;
 pub mod layout;
 pub mod reference;
 pub mod tarball;
+mod tarblocks;
 mod tarentry;
 mod tarnames;
 pub mod tarstream;

@@ -83,7 +83,9 @@ impl FromStr for Reference {
             None => (rest, None),
         };
         if !is_registry(registry) {
-            return Err(bad("the registry must be a host with a dot or a port, or localhost"));
+            return Err(bad(
+                "the registry must be a host with a dot or a port, localhost, or an IPv6 address in brackets",
+            ));
         }
         if registry.len() + 1 + repository.len() > 255 || !repository.split('/').all(is_component) {
             return Err(bad("the repository contains invalid characters or is too long"));
@@ -95,8 +97,13 @@ impl FromStr for Reference {
     }
 }
 
-/// A registry, unlike the first part of a repository, has a dot or a port or is `localhost`.
+/// A registry, unlike the first part of a repository, has a dot or a port, or is `localhost` or an IPv6 address in brackets.
 fn is_registry(text: &str) -> bool {
+    let is_port = |port: &str| port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        return address.parse::<std::net::Ipv6Addr>().is_ok() && port_ok;
+    }
     let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
     let label = |label: &str| {
         let hyphen = |c: Option<char>| c == Some('-');
@@ -105,7 +112,7 @@ fn is_registry(text: &str) -> bool {
             && !hyphen(label.chars().next())
             && !hyphen(label.chars().last())
     };
-    let port_ok = port.is_none_or(|port| port.bytes().all(|c| c.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let port_ok = port.is_none_or(is_port);
     host.split('.').all(label) && port_ok && (host.contains('.') || port.is_some() || host == "localhost")
 }
 
@@ -152,6 +159,8 @@ mod tests {
             "localhost/a",
             "127.0.0.1:5000/a/b-c__d.e:latest",
             "h:1/x:T_1.-",
+            "[::1]:5000/acme/app:v1",
+            "[2001:db8::7]/a",
         ] {
             for text in [text.to_owned(), format!("{text}@{DIGEST}")] {
                 assert_eq!(text.parse::<Reference>().unwrap().to_string(), text);
@@ -199,6 +208,13 @@ mod tests {
             ".io/a",
             "h:/a",
             "h:65536/a",
+            "::1/a",
+            "[::1/a",
+            "[]/a",
+            "[127.0.0.1]/a",
+            "[::1]5000/a",
+            "[::1]:/a",
+            "[fe80::1%25eth0]/a",
             "h:+1/a",
             "ghcr.io/a@",
             "ghcr.io/a@sha256:12",

@@ -13,6 +13,8 @@ pub struct Item {
     pub kind: ItemKind,
     /// Permission bits.
     pub mode: u32,
+    /// Whether the stored path begins with a slash, which is the root of the image.
+    pub absolute: bool,
 }
 
 /// Kind of an [`Item`].
@@ -28,6 +30,8 @@ pub enum ItemKind {
     Hardlink(String),
     /// A device or named pipe.
     Special,
+    /// A global PAX header, such as git's: no file, but an entry for Go.
+    Comment,
 }
 
 /// Returns the error for a layer that is malformed or above a limit.

@@ -1,5 +1,5 @@
-//! Parses the headers of a tar. Headers that Go's `archive/tar` (reader.go), which containerd and Docker use, would read differently
-//! are rejected: a layer could hide files from us otherwise.
+//! Parses the headers of a tar as Go's `archive/tar` (reader.go) does, which containerd, Docker and Talos's imager use: a layer could hide
+//! files from us otherwise. What other readers take differently is rejected.
 
 use std::io::Read;
 
@@ -12,6 +12,11 @@ use crate::tarentry::{Item, ItemKind, malformed};
 const EXTENSION_LIMIT: u64 = 1 << 20;
 /// `PATH_MAX` of Linux.
 const PATH_LIMIT: usize = 4096;
+/// Fields of a header.
+const NAME: std::ops::Range<usize> = 0..100;
+const TYPE: usize = 156;
+const PREFIX: std::ops::Range<usize> = 345..500;
+const STAR_PREFIX: std::ops::Range<usize> = 345..476;
 
 /// Names from header extensions that precede the header they belong to.
 #[derive(Default)]
@@ -24,27 +29,13 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// Consumes `entry` if it is a header extension of the next one.
-    pub(crate) fn take(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<bool> {
-        let kind = entry.header().entry_type();
-        let extension = matches!(
-            kind,
-            EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader | EntryType::XGlobalHeader
-        );
-        if !extension {
-            return Ok(false);
-        }
-        if entry.size() > EXTENSION_LIMIT {
-            return Err(malformed(format!("a header extension of {} bytes (max {EXTENSION_LIMIT})", entry.size())));
-        }
-        let mut data = Vec::new();
-        entry.read_to_end(&mut data).map_err(malformed)?;
-        match kind {
-            EntryType::GNULongName => once(&mut self.path, until_nul(&data))?,
-            EntryType::GNULongLink => once(&mut self.link, until_nul(&data))?,
-            EntryType::XHeader => self.pax(&data)?,
-            // Global records, such as git's, hold comments, which have no effect.
-            _ => self.global(&data)?,
+    /// Consumes the entry of `header` if it is a header extension of the next one; returns whether it was.
+    pub(crate) fn take(&mut self, header: &tar::Header, data: &mut impl Read) -> Result<bool> {
+        match header.entry_type() {
+            EntryType::GNULongName => once(&mut self.path, until_nul(&extension(header, data)?))?,
+            EntryType::GNULongLink => once(&mut self.link, until_nul(&extension(header, data)?))?,
+            EntryType::XHeader => self.pax(&extension(header, data)?)?,
+            _ => return Ok(false),
         }
         Ok(true)
     }
@@ -69,47 +60,58 @@ impl Names {
         Ok(())
     }
 
-    /// Go treats a global header as an entry of its own and drops the extensions before it.
-    fn global(&self, data: &[u8]) -> Result<()> {
+    /// Reads a global header. Go treats it as an entry of its own and drops the extensions before it.
+    fn global(&self, header: &tar::Header, data: &mut impl Read) -> Result<Item> {
         if self.pax || self.path.is_some() || self.link.is_some() {
             return Err(malformed("a global PAX header is between an entry and its names"));
         }
-        for record in PaxExtensions::new(data) {
+        for record in PaxExtensions::new(&extension(header, data)?) {
             let record = record.map_err(malformed)?;
             let key = record.key_bytes();
             if matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset") || key.starts_with(b"GNU.sparse.") {
                 return Err(malformed("a global PAX header changes the entries after it"));
             }
         }
-        Ok(())
+        let path = plain(&header.path_bytes())?;
+        Ok(Item { path, kind: ItemKind::Comment, mode: 0, absolute: false })
     }
 
-    /// Returns the entry of `header`, with the names of the extensions before it.
-    pub(crate) fn item(&mut self, header: &tar::Header) -> Result<Item> {
+    /// Returns the entry of `header`, with the names and the size of the extensions before it.
+    pub(crate) fn item(&mut self, header: &tar::Header, data: &mut impl Read) -> Result<Item> {
+        if header.entry_type() == EntryType::XGlobalHeader {
+            return self.global(header, data);
+        }
         let Self { path, link, size, .. } = std::mem::take(self);
-        check_format(header)?;
-        let written = path.unwrap_or_else(|| header.path_bytes().into_owned());
+        let written = path.map_or_else(|| stored_path(header), Ok)?;
         let path = plain(&written)?;
-        let declared = header.entry_size().map_err(malformed)?;
-        if size.is_some_and(|size| size != declared) {
-            return Err(malformed(format!("{path} has two different sizes")));
-        }
+        let declared = size.map_or_else(|| header.entry_size().map_err(malformed), Ok)?;
         let link = link.or_else(|| header.link_name_bytes().map(|name| name.into_owned())).unwrap_or_default();
-        let kind = kind(header.entry_type(), &path, &link, declared)?;
-        // A trailing slash marked a directory before POSIX, and still does for Go.
-        if matches!(kind, ItemKind::File(_)) && written.ends_with(b"/") {
-            return Err(malformed(format!("{path} is a file by type and a directory by name")));
-        }
-        // Go continues with the next header and would find entries in the data that is skipped here.
-        if declared != 0 && !matches!(kind, ItemKind::File(_)) {
-            return Err(malformed(format!("{path} is not a file but declares {declared} bytes")));
-        }
+        let is_dir = written.ends_with(b"/");
+        let kind = match kind(header.entry_type(), &path, &link, declared)? {
+            // Before POSIX the type was NUL and a trailing slash marked a directory.
+            ItemKind::File(_) if is_dir && header.as_bytes()[TYPE] == 0 => ItemKind::Dir,
+            ItemKind::File(_) if is_dir => {
+                return Err(malformed(format!("{path} is a file by type and a directory by name")));
+            }
+            kind => kind,
+        };
         if path.is_empty() && kind != ItemKind::Dir {
             return Err(malformed("the root of the image is not a directory"));
         }
         let mode = header.mode().map_err(malformed)? & 0o7777;
-        Ok(Item { path, kind, mode })
+        Ok(Item { path, kind, mode, absolute: written.starts_with(b"/") })
     }
+}
+
+/// Reads the data of a header extension.
+fn extension(header: &tar::Header, data: &mut impl Read) -> Result<Vec<u8>> {
+    let size = header.entry_size().map_err(malformed)?;
+    if size > EXTENSION_LIMIT {
+        return Err(malformed(format!("a header extension of {size} bytes (max {EXTENSION_LIMIT})")));
+    }
+    let mut bytes = Vec::new();
+    data.read_to_end(&mut bytes).map_err(malformed)?;
+    Ok(bytes)
 }
 
 fn kind(entry_type: EntryType, path: &str, link: &[u8], declared: u64) -> Result<ItemKind> {
@@ -122,6 +124,7 @@ fn kind(entry_type: EntryType, path: &str, link: &[u8], declared: u64) -> Result
         },
         EntryType::Link => ItemKind::Hardlink(plain(link)?),
         EntryType::Char | EntryType::Block | EntryType::Fifo => ItemKind::Special,
+        EntryType::GNUSparse => return Err(malformed("it contains a sparse file")),
         other => return Err(malformed(format!("{path} has the unknown type {:?}", char::from(other.as_byte())))),
     })
 }
@@ -137,25 +140,35 @@ fn once(place: &mut Option<Vec<u8>>, name: Vec<u8>) -> Result<()> {
     }
 }
 
-/// Only ustar headers have a name prefix. Go also finds one in headers of star and in malformed GNU headers, and ignores ustar's version.
-fn check_format(header: &tar::Header) -> Result<()> {
-    const PREFIX: std::ops::Range<usize> = 345..500;
+/// Returns the path in `header`. The prefix of star is shorter than that of ustar, and times follow it (`star(5)`). Go also finds a
+/// prefix in malformed GNU headers and ignores ustar's version; such headers are rejected.
+fn stored_path(header: &tar::Header) -> Result<Vec<u8>> {
     let bytes = header.as_bytes();
-    let prefix = bytes[PREFIX].iter().any(|byte| *byte != 0);
-    let star = bytes.ends_with(b"tar\0");
-    if prefix && (star || header.as_ustar().is_none()) {
+    let is_set = |field: &[u8]| field.iter().any(|byte| *byte != 0);
+    if header.as_ustar().is_some() && bytes.ends_with(b"tar\0") {
+        let (prefix, name) = (until_nul(&bytes[STAR_PREFIX]), until_nul(&bytes[NAME]));
+        return Ok(if prefix.is_empty() { name } else { [&prefix[..], b"/", &name].concat() });
+    }
+    if is_set(&bytes[PREFIX]) && header.as_ustar().is_none() {
         return Err(malformed("a header that is not ustar has a name prefix"));
     }
-    Ok(())
+    Ok(header.path_bytes().into_owned())
 }
 
-/// Returns `bytes` as a relative path without empty parts and `.`; absolute paths and `..` are rejected.
+/// Returns `bytes` as a path below the root of the image, cleaned as Go's `filepath.Clean` does. An absolute path begins at that root;
+/// one that leaves the root is rejected, because readers disagree about it.
 fn plain(bytes: &[u8]) -> Result<String> {
     let path = text(bytes)?;
-    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
-        return Err(malformed(format!("the path {path:?} leaves the image root")));
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.pop().is_some() || path.starts_with('/') => {}
+            ".." => return Err(malformed(format!("the path {path:?} leaves the image root"))),
+            part => parts.push(part),
+        }
     }
-    Ok(path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/"))
+    Ok(parts.join("/"))
 }
 
 fn text(bytes: &[u8]) -> Result<String> {

@@ -1,16 +1,16 @@
 //! Reads the tar of an untrusted layer, entry by entry, under limits and with bounded memory.
 //!
-//! Supported: ustar, GNU long names, PAX paths. Rejected, because tar readers disagree about them and an attacker could use that: sparse
-//! files, PAX sizes that differ from the header's, absolute paths and `..`, anything above the limits, and what Go's `archive/tar`
-//! (reader.go), which containerd and Docker use, reads differently: data of entries that are not files, names from two places,
-//! empty names, and name prefixes in headers of other formats.
+//! Read as by Go's `archive/tar` (reader.go), which containerd, Docker and Talos's imager use: ustar and star headers, GNU long names, PAX
+//! paths and sizes, absolute paths (which begin at the root of the image), `..` within a path. Rejected, because tar readers disagree
+//! about them and an attacker could use that: sparse files, paths that leave the root, names from two places, empty names, name prefixes
+//! in headers of other formats; and anything above the limits.
 
 use std::io::{self, Read};
 
 use common::digest::Hasher;
 use common::{Result, Sha256};
-use tar::Archive;
 
+use crate::tarblocks::Blocks;
 use crate::tarentry::malformed;
 pub use crate::tarentry::{Item, ItemKind};
 use crate::tarnames::Names;
@@ -64,23 +64,27 @@ pub fn read(stream: impl Read, limits: Limits, each: &mut Each<'_>) -> Result<Wh
 pub type Each<'a> = dyn FnMut(u64, &Item, &mut dyn Read) -> Result<()> + 'a;
 
 fn entries<R: Read>(metered: &mut Metered<R>, limits: Limits, each: &mut Each<'_>) -> Result<()> {
-    let mut archive = Archive::new(&mut *metered);
+    let mut blocks = Blocks::new(&mut *metered);
     let mut names = Names::default();
     let mut count = 0;
-    for entry in archive.entries().map_err(malformed)?.raw(true) {
-        let mut entry = entry.map_err(malformed)?;
+    while let Some(header) = blocks.next()? {
         count += 1;
         if count > limits.entries {
             return Err(malformed(format!("it has more than {} entries", limits.entries)));
         }
-        if names.take(&mut entry)? {
+        if names.take(&header, &mut blocks)? {
             continue;
         }
-        let item = names.item(entry.header())?;
-        if entry.size() > limits.file {
-            return Err(malformed(format!("{} declares {} bytes (max {})", item.path, entry.size(), limits.file)));
+        let item = names.item(&header, &mut blocks)?;
+        match item.kind {
+            ItemKind::File(size) if size > limits.file => {
+                return Err(malformed(format!("{} declares {size} bytes (max {})", item.path, limits.file)));
+            }
+            ItemKind::File(size) => blocks.data(size),
+            ItemKind::Dir => blocks.data(0),
+            _ => {}
         }
-        each(count, &item, &mut entry)?;
+        each(count, &item, &mut blocks)?;
     }
     io::copy(metered, &mut io::sink()).map(drop).map_err(malformed)
 }

@@ -11,7 +11,8 @@ pub use oci_spec::image::{
 };
 use oci_spec::image::{Arch, ImageManifestBuilder, Os, Sha256Digest};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 /// Largest index or manifest that is read; the distribution specification lets registries reject larger ones.
 pub const DOCUMENT_LIMIT: u64 = 4 << 20;
@@ -47,7 +48,7 @@ impl TryFrom<String> for Digest {
 
 /// Extends the descriptors of `oci-spec`, which allow digests of any algorithm and missing annotations.
 pub trait Named {
-    /// Returns the digest of the content; an error for other algorithms than SHA-256, which [`read`] rejects.
+    /// Returns the digest of the content; an error for other algorithms than SHA-256.
     fn sha256(&self) -> Result<Sha256>;
 
     /// Whether the digest of the content is `digest`.
@@ -130,54 +131,100 @@ pub fn is_linux_amd64(platform: &Platform) -> bool {
     (platform.architecture(), platform.os()) == (&Arch::Amd64, &Os::Linux)
 }
 
-/// Maps Docker's media types to those of OCI; others are kept.
+/// Maps Docker's media types to those of OCI, and those of layers that need not be distributed to those of other layers; others are kept.
 #[must_use]
 pub fn oci_type(media_type: &MediaType) -> MediaType {
     match media_type.as_ref() {
         "application/vnd.docker.distribution.manifest.list.v2+json" => MediaType::ImageIndex,
         "application/vnd.docker.distribution.manifest.v2+json" => MediaType::ImageManifest,
         "application/vnd.docker.container.image.v1+json" => MediaType::ImageConfig,
-        "application/vnd.docker.image.rootfs.diff.tar.gzip" => MediaType::ImageLayerGzip,
+        "application/vnd.docker.image.rootfs.diff.tar"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar" => MediaType::ImageLayer,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => MediaType::ImageLayerGzip,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar.zstd"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd" => MediaType::ImageLayerZstd,
         _ => media_type.clone(),
     }
 }
 
 /// An index or a manifest.
 pub trait Document: DeserializeOwned {
+    /// Key of its required list.
+    const LIST: &'static str;
     /// Schema version.
     fn schema(&self) -> u32;
-    /// All descriptors in it.
-    fn named(&self) -> Vec<&Descriptor>;
+    /// Descriptors whose content is needed to use the document.
+    fn needed(&self) -> Vec<&Descriptor>;
 }
 
 impl Document for Index {
+    const LIST: &'static str = "manifests";
+
     fn schema(&self) -> u32 {
         self.schema_version()
     }
 
-    fn named(&self) -> Vec<&Descriptor> {
-        self.manifests().iter().chain(self.subject()).collect()
+    fn needed(&self) -> Vec<&Descriptor> {
+        Vec::new()
     }
 }
 
 impl Document for Manifest {
+    const LIST: &'static str = "layers";
+
     fn schema(&self) -> u32 {
         self.schema_version()
     }
 
-    fn named(&self) -> Vec<&Descriptor> {
+    fn needed(&self) -> Vec<&Descriptor> {
         std::iter::once(self.config()).chain(self.layers()).chain(self.subject()).collect()
     }
 }
 
-/// Parses an index or manifest of schema version 2 with SHA-256 digests only; the error is the reason for the caller's error.
+/// Parses an index or manifest of schema version 2; the error is the reason for the caller's error.
+///
+/// As for Go, a list that is null or absent is empty. A manifest has SHA-256 digests only; the entries of an index may have others, for a
+/// reader passes over what it does not know (image-index.md, descriptor.md).
 pub fn read<T: Document>(bytes: &[u8]) -> Result<T, String> {
-    let document: T = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    without_null(&mut value);
+    if let Some(fields) = value.as_object_mut() {
+        let list = fields.entry(T::LIST).or_insert_with(|| Value::Array(Vec::new()));
+        list.as_array_mut().into_iter().flatten().for_each(without_unclear_platform);
+    }
+    let document: T = serde_json::from_value(value).map_err(|e| e.to_string())?;
     if document.schema() != 2 {
         return Err(format!("schemaVersion is {}, expected 2", document.schema()));
     }
-    document.named().into_iter().try_for_each(|entry| entry.sha256().map(drop)).map_err(|e| e.to_string())?;
+    document.needed().into_iter().try_for_each(|entry| entry.sha256().map(drop)).map_err(|e| e.to_string())?;
     Ok(document)
+}
+
+/// Removes the fields that are null: Go writes an empty list so, and reads it as absent.
+fn without_null(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_null);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_null),
+        _ => {}
+    }
+}
+
+/// Removes a platform without architecture or operating system: the image config has both.
+fn without_unclear_platform(entry: &mut Value) {
+    let Some(fields) = entry.as_object_mut() else { return };
+    let is_clear = |platform: &Value| {
+        ["architecture", "os"].iter().all(|key| platform.get(key).is_some_and(|name| name.as_str() != Some("")))
+    };
+    if fields.get("platform").is_some_and(|platform| !is_clear(platform)) {
+        fields.remove("platform");
+    }
 }
 
 /// An image config (config.md). Own type: that of `oci-spec` drops unknown fields of `config` (`Healthcheck`, `Shell`, `OnBuild`, …),
@@ -192,13 +239,18 @@ pub struct ImageConfig {
     /// Go's name of the operating system.
     pub os: String,
     /// How a container is started.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub config: RunConfig,
     /// Digests of the uncompressed layers.
     pub rootfs: RootFs,
     /// History of the layers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+}
+
+/// Reads null, which Go writes for empty lists and missing structures, as the default.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// How a container is started; other fields are kept unchanged.
@@ -216,7 +268,7 @@ pub struct RunConfig {
     pub labels: Option<BTreeMap<String, String>>,
     /// Everything else.
     #[serde(flatten)]
-    pub other: BTreeMap<String, serde_json::Value>,
+    pub other: BTreeMap<String, Value>,
 }
 
 /// The layers of an image config.
@@ -226,6 +278,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// Digests of the uncompressed layers, lowest first.
+    #[serde(default, deserialize_with = "or_default")]
     pub diff_ids: Vec<Digest>,
 }
 

@@ -191,13 +191,21 @@ fn write_all(hosts: &[(PathBuf, u32)], data: &mut dyn Read) -> Result<()> {
 }
 
 /// Opens the verified blob of `layer`, decompressed as it is read. Its length is not limited: the caller must count.
+///
+/// # Errors
+/// [`Class::UntrustedData`] for another media type than those of tars.
 pub fn decompressed(layout: &Layout, layer: &Layer) -> Result<Box<dyn Read>> {
     let blob = layout.blob(&layer.descriptor)?;
     Ok(match layer.descriptor.media_type() {
+        MediaType::ImageLayer => Box::new(blob),
         MediaType::ImageLayerGzip => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(blob))),
         // zstd itself rejects windows above 128 MiB.
         MediaType::ImageLayerZstd => Box::new(zstd::Decoder::new(blob)?),
-        _ => Box::new(blob),
+        other => {
+            return Err(Error::new(Class::UntrustedData, "cannot read an image layer")
+                .why(format!("unknown media type {:?}", other.as_ref()))
+                .hint("layers can be tars: plain, gzip or zstd, with the media types of OCI or Docker"));
+        }
     })
 }
 

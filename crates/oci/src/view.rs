@@ -72,7 +72,7 @@ impl View {
     /// Rejects paths through a file or out of the root, dangling hard links, and what exceeds the limits above.
     pub fn add(&mut self, layer: usize, entry: u64, item: &Item) -> Result<()> {
         let (parent, name) = item.path.rsplit_once('/').unwrap_or(("", &item.path));
-        if name.is_empty() {
+        if name.is_empty() || item.kind == ItemKind::Comment {
             return Ok(());
         }
         let parent = self.directory(parent, layer)?;
@@ -84,7 +84,7 @@ impl View {
             ItemKind::Dir => Kind::Dir,
             ItemKind::Symlink(target) => Kind::Symlink(target.clone()),
             ItemKind::Hardlink(target) => self.link_target(&item.path, target, layer)?,
-            ItemKind::Special => Kind::Special,
+            ItemKind::Special | ItemKind::Comment => Kind::Special,
         };
         let path = join(&parent, name);
         if kind != Kind::Dir || self.nodes.get(&path).is_some_and(|old| old.kind != Kind::Dir) {

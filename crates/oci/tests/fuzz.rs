@@ -23,7 +23,7 @@ fn item() -> impl Strategy<Value = Item> {
         prop::sample::select(vec!["a", "b/c", "c"]).prop_map(|target| ItemKind::Hardlink(target.to_owned())),
         Just(ItemKind::Special),
     ];
-    (path, kind).prop_map(|(path, kind)| Item { path, kind, mode: 0o755 })
+    (path, kind).prop_map(|(path, kind)| Item { path, kind, mode: 0o755, absolute: false })
 }
 
 fn tar() -> Vec<u8> {

@@ -20,6 +20,8 @@ use crate::url::Url;
 
 /// Maximum number of redirects of one request.
 const REDIRECTS: u32 = 5;
+/// Longest wait for TLS from a host that does not speak plain HTTP: a server of another protocol may wait for more bytes.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// How registries are reached.
 pub struct Options<'a> {
@@ -276,6 +278,7 @@ impl<'a> Client<'a> {
         let login = self.options.keyring.find(&access.repository.registry, &access.repository.name)?;
         self.state().secrets.extend(login.iter().flat_map(token::secrets_of));
         let header = match (challenge, &login) {
+            (Challenge::Bearer { .. }, Some(crate::Login::Token(token))) => token::bearer(token),
             (Challenge::Basic, Some(crate::Login::Password { user, password })) => token::basic(user, password),
             (Challenge::Basic, _) => return Ok(None),
             (Challenge::Bearer { realm, service, scope }, login) => {
@@ -328,7 +331,7 @@ impl<'a> Client<'a> {
         let mut base = Url::parse(&format!("https://{host}/v2/"))?;
         if network::may_be_plain(host, &self.options.plain) {
             let plain = Url::parse(&format!("http://{host}/v2/"))?;
-            if !self.has_tls(&plain) {
+            if !self.has_tls(&plain, &base) {
                 base = plain;
             }
         }
@@ -336,12 +339,21 @@ impl<'a> Client<'a> {
         Ok(base)
     }
 
-    /// Whether a host that may use plain HTTP has TLS: it answers a plain request without credentials with something other than HTTP, or with
-    /// 400 as Go does.
-    fn has_tls(&self, plain: &Url) -> bool {
+    /// Whether a host that may use plain HTTP has TLS: it answers a plain request without credentials with something other than HTTP, with 400 as
+    /// Go and nginx do, or with a redirect to https; or it closes the connection, as HAProxy and stunnel do, and answers over TLS.
+    fn has_tls(&self, plain: &Url, secure: &Url) -> bool {
         match self.http.send(&Request::new("GET", plain.clone()), None) {
-            Ok(answer) => answer.status.as_u16() == 400,
-            Err(failure) => matches!(failure, Failure::NotHttp(_)),
+            Ok(answer) => {
+                let redirect = answer.header("location").is_some_and(|to| to.starts_with("https://"));
+                answer.status.as_u16() == 400 || answer.status.is_redirection() && redirect
+            }
+            Err(Failure::NotHttp(_)) => true,
+            Err(Failure::Transient(_)) => {
+                let probe = Request { limit: Some(PROBE), ..Request::new("GET", secure.clone()) };
+                // A certificate that is not trusted is TLS, too.
+                matches!(self.http.send(&probe, None), Ok(_) | Err(Failure::Permanent(_)))
+            }
+            Err(Failure::Permanent(_)) => false,
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Login {
     },
     /// A refresh token for the registry's token service.
     Identity(Secret),
+    /// A token of the registry itself (`registrytoken`).
+    Token(Secret),
 }
 
 /// Where a login is stored.
@@ -39,51 +41,56 @@ pub enum Source {
     },
 }
 
-#[derive(Deserialize)]
+/// As Go reads it: null is absent, and an absent name is empty.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct File {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
-    #[serde(default, rename = "credsStore")]
+    auths: Option<BTreeMap<String, Option<Entry>>>,
+    #[serde(rename = "credHelpers")]
+    helpers: Option<BTreeMap<String, Option<String>>>,
+    #[serde(rename = "credsStore")]
     store: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Entry {
-    #[serde(default)]
     auth: Option<String>,
-    #[serde(default)]
     username: Option<String>,
-    #[serde(default)]
     password: Option<String>,
-    #[serde(default)]
     identitytoken: Option<String>,
+    registrytoken: Option<String>,
 }
 
-/// Looks up `registry` and `repository` in the text of a file: first `credHelpers`, then `auths`, then `credsStore`.
+/// Looks up `registry` and `repository` in the text of a file: first `credHelpers`, then `auths`, then `credsStore`. An empty name in
+/// `credHelpers` means that no helper has the login of that registry, nor has `credsStore` (docker/cli, `cli/config/configfile/file.go`).
 ///
 /// Keys of `auths` are hosts, URLs of old Docker versions (`https://host/v1/`), or in podman's file a host with a path prefix; the longest wins.
 ///
 /// # Errors
 /// [`Class::BadInput`] for a malformed file or entry; the text never quotes it.
 pub fn find(text: &str, registry: &str, repository: &str) -> Result<Option<Source>> {
+    // Docker takes an empty file for one without logins.
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
     let file: File = serde_json::from_str(text).map_err(|e| malformed(place(&e)))?;
+    let (helpers, auths) = (file.helpers.unwrap_or_default(), file.auths.unwrap_or_default());
     let names = keys(registry, repository);
-    for key in &names {
-        if let Some(name) = file.helpers.iter().find(|(k, _)| normal(k) == *key).map(|(_, name)| name) {
-            return helper(name, &server(registry)).map(Some);
-        }
+    let of_registry = |key: &String| helpers.iter().find(|(k, _)| normal(k) == *key);
+    let helper_name = names.iter().find_map(of_registry).map(|(_, name)| name.as_deref().unwrap_or_default());
+    if let Some(name) = helper_name.filter(|name| !name.is_empty()) {
+        return helper(name, &server(registry)).map(Some);
     }
     for key in &names {
-        if let Some((key, entry)) = file.auths.iter().find(|(k, _)| normal(k) == *key)
+        if let Some((key, Some(entry))) = auths.iter().find(|(k, _)| normal(k) == *key)
             && let Some(login) = login(key, entry)?
         {
             return Ok(Some(Source::Login(login)));
         }
     }
     match &file.store {
-        Some(name) if !name.is_empty() => helper(name, &server(registry)).map(Some),
+        Some(name) if !name.is_empty() && helper_name.is_none() => helper(name, &server(registry)).map(Some),
         _ => Ok(None),
     }
 }
@@ -118,9 +125,12 @@ fn keys(registry: &str, repository: &str) -> Vec<String> {
     keys
 }
 
-/// Strips the scheme and the version path of old Docker versions from a key.
+/// Returns the host of a key that is a URL, as Docker does (`ConvertToHostname`); other keys may have a path, as podman's do.
 fn normal(key: &str) -> String {
-    let key = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    if let Some(rest) = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")) {
+        return rest.split('/').next().unwrap_or_default().to_owned();
+    }
+    let key = key.trim_end_matches('/');
     ["/v1", "/v2"].iter().find_map(|version| key.strip_suffix(version)).unwrap_or(key).to_owned()
 }
 
@@ -142,13 +152,14 @@ fn helper(name: &str, key: &str) -> Result<Source> {
 fn login(key: &str, entry: &Entry) -> Result<Option<Login>> {
     let bad = |why: &str| Err(malformed(format!("the entry {key:?} of `auths`: {why}")));
     let set = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+    if let Some(token) = set(&entry.registrytoken) {
+        return Ok(Some(Login::Token(Secret::new(token))));
+    }
     if let Some(token) = set(&entry.identitytoken) {
         return Ok(Some(Login::Identity(Secret::new(token))));
     }
     if let Some(auth) = set(&entry.auth) {
-        let Some(text) =
-            base64::prelude::BASE64_STANDARD.decode(auth.trim()).ok().and_then(|b| String::from_utf8(b).ok())
-        else {
+        let Some(text) = decode(&auth) else {
             return bad("`auth` is not base64-encoded text");
         };
         // Docker pads with zero bytes.
@@ -161,9 +172,16 @@ fn login(key: &str, entry: &Entry) -> Result<Option<Login>> {
     }
     match (set(&entry.username), set(&entry.password)) {
         (Some(user), Some(password)) => Ok(Some(Login::Password { user, password: Secret::new(password) })),
-        (None, None) => Ok(None),
-        _ => bad("only one of `username` and `password` is set"),
+        (_, None) => Ok(None),
+        (None, Some(_)) => bad("it has a password without a user name"),
     }
+}
+
+/// Decodes base64 as crane does, with or without padding; Go's decoder skips line breaks.
+fn decode(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|c| !matches!(c, '\r' | '\n' | ' ')).collect();
+    let bytes = base64::prelude::BASE64_STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 /// Position of a parse error. Serde's messages may quote the file.
@@ -212,6 +230,44 @@ mod tests {
         assert_eq!(find(text, "docker.io", "x").unwrap(), helper("pass", "https://index.docker.io/v1/"));
     }
 
+    /// Each is taken by docker, crane or skopeo.
+    #[test]
+    fn shapes_of_other_tools() {
+        let auth = r#""auth":"dXNlcjpwYXNz""#;
+        for text in [
+            format!(
+                r#"{{"auths":{{"r.io":{{{auth},"email":null,"username":null}}}},"credHelpers":null,"credsStore":null}}"#
+            ),
+            format!(
+                r#"{{"auths":{{"r.io":{{{auth}}},"x.io":null}},"credsStore":"desktop","credHelpers":{{"r.io":""}}}}"#
+            ),
+            format!(
+                r#"{{"auths":{{"r.io":{{{auth}}}}},"credHelpers":{{"r.io":null}},"HttpHeaders":{{"a":"b"}},"proxies":{{}}}}"#
+            ),
+            format!(r#"{{"auths":{{"https://r.io/some/path":{{{auth}}}}}}}"#),
+            r#"{"auths":{"r.io":{"auth":"dXNlcjpw\nYXNz\n"}}}"#.to_owned(),
+        ] {
+            assert_eq!(find(&text, "r.io", "x").unwrap(), password("user", "pass"), "{text}");
+        }
+        for text in [
+            "",
+            " \n",
+            "{}",
+            r#"{"auths":null}"#,
+            r#"{"auths":{"r.io":null}}"#,
+            r#"{"auths":{"r.io":{"username":"u"}}}"#,
+            r#"{"credsStore":"desktop","credHelpers":{"r.io":""}}"#,
+            r#"{"credsStore":""}"#,
+        ] {
+            assert_eq!(find(text, "r.io", "x").unwrap(), None, "{text}");
+        }
+        // Without padding, for crane.
+        let text = r#"{"auths":{"r.io":{"auth":"YTpi"},"s.io":{"auth":"YTpiYw"},"t.io":{"registrytoken":"tok"}}}"#;
+        assert_eq!(find(text, "r.io", "x").unwrap(), password("a", "b"));
+        assert_eq!(find(text, "s.io", "x").unwrap(), password("a", "bc"));
+        assert_eq!(find(text, "t.io", "x").unwrap(), Some(Source::Login(Login::Token(Secret::new("tok")))));
+    }
+
     #[test]
     fn malformed_files_are_not_quoted() {
         for bad in [
@@ -223,7 +279,7 @@ mod tests {
             r#"{"auths":{"r.io":{"auth":{"x":"hunter22"}}}}"#,
             r#"{"auths":{"r.io":"hunter22"}}"#,
             r#"{"credsStore":"../hunter22"}"#,
-            r#"{"credHelpers":{"r.io":""}}"#,
+            r#"{"credHelpers":{"r.io":"../hunter22"}}"#,
         ] {
             let error = find(bad, "r.io", "x").unwrap_err();
             assert_eq!(error.class(), Class::BadInput);

@@ -3,8 +3,8 @@
 use std::io::Read as _;
 
 use common::digest::Hasher;
-use common::{Class, Error, Result};
-use oci::types::{Descriptor, Named as _};
+use common::{Class, Error, Result, Sha256};
+use oci::types::{DOCUMENT_LIMIT, Descriptor, Named as _};
 
 use crate::client::{Access, AttemptError, Client, is_transient};
 use crate::http::{Request, Response};
@@ -44,6 +44,21 @@ pub(crate) fn download(
     meter.add(at);
     let (failures, best, restarted) = (0, at, false);
     Download { client, access, blob, at, hasher, target, meter, what, failures, best, restarted }.run()
+}
+
+/// Fetches a small document, such as an image config, into memory.
+pub(crate) fn small(client: &Client<'_>, access: &Access<'_>, blob: &Descriptor) -> Result<Vec<u8>> {
+    let what = format!("cannot pull the blob {} of {}", blob.digest(), access.repository);
+    let request = Request::new("GET", client.url(access.repository, &format!("blobs/{}", blob.digest()))?);
+    let (mut answer, bytes) = client.fetch(&what, access, &request, DOCUMENT_LIMIT)?;
+    if answer.status.as_u16() != 200 {
+        return Err(client.refused(&what, access, &mut answer));
+    }
+    let digest = Sha256::of(&bytes);
+    if !blob.is(digest) {
+        return Err(Error::new(Class::Verification, what).why(format!("digest mismatch: got {}", digest.oci())));
+    }
+    Ok(bytes)
 }
 
 struct Download<'a> {

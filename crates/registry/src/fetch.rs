@@ -98,7 +98,7 @@ impl Fetch<'_> {
         root.set_platform(platform);
         let named = names.iter().map(|name| tagged(root.clone(), name));
         self.stage.index(named.chain(artifacts.iter().cloned()).collect())?;
-        // Fails for unknown media types and malformed configs before the layers are fetched.
+        // Fails for malformed manifests and configs before the layers are fetched.
         Layout::open(self.stage.root())?.images()?;
         self.blobs(found.layers.values(), self.keep_layers)?;
         let bytes = sum(found.small.values().chain(found.layers.values()));
@@ -126,7 +126,11 @@ impl Fetch<'_> {
     /// Fetches the artifacts of the image. Anyone who can write to the repository can attach one, so malformed ones are skipped with a warning.
     fn artifacts(&self, subject: Sha256, found: &mut Found) -> Result<Vec<Descriptor>> {
         let mut artifacts: Vec<Descriptor> = Vec::new();
-        for entry in referrers::list(self.client, &self.access, subject)? {
+        let listing = referrers::list(self.client, &self.access, subject)?;
+        if let Some(error) = listing.unread {
+            self.warn("the list of referrers", &error);
+        }
+        for entry in listing.entries {
             let artifact = self.referrer(&entry, subject, found);
             artifacts.extend(self.skip_malformed(entry.digest().as_ref(), artifact)?);
         }
@@ -168,14 +172,21 @@ impl Fetch<'_> {
 
     /// Returns `None`, with a warning, for a malformed artifact.
     fn skip_malformed<T>(&self, name: &str, artifact: Result<T>) -> Result<Option<T>> {
-        let error = match artifact {
-            Err(e) if matches!(e.class(), Class::BadInput | Class::UntrustedData) => e.to_string(),
-            artifact => return artifact.map(Some),
-        };
+        match artifact {
+            Err(e) if matches!(e.class(), Class::BadInput | Class::UntrustedData) => {
+                self.warn(&format!("the artifact {name}"), &e);
+                Ok(None)
+            }
+            artifact => artifact.map(Some),
+        }
+    }
+
+    /// Warns that `what` is skipped because of `error`.
+    fn warn(&self, what: &str, error: &Error) {
+        let error = error.to_string();
         let why: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.starts_with("hint: ")).collect();
-        let message = format!("{}: skipping the artifact {name}: {}", self.access.repository, why.join("; "));
+        let message = format!("{}: skipping {what}: {}", self.access.repository, why.join("; "));
         self.sink.emit(&Event::Warning { message: &message });
-        Ok(None)
     }
 
     fn blobs<'b>(&self, blobs: impl Iterator<Item = &'b Descriptor>, keep: bool) -> Result<()> {
@@ -228,8 +239,9 @@ pub(crate) fn tag_or_digest(reference: &Reference) -> Result<String> {
     }
 }
 
-/// Artifacts of other types than manifests are not supported.
+/// Artifacts of other types than manifests, and with digests that cannot be verified, are not supported.
 fn check_is_manifest(entry: &Descriptor) -> Result<()> {
+    entry.sha256()?;
     if *entry.media_type() == MediaType::ImageManifest {
         return Ok(());
     }

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use common::{Class, Error, Result};
 use ureq::http::{self, HeaderMap, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, SendBody};
 
+use crate::authorities;
 use crate::network::Proxies;
+use crate::tls::TlsConnector;
 use crate::url::Url;
 
 /// Network timeouts.
@@ -49,11 +51,13 @@ pub(crate) struct Request<'a> {
     pub url: Url,
     pub headers: Vec<(&'static str, String)>,
     pub body: Body<'a>,
+    /// Longest time until its end.
+    pub limit: Option<Duration>,
 }
 
 impl Request<'_> {
     pub(crate) fn new(method: &'static str, url: Url) -> Self {
-        Self { method, url, headers: Vec::new(), body: Body::None }
+        Self { method, url, headers: Vec::new(), body: Body::None, limit: None }
     }
 }
 
@@ -108,13 +112,10 @@ pub(crate) struct Http {
 impl Http {
     /// `roots` is PEM text of certificate authorities.
     pub(crate) fn new(timeouts: Timeouts, proxies: Proxies, roots: &[u8]) -> Result<Self> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
-            .root_certs(RootCerts::from(certificates(roots)?))
-            .build();
+        let roots = authorities::parse(roots)?;
+        let tls =
+            TlsConnector::new(&roots).map_err(|e| Error::new(Class::Infrastructure, "cannot set up TLS").why(e))?;
         let config = Agent::config_builder()
-            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -125,7 +126,8 @@ impl Http {
             .timeout_per_read(Some(timeouts.idle))
             .timeout_per_write(Some(timeouts.idle))
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), proxies })
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(tls);
+        Ok(Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()), proxies })
     }
 
     /// Sends `request` with `login` as its `Authorization`.
@@ -146,11 +148,11 @@ impl Http {
             builder = builder.header("content-length", length);
         }
         let (parts, body) = match request.body {
-            Body::None | Body::Bytes(&[]) | Body::Part { length: 0, .. } => self.run(builder.body(()), &request.url)?,
-            Body::Bytes(bytes) => self.run(builder.body(bytes), &request.url)?,
+            Body::None | Body::Bytes(&[]) | Body::Part { length: 0, .. } => self.run(builder.body(()), request)?,
+            Body::Bytes(bytes) => self.run(builder.body(bytes), request)?,
             Body::Part { file, start, length } => {
                 let mut part = Part { file, at: start, left: length };
-                self.run(builder.body(SendBody::from_reader(&mut part)), &request.url)?
+                self.run(builder.body(SendBody::from_reader(&mut part)), request)?
             }
         }
         .into_parts();
@@ -160,15 +162,19 @@ impl Http {
     fn run(
         &self,
         call: http::Result<http::Request<impl ureq::AsSendBody>>,
-        url: &Url,
+        Request { url, limit, .. }: &Request<'_>,
     ) -> Result<http::Response<ureq::Body>, Failure> {
         let call = call.map_err(|e| Failure::Permanent(e.to_string()))?;
         let proxy = self.proxies.choose(url.secure(), url.authority());
+        if proxy.is_some_and(|proxy| proxy.reveal().to_ascii_lowercase().starts_with("socks")) {
+            let why = "the proxy variables of the environment name a SOCKS proxy: only HTTP proxies are supported";
+            return Err(Failure::Permanent(why.to_owned()));
+        }
         let proxy = proxy.map(|proxy| ureq::Proxy::new(proxy.reveal())).transpose();
         let proxy = proxy.map_err(|_| {
             Failure::Permanent("the proxy variables of the environment contain an invalid URL".to_owned())
         })?;
-        let call = self.agent.configure_request(call).proxy(proxy).build();
+        let call = self.agent.configure_request(call).proxy(proxy).timeout_global(*limit).build();
         self.agent.run(call).map_err(|e| classify(&e))
     }
 }
@@ -213,22 +219,4 @@ fn classify(error: &ureq::Error) -> Failure {
         E::Protocol(_) | E::LargeResponseHeader(..) => Failure::NotHttp(text),
         _ => Failure::Permanent(text),
     }
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
-    let bad = |why: String| {
-        Error::new(Class::BadInput, "cannot read the trusted certificate authorities")
-            .why(why)
-            .hint("pass a file of PEM certificates to --ca-file")
-    };
-    let mut all = Vec::new();
-    for item in ureq::tls::parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| bad(e.to_string()))? {
-            all.push(certificate);
-        }
-    }
-    if all.is_empty() && !pem.is_empty() {
-        return Err(bad("the file contains no certificate".to_owned()));
-    }
-    Ok(all)
 }

@@ -5,6 +5,7 @@
 //!
 //! Parsers do no I/O: [`challenge`], [`docker_config`], [`token`], [`error_response`], [`referrers`], [`url`].
 
+pub mod authorities;
 pub mod backoff;
 pub mod challenge;
 mod client;
@@ -25,6 +26,7 @@ pub mod referrers;
 mod resolve;
 mod secret;
 mod staging;
+mod tls;
 pub mod token;
 pub mod transfer;
 mod upload;

@@ -65,18 +65,19 @@ pub struct Plan {
 /// Returns a plan for every image of the layout at `root`. `registry` replaces all but the last component of each image name.
 ///
 /// # Errors
-/// [`Class::UntrustedData`] for a missing blob, an unknown media type, an image without a full name, or an artifact whose image is missing;
+/// [`Class::UntrustedData`] for a missing blob, an image without a full name, or an artifact whose image is missing;
 /// [`Class::Verification`] for a digest mismatch.
 pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
     let layout = Layout::open(root)?;
-    // Fails for unknown media types and missing manifests and configs.
+    // Fails for malformed and missing manifests and configs.
     layout.images()?;
     let reader = Reader { root, layout: &layout, read: Cell::new(0) };
     let named: Vec<_> = layout.artifacts()?.into_iter().map(|artifact| artifact.descriptor).collect();
     let mut artifacts = named.iter().map(|entry| reader.part(entry)).collect::<Result<Vec<_>>>()?;
     artifacts.sort_by_key(rank);
     let mut targets: BTreeMap<(Sha256, Repository), (Descriptor, Vec<String>)> = BTreeMap::new();
-    for entry in layout.index()?.manifests().iter().filter(|entry| !named.contains(entry)) {
+    let is_image = |entry: &&Descriptor| oci::layout::is_known(entry) && !named.contains(entry);
+    for entry in layout.index()?.manifests().iter().filter(is_image) {
         let name = entry.annotation(types::REF_NAME).ok_or_else(|| malformed(root, "an image has no name"))?;
         let reference = target(name, registry).map_err(|e| e.file(root))?;
         let tag =
@@ -93,7 +94,8 @@ pub fn plans(root: &Path, registry: Option<&str>) -> Result<Vec<Plan>> {
         let root = root.to_owned();
         plans.push(Plan { layout: layout.clone(), root, repository, tags, image, artifacts: Vec::new() });
     }
-    for artifact in artifacts {
+    // Without a subject it belongs to no image.
+    for artifact in artifacts.into_iter().filter(|artifact| artifact.subject.is_some()) {
         let mut found = false;
         for plan in &mut plans {
             if artifact.subject.is_some_and(|s| plan.image.flat().iter().any(|part| part.descriptor.is(s))) {
@@ -213,7 +215,8 @@ pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
         }
         MediaType::ImageIndex => {
             let index: Index = types::read(bytes).map_err(bad)?;
-            let children = index.manifests().clone();
+            // Entries of unknown types and digests are passed over, as the specification requires (image-index.md, `manifests`).
+            let children = index.manifests().iter().filter(|entry| oci::layout::is_known(entry)).cloned().collect();
             Ok(Contents { blobs: Vec::new(), children, subject: None, artifact_type: None, annotations: None })
         }
         other => Err(bad(format!("unknown media type {:?}", other.as_ref()))),
@@ -223,7 +226,7 @@ pub(crate) fn read(entry: &Descriptor, bytes: &[u8]) -> Result<Contents> {
 fn document(why: &str) -> Error {
     Error::new(Class::UntrustedData, "the manifest is malformed or unsupported")
         .why(why)
-        .hint("convert the image to OCI with `skopeo copy`")
+        .hint("manifests and indexes of OCI and Docker (schema 2) are supported; `skopeo copy` converts older ones")
 }
 
 fn malformed(file: &Path, why: &str) -> Error {

@@ -46,28 +46,59 @@ pub fn parse(bytes: &[u8]) -> Result<Index> {
     }
 }
 
+/// Referrers of an image.
+pub(crate) struct Listing {
+    pub entries: Vec<Descriptor>,
+    /// Why there may be more: the registry denies the list, or answers with something else.
+    pub unread: Option<Error>,
+}
+
 /// Returns all referrers of `subject`.
-pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Vec<Descriptor>> {
+///
+/// # Errors
+/// If the registry cannot be reached or fails, and for a list above the limits. Any other answer is not an error, so that the image itself can
+/// be pulled: registries without the API answer in many ways, and GitLab's takes the fallback tag for the digest of the image.
+pub(crate) fn list(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Listing> {
     let what = format!("cannot list the referrers of {} in {}", subject.oci(), access.repository);
     let mut url = client.url(access.repository, &format!("referrers/{}", subject.oci()))?;
-    let mut all: Vec<Descriptor> = Vec::new();
+    let mut entries: Vec<Descriptor> = Vec::new();
     for _ in 0..PAGES {
         let mut request = Request::new("GET", url.clone());
         request.headers.push(("accept", MediaType::ImageIndex.to_string()));
         let (mut answer, bytes) = client.fetch(&what, access, &request, DOCUMENT_LIMIT)?;
         match answer.status.as_u16() {
-            401 | 403 => return Err(client.refused(&what, access, &mut answer)),
-            200 if is_index(&answer) => all.extend(parse(&bytes)?.manifests().iter().cloned()),
+            401 | 403 => {
+                let denied = client.refused(&what, access, &mut answer);
+                return fallback_listing(client, access, subject, &what, Some(denied));
+            }
+            200 if is_index(&answer) => match parse(&bytes) {
+                Ok(index) => entries.extend(index.manifests().iter().cloned()),
+                Err(e) => return Ok(Listing { entries, unread: Some(e) }),
+            },
             // No such API: 404, or whatever the registry returns for an unknown path.
-            _ => return limited(&what, fallback(client, access, subject)?.manifests().clone()),
+            _ => return fallback_listing(client, access, subject, &what, None),
         }
-        all = limited(&what, all)?;
+        entries = limited(&what, entries)?;
         match answer.header("link").and_then(next) {
             Some(link) => url = answer.url.join(link)?,
-            None => return Ok(all),
+            None => return Ok(Listing { entries, unread: None }),
         }
     }
     Err(Error::new(Class::Infrastructure, what).why(format!("more than {PAGES} pages")))
+}
+
+/// Lists the index behind the fallback tag; `denied` is the API's answer.
+fn fallback_listing(
+    client: &Client<'_>,
+    access: &Access<'_>,
+    subject: Sha256,
+    what: &str,
+    denied: Option<Error>,
+) -> Result<Listing> {
+    match fallback(client, access, subject) {
+        Ok(index) => Ok(Listing { entries: limited(what, index.manifests().clone())?, unread: denied }),
+        Err(e) => Ok(Listing { entries: Vec::new(), unread: Some(denied.unwrap_or(e)) }),
+    }
 }
 
 fn limited(what: &str, all: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
@@ -99,11 +130,16 @@ pub(crate) fn update_fallback(
         .hint("push again when no other push is running"))
 }
 
+/// Returns the index behind the fallback tag, empty without one.
 fn fallback(client: &Client<'_>, access: &Access<'_>, subject: Sha256) -> Result<Index> {
-    match manifest::get(client, access, &fallback_tag(subject))? {
-        Some(document) => parse(&document.bytes),
-        None => Ok(types::index(Vec::new())),
-    }
+    let tag = fallback_tag(subject);
+    let Some(document) = manifest::get(client, access, &tag)? else { return Ok(types::index(Vec::new())) };
+    parse(&document.bytes).map_err(|e| {
+        let media_type = document.descriptor.media_type();
+        Error::new(e.class(), format!("{}:{tag} is not a list of referrers", access.repository))
+            .why(format!("it is a document of type {:?}", media_type.as_ref()))
+            .hint("to attach artifacts to this image, delete that tag, or use a registry with the referrers API")
+    })
 }
 
 fn is_index(answer: &Response) -> bool {

@@ -19,6 +19,12 @@ pub fn basic(user: &str, password: &Secret) -> Secret {
     Secret::new(format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(pair)))
 }
 
+/// Returns `Authorization` for a token of the registry (RFC 6750).
+#[must_use]
+pub fn bearer(token: &Secret) -> Secret {
+    Secret::new(format!("Bearer {}", token.reveal()))
+}
+
 /// Returns all forms of the secrets of a login.
 pub(crate) fn secrets_of(login: &Login) -> Vec<Secret> {
     match login {
@@ -27,7 +33,7 @@ pub(crate) fn secrets_of(login: &Login) -> Vec<Secret> {
             let encoded = header.reveal().trim_start_matches("Basic ").to_owned();
             vec![password.clone(), Secret::new(encoded)]
         }
-        Login::Identity(token) => vec![token.clone()],
+        Login::Identity(token) | Login::Token(token) => vec![token.clone()],
     }
 }
 
@@ -75,7 +81,7 @@ pub fn parse(body: &[u8]) -> Option<Secret> {
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let token = answer.token.filter(|t| !t.is_empty()).or(answer.access_token).filter(|t| !t.is_empty())?;
-    token.bytes().all(|c| c.is_ascii_graphic()).then(|| Secret::new(format!("Bearer {token}")))
+    token.bytes().all(|c| c.is_ascii_graphic()).then(|| bearer(&Secret::new(token)))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Url {
         Ok(url)
     }
 
-    /// Resolves the `location` of a response from this URL (RFC 3986, section 5.2, without `..`).
+    /// Resolves the `location` of a response from this URL (RFC 3986, section 5.2).
     ///
     /// # Errors
     /// [`Class::Infrastructure`] if it is malformed, or downgrades from https to http, even on loopback.
@@ -46,11 +46,11 @@ impl Url {
         let url = match location {
             whole if whole.starts_with("http://") || whole.starts_with("https://") => Self::parse(whole),
             other if other.starts_with("//") => Self::parse(&format!("{scheme}:{other}")),
-            path if path.starts_with('/') => Self::parse(&format!("{scheme}://{authority}{path}")),
+            path if path.starts_with('/') => Self::parse(&format!("{scheme}://{authority}{}", without_dots(path))),
             query if query.starts_with('?') => Self::parse(&format!("{scheme}://{authority}{path}{query}")),
             relative => {
                 let dir = path.rfind('/').map_or("/", |end| &path[..=end]);
-                Self::parse(&format!("{scheme}://{authority}{dir}{relative}"))
+                Self::parse(&format!("{scheme}://{authority}{}", without_dots(&format!("{dir}{relative}"))))
             }
         }?;
         if self.secure() && !url.secure() {
@@ -106,6 +106,25 @@ impl fmt::Display for Url {
     }
 }
 
+/// Removes the segments `.` and `..` from the path of a reference (RFC 3986, section 5.2.4); its query and fragment are kept.
+fn without_dots(reference: &str) -> String {
+    let (path, rest) = reference.split_at(reference.find(['?', '#']).unwrap_or(reference.len()));
+    let mut kept: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    for segment in &segments {
+        match *segment {
+            "." => {}
+            ".." => _ = kept.pop(),
+            segment => kept.push(segment),
+        }
+    }
+    // The directory itself: what follows the last slash is empty.
+    if matches!(segments.last(), Some(&"." | &"..")) {
+        kept.push("");
+    }
+    format!("/{}{rest}", kept.join("/"))
+}
+
 /// Returns the host of an authority, without the port.
 pub(crate) fn host(authority: &str) -> &str {
     match authority.rsplit_once(':') {
@@ -136,6 +155,11 @@ mod tests {
             ("/v2/a?_state=e%3D", "https://r.io:5000/v2/a?_state=e%3D"),
             ("17?n=1#frag", "https://r.io:5000/v2/a/blobs/uploads/17?n=1"),
             ("?n=2", "https://r.io:5000/v2/a/blobs/uploads/?n=2"),
+            ("../../b/blobs/x?y=../z", "https://r.io:5000/v2/a/b/blobs/x?y=../z"),
+            ("./17", "https://r.io:5000/v2/a/blobs/uploads/17"),
+            ("../..", "https://r.io:5000/v2/a/"),
+            ("../../../../../../b", "https://r.io:5000/b"),
+            ("/v2/./a/../b//c/.", "https://r.io:5000/v2/b//c/"),
         ] {
             assert_eq!(base.join(location).unwrap().full().to_string(), full);
         }

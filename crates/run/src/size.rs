@@ -1,5 +1,7 @@
 //! Sizes as users write them, and the huge pages that a kernel command line reserves.
 
+use common::memparse::memparse;
+
 /// Parses a size such as `8G`, `512M` or `1T`; returns MiB.
 ///
 /// # Errors
@@ -25,7 +27,7 @@ pub fn huge_pages_mib(cmdline: &str) -> u32 {
     let (mut page, mut sum) = (2, 0_u32);
     for word in cmdline.split_whitespace() {
         if let Some(size) = word.strip_prefix("hugepagesz=") {
-            page = mebibytes(size).unwrap_or(2);
+            page = u32::try_from(memparse(size) >> 20).ok().filter(|mib| *mib > 0).unwrap_or(2);
         } else if let Some(count) = word.strip_prefix("hugepages=") {
             sum = sum.saturating_add(count.parse::<u32>().unwrap_or(0).saturating_mul(page));
         }
@@ -51,6 +53,7 @@ mod tests {
     fn huge_pages_of_every_size_count() {
         assert_eq!(huge_pages_mib("a hugepagesz=2M hugepages=50000 b=1"), 100_000);
         assert_eq!(huge_pages_mib("hugepages=3 hugepagesz=1G hugepages=2"), 6 + 2048);
+        assert_eq!(huge_pages_mib("hugepagesz=0x40000000 hugepages=1 hugepagesz=2048k hugepages=2"), 1024 + 4);
         assert_eq!(huge_pages_mib("nohugepages=9 hugepages=x hugepagesz=1G"), 0);
     }
 }

@@ -1,6 +1,7 @@
-//! What `./x lint`, `test`, `bench`, `repro` and `fuzz` run: programs in order, nothing more.
+//! What `./x lint`, `test`, `bench`, `repro`, `fuzz` and `corpus` run: programs in order, nothing more.
 
 mod bench;
+mod corpus;
 mod fuzz;
 mod lint;
 mod repro;
@@ -26,6 +27,8 @@ enum Task {
     Repro(repro::Options),
     /// Fuzz the parsers of untrusted data
     Fuzz(fuzz::Options),
+    /// Read a directory of inputs that others made, and report what cannot be taken
+    Corpus(corpus::Options),
 }
 
 /// Returns clap's definition of the command line.
@@ -58,6 +61,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Bench => bench::run(&shell),
         Task::Repro(options) => repro::run(&shell, options),
         Task::Fuzz(options) => fuzz::run(&shell, options),
+        Task::Corpus(options) => corpus::run(options),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The binary behind `./x lint`, `test`, `bench`, `repro` and `fuzz`.
+//! The binary behind `./x lint`, `test`, `bench`, `repro`, `fuzz` and `corpus`.
 
 fn main() -> std::process::ExitCode {
     xtask::main()

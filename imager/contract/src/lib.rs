@@ -5,11 +5,13 @@
 //!
 //! Uses only `common` (errors) of this project.
 
+mod extension;
 mod line;
 mod lines;
 mod manifest;
 
-pub use line::{Arguments, Extension, ImagerImage, InstallerImage, KernelImage, Line, Name, Uki};
+pub use extension::{Extension, Untar};
+pub use line::{Arguments, ImagerImage, InstallerImage, KernelImage, Line, Name, Uki};
 pub use lines::{Lines, version};
 pub use manifest::{Compatibility, VersionRange};
 

@@ -24,8 +24,6 @@ pub struct Line {
     pub uki: Uki,
     /// The kernel command line.
     pub arguments: Arguments,
-    /// System extensions.
-    pub extension: Extension,
 }
 
 /// Major and minor version of a release, written `v1.10`.
@@ -91,27 +89,15 @@ pub struct Arguments {
     pub overwrite: Vec<String>,
 }
 
-/// System extensions.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Extension {
-    /// Allowed prefixes of the path of a file or link.
-    pub allowed: Vec<String>,
-}
-
 impl Line {
     /// Parses a data file; `file` is named in errors.
     ///
     /// # Errors
-    /// [`Class::BadInput`] for a missing or unknown key, and for an allowed path of extensions that is not absolute.
+    /// [`Class::BadInput`] for a missing or unknown key.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
         let bad =
             |why: String| Error::new(Class::BadInput, "the data file of a Talos line is malformed").file(file).why(why);
-        let line: Self = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
-        match line.extension.allowed.iter().find(|path| path.len() < 2 || !path.starts_with('/')) {
-            None => Ok(line),
-            Some(path) => Err(bad(format!("extension.allowed: {path:?} is not an absolute path below /"))),
-        }
+        toml::from_str(text).map_err(|e| bad(e.to_string()))
     }
 }
 
@@ -136,16 +122,5 @@ impl TryFrom<String> for Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "v{}.{}", self.0, self.1)
-    }
-}
-
-impl Extension {
-    /// Whether Talos accepts a file at `path` in the booted system.
-    ///
-    /// Like Talos, compares string prefixes and not path components, so `/usr/local-lib/x` is accepted: a stricter rule would reject
-    /// images that Talos accepts.
-    #[must_use]
-    pub fn allows(&self, path: &str) -> bool {
-        self.allowed.iter().any(|allowed| path.starts_with(allowed))
     }
 }

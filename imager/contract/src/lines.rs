@@ -44,13 +44,6 @@ impl Lines {
         self.0.iter().find(|line| line.name == name).ok_or_else(|| self.unknown(release))
     }
 
-    /// Returns the line of `release`, or the newest one before it, or the oldest. For values that newer lines only add to, such as the
-    /// allowed paths of extensions.
-    pub fn nearest(&self, release: &Version) -> Result<&Line> {
-        let name = Name::of(release);
-        self.0.iter().rfind(|line| line.name <= name).or(self.0.first()).ok_or_else(|| self.unknown(release))
-    }
-
     fn unknown(&self, release: &Version) -> Error {
         let known: Vec<_> = self.0.iter().map(|line| line.name.to_string()).collect();
         Error::new(Class::BadInput, format!("Talos v{release} is not supported"))

@@ -35,10 +35,6 @@ fn lines_are_found_by_release() {
         let text = error.to_string();
         assert!(text.contains(unknown) && text.contains("supported lines: v1.10, v1.99"), "{text}");
     }
-    let nearest = |text: &str| lines.nearest(&version(text).unwrap()).unwrap().name.to_string();
-    for (release, line) in [("v1.9.0", "v1.10"), ("v1.10.9", "v1.10"), ("v1.98.0", "v1.10"), ("v2.0.0", "v1.99")] {
-        assert_eq!(nearest(release), line, "{release}");
-    }
 }
 
 #[test]
@@ -48,9 +44,6 @@ fn malformed_files_are_rejected() {
         ("line = \"v1.10\"", "line = \"v1.010\""),
         ("[uki]\n", "[uki]\nsplash = \"x\"\n"),
         ("profile = \"ID=main\"\n", ""),
-        ("\"/etc/vulkan\"", "\"etc/vulkan\""),
-        ("\"/etc/vulkan\"", "\"\""),
-        ("\"/etc/vulkan\"", "\"/\""),
     ] {
         assert!(V1_10.contains(from), "{from}");
         let error = Line::parse("v1.10.toml", &V1_10.replace(from, to)).unwrap_err();
@@ -58,24 +51,7 @@ fn malformed_files_are_rejected() {
         assert!(error.to_string().contains("v1.10.toml"), "{error}");
     }
     assert!(Lines::parse(&[("a", V1_10), ("b", V1_10)]).unwrap_err().to_string().contains("v1.10"));
-    assert!(Lines::parse(&[]).unwrap().nearest(&version("v1.10.0").unwrap()).is_err());
     for bad in ["v1.10", "latest", "", "vv1.10.3"] {
         assert!(version(bad).is_err(), "{bad}");
-    }
-}
-
-#[test]
-fn allowed_paths_depend_on_the_line() {
-    let other = Line::parse("other", OTHER).unwrap().extension;
-    let ours = Line::default_release().unwrap().extension;
-    for (path, by_ours, by_other) in [
-        ("/usr/local/bin/x", true, true),
-        ("/usr/local-lib/x", true, true),
-        ("/opt/x", false, true),
-        ("/usr/lib/modules/x", true, false),
-        ("/usr/loca", false, false),
-        ("usr/local/x", false, false),
-    ] {
-        assert_eq!((ours.allows(path), other.allows(path)), (by_ours, by_other), "{path}");
     }
 }

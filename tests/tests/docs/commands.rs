@@ -66,10 +66,9 @@ fn shell_lines(page: &str) -> Vec<String> {
             _ => continue,
         };
         let text = line.trim_end_matches('\\');
-        if continues {
-            lines.last_mut().unwrap().push_str(text)
-        } else {
-            lines.push(text.to_owned())
+        match lines.last_mut().filter(|_| continues) {
+            Some(started) => started.push_str(text),
+            None => lines.push(text.to_owned()),
         }
         continues = line.ends_with('\\');
     }

@@ -61,7 +61,7 @@ fn show_image(format: Format, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
     let layout = open(&options.network.network(), &options.image, work.path())?;
-    let (mut report, _) = report::report(&layout, Limits::SYSTEM)?;
+    let (mut report, _) = report::report(&layout, Limits::SYSTEM).map_err(|e| named(e, &options.image))?;
     if let Some(key) = &key {
         verify(&layout, key, &mut report)?;
     }
@@ -128,7 +128,12 @@ fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> 
 fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
     let work = tempfile::tempdir()?;
     let layout = open(network, image, work.path())?;
-    Ok(report::report(&layout, Limits::SYSTEM)?)
+    Ok(report::report(&layout, Limits::SYSTEM).map_err(|e| named(e, image))?)
+}
+
+/// Names the image in an error about one in a registry: its copy is removed before anyone can look at it.
+fn named(error: Error, image: &Path) -> Error {
+    if remote_name(image).is_some() { error.file(image) } else { error }
 }
 
 fn diff_contents(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {

@@ -14,9 +14,9 @@ use registry::clock::System;
 use registry::{Existing, Plan, Tagged};
 use serde::Serialize;
 
-use crate::context::Context;
+use crate::context::{Context, Global};
 use crate::options::{NetworkOptions, PaceOptions};
-use crate::progress::Format;
+use crate::progress::{self, Format, History};
 use crate::result::{self, Data};
 
 #[derive(Args)]
@@ -46,8 +46,17 @@ pub struct Options {
 }
 
 /// Verifies before anything is uploaded. When the registry fails later, no image tag has moved; cosign's signature tags may have.
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
-    let out = options.out.clone().unwrap_or_else(|| context.path("_out"));
+///
+/// Needs a project only for its output directory.
+pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
+    let (format, offline) = (global.format, global.offline);
+    let sink = progress::sink(format, false, History::none());
+    let is_path = |image: &String| is_layout(Path::new(image));
+    let out = match &options.out {
+        Some(out) => out.clone(),
+        None if !options.images.is_empty() && options.images.iter().all(is_path) => PathBuf::new(),
+        None => Context::new(global, "")?.path("_out"),
+    };
     let layouts = layouts(&out, &options.images)?;
     let key = options.key.clone().or_else(|| adjacent_key(&layouts));
     let key = key.as_deref().map(PublicKey::read).transpose()?;
@@ -66,17 +75,17 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
     };
     // Cosign's tags are overwritten before they can be read back, so bad signatures must be caught here.
     plans.iter().try_for_each(|plan| verify(&plan.layout, &plan.image.descriptor.sha256()?))?;
-    network::refuse_offline(context.offline, "push uploads to it")?;
+    network::refuse_offline(offline, "push uploads to it")?;
     let (network, clock) = (options.network.network(), System::start());
-    let client = network.client(options.pace.into(), &clock, context.sink())?;
+    let client = network.client(options.pace.into(), &clock, sink.as_ref())?;
     let existing = if options.replace_tag { Existing::Replace } else { Existing::Keep };
-    let tagged = registry::push(&client, context.sink(), &plans, &verify, existing)?;
+    let tagged = registry::push(&client, sink.as_ref(), &plans, &verify, existing)?;
     if key.is_none() {
         let message = "signatures were not verified, only digests; give --key FILE to verify them";
-        context.sink().emit(&Event::Note { message });
+        sink.emit(&Event::Note { message });
     }
-    match context.format() {
-        Format::Text => tagged.iter().try_for_each(|tag| context.answer(&line(tag))),
+    match format {
+        Format::Text => tagged.iter().try_for_each(|tag| progress::answer(format, &line(tag))),
         Format::Json => result::print(&Pushed::of(&tagged, key.as_ref())),
     }
 }
@@ -129,9 +138,12 @@ fn line(tag: &Tagged) -> String {
     format!("{}@{}{what}", tag.name, tag.digest.oci())
 }
 
+fn is_layout(path: &Path) -> bool {
+    path.join("oci-layout").is_file()
+}
+
 /// Returns the layouts for the names or paths in `wanted`; all in `out` when there are none.
 fn layouts(out: &Path, wanted: &[String]) -> Result<Vec<PathBuf>> {
-    let is_layout = |path: &Path| path.join("oci-layout").is_file();
     if wanted.is_empty() {
         let nothing = || {
             let error = Error::new(Class::BadInput, "no image to push").file(out).why("contains no *.oci layout");

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use build::project;
 use clap::Args;
-use common::event::Event;
+use common::event::{Event, Sink};
 use common::text::count;
 use common::{Class, Error};
-use extension::{Extension, Target};
+use extension::violation::Violation;
+use extension::{Extension, Target, extraction};
 use oci::{Layout, Limits, Unpacked};
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::progress::Format;
+use crate::context::{Context, Global};
+use crate::progress::{self, Format, History};
 use crate::result::{self, Data};
 
 #[derive(Args)]
@@ -29,10 +30,17 @@ pub struct Options {
     kernel: Option<String>,
 }
 
-pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
+/// Needs a project only for the release of its kernel.
+pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
+    let format = global.format;
+    let sink = progress::sink(format, false, History::none());
     let kernel = match &options.kernel {
         Some(release) => release.clone(),
-        None => project::pin(context)?.kernel.release,
+        None => {
+            let context =
+                Context::new(global, "").map_err(|e| e.hint("run it in the project, or give --kernel RELEASE"))?;
+            project::pin(&context)?.kernel.release
+        }
     };
     let target = Target::new(&options.talos, kernel)?;
     let path = &options.path;
@@ -49,8 +57,8 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<()> {
             .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
             .into());
     };
-    match context.format() {
-        Format::Text => valid.iter().for_each(|extension| extension.report(context)),
+    match format {
+        Format::Text => valid.iter().for_each(|extension| extension.report(sink.as_ref())),
         Format::Json => {
             let (talos, kernel) = (format!("v{}", target.talos), target.kernel);
             result::print(&Validated { talos, kernel, extensions: valid })?;
@@ -94,6 +102,10 @@ fn layout(path: &Path, target: &Target) -> anyhow::Result<Vec<Valid>> {
     let mut valid = Vec::new();
     for image in &images {
         let name = image.names.first().cloned().unwrap_or_else(|| image.digest.oci());
+        let different = extraction::check(&layout, image, Limits::SYSTEM, target).context(name.clone())?;
+        if !different.is_empty() {
+            return Err(Violation::error(Class::UntrustedData, &different)).context(name);
+        }
         let scratch = tempfile::tempdir()?;
         let root = scratch.path().join("root");
         Unpacked::open(&layout, image, Limits::SYSTEM).and_then(|image| image.apply(&root)).context(name.clone())?;
@@ -114,10 +126,10 @@ impl Valid {
         }
     }
 
-    fn report(&self, context: &Context) {
+    fn report(&self, sink: &dyn Sink) {
         let Self { source, name, version, modules, services } = self;
         let (modules, services) = (count(modules.len(), "module"), count(services.len(), "service"));
         let message = format!("{source}: valid: {name} {version} with {modules} and {services}");
-        context.sink().emit(&Event::Note { message: &message });
+        sink.emit(&Event::Note { message: &message });
     }
 }

@@ -12,7 +12,6 @@ use clap::ValueEnum;
 use common::event::{Event, Sink};
 use common::text::printable;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use crate::print;
 pub use history::History;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use common::Result;
 
-use super::metadata::{Fields, Metadata};
+use super::metadata::{Fields, Metadata, Position};
 use super::{CONTENT_MAX, Entry, File, Kind, NO_FRAGMENT, bad};
 
 /// Largest number of entries, as for an OCI layer.
@@ -98,7 +98,7 @@ impl Tables<'_> {
             return Err(bad(format!("a directory listing of {length} bytes (max {LISTING_MAX})")));
         }
         let at = self.directories.checked_add(block.into()).ok_or_else(|| bad("a directory is outside the image"))?;
-        let bytes = self.metadata.read(at, offset.into(), length as usize)?;
+        let bytes = self.metadata.read(&mut Position { at, offset: offset.into() }, length as usize)?;
         let mut fields = Fields(&bytes);
         let (mut names, mut seen) = (Vec::new(), BTreeSet::new());
         while !fields.0.is_empty() {
@@ -130,14 +130,15 @@ impl Tables<'_> {
         }
         let (block, offset) = (reference >> 16, (reference & 0xffff) as usize);
         let at = self.inodes.checked_add(block).ok_or_else(|| bad("an inode is outside the image"))?;
-        let head = self.metadata.read(at, offset, 16)?;
+        let mut position = Position { at, offset };
+        let head = self.metadata.read(&mut position, 16)?;
         let mut fields = Fields(&head);
         let (kind, mode, user, group) = (fields.u16()?, fields.u16()?, fields.u16()?, fields.u16()?);
         let mtime = fields.u32()?;
         let owner =
             |at: u16| self.owners.get(usize::from(at)).copied().ok_or_else(|| bad("an inode has an unknown owner"));
         let owner = (owner(user)?, owner(group)?);
-        let (kind, listing) = self.body(kind, at, offset + 16, block_size, budget)?;
+        let (kind, listing) = self.body(kind, position, block_size, budget)?;
         Ok(Inode { entry: Entry { path, kind, mode: mode & 0o7777, owner, mtime }, listing })
     }
 
@@ -145,14 +146,13 @@ impl Tables<'_> {
     fn body(
         &self,
         kind: u16,
-        at: u64,
-        offset: usize,
+        mut position: Position,
         block_size: u32,
         budget: &mut Budget,
     ) -> Result<(Kind, Option<Place>)> {
         // The length of a directory includes three bytes for `.` and `..`, which are not stored.
         let listing = |block, offset, length: u32| Ok((Kind::Dir, Some((block, offset, length.saturating_sub(3)))));
-        let fixed = |length| self.metadata.read(at, offset, length);
+        let mut fixed = |length| self.metadata.read(&mut position, length);
         match kind {
             1 => {
                 let bytes = fixed(16)?;
@@ -178,7 +178,7 @@ impl Tables<'_> {
                 }
                 let fragment = (f.u32()?, f.u32()?);
                 let size = if long { size } else { f.u32()?.into() };
-                let file = self.file(at, offset + head.len(), (start, size, fragment), block_size, budget)?;
+                let file = self.file(position, (start, size, fragment), block_size, budget)?;
                 Ok((Kind::File(file), None))
             }
             3 | 10 => {
@@ -190,7 +190,7 @@ impl Tables<'_> {
                 }
                 budget.text =
                     budget.text.checked_sub(length).ok_or_else(|| bad("the link targets are too long in total"))?;
-                Ok((Kind::Symlink(text(&self.metadata.read(at, offset + 8, length)?)?), None))
+                Ok((Kind::Symlink(text(&self.metadata.read(&mut position, length)?)?), None))
             }
             4..=7 | 11..=14 => Ok((Kind::Special, None)),
             other => Err(bad(format!("unknown inode type {other}"))),
@@ -199,8 +199,7 @@ impl Tables<'_> {
 
     fn file(
         &self,
-        at: u64,
-        offset: usize,
+        mut position: Position,
         (start, size, (fragment, inside)): (u64, u64, (u32, u32)),
         block_size: u32,
         budget: &mut Budget,
@@ -211,7 +210,7 @@ impl Tables<'_> {
         let has_tail = size % u64::from(block_size) != 0;
         let blocks = if fragment == NO_FRAGMENT && has_tail { whole + 1 } else { whole };
         // At most 8 GiB of blocks of at least 4 KiB, four bytes each.
-        let bytes = self.metadata.read(at, offset, blocks as usize * 4)?;
+        let bytes = self.metadata.read(&mut position, blocks as usize * 4)?;
         let mut fields = Fields(&bytes);
         let lengths = (0..blocks).map(|_| fields.u32()).collect::<Result<Vec<_>>>()?;
         let fragment = (fragment != NO_FRAGMENT).then_some((fragment, inside));

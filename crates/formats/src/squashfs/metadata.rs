@@ -40,6 +40,15 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A position in metadata. What begins there may continue in the blocks after it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Position {
+    /// Offset of a block in the image.
+    pub at: u64,
+    /// Offset in that block once decompressed.
+    pub offset: usize,
+}
+
 /// Content of a block, and offset of the next one.
 type Block = (Rc<[u8]>, u64);
 
@@ -57,16 +66,19 @@ impl<'a> Metadata<'a> {
         Self { bytes, compression, kept: RefCell::default() }
     }
 
-    /// Reads `length` bytes starting `offset` bytes into the block at `at`, across as many blocks as needed.
-    pub fn read(&self, at: u64, offset: usize, length: usize) -> Result<Vec<u8>> {
+    /// Reads `length` bytes at `position`, across as many blocks as needed, and moves it behind them.
+    pub fn read(&self, position: &mut Position, length: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
-        let (mut at, mut offset) = (at, offset);
         while out.len() < length {
-            let (block, next) = self.block(at)?;
-            let rest =
-                block.get(offset..).filter(|rest| !rest.is_empty()).ok_or_else(|| bad("metadata is truncated"))?;
-            out.extend_from_slice(&rest[..rest.len().min(length - out.len())]);
-            (at, offset) = (next, 0);
+            let (block, next) = self.block(position.at)?;
+            let rest = block.get(position.offset..).ok_or_else(|| bad("metadata is truncated"))?;
+            if rest.is_empty() {
+                *position = Position { at: next, offset: 0 };
+                continue;
+            }
+            let taken = rest.len().min(length - out.len());
+            out.extend_from_slice(&rest[..taken]);
+            position.offset += taken;
         }
         Ok(out)
     }

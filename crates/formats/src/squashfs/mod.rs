@@ -12,7 +12,7 @@ use std::rc::Rc;
 use common::{Class, Error, Result};
 
 use crate::compression::Compression;
-use metadata::{Fields, Metadata};
+use metadata::{Fields, Metadata, Position};
 
 const MAGIC: &[u8] = b"hsqs";
 const SUPERBLOCK: usize = 96;
@@ -118,9 +118,12 @@ impl<'a> Image<'a> {
         }
         let compression = match compressor {
             1 => Compression::Zlib,
+            2 => Compression::Lzma,
+            3 => return Err(bad(crate::compression::not_supported("lzo"))),
             4 => Compression::Xz,
+            5 => Compression::Lz4Block,
             6 => Compression::Zstd,
-            other => return Err(bad(format!("unsupported compressor {other}: expected gzip, xz or zstd"))),
+            other => return Err(bad(format!("unknown compressor {other}"))),
         };
         let metadata = Metadata::new(bytes, compression);
         let owners = owners(&metadata, id_table, ids)?;
@@ -194,7 +197,7 @@ impl<'a> Image<'a> {
         let (block, row) = (u64::from(number) / FRAGMENTS_PER_BLOCK, u64::from(number) % FRAGMENTS_PER_BLOCK);
         let metadata = Metadata::new(self.bytes, self.compression);
         let at = metadata.pointer(self.fragment_table, block)?;
-        let row = metadata.read(at, row as usize * 16, 16)?;
+        let row = metadata.read(&mut Position { at, offset: row as usize * 16 }, 16)?;
         let mut fields = Fields(&row);
         let (start, length) = (fields.u64()?, fields.u32()?);
         let content: Rc<[u8]> = self.block(start, length, self.block_size.into())?.into();
@@ -224,7 +227,8 @@ fn owners(metadata: &Metadata<'_>, table: u64, count: u16) -> Result<Vec<u32>> {
     let count = usize::from(count);
     for block in 0..count.div_ceil(PER_BLOCK) {
         let rows = (count - block * PER_BLOCK).min(PER_BLOCK);
-        let bytes = metadata.read(metadata.pointer(table, block as u64)?, 0, rows * 4)?;
+        let at = metadata.pointer(table, block as u64)?;
+        let bytes = metadata.read(&mut Position { at, offset: 0 }, rows * 4)?;
         let mut fields = Fields(&bytes);
         for _ in 0..rows {
             owners.push(fields.u32()?);

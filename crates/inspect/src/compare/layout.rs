@@ -169,6 +169,7 @@ fn facts(item: &Item) -> String {
         ItemKind::Symlink(target) => format!("link to {target}"),
         ItemKind::Hardlink(target) => format!("hard link to {target}"),
         ItemKind::Special => "device or pipe".to_owned(),
+        ItemKind::Comment => "global PAX header".to_owned(),
     };
     format!("{kind}, mode {:04o}", item.mode)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::text::hex;
-use common::{Result, Sha256};
+use common::{Error, Result, Sha256};
 use der::{Reader as _, SliceReader};
 use serde::Serialize;
 
@@ -40,12 +40,23 @@ pub struct Certificate {
     pub key: Sha256,
 }
 
-/// Reads the kernel in `image`; decompressed bytes are charged to `budget`.
-pub(super) fn read(image: &[u8], budget: &mut Budget) -> Result<Kernel> {
+/// Reads the kernel in `image`; decompressed bytes are charged to `budget`. The error is why only its release could be read.
+pub(super) fn read(image: &[u8], budget: &mut Budget) -> Result<(Kernel, Option<Error>)> {
     let release = bzimage::release(image)?;
+    let (config, certificates, unread) = match inside(image, budget) {
+        Ok((config, certificates)) => (config, certificates, None),
+        Err(e) => (None, Vec::new(), Some(e)),
+    };
+    Ok((Kernel { release, config, certificates }, unread))
+}
+
+/// Options and certificates of a kernel.
+type Inside = (Option<BTreeMap<String, String>>, Vec<Certificate>);
+
+fn inside(image: &[u8], budget: &mut Budget) -> Result<Inside> {
     let vmlinux = bzimage::vmlinux(image, budget)?;
     let config = bzimage::config(&vmlinux, budget)?.map(|text| options(&text));
-    Ok(Kernel { release, config, certificates: certificates(&vmlinux) })
+    Ok((config, certificates(&vmlinux)))
 }
 
 /// Returns the options that are set, with their values.

@@ -93,11 +93,17 @@ impl Contents {
             self.archive(path, bytes, false, depth, budget);
         } else if let Some(compression) = packed_module(path, bytes) {
             let (module, _) = budget.decompress(compression, bytes)?;
-            self.modules.insert(path.to_owned(), module::read(&module));
-        } else if path.ends_with(".ko") {
+            if sniff(&module) == Some(Format::Elf) {
+                self.modules.insert(path.to_owned(), module::read(&module));
+            }
+        } else if path.ends_with(".ko") && format == Some(Format::Elf) {
             self.modules.insert(path.to_owned(), module::read(bytes));
         } else if format == Some(Format::BzImage) {
-            self.kernels.insert(path.to_owned(), kernel::read(bytes, budget)?);
+            let (kernel, unread) = kernel::read(bytes, budget)?;
+            self.kernels.insert(path.to_owned(), kernel);
+            if let Some(e) = unread {
+                self.problem(path, e);
+            }
         } else if format == Some(Format::Pe) {
             self.program(path, bytes, depth, budget)?;
         } else if path == "manifest.yaml" && bytes.len() <= TEXT_MAX {
@@ -114,10 +120,14 @@ impl Contents {
     /// Opens an initramfs, a squashfs image, or a part of one. `packed` is set inside a decompressed stream, where the kernel accepts plain
     /// archives only. The parts of an initramfs are one file system, so paths do not name the part.
     fn archive(&mut self, path: &str, bytes: &[u8], packed: bool, depth: u32, budget: &mut Budget) {
-        let parts = (depth > 0).then(|| Parts::within(bytes, budget)).flatten();
-        let Some(parts) = parts.filter(|parts| is_opened(parts.format, packed)) else {
-            let why = if budget.is_spent() { SPENT } else { "cannot be opened: damaged or nested too deeply" };
-            return self.problem(path, why);
+        if depth == 0 {
+            return self.problem(path, "cannot be opened: nested too deeply");
+        }
+        let parts = match Parts::split(bytes, budget) {
+            Ok(parts) if is_opened(parts.format, packed) => parts,
+            _ if budget.is_spent() => return self.problem(path, SPENT),
+            Ok(_) => return self.problem(path, "cannot be opened: not an archive that the kernel reads here"),
+            Err(e) => return self.problem(path, format!("cannot be opened: {e}")),
         };
         self.opened.insert(path.to_owned());
         for part in &parts.members {
@@ -229,7 +239,7 @@ mod tests {
         for path in ["a.ko.zst", "b.ko.zst"] {
             contents.take(&[path], bomb.len() as u64, &mut &bomb[..], &mut budget).unwrap();
         }
-        assert!(budget.is_spent() && contents.modules.len() == 1);
+        assert!(budget.is_spent() && contents.modules.is_empty(), "zeros are no module");
         assert!(contents.problems[0].starts_with("b.ko.zst: cannot decompress"), "{:?}", contents.problems);
     }
 
@@ -243,8 +253,34 @@ mod tests {
     #[test]
     fn every_path_of_a_file_is_read() {
         let mut contents = Contents::default();
-        contents.take(&["a.txt", "b.ko", "c.ko"], 4, &mut &b"code"[..], &mut Budget::default()).unwrap();
+        contents.take(&["a.txt", "b.ko", "c.ko"], 4, &mut &b"\x7fELF"[..], &mut Budget::default()).unwrap();
         assert_eq!(contents.modules.keys().collect::<Vec<_>>(), ["b.ko", "c.ko"]);
         assert_eq!((contents.files.len(), contents.problems.len()), (3, 0), "{:?}", contents.problems);
+    }
+
+    /// The tutorial of vim in Korean is `tutor.ko`.
+    #[test]
+    fn a_file_that_is_no_elf_is_no_module() {
+        let mut contents = Contents::default();
+        contents.take(&["tutor.ko"], 6, &mut &b"Korean"[..], &mut Budget::default()).unwrap();
+        assert_eq!((contents.files.len(), contents.modules.len(), contents.problems.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_opened_says_why() {
+        let mut lzo = formats::samples::squashfs(&["a"]);
+        lzo[20] = 3;
+        let mut contents = Contents::default();
+        contents.take(&["rootfs.sqsh"], lzo.len() as u64, &mut &lzo[..], &mut Budget::default()).unwrap();
+        assert!(contents.problems[0].contains("compressed with lzo"), "{:?}", contents.problems);
+    }
+
+    #[test]
+    fn a_kernel_is_one_whatever_packs_it() {
+        let image = formats::samples::bzimage_of("6.1.0-50-cloud-amd64 x", b"BZh91AY");
+        let mut contents = Contents::default();
+        contents.take(&["boot/vmlinuz"], image.len() as u64, &mut &image[..], &mut Budget::default()).unwrap();
+        assert_eq!((contents.kind(), contents.release()), (super::super::Kind::Kernel, Some("6.1.0-50-cloud-amd64")));
+        assert!(contents.problems[0].contains("compressed with bzip2"), "{:?}", contents.problems);
     }
 }

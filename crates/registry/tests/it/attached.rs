@@ -1,10 +1,14 @@
 //! Artifacts that third parties attach to an image, and the limits.
 
+use std::sync::Arc;
+
 use common::Sha256;
 use oci::types::{self, MediaType};
 
+use crate::http::{Answer, serve};
 use crate::layouts;
 use crate::memory::{Memory, Quirks};
+use crate::proxy::{Fault, Proxy, pass};
 use crate::pull::pushed;
 use crate::setup::{Setup, assert_same};
 
@@ -63,6 +67,74 @@ fn malformed_artifacts_are_skipped_with_a_warning() {
         for (_, digest) in &theirs {
             assert!(warnings.iter().any(|line| line.contains(&digest.oci())), "{digest}: {warnings:#?}");
         }
+    }
+}
+
+/// Passes requests on, but answers those for referrers, by the API or the fallback tag, with `answer`.
+fn instead(memory: &Memory, answer: impl Fn(&str) -> Option<Answer> + Send + Sync + 'static) -> String {
+    let upstream = Proxy::start(&memory.address, |_, _| Fault::None).address;
+    serve(Arc::new(move |head, body, stream| match answer(head.path()) {
+        Some(answer) => answer.send(stream, head, usize::MAX),
+        None => pass(&upstream, head, body, stream, Fault::None),
+    }))
+}
+
+fn warnings(setup: &Setup<'_>) -> Vec<String> {
+    setup.events.text().lines().filter(|line| line.contains("\"warning\"")).map(str::to_owned).collect()
+}
+
+/// Signatures may be missing then, but the image is there.
+#[test]
+fn whatever_the_list_of_referrers_is_the_image_is_pulled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, _, digest) = pushed(dir.path(), Quirks::default());
+    let is_lookup = |path: &str| path.contains("/referrers/") || is_fallback(path);
+    let typed = |kind: &str, body: &str| Answer::new(200).header("Content-Type", kind).body(body);
+    let answers = [
+        ("401", Answer::new(401), true),
+        ("403", Answer::new(403), true),
+        ("404", Answer::new(404), false),
+        ("400", Answer::new(400), true),
+        ("HTML", typed("text/html", "<html>sign in</html>"), true),
+        ("no index", typed(MediaType::ImageIndex.as_ref(), "[]"), true),
+    ];
+    for (name, answer, warned) in answers {
+        let address = instead(&memory, move |path| is_lookup(path).then(|| answer.clone()));
+        let (setup, out) = (Setup::default(), dir.path().join(name));
+        let pulled = setup.pull(&format!("{address}/kernel:v1"), &out).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(pulled.digest, digest, "{name}");
+        oci::Layout::open(&out).unwrap().images().unwrap();
+        let warnings = warnings(&setup);
+        assert_eq!(warnings.len(), usize::from(warned), "{name}: {warnings:?}");
+        assert!(
+            warnings.iter().all(|line| line.contains("/kernel: skipping the list of referrers")),
+            "{name}: {warnings:?}"
+        );
+    }
+}
+
+fn is_fallback(path: &str) -> bool {
+    path.rsplit_once("/manifests/sha256-").is_some_and(|(_, rest)| !rest.contains('.'))
+}
+
+/// GitLab's registry takes the fallback tag for the digest of the image (oras-project/oras-go#1396).
+#[test]
+fn the_fallback_tag_may_be_the_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let (memory, layout, digest) = pushed(dir.path(), Quirks::default());
+    let key = |reference: String| ("kernel".to_owned(), reference);
+    let image = memory.state().manifests[&key(digest.oci())].clone();
+    memory.state().manifests.insert(key(format!("sha256-{digest}")), image);
+    let setup = Setup::default();
+    let pulled = setup.pull(&format!("{}/kernel:v1", memory.address), &dir.path().join("out.oci")).unwrap();
+    assert_eq!(pulled.digest, digest);
+    let warnings = warnings(&setup);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains(&format!("kernel:sha256-{digest} is not a list of referrers")), "{warnings:?}");
+    // A push would drop what is there, so it fails, and says where.
+    let error = Setup::default().push(&layout, &memory.address).unwrap_err().to_string();
+    for word in [&memory.address, &format!("sha256-{digest}"), "image.manifest.v1", "delete that tag"] {
+        assert!(error.contains(word), "{word}: {error}");
     }
 }
 

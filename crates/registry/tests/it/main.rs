@@ -15,3 +15,4 @@ mod push;
 mod resolve;
 mod setup;
 mod staging;
+mod tls;

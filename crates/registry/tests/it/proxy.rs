@@ -49,7 +49,8 @@ impl Proxy {
     }
 }
 
-fn pass(upstream: &str, head: &Head, body: &mut dyn Read, stream: &mut TcpStream, fault: Fault) {
+/// Passes a request to `upstream`, and its answer back, with this fault.
+pub fn pass(upstream: &str, head: &Head, body: &mut dyn Read, stream: &mut TcpStream, fault: Fault) {
     let close = |stream: &TcpStream| drop(stream.shutdown(Shutdown::Both));
     match fault {
         Fault::DropRequest => return close(stream),

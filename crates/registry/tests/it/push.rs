@@ -272,7 +272,7 @@ fn a_malformed_layout_is_reported_before_the_first_request() {
     let index = index.replace("vnd.oci.image.manifest.v1+json\",\"platform", "vnd.acme+json\",\"platform");
     std::fs::write(layout.join("index.json"), index).unwrap();
     let error = push(&layout);
-    assert!(error.to_string().contains("unknown media type \"application/vnd.acme+json\""), "{error}");
+    assert!(error.to_string().contains("it contains no image"), "{error}");
 
     // Signatures of another image: a replay.
     let (layout, digest, _) = fresh("replay.oci");
