@@ -57,7 +57,7 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         program: &program,
         manifest: &manifest,
         command_line: &command_line,
-        name: &installer_name,
+        naming: &naming,
         signing: &signing,
     };
     let installer = installer::build(&prepared, &built, &parts)?;

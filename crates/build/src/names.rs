@@ -46,6 +46,12 @@ impl Naming {
         &self.tag
     }
 
+    /// The tag, if the user chose it.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&str> {
+        self.chosen.then_some(self.tag.as_str())
+    }
+
     /// Returns `<registry>/<image>:<tag>`.
     pub fn image(&self, image: &str) -> Result<String> {
         version(&self.registry, image, &self.tag)

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::context::Context;
 
+/// Annotation with the tag that the user chose: images that differ in nothing else would share one digest, and so the documents of both tags.
+const VERSION: &str = "org.opencontainers.image.version";
 /// Annotation of images that are, or whose contents are, signed with development keys.
 const ANNOTATION: &str = "io.solana-talos.keys";
 /// Value of the annotation, and `keys` in `build.json`.
@@ -150,11 +152,15 @@ impl Signing {
         if self.source.development { DEVELOPMENT } else { "given" }
     }
 
-    /// Returns the annotations of every image.
+    /// Returns the annotations of an image of a build with the `tag` that the user chose, if any.
     #[must_use]
-    pub fn annotations(&self) -> Input<BTreeMap<String, String>> {
+    pub fn annotations(&self, tag: Option<&str>) -> Input<BTreeMap<String, String>> {
         let mark = self.source.development.then(|| (ANNOTATION.to_owned(), DEVELOPMENT.to_owned()));
-        Input::known_by([("keys", self.name())], mark.into_iter().collect())
+        let version = tag.map(|tag| (VERSION.to_owned(), tag.to_owned()));
+        Input::known_by(
+            [("keys", self.name()), ("tag", tag.unwrap_or_default())],
+            mark.into_iter().chain(version).collect(),
+        )
     }
 }
 

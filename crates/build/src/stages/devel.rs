@@ -29,7 +29,7 @@ pub fn image(prepared: &Prepared<'_>, built: &Built, naming: &Naming, signing: &
         built.kernel_input(),
         Input::text("record", record(prepared, built)?.json()?),
         names::input(vec![naming.image("kernel-devel")?]),
-        signing.annotations(),
+        signing.annotations(naming.chosen()),
     );
     prepared.environment().cache.run(STAGE, inputs, |work, (tools, kernel, record, names, annotations)| {
         let trees = (kernel.source.as_path(), &*kernel.kernel.objects());

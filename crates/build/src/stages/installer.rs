@@ -20,7 +20,7 @@ use imager::{installer_tag, os_release, uki};
 use kernel_config::environment::Tools;
 use oci::Limits;
 
-use crate::names;
+use crate::names::{self, Naming};
 use crate::signing::Signing;
 use crate::stages::base::TalosBase;
 use crate::stages::kernel::{Built, KernelInput, Prepared};
@@ -44,8 +44,8 @@ pub struct Parts<'a> {
     pub manifest: &'a Input<Manifest>,
     /// The kernel command line.
     pub command_line: &'a Cmdline,
-    /// Name of the image.
-    pub name: &'a str,
+    /// How images are named.
+    pub naming: &'a Naming,
     /// The keys to sign with.
     pub signing: &'a Signing,
 }
@@ -67,8 +67,8 @@ pub fn build(prepared: &Prepared<'_>, built: &Built, parts: &Parts<'_>) -> Resul
         parts.manifest,
         (parts.base.input("base"), parts.program),
         Input::text("cmdline", parts.command_line.to_string()),
-        names::input(vec![parts.name.to_owned()]),
-        parts.signing.annotations(),
+        names::input(vec![parts.naming.image("installer")?]),
+        parts.signing.annotations(parts.naming.chosen()),
     );
     prepared.environment().cache.run(STAGE, inputs, assemble)
 }

@@ -27,7 +27,7 @@ pub fn kernel(prepared: &Prepared<'_>, built: &Built, naming: &Naming, signing: 
         built.kernel_input(),
         Input::stage("modules", &built.modules),
         names::input(vec![naming.image("kernel")?]),
-        signing.annotations(),
+        signing.annotations(naming.chosen()),
     );
     prepared.environment().cache.run(KERNEL_STAGE, inputs, |work, (tools, kernel, modules, names, annotations)| {
         let talos = Line::default_release()?.kernel;
@@ -55,7 +55,7 @@ pub fn extension(
         Input::stage("module", &built.module),
         manifest,
         names::input(naming.extension("solana-optimizer")?),
-        signing.annotations(),
+        signing.annotations(naming.chosen()),
     );
     let stages = prepared.environment().cache;
     stages.run(EXTENSION_STAGE, inputs, |work, (tools, release, module, manifest, names, annotations)| {

@@ -233,7 +233,7 @@ impl Pack {
         let target = extension::Target::new(contract::DEFAULT_RELEASE, release.to_owned())?;
         let files = extension::assemble::assemble(root.path(), &self.manifest, &target)?;
         let path = out.join(format!("{}.oci", self.manifest.metadata.name));
-        packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, &signing.annotations())?;
+        packages::image(&path, std::slice::from_ref(&self.name), &files, epoch, &signing.annotations(None))?;
         Ok(path)
     }
 }
