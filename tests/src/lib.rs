@@ -4,12 +4,17 @@
 //! guest ([`agent::Agent`]). [`scenario`] shares one machine between tests.
 
 pub mod agent;
+pub mod boot_menu;
+pub mod boot_partition;
+pub mod broken;
 pub mod caches;
 pub mod console;
 #[path = "../guest/src/hex.rs"]
 pub mod hex;
+pub mod image;
 pub mod installer;
 pub mod kconfig;
+pub mod kernel_log;
 pub mod ktap;
 pub mod life;
 pub mod machines;

@@ -29,7 +29,8 @@ pub const OURS: &str = "our-org";
 pub struct Life {
     /// The node.
     pub node: Node,
-    registry: Registry,
+    /// Where its images come from.
+    pub registry: Registry,
     /// What must survive upgrades.
     kept: Vec<String>,
 }
@@ -95,16 +96,26 @@ impl Life {
         self.node.talosctl.run(&["apply-config", "--file", &config]).map(drop)
     }
 
+    /// Installs a new node: boots the medium, applies the configuration, and waits for the end of the installation.
+    pub fn install(&mut self) -> Result<()> {
+        self.node.boot_installer()?;
+        self.configure()?;
+        self.apply()?;
+        self.node.wait_for_reboot()
+    }
+
+    /// Boots the installed node from its disk; from now on it is called with the admin's configuration.
+    pub fn boot_installed(&mut self) -> Result<()> {
+        self.node.talosctl.config = Some(self.file("talosconfig"));
+        self.node.boot_disk()
+    }
+
     /// Boots the installed node, and leaves marks in META and on EPHEMERAL.
     pub fn first_boot(&mut self) -> Result<()> {
-        self.node.talosctl.config = Some(self.file("talosconfig"));
-        self.node.boot_disk()?;
+        self.boot_installed()?;
         self.node.until(|talosctl| talosctl.read(MARKER).map(Some))?;
         // After this reboot the file is there only if EPHEMERAL is kept.
-        let patch = self.file("unmark.yaml");
-        fs::write(&patch, r#"[{"op": "remove", "path": "/machine/files"}]"#)?;
-        let patch = format!("@{}", patch.display());
-        self.node.talosctl.run(&["patch", "machineconfig", "--mode", "reboot", "--patch", &patch])?;
+        self.patch("unmark.yaml", "reboot", r#"[{"op": "remove", "path": "/machine/files"}]"#)?;
         self.node.wait_for_reboot()?;
         self.node.boot_disk()?;
         self.node.talosctl.run(&["meta", "write", &META_KEY.to_string(), "kept"])?;
@@ -118,6 +129,21 @@ impl Life {
         start_upgrade(&self.node.talosctl, organisation, tag)?;
         self.node.wait_for_reboot()?;
         self.node.boot_disk()
+    }
+
+    /// Rolls back to the other system on the disk, and boots it.
+    pub fn rollback(&mut self) -> Result<()> {
+        self.node.talosctl.run(&["rollback"])?;
+        self.node.wait_for_reboot()?;
+        self.node.boot_disk()
+    }
+
+    /// Applies the patch `text` of the machine configuration, kept in the file `name`; `mode` says whether the node reboots.
+    pub fn patch(&self, name: &str, mode: &str, text: &str) -> Result<()> {
+        let file = self.file(name);
+        fs::write(&file, text)?;
+        let patch = format!("@{}", file.display());
+        self.node.talosctl.run(&["patch", "machineconfig", "--mode", mode, "--patch", &patch]).map(drop)
     }
 
     /// What an upgrade must keep: the node's identity (STATE), META, the machine configuration (its digest: it has keys) and a file on EPHEMERAL.

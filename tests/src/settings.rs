@@ -11,11 +11,15 @@ pub const OUT: &str = "SOLANA_TALOS_OUT";
 pub const TALOS_OUT: &str = "SOLANA_TALOS_TALOS_OUT";
 /// The program `solana-talos`.
 pub const PROGRAM: &str = "SOLANA_TALOS_PROGRAM";
+/// Set by the set of tests that cut the power.
+pub const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
+/// Set by the set of tests that recover a node.
+pub const RECOVERY: &str = "SOLANA_TALOS_RECOVERY";
 /// Output directory of profile `debug`.
 pub const DEBUG_OUT: &str = "SOLANA_TALOS_DEBUG_OUT";
 
 /// The settings of one test run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Sandbox with the toolchain, where programs run.
     pub sandbox: Sandbox,
@@ -42,6 +46,16 @@ impl Settings {
     pub fn with_program(out: &str) -> Option<Self> {
         skip::path(PROGRAM)?;
         Self::from_env(out)
+    }
+
+    /// As [`Settings::with_program`], for tests that run only in the set `set` of `./x test`, which sets `variable`.
+    #[must_use]
+    pub fn requested(set: &str, variable: &str, out: &str) -> Option<Self> {
+        if std::env::var_os(variable).is_none() {
+            skip::skipped(format!("{variable} is not set; `./x test {set}` sets it"));
+            return None;
+        }
+        Self::with_program(out)
     }
 
     /// Returns the program `solana-talos`.

@@ -1,11 +1,13 @@
 //! A node with real Talos, over several boots: its disk and firmware variables stay.
 
+use crate::boot_partition::BootPartition;
 use crate::console::End;
 use crate::settings::Settings;
-use crate::talosctl::Talosctl;
+use crate::talosctl::{SELF, Talosctl};
 use crate::vm::{Image, Media, Vm};
-use crate::{Result, machines};
+use crate::{Result, boot_menu, machines};
 use anyhow::{Context as _, bail, ensure};
+use common::sandbox::Run;
 use fs_err as fs;
 use qemu::{Accelerator, Boot, Disk, Forward, Machine, Network};
 use run::esp;
@@ -14,8 +16,6 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Time limit of one boot with all that is done in it.
-const BOOT: Duration = Duration::from_secs(1500);
 /// Time limit of all that a node is waited for.
 const ANSWER: Duration = Duration::from_secs(600);
 /// Size of the system disk: the boot partition is 1.1 GiB.
@@ -24,6 +24,31 @@ const DISK_MIB: u64 = 8192;
 /// Arguments in addition to those of the UKI: those of every test machine; no zeroing of 50000 huge pages, which would touch 100 GB of the
 /// host; and no kexec, so that every reboot goes through the firmware and ends QEMU. Talos raises `panic` to 10 seconds itself.
 const EXTRA: &str = "init_on_alloc=0 sysctl.kernel.kexec_load_disabled=1";
+
+/// The machine of a node.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// MiB of memory of each NUMA node.
+    pub nodes_mib: Vec<u32>,
+    /// CPUs of each.
+    pub node_cpus: u32,
+    /// A second network card.
+    pub segment: Option<Network>,
+    /// Time limit of one boot with all that is done in it.
+    pub limit: Duration,
+}
+
+impl Default for Shape {
+    /// The machine of the specification: 128 GiB on two NUMA nodes.
+    fn default() -> Self {
+        Self { nodes_mib: vec![64 << 10, 64 << 10], node_cpus: 1, segment: None, limit: Duration::from_secs(1500) }
+    }
+}
+
+/// Returns a free port of the loopback interface.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
 
 /// Waits until `port` is free: the sandbox of a machine that was stopped ends a moment before QEMU in it.
 fn wait_for_port(port: u16) -> Result<()> {
@@ -43,23 +68,40 @@ pub struct Node {
     pub dir: PathBuf,
     /// Calls it.
     pub talosctl: Talosctl,
+    /// Its machine, from the next boot on.
+    pub shape: Shape,
     vm: Option<Vm>,
     boots: u32,
 }
 
 impl Node {
-    /// Creates a node with an empty disk; its files are in `<work>/<name>`.
+    /// Creates a node with an empty disk; its files are in `<work>/<name>`. It is the machine of the specification.
     pub fn new(settings: Settings, name: &str) -> Result<Self> {
+        let mut node = Self::without_disk(settings, name)?;
+        node.new_disk()?;
+        Ok(node)
+    }
+
+    /// Creates a node with a copy of the disk and the variables of `other`, which is off, and the same machine.
+    pub fn copy_of(other: &Self, name: &str) -> Result<Self> {
+        let mut node = Self::without_disk(other.settings.clone(), name)?;
+        ensure!(other.vm.is_none(), "the disk of a running node cannot be copied");
+        let copy = Run::new(["cp", "--sparse=always", "/build/from/system.img", "/build/from/vars.fd", "/build/to/"]);
+        node.settings.sandbox.output(&copy.read(&other.dir, "/build/from").write(&node.dir, "/build/to"))?;
+        node.talosctl = Talosctl { port: node.talosctl.port, ..other.talosctl.clone() };
+        node.shape = other.shape.clone();
+        Ok(node)
+    }
+
+    fn without_disk(settings: Settings, name: &str) -> Result<Self> {
         let dir = settings.work.join(name);
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
         fs::create_dir_all(&dir)?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let talosctl = Talosctl { program: settings.out.join("talosctl"), port, config: None };
-        let mut node = Self { settings, dir, talosctl, vm: None, boots: 0 };
-        node.new_disk()?;
-        Ok(node)
+        let program = settings.out.join("talosctl");
+        let talosctl = Talosctl { program, port: free_port()?, config: None, node: SELF.to_owned() };
+        Ok(Self { settings, dir, talosctl, shape: Shape::default(), vm: None, boots: 0 })
     }
 
     /// The settings of the test.
@@ -93,6 +135,19 @@ impl Node {
     /// Boots from its own disk, and waits until Talos answers with the admin's certificate.
     pub fn boot_disk(&mut self) -> Result<()> {
         self.boot(None)?;
+        self.wait_for_answer()
+    }
+
+    /// Boots from its own disk the entry of a UKI that it selects in the menu of systemd-boot with `keys`, and waits until Talos answers.
+    pub fn boot_by_menu(&mut self, uki: &str, keys: &str) -> Result<()> {
+        self.boot(None)?;
+        ensure!(self.console_shows(boot_menu::WAITING, 0)?, "systemd-boot shows no menu");
+        let vm = self.vm()?;
+        vm.press(&(boot_menu::select(&vm.console(), uki)? + keys))?;
+        self.wait_for_answer()
+    }
+
+    fn wait_for_answer(&self) -> Result<()> {
         self.until(|talosctl| talosctl.run(&["version", "--short"]).map(Some)).map(drop).context("no answer")
     }
 
@@ -102,24 +157,25 @@ impl Node {
         wait_for_port(self.talosctl.port)?;
         self.boots += 1;
         let mut media = Media { variables: Some(self.dir.join("vars.fd")), ..Media::default() };
-        media = media.disk(machines::DISK, Image::Keep(self.dir.join("system.img")));
+        media = media.disk(machines::DISK, Image::Keep(self.disk()));
         let mut disks = vec![Disk::nvme(machines::DISK)];
         if let Some(image) = medium {
             media = media.disk(machines::ESP, Image::Keep(image));
             disks.insert(0, Disk::virtio(machines::ESP));
         }
+        let forward = Forward { host: self.talosctl.port, guest: TALOS };
         let machine = Machine {
             boot: Boot::Uefi { extra: format!("{} {EXTRA}", machines::TEST_ARGUMENTS) },
             accelerator: Accelerator::Emulated,
-            nodes_mib: vec![64 << 10, 64 << 10],
-            node_cpus: 1,
+            nodes_mib: self.shape.nodes_mib.clone(),
+            node_cpus: self.shape.node_cpus,
             disks,
-            networks: vec![Network::user([Forward { host: self.talosctl.port, guest: TALOS }])],
+            networks: [Network::user([forward])].into_iter().chain(self.shape.segment.clone()).collect(),
             igb: false,
             agent: None,
         };
         let name = format!("{}/boot-{}", self.dir.file_name().unwrap_or_default().display(), self.boots);
-        self.vm = Some(Vm::start(&self.settings, &name, &machine, &media, BOOT)?);
+        self.vm = Some(Vm::start(&self.settings, &name, &machine, &media, self.shape.limit)?);
         Ok(())
     }
 
@@ -161,10 +217,25 @@ impl Node {
 
     /// Waits for the end of the machine: a reboot through the firmware.
     pub fn wait_for_reboot(&mut self) -> Result<()> {
-        let vm = self.vm.take().context("the node is off")?;
-        let end = vm.wait();
-        ensure!(end == End::Exited, "{}", vm.summary());
+        let (end, summary) = self.wait_for_end()?;
+        ensure!(end == End::Exited, "{summary}");
         Ok(())
+    }
+
+    /// Waits for the end of the machine, whatever it is; returns it with the last lines of the console.
+    pub fn wait_for_end(&mut self) -> Result<(End, String)> {
+        let vm = self.vm.take().context("the node is off")?;
+        Ok((vm.wait(), vm.summary()))
+    }
+
+    /// The boot partition of its disk, while it is off.
+    pub fn boot_partition(&self) -> Result<BootPartition<'_>> {
+        ensure!(self.vm.is_none(), "the disk of a running node cannot be changed");
+        BootPartition::open(&self.settings.sandbox, self.disk())
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.dir.join("system.img")
     }
 
     /// Replaces the disk and the variables of the firmware with new ones.
@@ -173,7 +244,7 @@ impl Node {
         for file in ["system.img", "vars.fd"] {
             let _ = fs::remove_file(self.dir.join(file));
         }
-        fs::File::create(self.dir.join("system.img"))?.set_len(DISK_MIB << 20)?;
+        fs::File::create(self.disk())?.set_len(DISK_MIB << 20)?;
         Ok(())
     }
 

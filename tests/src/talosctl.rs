@@ -18,9 +18,20 @@ pub struct Talosctl {
     pub port: u16,
     /// The admin's configuration; without one, the node is in maintenance mode.
     pub config: Option<PathBuf>,
+    /// The node that answers, as that at the port knows it; unless it is [`SELF`], calls are passed on.
+    pub node: String,
 }
 
+/// The node at the port itself.
+pub const SELF: &str = "127.0.0.1";
+
 impl Talosctl {
+    /// Returns the calls that this node passes on to the node at `address`.
+    #[must_use]
+    pub fn through(&self, address: &str) -> Self {
+        Self { node: address.to_owned(), ..self.clone() }
+    }
+
     /// Runs `talosctl` with `words`, and returns what it prints on standard output.
     ///
     /// # Errors
@@ -45,12 +56,14 @@ impl Talosctl {
 
     /// Runs it; the first text is that of a success.
     fn output(&self, limit: u32, words: &[&str]) -> Result<(Option<String>, String)> {
-        let node = format!("127.0.0.1:{}", self.port);
+        let endpoint = format!("127.0.0.1:{}", self.port);
         let mut command = Command::new("timeout");
         command.arg(limit.to_string()).arg(&self.program).env_clear().env("HOME", "/nonexistent");
         match &self.config {
-            Some(config) => command.arg("--talosconfig").arg(config).args(["-e", &node, "-n", "127.0.0.1"]).args(words),
-            None => command.args(["-n", &node]).args(words).arg("--insecure"),
+            Some(config) => {
+                command.arg("--talosconfig").arg(config).args(["-e", &endpoint, "-n", &self.node]).args(words)
+            }
+            None => command.args(["-n", &endpoint]).args(words).arg("--insecure"),
         };
         let output = command.output().with_context(|| format!("cannot run {}", self.program.display()))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();

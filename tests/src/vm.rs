@@ -8,9 +8,9 @@ use common::sandbox::Run;
 use fs_err as fs;
 use qemu::{Boot, INITRD, KERNEL, Machine, OVMF_VARS, RUN};
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ impl Media {
 #[derive(Debug, Default)]
 struct State {
     text: String,
+    /// The line that has not ended.
+    open_line: String,
     end: Option<End>,
     closed: bool,
 }
@@ -80,6 +82,7 @@ impl Monitor {
 
     fn push(&self, line: &str) {
         let mut state = self.lock();
+        state.open_line.clear();
         state.text.push_str(line);
         state.text.push('\n');
         if let Some(end) = classify(line) {
@@ -91,12 +94,17 @@ impl Monitor {
         drop(state);
         self.changed.notify_all();
     }
+
+    fn set_open_line(&self, line: String) {
+        self.lock().open_line = line;
+    }
 }
 
 /// A running machine; dropping it stops it.
 #[derive(Debug)]
 pub struct Vm {
     child: Arc<Mutex<Child>>,
+    keyboard: Mutex<ChildStdin>,
     monitor: Arc<Monitor>,
     dir: PathBuf,
     started: Instant,
@@ -111,15 +119,16 @@ impl Vm {
         fs::write(dir.join("command.txt"), run.shell_line(settings.sandbox.rootfs()) + "\n")?;
         let mut command = settings.sandbox.command(&run);
         let errors = fs::File::create(dir.join("qemu.log"))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.into_file());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors.into_file());
         let mut child = command.spawn().context("cannot start bwrap")?;
+        let keyboard = Mutex::new(child.stdin.take().context("bwrap has no standard input")?);
         let console = child.stdout.take().context("bwrap has no standard output")?;
         let log = fs::File::create(dir.join("serial.log"))?;
         let monitor = Arc::new(Monitor::default());
         let child = Arc::new(Mutex::new(child));
         spawn_reader(console, log, Arc::clone(&monitor));
         spawn_watchdog(Arc::clone(&child), Arc::clone(&monitor), Instant::now() + limit);
-        Ok(Self { child, monitor, dir, started: Instant::now() })
+        Ok(Self { child, keyboard, monitor, dir, started: Instant::now() })
     }
 
     /// Connects to the guest's agent and waits until it is ready; fails with the end of the log if the machine ends first.
@@ -144,10 +153,17 @@ impl Vm {
         self.monitor.end()
     }
 
-    /// Returns the console output so far.
+    /// Returns the console output so far, with the line that has not ended.
     #[must_use]
     pub fn console(&self) -> String {
-        self.monitor.lock().text.clone()
+        let state = self.monitor.lock();
+        format!("{}{}", state.text, state.open_line)
+    }
+
+    /// Types `keys` on the serial console.
+    pub fn press(&self, keys: &str) -> Result<()> {
+        let mut keyboard = self.keyboard.lock().unwrap_or_else(PoisonError::into_inner);
+        keyboard.write_all(keys.as_bytes()).and_then(|()| keyboard.flush()).context("cannot write to the console")
     }
 
     /// Returns the time since the start.
@@ -240,19 +256,46 @@ fn write_image(image: &Image, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn spawn_reader(console: ChildStdout, mut log: fs::File, monitor: Arc<Monitor>) {
+fn spawn_reader(mut console: ChildStdout, mut log: fs::File, monitor: Arc<Monitor>) {
     std::thread::spawn(move || {
-        for line in BufReader::new(console).split(b'\n') {
-            let Ok(line) = line else { break };
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
-            // The end must be detected even if the log cannot be written.
-            let _ = writeln!(log, "{line}");
-            monitor.push(&line);
+        let (mut buffer, mut line) = ([0; 4096], Vec::new());
+        loop {
+            let count = match console.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(err) if err.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
+            for part in buffer[..count].split_inclusive(|&byte| byte == b'\n') {
+                line.extend_from_slice(part);
+                if part.ends_with(b"\n") {
+                    end_line(&mut line, &mut log, &monitor);
+                }
+            }
+            // A boot menu ends no line while it waits for a key.
+            monitor.set_open_line(text(&line));
+        }
+        if !line.is_empty() {
+            end_line(&mut line, &mut log, &monitor);
         }
         monitor.set_end(End::Exited);
         monitor.lock().closed = true;
         monitor.changed.notify_all();
     });
+}
+
+/// Passes a whole line on, and empties it.
+fn end_line(line: &mut Vec<u8>, log: &mut fs::File, monitor: &Monitor) {
+    let text = text(line);
+    // The end must be detected even if the log cannot be written.
+    let _ = writeln!(log, "{text}");
+    monitor.push(&text);
+    line.clear();
+}
+
+/// The text of a line without its end.
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim_end_matches(['\r', '\n']).to_owned()
 }
 
 /// Kills QEMU at the deadline, or shortly after the end of the machine was seen on the console.

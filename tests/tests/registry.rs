@@ -6,10 +6,10 @@ use common::sandbox::Run;
 use fs_err as fs;
 use harness::Result;
 use harness::caches;
+use harness::image;
 use harness::modules::{Builder, project, sample};
 use harness::registry::Registry;
 use harness::settings::{OUT, Settings, TALOS_OUT};
-use harness::stock;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ fn linked_project(dir: &Path) -> Result<PathBuf> {
 
 /// Copies both images of the base to `registry`, as siderolabs', and returns their references.
 fn push_base(settings: &Settings, registry: &Registry) -> Result<String> {
-    let base = stock::base(settings)?;
+    let base = image::base(settings)?;
     let mut references = Vec::new();
     for name in ["imager", "installer-base"] {
         let from = format!("oci:/build/base:localhost/solana-talos/{name}:v1.10.3");

@@ -3,11 +3,16 @@
 //! One machine over several boots, 128 GiB and two NUMA nodes. Every reboot goes through the firmware and systemd-boot.
 
 use anyhow::{Context as _, ensure};
+use contract::DEFAULT_RELEASE;
 use fs_err as fs;
+use harness::broken::TAMPERED;
+use harness::kernel_log::Expected;
 use harness::life::{Life, OURS, TAG};
 use harness::procfs::{meminfo, module_names};
 use harness::settings::{Settings, TALOS_OUT};
-use harness::{Result, steps, stock};
+use harness::talos::Node;
+use harness::{Result, broken, steps, stock};
+use qemu::Network;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,12 +27,15 @@ fn main() -> ExitCode {
             ("the_command_line_is_that_of_the_build", command_line),
             ("settings_of_the_preset_are_in_force", settings_of_the_preset),
             ("the_root_is_read_only_and_only_talos_listens", locked_down),
-            ("the_kernel_log_has_no_warning_of_our_parts", clean_log),
+            ("the_kernel_log_has_no_warning_but_the_listed_ones", clean_log),
             ("a_change_of_the_machine_configuration_is_in_force_at_once_and_its_removal_too", run_time_settings),
             ("an_upgrade_to_stock_talos_keeps_the_other_image", to_stock),
             ("an_upgrade_from_stock_talos_keeps_all_data", from_stock),
             ("a_rollback_returns_to_stock_talos", rollback),
             ("an_upgrade_to_another_preset_changes_the_command_line", another_preset),
+            ("forged_modules_are_refused_and_all_else_works", forged_modules),
+            ("a_rollback_returns_to_the_module_of_the_build", rollback_of_forged),
+            ("two_nodes_on_one_network_reach_each_other", two_nodes),
         ],
     )
 }
@@ -109,11 +117,16 @@ fn settings_of_the_preset(life: &mut Life) -> Result<()> {
     let release = talosctl.read("/proc/sys/kernel/osrelease")?;
     let (loaded, builtin) =
         (talosctl.read("/proc/modules")?, talosctl.read(&format!("/usr/lib/modules/{release}/modules.builtin"))?);
-    for module in config.lines().filter_map(|line| line.trim().strip_prefix("- name: ")) {
+    for module in config.lines().filter_map(module) {
         let here = module_names(&loaded).contains(&module) || builtin.contains(&format!("/{module}.ko"));
         ensure!(here, "the module {module} of machine-config.yaml is not loaded");
     }
     Ok(())
+}
+
+/// A line `      - name: NAME` of a machine configuration.
+fn module(line: &str) -> Option<&str> {
+    line.trim().strip_prefix("- name: ")
 }
 
 /// A line `    name: "value"` of a machine configuration.
@@ -155,29 +168,13 @@ fn listening(line: &str) -> Option<u16> {
 
 fn clean_log(life: &mut Life) -> Result<()> {
     let log = life.node.talosctl.run(&["dmesg"])?;
-    // `NODE: kern: warning: [TIME]: TEXT`
-    let severe = ["warning:", "err:", "crit:", "alert:", "emerg:"];
-    let ours: Vec<_> = log
-        .lines()
-        .filter(|line| {
-            let words: Vec<&str> = line.split_whitespace().take(3).collect();
-            matches!(words[..], [_, "kern:", level] if severe.contains(&level))
-        })
-        // Out-of-tree modules are reported at the level of a warning (kernel/module/main.c, check_modinfo); ours is one.
-        .filter(|line| line.contains("solana") && !line.contains("loading out-of-tree module taints kernel"))
-        .collect();
     ensure!(log.contains("solana_optimizer"), "the module does not report itself");
-    ensure!(ours.is_empty(), "{ours:?}");
+    let others = Expected::committed()?.others(&log);
+    ensure!(others.is_empty(), "warnings that tests/kernel-warnings.toml does not list: {others:#?}");
     Ok(())
 }
 
 fn run_time_settings(life: &mut Life) -> Result<()> {
-    let patch = |name: &str, text: &str| -> Result<()> {
-        let file = life.file(name);
-        fs::write(&file, text)?;
-        let patch = format!("@{}", file.display());
-        life.node.talosctl.run(&["patch", "machineconfig", "--mode", "no-reboot", "--patch", &patch]).map(drop)
-    };
     let wait_for = |values: [(&str, &str); 2]| {
         life.node.until(|talosctl| {
             for (name, value) in values {
@@ -188,11 +185,11 @@ fn run_time_settings(life: &mut Life) -> Result<()> {
         })
     };
     let sysctls = "machine:\n  sysctls:\n    solana.hugepages_floor: \"40000\"\n    solana.dynamic: \"1\"\n";
-    patch("dynamic.yaml", sysctls)?;
+    life.patch("dynamic.yaml", "no-reboot", sysctls)?;
     wait_for([("hugepages_floor", "40000"), ("dynamic", "1")])?;
     let remove = ["hugepages_floor", "dynamic"]
         .map(|name| format!(r#"{{"op": "remove", "path": "/machine/sysctls/solana.{name}"}}"#));
-    patch("static.yaml", &format!("[{}]", remove.join(",")))?;
+    life.patch("static.yaml", "no-reboot", &format!("[{}]", remove.join(",")))?;
     wait_for([("hugepages_floor", "50000"), ("dynamic", "0")])?;
     life.check_data()
 }
@@ -219,9 +216,7 @@ fn from_stock(life: &mut Life) -> Result<()> {
 }
 
 fn rollback(life: &mut Life) -> Result<()> {
-    life.node.talosctl.run(&["rollback"])?;
-    life.node.wait_for_reboot()?;
-    life.node.boot_disk()?;
+    life.rollback()?;
     is_stock(life)
 }
 
@@ -234,3 +229,100 @@ fn another_preset(life: &mut Life) -> Result<()> {
     ensure!(life.node.talosctl.read("/proc/sys/solana/hugepages_target")? == "512", "wrong target");
     life.check_data()
 }
+
+/// One module is signed with another key, one has been changed.
+fn forged_modules(life: &mut Life) -> Result<()> {
+    let dir = life.file("forged");
+    broken::forged(life.node.settings(), "ghcr.io/forged/installer", &dir)?;
+    life.push("forged", &dir)?;
+    life.upgrade("forged", DEFAULT_RELEASE)?;
+    let names = life.extensions()?;
+    ensure!(names == ["kernel-modules", "solana-optimizer", "modules.dep"], "extensions: {names:?}");
+    let patch = format!("machine:\n  kernel:\n    modules:\n      - name: {TAMPERED}\n");
+    life.patch("tampered.yaml", "no-reboot", &patch)?;
+    // Talos quotes the names once more.
+    let refused =
+        |name: &str| format!(r#"error loading module \"{name}\": load {name} failed: key was rejected by service"#);
+    for line in [
+        "Loading of module with unavailable key is rejected".to_owned(),
+        refused("solana_optimizer"),
+        refused(TAMPERED),
+    ] {
+        ensure!(life.node.console_shows(&line, 0)?, "the machine ended before a line with {line:?}");
+    }
+    let talosctl = &life.node.talosctl;
+    let modules = talosctl.read("/proc/modules")?;
+    let loaded = module_names(&modules);
+    ensure!(!loaded.contains(&"solana_optimizer"), "a forged module is loaded: {modules}");
+    let absent = talosctl.fail(&["read", "/proc/sys/solana/dynamic"])?;
+    ensure!(absent.contains("no such file or directory"), "{absent}");
+    // What does not depend on the module is as the build has it.
+    for (file, value) in [("/proc/sys/vm/nr_hugepages", "50000"), ("/proc/sys/net/ipv4/tcp_congestion_control", "bbr")]
+    {
+        let found = talosctl.read(file)?;
+        ensure!(found == value, "{file} is {found:?}");
+    }
+    for name in ["apid", "containerd", "cri", "machined", "udevd"] {
+        let services = talosctl.get("services")?;
+        let service =
+            services.iter().find(|one| one["metadata"]["id"] == name).with_context(|| format!("no {name}"))?;
+        ensure!(service["spec"]["running"] == true && service["spec"]["healthy"] == true, "{name}: {service}");
+    }
+    // It is the last of the list.
+    let config = fs::read_to_string(life.node.settings().out.join("machine-config.yaml"))?;
+    let last = config.lines().filter_map(module).count();
+    life.patch(
+        "untampered.yaml",
+        "no-reboot",
+        &format!(r#"[{{"op": "remove", "path": "/machine/kernel/modules/{last}"}}]"#),
+    )
+}
+
+fn rollback_of_forged(life: &mut Life) -> Result<()> {
+    life.rollback()?;
+    extension(life)?;
+    life.check_data()
+}
+
+/// Addresses on the network that both nodes have, each by the address of its card; and one that no node has.
+const FIRST: &str = "192.168.77.1";
+const SECOND: &str = "192.168.77.2";
+const NOBODY: &str = "192.168.77.9";
+const NETWORK: &str = "\
+machine:
+  network:
+    interfaces:
+      - {deviceSelector: {hardwareAddr: '52:54:00:12:34:56'}, dhcp: true}
+      - {deviceSelector: {hardwareAddr: '52:54:00:50:4c:01'}, addresses: [192.168.77.1/24]}
+      - {deviceSelector: {hardwareAddr: '52:54:00:50:4c:02'}, addresses: [192.168.77.2/24]}
+";
+
+/// Both run from copies of one disk. Each is asked through the other: its API passes the call on, over the network that they share.
+fn two_nodes(life: &mut Life) -> Result<()> {
+    life.patch("network.yaml", "reboot", NETWORK)?;
+    life.node.wait_for_reboot()?;
+    let first = &mut life.node;
+    // Enough for the 512 huge pages of the preset that is installed now.
+    first.shape.nodes_mib = vec![4096];
+    let mut second = Node::copy_of(first, "lifecycle-second")?;
+    let port = first.talosctl.port;
+    for (node, address) in [(&mut *first, 1), (&mut second, 2)] {
+        node.shape.segment = Some(Network::Segment { port, address });
+        node.boot(None)?;
+    }
+    let boot_id = |node: &Node| node.until(|talosctl| talosctl.read(BOOT_ID).map(Some));
+    let ids = [boot_id(first)?, boot_id(&second)?];
+    ensure!(ids[0] != ids[1], "both nodes have the boot ID {}", ids[0]);
+    for (from, address, id) in [(&*first, SECOND, &ids[1]), (&second, FIRST, &ids[0])] {
+        let found = from.until(|talosctl| talosctl.through(address).read(BOOT_ID).map(Some))?;
+        ensure!(found == *id, "{address} has the boot ID {found}, not {id}");
+    }
+    let answers = |address| first.talosctl.through(address).run_within(20, &["version"]).is_ok();
+    ensure!(!answers(NOBODY), "{NOBODY} answers");
+    second.cut_power();
+    ensure!(!answers(SECOND), "{SECOND} answers without power");
+    Ok(())
+}
+
+/// A number that each boot of a kernel chooses.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

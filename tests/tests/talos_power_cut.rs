@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, ensure};
 use harness::life::{Life, OURS, TAG, start_upgrade};
-use harness::settings::{Settings, TALOS_OUT};
+use harness::settings::{POWER_CUTS, Settings, TALOS_OUT};
 use harness::{Result, steps};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,31 +37,21 @@ const UPGRADE: [(&str, Duration); 10] = [
     ("upgrade successful", SECOND),
 ];
 
-/// Must be set: these tests take longer than all other boots.
-const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
-
 const NOW: Duration = Duration::ZERO;
 const HALF: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
+    let settings = Settings::requested("power-cuts", POWER_CUTS, TALOS_OUT);
     steps::run(
-        settings().map(|settings| Life::begin(settings, "power-cut")),
+        settings.map(|settings| Life::begin(settings, "power-cut")),
         &[
-            ("the_node_is_installed", install),
+            ("the_node_is_installed", Life::install),
             ("the_node_boots_from_its_disk", Life::first_boot),
             ("after_a_cut_of_an_upgrade_at_any_point_the_old_or_the_new_system_boots", upgrade),
             ("an_installation_can_be_repeated_after_a_cut_at_any_point", installation),
         ],
     )
-}
-
-fn settings() -> Option<Settings> {
-    if std::env::var_os(POWER_CUTS).is_none() {
-        skip::skipped(format!("{POWER_CUTS} is not set; `./x test power-cuts` sets it"));
-        return None;
-    }
-    Settings::with_program(TALOS_OUT)
 }
 
 /// Cuts the power after a line of the console and a delay.
@@ -70,13 +60,6 @@ fn cut(life: &mut Life, (line, delay): (&str, Duration), from: usize) -> Result<
     std::thread::sleep(delay);
     life.node.cut_power();
     Ok(())
-}
-
-fn install(life: &mut Life) -> Result<()> {
-    life.node.boot_installer()?;
-    life.configure()?;
-    life.apply()?;
-    life.node.wait_for_reboot()
 }
 
 /// Each installation begins on the disk that the cut before has left, unless that was after the end of the installation.
@@ -96,8 +79,7 @@ fn installation(life: &mut Life) -> Result<()> {
         life.apply()?;
         life.node.wait_for_reboot()?;
     }
-    life.node.talosctl.config = Some(life.file("talosconfig"));
-    life.node.boot_disk()
+    life.boot_installed()
 }
 
 /// Boots the medium. The node is in maintenance mode, or has its configuration already, if it was on STATE before the cut; returns whether it has.

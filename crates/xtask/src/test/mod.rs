@@ -32,34 +32,55 @@ struct Suite {
     name: &'static str,
     /// Whether `./x test` without a name runs it.
     default: bool,
+    /// Variable without which its tests are skipped: they take longer than the others.
+    variable: Option<&'static str>,
     dir: &'static str,
     /// Arguments of cargo.
     cargo: &'static str,
 }
 
-/// The set that runs only if it is named.
-const POWER_CUTS: &str = "power-cuts";
-
-const SUITES: [Suite; 5] = [
-    Suite { name: "guest", default: true, dir: "tests/guest", cargo: "test --locked --quiet --no-fail-fast" },
-    Suite { name: "workspace", default: true, dir: ".", cargo: "test --workspace --locked --no-fail-fast" },
+const SUITES: [Suite; 6] = [
+    Suite {
+        name: "guest",
+        default: true,
+        variable: None,
+        dir: "tests/guest",
+        cargo: "test --locked --quiet --no-fail-fast",
+    },
+    Suite {
+        name: "workspace",
+        default: true,
+        variable: None,
+        dir: ".",
+        cargo: "test --workspace --locked --no-fail-fast",
+    },
     Suite {
         name: "boots",
         default: false,
+        variable: None,
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test boot_*",
     },
     Suite {
         name: "lifecycle",
         default: false,
+        variable: None,
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_lifecycle",
     },
     Suite {
-        name: POWER_CUTS,
+        name: "power-cuts",
         default: false,
+        variable: Some("SOLANA_TALOS_POWER_CUTS"),
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_power_cut",
+    },
+    Suite {
+        name: "recovery",
+        default: false,
+        variable: Some("SOLANA_TALOS_RECOVERY"),
+        dir: ".",
+        cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_recovery",
     },
 ];
 
@@ -91,8 +112,6 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     run("toolchain check")?;
     let root = shell.current_dir();
     let record = tempfile::NamedTempFile::new()?;
-    let cuts = options.sets.iter().any(|set| set == POWER_CUTS);
-    let _cuts = cuts.then(|| shell.push_env("SOLANA_TALOS_POWER_CUTS", "1"));
     let _full = options.full.then(|| shell.push_env("SOLANA_TALOS_FULL", "1"));
     let _rootfs = shell.push_env("SOLANA_TALOS_ROOTFS", tool.read("toolchain path")?);
     let _source = shell.push_env("SOLANA_TALOS_KERNEL_SOURCE", tool.read("kernel source")?);
@@ -119,6 +138,7 @@ fn chosen(suite: &Suite, sets: &[String]) -> bool {
 
 /// Runs a set and passes its output on; a set that fails does not stop the next one.
 fn run_suite(shell: &Shell, suite: &Suite) -> Result<(Tally, Programs)> {
+    let _requested = suite.variable.map(|variable| shell.push_env(variable, "1"));
     let cargo: Command = shell.cmd("cargo").args(suite.cargo.split(' ')).into();
     count(cargo, &shell.current_dir().join(suite.dir))
 }
