@@ -22,6 +22,12 @@ const DEVELOPMENT_NAME: &str = "solana-talos development";
 /// A hundred years, so that development keys need no rotation.
 const DEVELOPMENT_DAYS: u32 = 36_500;
 
+/// Whether the annotations are those of an image that development keys signed, or that contains modules which they signed.
+#[must_use]
+pub fn is_development<'a>(annotations: impl IntoIterator<Item = (&'a String, &'a String)>) -> bool {
+    annotations.into_iter().any(|(name, value)| name == ANNOTATION && value == DEVELOPMENT)
+}
+
 /// The user's choice of keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChoice {

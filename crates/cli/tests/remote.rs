@@ -48,6 +48,33 @@ fn an_image_that_does_not_verify_is_not_uploaded() {
     assert!(requests.load(Ordering::SeqCst) > 0);
 }
 
+/// Loopback is not another machine; everything else is, whatever the protocol.
+#[test]
+fn images_of_development_keys_stay_on_this_machine() {
+    let (scene, (registry, _)) = (Scene::new(), rejecting());
+    let push = |name: &str, keys: &str| {
+        let annotations = [("io.solana-talos.keys".to_owned(), keys.to_owned())].into();
+        let names = [name.to_owned()];
+        let image = oci::NewImage { names: &names, annotations, ..oci::NewImage::default() };
+        oci::Writer::one_image(&scene.path("a.oci"), &oci::FileMap::new(), image).unwrap();
+        ["push".to_owned(), scene.path("a.oci").display().to_string()]
+    };
+    let refused = ["cannot push a test build to ghcr.io", "development keys signed it", "--development-keys"];
+    let offline = ["cannot access a registry with --offline"];
+    let run = |words: &[String], more: &[&str]| {
+        scene.run(&words.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    let words = push("ghcr.io/acme/a:v1", "development");
+    run(&words, &["--offline"]).failed(2, &refused);
+    run(&words, &["--offline", "--insecure-http", "ghcr.io"]).failed(2, &refused);
+    run(&words, &["--offline", "--development-keys"]).failed(6, &offline);
+    run(&words, &["--registry", &format!("{registry}/acme")]).failed(6, &["403"]);
+    let local = push(&format!("{registry}/acme/a:v1"), "development");
+    run(&local, &["--offline"]).failed(6, &offline);
+    run(&local, &["--offline", "--registry", "ghcr.io/acme"]).failed(2, &refused);
+    run(&push("ghcr.io/acme/a:v1", "given"), &["--offline"]).failed(6, &offline);
+}
+
 #[test]
 fn a_rejected_request_leaves_the_project_unchanged() {
     let (scene, (registry, requests)) = (Scene::new(), rejecting());

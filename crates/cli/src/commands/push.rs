@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use attest::Demand;
-use build::network;
+use build::{network, signing};
 use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result, Sha256};
@@ -11,7 +11,8 @@ use keys::PublicKey;
 use oci::Layout;
 use oci::types::Named as _;
 use registry::clock::System;
-use registry::{Existing, Plan, Tagged};
+use registry::network::is_loopback;
+use registry::{Existing, Part, Plan, Tagged};
 use serde::Serialize;
 
 use crate::context::{Context, Global};
@@ -36,6 +37,9 @@ pub struct Options {
     /// Move a tag that the registry has for another image; without this option it is kept, and nothing is pushed
     #[arg(long)]
     replace_tag: bool,
+    /// Push images that development keys signed to a registry on another machine too
+    #[arg(long)]
+    development_keys: bool,
     /// Accept a single signature; do not require SBOM and provenance
     #[arg(long)]
     signature_only: bool,
@@ -64,6 +68,9 @@ pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
     for layout in &layouts {
         plans.extend(registry::plans(layout, options.registry.as_deref())?);
     }
+    if !options.development_keys {
+        plans.iter().try_for_each(refuse_test_build)?;
+    }
     // Signatures cover the name that the image was built with, so it cannot be checked under another one.
     let demand = match options {
         Options { registry: Some(_), .. } => Demand::AnyName,
@@ -88,6 +95,19 @@ pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
         Format::Text => tagged.iter().try_for_each(|tag| progress::answer(format, &line(tag))),
         Format::Json => result::print(&Pushed::of(&tagged, key.as_ref())),
     }
+}
+
+/// Fails if development keys signed the image or modules in it, and the registry is not on this machine.
+fn refuse_test_build(plan: &Plan) -> Result<()> {
+    let registry = &plan.repository.registry;
+    let of_test = |image: &Part| signing::is_development(image.descriptor.annotations().iter().flatten());
+    if is_loopback(registry) || !plan.image.flat().into_iter().any(of_test) {
+        return Ok(());
+    }
+    Err(Error::new(Class::BadInput, format!("cannot push a test build to {registry}"))
+        .file(&plan.root)
+        .why("development keys signed it, which protect nothing")
+        .hint("build with a key set: docs/keys.md; to a registry for tests, push with --development-keys"))
 }
 
 /// The result as data.
