@@ -199,6 +199,7 @@ fn builds(validator: &Validator) -> Result<()> {
     for written in [true, false] {
         let built = validator.result("build", &["--base", "testbed", "--development-keys", "--out", &out])?;
         ensure!(built["written"] == written && built["testbed"] == true, "{built:#}");
+        ensure!(built["config"].is_null() && built["test_build"] == true, "{built:#}");
         ensure!(built["keys"]["origin"] == "development" && built["keys"]["development"] == true, "{built:#}");
         let record: Value = serde_json::from_slice(&fs::read(Path::new(&out).join("build.json"))?)?;
         for image in built["images"].as_array().context("no images")? {

@@ -2,6 +2,7 @@
 //! outputs. Independent of the command line, and prints nothing.
 
 mod base_build;
+pub mod config;
 pub mod context;
 mod graph;
 pub mod names;
@@ -15,11 +16,12 @@ mod sources;
 pub mod stages;
 
 pub use base_build::build_base;
+pub use config::Config;
 pub use context::{Context, Settings};
 pub use graph::{Done, Outcome, build};
 pub use network::{Network, Pace};
 pub use plan::{Choice, Plan};
 pub use project::Project;
-pub use signing::{KeyChoice, KeySource, Signing};
+pub use signing::{By, Chosen, KeyChoice, KeySource, Signing};
 pub use sources::SOURCES;
 pub use stages::kernel::{KernelPlan, Prepared, SourceChoice};

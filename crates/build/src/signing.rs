@@ -9,6 +9,7 @@ use common::{Class, Error, Result};
 use keys::{KeySet, Role};
 use serde::Serialize;
 
+use crate::config::FILE;
 use crate::context::Context;
 
 /// Annotation with the tag that the user chose: images that differ in nothing else would share one digest, and so the documents of both tags.
@@ -28,15 +29,46 @@ pub fn is_development<'a>(annotations: impl IntoIterator<Item = (&'a String, &'a
     annotations.into_iter().any(|(name, value)| name == ANNOTATION && value == DEVELOPMENT)
 }
 
+/// Which key set the user chose.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Chosen {
+    /// None: that in the default place if there is anything in it, else the development key set.
+    #[default]
+    Fallback,
+    /// That in the default place, which must be there.
+    Default,
+    /// That in this directory.
+    Set(PathBuf, By),
+    /// The development key set in the cache, also if there is one in the default place.
+    Development(By),
+}
+
+/// What a user chooses with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// An option.
+    Option,
+    /// The build file.
+    File,
+}
+
+impl By {
+    /// Returns its name; `option` is the option.
+    fn name(self, option: &'static str) -> &'static str {
+        match self {
+            Self::Option => option,
+            Self::File => FILE,
+        }
+    }
+}
+
 /// The user's choice of keys.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChoice {
-    /// The directory of a key set.
-    pub dir: Option<PathBuf>,
-    /// Where `keys init` writes a key set by default. Without [`KeyChoice::dir`] it is used if there is anything in it.
+    /// Which key set.
+    pub chosen: Chosen,
+    /// Where `keys init` writes a key set by default.
     pub default: Option<PathBuf>,
-    /// Use the development key set in the cache, also if there is a default one.
-    pub development: bool,
     /// Directory for signing requests and imported signatures of an external signer.
     pub sign_later: Option<PathBuf>,
     /// The PIN for PKCS#11 URIs without `pin-source`.
@@ -49,8 +81,10 @@ pub struct KeyChoice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// The user names it.
+    /// An option names it.
     Option,
+    /// The build file names it.
+    File,
     /// It is in the default place.
     Default,
     /// There is no other, or the user asks for development keys.
@@ -69,16 +103,18 @@ pub struct KeySource {
 }
 
 impl KeyChoice {
-    /// Returns the directory of the user's key set, and why it is that one; `None` for the development key set.
-    fn user(&self) -> Result<Option<(&Path, Origin)>> {
-        if let Some(dir) = &self.dir {
-            return Ok(Some((dir, Origin::Option)));
-        }
-        let default = self.default.as_deref().filter(|_| !self.development);
-        if let Some(dir) = default
-            && holds_anything(dir)?
-        {
-            return Ok(Some((dir, Origin::Default)));
+    /// Returns the directory of the user's key set, why it is that one, and that as a text; `None` for the development key set.
+    fn user(&self) -> Result<Option<(&Path, Origin, &'static str)>> {
+        let default = |dir| Some((dir, Origin::Default, "the default one, which `keys init` writes"));
+        match (&self.chosen, self.default.as_deref()) {
+            (Chosen::Set(dir, by), _) => {
+                let origin = if *by == By::Option { Origin::Option } else { Origin::File };
+                return Ok(Some((dir, origin, by.name("--keys"))));
+            }
+            (Chosen::Default, Some(dir)) => return Ok(default(dir)),
+            (Chosen::Default, None) => return Err(no_default("--keys")),
+            (Chosen::Fallback, Some(dir)) if holds_anything(dir)? => return Ok(default(dir)),
+            (Chosen::Fallback | Chosen::Development(_), _) => {}
         }
         if self.sign_later.is_some() {
             return Err(Error::new(Class::BadInput, "no key set for the external signer")
@@ -89,12 +125,19 @@ impl KeyChoice {
     }
 
     fn why_development(&self) -> String {
-        match &self.default {
-            _ if self.development => "--development-keys".to_owned(),
-            Some(dir) => format!("no --keys, and no key set in {}", dir.display()),
-            None => "no --keys".to_owned(),
+        match (&self.chosen, &self.default) {
+            (Chosen::Development(by), _) => by.name("--development-keys").to_owned(),
+            (_, Some(dir)) => format!("no --keys, and no key set in {}", dir.display()),
+            _ => "no --keys".to_owned(),
         }
     }
+}
+
+/// The error for an environment that has no place for a default key set; `option` is the option that gives another.
+#[must_use]
+pub fn no_default(option: &str) -> Error {
+    Error::new(Class::BadInput, "cannot determine the directory of the key set")
+        .hint(format!("set HOME, or give {option} DIR"))
 }
 
 /// Whether there is anything in the directory `dir`. A damaged key set must not be passed over.
@@ -122,8 +165,7 @@ pub struct Signing {
 impl Signing {
     /// Opens the user's key set, if there is one, and checks it and the signers of `roles` before a build starts. Reports which it is, and why.
     pub fn given(context: &Context, choice: &KeyChoice, roles: &[Role]) -> Result<Option<Self>> {
-        let Some((dir, origin)) = choice.user()? else { return Ok(None) };
-        let why = if origin == Origin::Option { "--keys" } else { "the default one, which `keys init` writes" };
+        let Some((dir, origin, why)) = choice.user()? else { return Ok(None) };
         report(context, &format!("the key set {} ({why})", dir.display()));
         let set = KeySet::open(dir)?.with_pin(choice.pin.clone());
         set.check(choice.now)?;
@@ -189,12 +231,27 @@ mod tests {
         fs_err::create_dir(&default).unwrap();
         assert_eq!(choice.user().unwrap(), None);
         fs_err::write(default.join("module.crt.pem"), "damaged").unwrap();
-        assert_eq!(choice.user().unwrap(), Some((default.as_path(), Origin::Default)));
-        let given = KeyChoice { dir: Some(other.clone()), ..choice.clone() };
-        assert_eq!(given.user().unwrap(), Some((other.as_path(), Origin::Option)));
-        let development = KeyChoice { development: true, ..choice };
-        assert_eq!(development.user().unwrap(), None);
-        assert_eq!(development.why_development(), "--development-keys");
+        let user = |choice: &KeyChoice| choice.user().unwrap().map(|(dir, origin, _)| (dir.to_owned(), origin));
+        assert_eq!(user(&choice), Some((default.clone(), Origin::Default)));
+        let chosen = |chosen| KeyChoice { chosen, ..choice.clone() };
+        for (by, origin) in [(By::Option, Origin::Option), (By::File, Origin::File)] {
+            assert_eq!(user(&chosen(Chosen::Set(other.clone(), by))), Some((other.clone(), origin)));
+        }
+        for (by, why) in [(By::Option, "--development-keys"), (By::File, "solana-talos.toml")] {
+            let development = chosen(Chosen::Development(by));
+            assert_eq!(development.user().unwrap(), None);
+            assert_eq!(development.why_development(), why);
+        }
+    }
+
+    /// A build file that asks for it must not get development keys.
+    #[test]
+    fn a_default_key_set_that_is_asked_for_has_no_substitute() {
+        let scene = tempfile::tempdir().unwrap();
+        let choice = KeyChoice { chosen: Chosen::Default, ..choice(&scene.path().join("none")) };
+        assert!(choice.user().unwrap().is_some_and(|(_, origin, _)| origin == Origin::Default));
+        let error = KeyChoice { default: None, ..choice }.user().unwrap_err();
+        assert!(error.class() == Class::BadInput && error.to_string().contains("set HOME"), "{error}");
     }
 
     #[test]

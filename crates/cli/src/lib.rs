@@ -3,6 +3,7 @@
 // Everything is printed by `print`, which handles closed pipes and full disks.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+mod build_file;
 mod commands;
 mod context;
 mod interrupt;
@@ -130,8 +131,10 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
         Command::Verify(options) => return commands::verify::run(format, options).map(Into::into),
         _ => {}
     }
+    if let Command::Build(options) = cli.command {
+        return commands::build::run(cli.global, options);
+    }
     let profile = match &cli.command {
-        Command::Build(options) => &options.profile,
         Command::Kernel(options) => &options.profile,
         Command::Module(options) => &options.profile,
         _ => "",
@@ -139,10 +142,10 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     let context = Context::new(cli.global, profile)?;
     match cli.command {
         Command::Base(options) => commands::base::run(&context, options),
-        Command::Build(options) => commands::build::run(&context, options),
         Command::Bundle(options) => commands::bundle::run(&context, &options).map(Into::into),
         Command::Fetch(options) => commands::fetch::run(&context, &options).map(Into::into),
         Command::Attach(_)
+        | Command::Build(_)
         | Command::Inspect(_)
         | Command::Keys(_)
         | Command::Pull(_)

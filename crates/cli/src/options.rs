@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use build::{KeyChoice, Network, Pace};
+use build::{By, Chosen, KeyChoice, Network, Pace};
 use clap::{Args, ValueEnum};
-use common::{Class, Error, Result};
+use common::{Error, Result};
 use registry::credentials::Files;
 use registry::network::Proxies;
 
@@ -16,12 +16,19 @@ pub const REGISTRY: &str = "ghcr.io/our-org";
 /// How images are named.
 #[derive(Args)]
 pub struct NameOptions {
-    /// Registry and organisation in the image names
-    #[arg(long, default_value = REGISTRY, value_name = "NAME")]
-    pub registry: String,
+    /// Registry and organisation in the image names [default: ghcr.io/our-org]
+    #[arg(long, value_name = "NAME")]
+    pub registry: Option<String>,
     /// Tag in the image names [default: custom-solana- and the Talos release]
     #[arg(long, value_name = "TAG")]
     pub tag: Option<String>,
+}
+
+impl NameOptions {
+    /// Registry and organisation.
+    pub fn registry(&self) -> &str {
+        self.registry.as_deref().unwrap_or(REGISTRY)
+    }
 }
 
 /// Environment variable with the PIN for PKCS#11 URIs without `pin-source`: a PIN is never in a command line or key set.
@@ -99,14 +106,17 @@ pub struct KeyOptions {
 impl KeyOptions {
     /// Adds the token PIN from the environment, and the current time.
     pub fn choice(&self) -> KeyChoice {
-        KeyChoice {
-            dir: self.keys.clone(),
-            default: default_keys(),
-            development: self.development_keys,
-            sign_later: self.sign_later.clone(),
-            pin: pin(),
-            now: now(),
-        }
+        self.choice_over(Chosen::Fallback)
+    }
+
+    /// As [`KeyOptions::choice`], with what is chosen if no option chooses.
+    pub fn choice_over(&self, else_chosen: Chosen) -> KeyChoice {
+        let chosen = match &self.keys {
+            Some(dir) => Chosen::Set(dir.clone(), By::Option),
+            None if self.development_keys => Chosen::Development(By::Option),
+            None => else_chosen,
+        };
+        KeyChoice { chosen, default: default_keys(), sign_later: self.sign_later.clone(), pin: pin(), now: now() }
     }
 }
 
@@ -138,10 +148,7 @@ pub fn default_keys() -> Option<PathBuf> {
 
 /// Returns `given`, or else the directory of the default key set; `option` is the option that gives it.
 pub fn keys_or_default(given: Option<&Path>, option: &str) -> Result<PathBuf> {
-    given.map(Path::to_owned).or_else(default_keys).ok_or_else(|| {
-        Error::new(Class::BadInput, "cannot determine the directory of the key set")
-            .hint(format!("set HOME, or give {option} DIR"))
-    })
+    given.map(Path::to_owned).or_else(default_keys).ok_or_else(|| build::signing::no_default(option))
 }
 
 /// Returns the token PIN from the environment; an empty one is none.

@@ -15,6 +15,7 @@ use kernel_config::profile::{Base, Profile};
 use kernel_config::source::{Packing, Source};
 use kernel_config::{compile, configure, external, sign, snapshot, source, upstream};
 use keys::{OrPending, Pending, Role};
+use serde::Deserialize;
 use toolchain::{Origin, Toolchain, Wanted};
 
 use crate::context::Context;
@@ -41,7 +42,8 @@ const TOOLS: [&str; 12] = [
 ];
 
 /// Origin of the kernel source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SourceChoice {
     /// Debian's linux-source package, including Debian's patches.
     #[default]

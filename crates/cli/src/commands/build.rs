@@ -2,26 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{Choice, Done, KeySource, Outcome, Plan};
+use build::{Choice, Config, Done, KeySource, Outcome, Plan};
 use clap::Args;
 use common::Sha256;
 use common::event::Event;
 use serde::Serialize;
 
-use crate::context::Context;
-use crate::options::{KeyOptions, NameOptions, NetworkOptions, SourceChoice};
+use crate::build_file::{self, Found};
+use crate::context::{Context, Global};
+use crate::options::{KeyOptions, NameOptions, NetworkOptions, REGISTRY, SourceChoice};
 use crate::progress::Format;
 use crate::result::{self, Data};
 use crate::status::Status;
 
 #[derive(Args)]
 pub struct Options {
-    /// Kernel profile: a file in kernel-config/profiles
-    #[arg(long, default_value = "vm")]
-    pub profile: String,
-    /// Preset of boot arguments and settings for the installer
-    #[arg(long, default_value = "spec")]
-    preset: String,
+    /// File that says what to build; options take precedence [default: solana-talos.toml in the current directory, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Kernel profile: a file in kernel-config/profiles [default: vm, for virtual machines]
+    #[arg(long)]
+    profile: Option<String>,
+    /// Preset of boot arguments and settings for the installer [default: spec]
+    #[arg(long)]
+    preset: Option<String>,
     /// Base of the installer: `talos` (built from Talos's Go modules), `testbed` (a test userland, not Talos), or Talos's imager and
     /// installer-base images: an OCI layout directory, a tarball of one, or two comma-separated references locked with `update --base`
     /// [default: talos; testbed if offline without the modules]
@@ -30,7 +34,7 @@ pub struct Options {
     /// Keep the base's own installer program, with which an upgrade from one build to another of the same Talos version cannot be rolled back
     #[arg(long)]
     keep_installer: bool,
-    /// Add a kernel command line argument; `-NAME` removes one; repeatable
+    /// Add a kernel command line argument; `-NAME` removes one; repeatable; after those of the build file
     #[arg(long = "extra-kernel-arg", value_name = "ARG", allow_hyphen_values = true)]
     extra: Vec<String>,
     #[command(flatten)]
@@ -38,9 +42,9 @@ pub struct Options {
     /// Output directory [default: _out in the project]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Origin of the kernel source
-    #[arg(long, value_enum, default_value = "debian")]
-    source: SourceChoice,
+    /// Origin of the kernel source [default: debian]
+    #[arg(long, value_enum)]
+    source: Option<SourceChoice>,
     /// SHA-256 of the kernel.org tarball, if kernel-config/pin.toml has none
     #[arg(long, value_name = "SHA256")]
     kernel_sha256: Option<Sha256>,
@@ -50,51 +54,80 @@ pub struct Options {
     network: NetworkOptions,
 }
 
-pub fn run(context: &Context, options: Options) -> anyhow::Result<Status> {
-    let choice = Choice {
-        keys: options.keys.choice(),
-        profile: options.profile,
-        preset: options.preset,
-        base: options.base,
-        keep_installer: options.keep_installer,
-        extra: options.extra,
-        registry: options.names.registry,
-        tag: options.names.tag,
-        source: options.source.into(),
-        kernel_sha256: options.kernel_sha256,
-    };
+impl Options {
+    /// Returns what to build: what `said` says, and the options over it.
+    fn choice(self, said: Config) -> Choice {
+        Choice {
+            keys: self.keys.choice_over(said.keys),
+            profile: self.profile.unwrap_or(said.profile),
+            preset: self.preset.unwrap_or(said.preset),
+            base: self.base.or(said.base),
+            keep_installer: self.keep_installer || said.keep_installer,
+            extra: [said.extra, self.extra].concat(),
+            registry: self.names.registry.or(said.registry).unwrap_or_else(|| REGISTRY.to_owned()),
+            tag: self.names.tag.or(said.tag),
+            source: self.source.map_or(said.source, Into::into),
+            kernel_sha256: self.kernel_sha256.or(said.kernel_sha256),
+        }
+    }
+}
+
+pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
+    let Found { path: file, config } = build_file::find(options.config.as_deref())?;
+    let defaults = file.is_none() && options.profile.is_none();
+    let (network, out) = (options.network.network(), options.out.clone());
+    let choice = options.choice(config);
+    let context = Context::new(global, &choice.profile)?;
+    let out = out.unwrap_or_else(|| context.path("_out"));
+    if let Some(file) = &file {
+        note(&context, &format!("the build file is {}", file.display()));
+    }
     // Checks everything the user gave before the first stage runs.
-    let plan = Plan::read(context, &options.network.network(), choice)?;
-    let out = options.out.unwrap_or_else(|| context.path("_out"));
-    match build::build(plan, &out)? {
-        Outcome::Done(done) => match context.format() {
-            Format::Text => report(context, &out, &done),
-            Format::Json => result::print(&Built::of(&out, done))?,
-        },
+    let plan = Plan::read(&context, &network, choice)?;
+    let done = match build::build(plan, &out)? {
+        Outcome::Done(done) => done,
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
+    };
+    let only_a_test = only_a_test(&done, defaults);
+    match context.format() {
+        Format::Text => report(&context, &out, &done, &only_a_test),
+        Format::Json => result::print(&Built::of(file, out, done, !only_a_test.is_empty()))?,
     }
     Ok(Status::Done)
 }
 
-fn report(context: &Context, out: &Path, done: &Done) {
-    let note = |message: &str| context.sink().emit(&Event::Note { message });
-    note(&format!("{} {}", if done.written { "wrote" } else { "no changes in" }, out.display()));
-    if done.testbed {
-        note("the installer contains the testbed, not Talos; see docs/build.md for --base");
-    }
-    if done.keys.development {
-        note(
-            "signed with development keys, which protect nothing; for production run `solana-talos keys init`, then build again",
-        );
+fn note(context: &Context, message: &str) {
+    context.sink().emit(&Event::Note { message });
+}
+
+/// Returns why the images are for tests only; `defaults` says that nobody chose the kernel profile.
+fn only_a_test(done: &Done, defaults: bool) -> Vec<&'static str> {
+    let reasons = [
+        (defaults, "the default profile has no drivers for servers"),
+        (done.testbed, "the installer contains the testbed, not Talos"),
+        (done.keys.development, "development keys signed it, which protect nothing"),
+    ];
+    reasons.into_iter().filter_map(|(applies, why)| applies.then_some(why)).collect()
+}
+
+fn report(context: &Context, out: &Path, done: &Done, only_a_test: &[&str]) {
+    note(context, &format!("{} {}", if done.written { "wrote" } else { "no changes in" }, out.display()));
+    if !only_a_test.is_empty() {
+        let reasons = only_a_test.join("; ");
+        note(context, &format!("this is a test build, never to be pushed to a registry of nodes: {reasons}"));
+        note(context, "a build for a node has a build file: examples/ has some, and docs/build.md explains it");
     }
 }
 
 /// The result as data.
 #[derive(Serialize)]
 struct Built {
+    config: Option<PathBuf>,
     out: PathBuf,
     written: bool,
     testbed: bool,
+    /// Whether the images are for tests only.
+    test_build: bool,
     keys: KeySource,
     images: Vec<Image>,
 }
@@ -110,9 +143,9 @@ impl Data for Built {
 }
 
 impl Built {
-    fn of(out: &Path, done: Done) -> Self {
+    fn of(config: Option<PathBuf>, out: PathBuf, done: Done, test_build: bool) -> Self {
         let Done { written, testbed, keys, images } = done;
         let images = images.into_iter().map(|(name, digest)| Image { name, digest: digest.oci() }).collect();
-        Self { out: out.to_owned(), written, testbed, keys, images }
+        Self { config, out, written, testbed, test_build, keys, images }
     }
 }

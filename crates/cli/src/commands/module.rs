@@ -36,7 +36,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
         return module_build::run(context, options);
     }
     let plan = KernelPlan::read(context, &options.profile, SourceChoice::Debian, None)?;
-    let naming = Naming::new(&options.names.registry, options.names.tag.as_deref())?;
+    let naming = Naming::new(options.names.registry(), options.names.tag.as_deref())?;
     let manifest = packages::manifest(context)?;
     let keys = options.keys.choice();
     let given = Signing::given(context, &keys, &[Role::Module])?;
