@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Every verb with a schema.
-const VERBS: [&str; 6] = ["build", "keys show", "module build", "push", "validate", "verify"];
+const VERBS: [&str; 7] = ["build", "build --plan", "keys show", "module build", "push", "validate", "verify"];
 
 /// Checks each `NAME.value.json` against `NAME.schema.json`: prints the names of those that do not match, with the reasons.
 const VALIDATE: &str = r#"
@@ -98,9 +98,13 @@ impl Validator {
     }
 }
 
+/// Name of the file with the schema of a verb.
+fn file(verb: &str) -> String {
+    format!("{}.json", verb.replace(" --", "-").replace(' ', "-"))
+}
+
 fn schema(verb: &str) -> Result<Value> {
-    let file = project().join("docs/schemas").join(verb.replace(' ', "-")).with_extension("json");
-    Ok(serde_json::from_slice(&fs::read(file)?)?)
+    Ok(serde_json::from_slice(&fs::read(project().join("docs/schemas").join(file(verb)))?)?)
 }
 
 /// The schema without room for keys that it does not describe.
@@ -147,7 +151,7 @@ fn every_schema_is_in_the_documentation() -> Result<()> {
     for verb in VERBS {
         let schema = schema(verb)?;
         ensure!(schema["properties"]["verb"]["const"] == verb, "{schema:#}");
-        ensure!(page.contains(&format!("| `{verb}` | [{}.json](", verb.replace(' ', "-"))), "{verb} is not documented");
+        ensure!(page.contains(&format!("| `{verb}` | [{}](", file(verb))), "{verb} is not documented");
     }
     Ok(())
 }
@@ -207,12 +211,36 @@ fn builds(validator: &Validator) -> Result<()> {
             ensure!(image["digest"] == format!("sha256:{digest}"), "{built:#}");
         }
     }
+    plans(validator, &out)?;
     let builder = Builder::new(settings, "json")?;
     let manifest = sample("c").join("manifest.yaml");
     let words: [&OsStr; 4] = ["--format".as_ref(), "json".as_ref(), "--extension".as_ref(), manifest.as_ref()];
     let built = validator.checked("module build", &builder.run(&sample("c"), &words)?)?;
     ensure!(built["modules"][0]["name"] == "sample_c.ko" && built["keys"]["origin"] == "option", "{built:#}");
     ensure!(built["extension"]["name"] == "ghcr.io/our-org/sample-c:0.1.0", "{built:#}");
+    Ok(())
+}
+
+/// After the build in `out`, nothing would run again; with another tag, the images would.
+fn plans(validator: &Validator, out: &str) -> Result<()> {
+    let words = ["--base", "testbed", "--development-keys", "--out", out];
+    let plan = validator.result("build --plan", &words)?;
+    let states = |plan: &Value, state: &str| -> Vec<String> {
+        let stages = plan["stages"].as_array().cloned().unwrap_or_default();
+        let stages = stages.into_iter().filter(|stage| stage["state"] == state);
+        stages.map(|stage| stage["stage"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let cached = states(&plan, "cached").len();
+    ensure!(cached > 12 && plan["stages"].as_array().is_some_and(|stages| stages.len() == cached), "{plan:#}");
+    ensure!(plan["seconds"] == 0 && plan["fetch"] == 0 && plan["unknown"] == json!([]), "{plan:#}");
+    let record: Value = serde_json::from_slice(&fs::read(Path::new(out).join("build.json"))?)?;
+    let mut names: Vec<&str> = plan["images"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    ensure!(names == record["images"].as_object().context("no images")?.keys().collect::<Vec<_>>(), "{plan:#}");
+    let tagged = validator.result("build --plan", &[&words[..], &["--tag", "never-built"]].concat())?;
+    let images = ["kernel-image", "extension-image", "kernel-devel-image", "installer-image"];
+    ensure!(states(&tagged, "run") == images && states(&tagged, "unknown") == ["attested-images"], "{tagged:#}");
+    ensure!(states(&tagged, "cached").len() == cached - images.len() - 1, "{tagged:#}");
     Ok(())
 }
 

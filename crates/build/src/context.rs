@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use common::event::Sink;
-use common::stage::Cache;
+use common::stage::{Cache, Look};
 use common::store::Store;
 use common::{Class, Error, Result};
 use toolchain::{Archives, Fetcher, go};
@@ -59,6 +59,7 @@ pub struct Context {
     archives: PathBuf,
     known_archives: OnceCell<Vec<String>>,
     sink: Box<dyn Sink + Send>,
+    look: Option<Look>,
 }
 
 impl fmt::Debug for Context {
@@ -85,7 +86,20 @@ impl Context {
             jobs,
             offline,
             sink,
+            look: None,
         }
+    }
+
+    /// Looks stages up instead of running them, and fetches nothing.
+    #[must_use]
+    pub fn looking(self) -> Self {
+        Self { look: Some(Look::default()), ..self }
+    }
+
+    /// Returns what is known of stages, if they are only looked up.
+    #[must_use]
+    pub fn look(&self) -> Option<&Look> {
+        self.look.as_ref()
     }
 
     /// Returns the receiver of events.
@@ -97,14 +111,16 @@ impl Context {
     /// Returns the cache of finished stages.
     #[must_use]
     pub fn stages(&self) -> Cache<'_> {
-        Cache::new(&self.cache, self.sink(), SOURCES)
+        let cache = Cache::new(&self.cache, self.sink(), SOURCES);
+        self.look().map_or(cache, |look| cache.looking(look))
     }
 
     /// Returns the fetcher, which downloads pinned files into the store.
     #[must_use]
     pub fn fetcher(&self) -> Fetcher<'_> {
         let archives = Archives::new(&self.archives, &self.known_archives);
-        Fetcher::new(&self.store, &self.partial, archives, self.offline, self.sink())
+        let offline = self.offline || self.look.is_some();
+        Fetcher::new(&self.store, &self.partial, archives, offline, self.sink())
     }
 
     /// Returns a path in the project.

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::event::Event;
+use common::stage::Finished;
 use common::{Result, Sha256};
 use imager::machine_config;
+use keys::OrPending;
 
+use crate::network::Network;
 use crate::output;
 use crate::outputs::{self, Results};
-use crate::plan::Plan;
+use crate::plan::{ImagePlan, Plan};
 use crate::signing::{KeySource, Signing};
+use crate::stages::base::TalosBase;
 use crate::stages::kernel::{Built, Prepared};
 use crate::stages::{attest, base, devel, installer, packages};
 
@@ -36,33 +40,23 @@ pub enum Outcome {
     Pending(String),
 }
 
-/// Builds `plan` into the directory `out`. On failure `out` is unchanged.
-pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
-    let Plan { choice, kernel, preset, command_line, naming, manifest, base_name, base, keys } = plan;
+/// Builds `plan` into the directory `out`, with a base in a registry pulled over `network`. On failure `out` is unchanged.
+pub fn build(plan: Plan<'_>, network: &Network, out: &Path) -> Result<Outcome> {
+    let Plan { kernel, base, keys, images } = plan;
+    let context = kernel.project.context;
+    let base = base::open(context, Some(network), &base)?;
     // Toolchain and source; then source, configuration, kernel, its modules, our module.
     let prepared = kernel.prepare()?;
-    let signing = keys.map_or_else(|| Signing::development(prepared.context(), &choice.keys), Ok)?;
+    let signing = keys.map_or_else(|| Signing::development(context, &images.choice.keys), Ok)?;
     let Ok(built) = prepared.build(&signing)? else { return Ok(Outcome::Pending(signing.set.pending())) };
     warn_of_snapshot(&prepared, &built)?;
-    // The images.
-    let kernel = packages::kernel(&prepared, &built, &naming, &signing)?;
-    let extension = packages::extension(&prepared, &built, &manifest, &naming, &signing)?;
-    let devel = devel::image(&prepared, &built, &naming, &signing)?;
-    let base = base::locate(&prepared, base, &preset)?;
+    let base = base::locate(&prepared, base, &images.preset)?;
     let programs = base.programs(&prepared)?;
-    let program = installer::program(programs.as_ref().filter(|_| !choice.keep_installer));
-    let installer_name = naming.image("installer")?;
-    let parts = installer::Parts {
-        base: &base,
-        program: &program,
-        manifest: &manifest,
-        command_line: &command_line,
-        naming: &naming,
-        signing: &signing,
-    };
-    let installer = installer::build(&prepared, &built, &parts)?;
-    // SBOMs, provenance, signatures and the output directory.
-    let machine_config = machine_config::patch(&choice.preset, &preset, &installer_name);
+    let graph = Images { prepared: &prepared, plan: &images, signing: &signing, built: &built };
+    let kernel = graph.kernel()?;
+    let extension = graph.extension()?;
+    let devel = graph.devel()?;
+    let installer = graph.installer(&base, programs.as_ref())?;
     let results = Results {
         built: &built,
         kernel: &kernel,
@@ -71,31 +65,82 @@ pub fn build(plan: Plan<'_>, out: &Path) -> Result<Outcome> {
         installer: &installer,
         programs: programs.as_ref(),
     };
-    let images = outputs::images(&results);
-    let parameters = Plan::parameters(&choice, &naming, &base.public);
-    let attested = attest::images(&prepared, &signing, &base, &built.kernel.release, &parameters, &images)?;
-    let Ok(attested) = attested else { return Ok(Outcome::Pending(signing.set.pending())) };
-    let files = outputs::files(&results, &attested, machine_config);
-    let stages = outputs::stages(&results, &attested);
-    let record = output::Record {
-        profile: choice.profile,
-        preset: choice.preset,
-        tag: naming.tag().to_owned(),
-        base: base_name,
-        release: built.kernel.release.clone(),
-        keys: signing.name().to_owned(),
-        module_certificate: Sha256::of_file(&built.certificate)?,
-        image_key: signing.set.public_key(keys::Role::Image)?.fingerprint(),
-        inputs: prepared.inputs(&base.identity),
-        tools: prepared.tools(),
-        stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
-        images: outputs::digests(&files)?,
-        outputs: BTreeMap::new(),
-        seconds: BTreeMap::new(),
+    let Ok(attested) = graph.attested(&base, &results)? else {
+        return Ok(Outcome::Pending(signing.set.pending()));
     };
-    let images = record.images.clone();
-    let written = output::write(out, &files, record, &stages)?;
-    Ok(Outcome::Done(Done { written, testbed: base.is_testbed(), keys: signing.source, images }))
+    graph.finish(out, &base, &results, &attested).map(Outcome::Done)
+}
+
+/// The stages of the images.
+pub(crate) struct Images<'a> {
+    pub prepared: &'a Prepared<'a>,
+    pub plan: &'a ImagePlan,
+    pub signing: &'a Signing,
+    pub built: &'a Built,
+}
+
+impl Images<'_> {
+    /// The kernel image.
+    pub fn kernel(&self) -> Result<Finished> {
+        packages::kernel(self.prepared, self.built, &self.plan.naming, self.signing)
+    }
+
+    /// The extension image.
+    pub fn extension(&self) -> Result<Finished> {
+        packages::extension(self.prepared, self.built, &self.plan.manifest, &self.plan.naming, self.signing)
+    }
+
+    /// The kernel-devel image.
+    pub fn devel(&self) -> Result<Finished> {
+        devel::image(self.prepared, self.built, &self.plan.naming, self.signing)
+    }
+
+    /// The installer image; `programs` are those of Talos.
+    pub fn installer(&self, base: &TalosBase, programs: Option<&Finished>) -> Result<Finished> {
+        let program = installer::program(programs.filter(|_| !self.plan.choice.keep_installer));
+        let parts = installer::Parts {
+            base,
+            program: &program,
+            manifest: &self.plan.manifest,
+            command_line: &self.plan.command_line,
+            naming: &self.plan.naming,
+            signing: self.signing,
+        };
+        installer::build(self.prepared, self.built, &parts)
+    }
+
+    /// SBOMs, provenance and signatures.
+    pub fn attested(&self, base: &TalosBase, results: &Results<'_>) -> Result<OrPending<Finished>> {
+        let (release, parameters) = (&self.built.kernel.release, self.plan.parameters(&base.public));
+        attest::images(self.prepared, self.signing, base, release, &parameters, &outputs::images(results))
+    }
+
+    /// Writes the output directory.
+    fn finish(&self, out: &Path, base: &TalosBase, results: &Results<'_>, attested: &Finished) -> Result<Done> {
+        let Self { prepared, plan: ImagePlan { choice, preset, naming, base_name, .. }, signing, built } = self;
+        let machine_config = machine_config::patch(&choice.preset, preset, &naming.image("installer")?);
+        let files = outputs::files(results, attested, machine_config);
+        let stages = outputs::stages(results, attested);
+        let record = output::Record {
+            profile: choice.profile.clone(),
+            preset: choice.preset.clone(),
+            tag: naming.tag().to_owned(),
+            base: base_name.clone(),
+            release: built.kernel.release.clone(),
+            keys: signing.name().to_owned(),
+            module_certificate: Sha256::of_file(&built.certificate)?,
+            image_key: signing.set.public_key(keys::Role::Image)?.fingerprint(),
+            inputs: prepared.inputs(&base.identity),
+            tools: prepared.plan.tools(),
+            stages: stages.iter().map(|stage| (stage.stage, stage.key.to_string())).collect(),
+            images: outputs::digests(&files)?,
+            outputs: BTreeMap::new(),
+            seconds: BTreeMap::new(),
+        };
+        let images = record.images.clone();
+        let written = output::write(out, &files, record, &stages)?;
+        Ok(Done { written, testbed: base.is_testbed(), keys: signing.source.clone(), images })
+    }
 }
 
 fn warn_of_snapshot(prepared: &Prepared<'_>, built: &Built) -> Result<()> {

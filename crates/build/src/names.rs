@@ -57,6 +57,14 @@ impl Naming {
         version(&self.registry, image, &self.tag)
     }
 
+    /// Returns the names of every image of a build.
+    pub fn all(&self) -> Result<Vec<String>> {
+        let images = ["installer", "kernel", "kernel-devel"].map(|image| self.image(image));
+        let mut names: Vec<String> = images.into_iter().collect::<Result<_>>()?;
+        names.extend(self.extension("solana-optimizer")?);
+        Ok(names)
+    }
+
     /// Returns the names of the extension: also `latest`, unless the user chose a tag, which is to be this build's alone.
     pub fn extension(&self, image: &str) -> Result<Vec<String>> {
         let mut names = vec![self.image(image)?];

@@ -10,7 +10,6 @@ use keys::Role;
 
 use crate::context::Context;
 use crate::names::Naming;
-use crate::network::Network;
 use crate::signing::{KeyChoice, Signing};
 use crate::stages::base::{self, BaseChoice};
 use crate::stages::kernel::{KernelPlan, SourceChoice};
@@ -44,22 +43,28 @@ pub struct Choice {
 /// A parsed and checked choice.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// The choices as given.
-    pub choice: Choice,
     /// The kernel.
     pub(crate) kernel: KernelPlan<'a>,
-    pub(crate) preset: Preset,
-    pub(crate) command_line: Cmdline,
-    pub(crate) naming: Naming,
-    pub(crate) manifest: Input<Manifest>,
-    pub(crate) base_name: String,
     pub(crate) base: BaseChoice,
     pub(crate) keys: Option<Signing>,
+    pub(crate) images: ImagePlan,
+}
+
+/// What goes into the images besides kernel, base and keys.
+#[derive(Debug)]
+pub(crate) struct ImagePlan {
+    /// The choices as given.
+    pub choice: Choice,
+    pub preset: Preset,
+    pub command_line: Cmdline,
+    pub naming: Naming,
+    pub manifest: Input<Manifest>,
+    pub base_name: String,
 }
 
 impl<'a> Plan<'a> {
-    /// Parses and checks `choice`. A base in a registry is pulled; no other stage runs.
-    pub fn read(context: &'a Context, network: &Network, choice: Choice) -> Result<Self> {
+    /// Parses and checks `choice`. No stage runs, and nothing is fetched.
+    pub fn read(context: &'a Context, choice: Choice) -> Result<Self> {
         let preset = Preset::named(&choice.preset)?;
         let naming = Naming::new(&choice.registry, choice.tag.as_deref())?;
         let command_line = installer::command_line(&preset, &choice.extra)?;
@@ -69,13 +74,17 @@ impl<'a> Plan<'a> {
             Some(name) => name.clone(),
             None => base::default(&kernel.project)?.to_owned(),
         };
-        let base = base::find(&kernel.project, network, &base_name)?;
+        let base = base::find(&kernel.project, &base_name)?;
         let keys = Signing::given(context, &choice.keys, &[Role::Module, Role::Image])?;
-        Ok(Self { choice, kernel, preset, command_line, naming, manifest, base_name, base, keys })
+        let images = ImagePlan { choice, preset, command_line, naming, manifest, base_name };
+        Ok(Self { kernel, base, keys, images })
     }
+}
 
+impl ImagePlan {
     /// Returns the choices for the provenance; `base` describes the base without a local path.
-    pub(crate) fn parameters(choice: &Choice, naming: &Naming, base: &str) -> Parameters {
+    pub fn parameters(&self, base: &str) -> Parameters {
+        let Self { choice, naming, .. } = self;
         Parameters {
             profile: choice.profile.clone(),
             preset: choice.preset.clone(),

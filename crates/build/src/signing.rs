@@ -149,7 +149,11 @@ fn holds_anything(dir: &Path) -> Result<bool> {
     }
 }
 
+/// A look signs nothing.
 fn report(context: &Context, keys: &str) {
+    if context.look().is_some() {
+        return;
+    }
     context.sink().emit(&Event::Note { message: &format!("signing with {keys}") });
 }
 
@@ -170,6 +174,8 @@ impl Signing {
         let set = KeySet::open(dir)?.with_pin(choice.pin.clone());
         set.check(choice.now)?;
         let set = match &choice.sign_later {
+            // A build removes the requests of an earlier one from the directory.
+            Some(_) if context.look().is_some() => set.sign_later(tempfile::tempdir()?.path())?,
             Some(dir) => set.sign_later(dir)?,
             None => set,
         };
@@ -179,13 +185,28 @@ impl Signing {
 
     /// Opens the development key set in the cache, for a build without a key set of the user; creates missing keys. Reports why.
     pub fn development(context: &Context, choice: &KeyChoice) -> Result<Self> {
-        let (dir, now) = (context.cache.join("keys/development"), choice.now);
+        let (dir, now) = (Self::development_source(context).directory, choice.now);
         report(context, &format!("development keys in {} ({})", dir.display(), choice.why_development()));
         let name = DEVELOPMENT_NAME.to_owned();
         keys::init::complete_development(&dir, &keys::Options { name, from: now, days: DEVELOPMENT_DAYS })?;
         let set = KeySet::open(&dir)?;
         set.check(now)?;
         Ok(Self::with(set, &dir, Origin::Development))
+    }
+
+    /// Opens the development key set in the cache, if it is complete.
+    pub(crate) fn existing_development(context: &Context) -> Result<Option<Self>> {
+        let KeySource { directory, origin, .. } = Self::development_source(context);
+        if !Role::ALL.iter().all(|role| directory.join(role.key_file()).exists()) {
+            return Ok(None);
+        }
+        Ok(Some(Self::with(KeySet::open(&directory)?, &directory, origin)))
+    }
+
+    /// Returns the development key set in the cache, whether it exists or not.
+    pub(crate) fn development_source(context: &Context) -> KeySource {
+        let directory = context.cache.join("keys/development");
+        KeySource { directory, origin: Origin::Development, development: true }
     }
 
     fn with(set: KeySet, dir: &Path, origin: Origin) -> Self {

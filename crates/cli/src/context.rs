@@ -42,6 +42,7 @@ pub struct Global {
 pub struct Context {
     build: build::Context,
     format: Format,
+    history: History,
 }
 
 impl Deref for Context {
@@ -74,9 +75,19 @@ impl Context {
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
             go_user: toolchain::go::User::read(|name| std::env::var_os(name)),
-            sink: progress::sink(global.format, global.verbose, history),
+            sink: progress::sink(global.format, global.verbose, history.clone()),
         });
-        Ok(Self { build, format: global.format })
+        Ok(Self { build, format: global.format, history })
+    }
+
+    /// Looks stages up instead of running them, and fetches nothing.
+    pub fn looking(self) -> Self {
+        Self { build: self.build.looking(), ..self }
+    }
+
+    /// What stages took.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// The output format.

@@ -1,11 +1,12 @@
-//! `solana-talos.toml`.
+//! `solana-talos.toml` and `build --plan`.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
 
 use std::fs;
 
-use support::Scene;
+use serde_json::Value;
+use support::{Ran, Scene, files};
 
 const BAD_INPUT: i32 = 2;
 const MISSING_TOOL: i32 = 3;
@@ -21,20 +22,61 @@ fn scene(file: &str, text: &str) -> Scene {
     scene
 }
 
+/// Runs it with a place for the default key set.
+fn run(scene: &Scene, arguments: &[&str]) -> Ran {
+    Ran::of(scene.command(arguments).env("SOLANA_TALOS_KEYS", scene.path("keys")))
+}
+
+/// The result of `build --plan`, which must write nothing.
+fn plan(scene: &Scene, arguments: &[&str]) -> Value {
+    let ran = run(scene, &[&["build", "--plan", "--format", "json"], arguments].concat());
+    ran.succeeded();
+    assert!(!scene.cache().exists() && !scene.project().join("_out").exists(), "{:?}", files(&scene.cache()));
+    serde_json::from_str(ran.stdout.lines().last().unwrap()).unwrap()
+}
+
+fn stage<'a>(plan: &'a Value, name: &str) -> &'a Value {
+    plan["stages"].as_array().unwrap().iter().find(|stage| stage["stage"] == name).unwrap()
+}
+
 #[test]
-fn a_build_says_which_file_and_which_keys_it_uses() {
+fn options_go_over_the_file() {
+    let scene =
+        scene("acme/solana-talos.toml", &format!("{TEST}registry = \"ghcr.io/acme\"\nextra-kernel-args = [\"a=1\"]\n"));
+    let file = ["--config", "acme/solana-talos.toml"];
+    let plan = |more: &[&str]| plan(&scene, &[&file, more].concat());
+    let said = plan(&[]);
+    assert_eq!((&said["config"], &said["registry"]), (&file[1].into(), &"ghcr.io/acme".into()));
+    let options =
+        ["--profile", "metal", "--preset", "agave", "--base", "testbed", "--registry", "example.org/b", "--tag", "t"];
+    let over = plan(&[&options[..], &["--extra-kernel-arg", "b=2"]].concat());
+    assert_eq!((&over["profile"], &over["preset"]), (&"metal".into(), &"agave".into()));
+    assert_eq!(
+        (&over["registry"], &over["tag"], &over["base"]["testbed"]),
+        (&"example.org/b".into(), &"t".into(), &true.into())
+    );
+    assert!(over["command_line"].as_str().unwrap().ends_with(" a=1 b=2"), "{over}");
+}
+
+#[test]
+fn the_keys_of_the_file_are_relative_to_it_and_have_no_substitute() {
     let scene = scene("acme/solana-talos.toml", &TEST.replace("\"development\"", "\"set\""));
-    let build = ["build", "--config", "acme/solana-talos.toml"];
-    scene.fails(BAD_INPUT, &build, &["not a key set", "file: acme/set"]);
-    scene.run(&["keys", "init", "--dir", "acme/set"]).succeeded();
+    let build = ["build", "--plan", "--config", "acme/solana-talos.toml"];
+    run(&scene, &build).failed(BAD_INPUT, &["not a key set", "file: acme/set"]);
+    run(&scene, &["keys", "init", "--dir", "acme/set"]).succeeded();
+    let plan = |more: &[&str]| plan(&scene, &[&build[2..], more].concat());
+    let keys = plan(&[])["keys"].take();
+    assert_eq!((&keys["directory"], &keys["origin"]), (&"acme/set".into(), &"file".into()));
+    assert_eq!(plan(&["--development-keys"])["keys"]["origin"], "development");
+    // A build says it too.
     let said = ["the build file is acme/solana-talos.toml", "signing with the key set acme/set (solana-talos.toml)"];
-    scene.fails(MISSING_TOOL, &build, &said);
+    run(&scene, &[&["build"], &build[2..]].concat()).failed(MISSING_TOOL, &said);
 }
 
 #[test]
 fn a_file_that_leaves_out_what_tells_a_test_build_is_refused() {
     let scene = scene("solana-talos.toml", &TEST.replace("keys = \"development\"\n", ""));
-    for verb in [&["build"][..], &["build", "--development-keys"]] {
+    for verb in [&["build"][..], &["build", "--plan"], &["build", "--development-keys"]] {
         scene.fails(
             BAD_INPUT,
             verb,
@@ -54,4 +96,50 @@ fn a_file_that_leaves_out_what_tells_a_test_build_is_refused() {
     fs::write(scene.path("solana-talos.toml"), "[").unwrap();
     scene.fails(BAD_INPUT, &["build"], &["the build file is malformed", "line 1"]);
     scene.run(&["keys", "init", "--dir", "other"]).succeeded();
+}
+
+#[test]
+fn a_plan_says_what_would_run_and_what_is_not_known() {
+    let scene = Scene::new();
+    let plan = plan(&scene, &["--base", "testbed"]);
+    assert_eq!((&plan["config"], &plan["profile"]), (&Value::Null, &"vm".into()));
+    let packages = lock::read(&scene.project()).unwrap().package.len();
+    assert_eq!(
+        *stage(&plan, "toolchain"),
+        serde_json::json!({"stage": "toolchain", "state": "run", "fetch": packages, "last": null, "expected": 200})
+    );
+    let source = stage(&plan, "kernel-source");
+    assert_eq!((&source["state"], &source["after"]), (&"unknown".into(), &serde_json::json!(["toolchain"])));
+    assert!(plan["fetch"].as_u64().unwrap() > packages as u64, "{plan}");
+    assert!(plan["seconds"].as_u64().unwrap() > 1000, "{plan}");
+
+    fs::create_dir_all(scene.cache().join("progress")).unwrap();
+    fs::write(scene.cache().join("progress/kernel-vm"), "100 3600\n").unwrap();
+    let ran = run(&scene, &["build", "--plan", "--base", "testbed"]);
+    ran.succeeded();
+    for line in [
+        "build file   none",
+        "base         testbed (a test userland, not Talos)",
+        "toolchain            no record; usual 3 min     fetches ",
+        "kernel               60 min                     known after kernel-config",
+        "about 63 min, without ",
+    ] {
+        assert!(ran.stdout.contains(line), "no {line:?} in {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("cached"), "{}", ran.stdout);
+}
+
+/// Pending signing requests are those of a build.
+#[test]
+fn a_plan_leaves_signing_requests_alone() {
+    let scene = scene("later/requests.json", "{\"requests\": []}");
+    run(&scene, &["keys", "init", "--dir", "set"]).succeeded();
+    for role in ["module", "image"] {
+        fs::remove_file(scene.path("set").join(format!("{role}.key.pem"))).unwrap();
+    }
+    let keys = ["--keys", "set", "--sign-later", "later"];
+    assert_eq!(plan(&scene, &keys)["keys"]["origin"], "option");
+    assert!(scene.path("later/requests.json").exists());
+    run(&scene, &[&["build"], &keys[..]].concat()).failed(MISSING_TOOL, &["bwrap"]);
+    assert!(!scene.path("later/requests.json").exists());
 }

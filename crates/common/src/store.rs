@@ -31,6 +31,13 @@ impl Store {
         self.root.join("sha256").join(digest.to_string())
     }
 
+    /// Whether the file of that digest is here or in a mirror, whose bytes are only checked when it is copied.
+    #[must_use]
+    pub fn has(&self, digest: &Sha256) -> bool {
+        let mut mirrors = self.mirrors.iter();
+        self.path(digest).is_file() || mirrors.any(|mirror| mirror.join(digest.to_string()).is_file())
+    }
+
     /// Returns the stored file of that digest; copies it from a mirror if necessary.
     ///
     /// # Errors
@@ -95,6 +102,7 @@ mod tests {
         std::fs::write(&file, "kernel").unwrap();
         crate::atomic::set_mode(&file, 0o600).unwrap();
         let (_dir, store) = store(vec![mirror.path().to_owned()]);
+        assert!(store.has(&digest) && !store.path(&digest).exists() && !store.has(&Sha256::of("other")));
         let path = store.find(&digest).unwrap().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"kernel");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);

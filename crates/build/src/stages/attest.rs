@@ -183,7 +183,7 @@ fn materials(prepared: &Prepared<'_>, signing: &Signing, base: &TalosBase) -> Re
             Material { name: entry.name, uri, sha256: entry.sha256 }
         })
         .collect();
-    materials.push(prepared.source_material());
+    materials.push(prepared.plan.source_material());
     materials.push(Material { name: "base".to_owned(), uri: base.uri(), sha256: base.identity.parse()? });
     // The certificate is compiled into the kernel.
     let certificate = signing.set.certificate(Role::Module)?.fingerprint();
@@ -203,7 +203,7 @@ fn ingredients(prepared: &Prepared<'_>, release: &str, base: &TalosBase) -> Resu
         kernel: Kernel {
             version: prepared.plan.project.pin.kernel.version.clone(),
             release: release.to_owned(),
-            source: prepared.source_material(),
+            source: prepared.plan.source_material(),
             overlay: hash_tree(&prepared.context().path("module/kernel"))?,
             patches: patches(&prepared.context().path("kernel-config/patches"))?,
         },

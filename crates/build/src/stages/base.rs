@@ -9,6 +9,7 @@ use common::{Class, Error, Result, Sha256, atomic};
 use contract::{DEFAULT_RELEASE, Line};
 use imager::base_images::BaseImages;
 use imager::preset::Preset;
+use lock::BaseImage;
 use oci::{Limits, Reference};
 
 use crate::context::Context;
@@ -74,14 +75,27 @@ impl TalosBase {
     }
 }
 
-/// The base that the user chose.
-#[derive(Debug)]
+/// The base that the user chose, not built, fetched or opened yet.
+#[derive(Clone, Debug)]
 pub enum BaseChoice {
-    /// Talos, built from its Go modules: not built yet.
+    /// Talos, built from its Go modules.
     Source,
-    /// The testbed, not built yet.
+    /// The testbed.
     Testbed,
-    /// Talos images, on this machine.
+    /// Talos's images in a layout directory or tarball.
+    Local(PathBuf),
+    /// Talos's images in a registry, by the digests in the lock.
+    Locked(Vec<BaseImage>),
+}
+
+/// A base that can be used: its images were opened, or are to be built here.
+#[derive(Debug)]
+pub enum OpenedBase {
+    /// Talos, built from its Go modules.
+    Source,
+    /// The testbed.
+    Testbed,
+    /// Talos's images.
     Images(Box<TalosBase>),
 }
 
@@ -104,24 +118,37 @@ pub fn default(project: &Project<'_>) -> Result<&'static str> {
     Ok(TALOS)
 }
 
-/// Finds the base `name`: `talos`, `testbed`, a path, or a comma-separated list of image references, which are pulled. The images are opened,
-/// so that an invalid base is reported before anything is built.
-pub fn find(project: &Project<'_>, network: &Network, name: &str) -> Result<BaseChoice> {
+/// Finds the base `name`: `talos`, `testbed`, a path, or a comma-separated list of image references, which the lock must have.
+pub fn find(project: &Project<'_>, name: &str) -> Result<BaseChoice> {
     let path = Path::new(name);
     match name {
         TALOS => return Ok(BaseChoice::Source),
         TESTBED => return Ok(BaseChoice::Testbed),
+        _ if path.exists() => return Ok(BaseChoice::Local(path.to_owned())),
         _ => {}
-    }
-    if path.exists() {
-        return Ok(BaseChoice::Images(Box::new(local(project.context, path)?)));
     }
     if !name.contains(':') && !name.contains('@') {
         return Err(Error::new(Class::BadInput, format!("unknown base {name:?}"))
             .why("it is neither `talos` nor `testbed` nor an existing directory or file, and an image reference needs a tag or digest")
             .hint("give --base talos, --base testbed, --base DIR, --base FILE.tar or --base IMAGER-REF,INSTALLER-BASE-REF"));
     }
-    Ok(BaseChoice::Images(Box::new(locked(project, network, &references(name)?)?)))
+    Ok(BaseChoice::Locked(bases::locked(&project.locked.lock, &references(name)?)?))
+}
+
+/// Opens the images of the base, so that an invalid one is reported before anything is built. Pulls those in a registry from `network`; without
+/// it, they must be here.
+pub fn open(context: &Context, network: Option<&Network>, choice: &BaseChoice) -> Result<OpenedBase> {
+    Ok(match choice {
+        BaseChoice::Source => OpenedBase::Source,
+        BaseChoice::Testbed => OpenedBase::Testbed,
+        BaseChoice::Local(path) => OpenedBase::Images(Box::new(local(context, path)?)),
+        BaseChoice::Locked(images) => {
+            if let Some(network) = network {
+                bases::fetch(context, network, images)?;
+            }
+            OpenedBase::Images(Box::new(locked(context, images)?))
+        }
+    })
 }
 
 /// Parses a comma-separated list of image references.
@@ -131,18 +158,15 @@ pub fn references(list: &str) -> Result<Vec<Reference>> {
 
 fn local(context: &Context, path: &Path) -> Result<TalosBase> {
     if path.is_dir() && !path.join("oci-layout").is_file() {
-        open(path)?; // Fails early: hashing an arbitrary directory could take very long.
+        check(path)?; // Fails early: hashing an arbitrary directory could take very long.
     }
     let identity = if path.is_dir() { stage::hash_tree(path)? } else { Sha256::of_file(path)? }.to_string();
     let public = format!("images with the digest {identity}");
     checked(context, path.to_owned(), identity, public)
 }
 
-fn locked(project: &Project<'_>, network: &Network, references: &[Reference]) -> Result<TalosBase> {
-    let context = project.context;
-    let bases = bases::locked(&project.locked.lock, references)?;
-    bases::fetch(context, network, &bases)?;
-    let layout = bases::layout(context, &bases)?;
+fn locked(context: &Context, bases: &[BaseImage]) -> Result<TalosBase> {
+    let layout = bases::layout(context, bases)?;
     let public = bases.iter().map(|base| base.reference.as_str()).collect::<Vec<_>>().join(",");
     let path = layout.dir.join("base.oci");
     let identity = of_layout(&path)?;
@@ -159,7 +183,7 @@ fn of_layout(path: &Path) -> Result<String> {
 fn checked(context: &Context, path: PathBuf, identity: String, public: String) -> Result<TalosBase> {
     let input = Input::known_by([("identity", identity.as_str())], path.clone());
     let opened = context.stages().run(STAGE, input, |work, path| {
-        let publisher = open(&path)?.unwrap_or_default();
+        let publisher = check(&path)?.unwrap_or_default();
         atomic::write(&work.dir().join(PUBLISHER), publisher)
     })?;
     let publisher = Some(fs_err::read_to_string(opened.dir.join(PUBLISHER))?).filter(|name| !name.is_empty());
@@ -168,7 +192,7 @@ fn checked(context: &Context, path: PathBuf, identity: String, public: String) -
 }
 
 /// Checks the base, and returns who publishes it, if its installer-base image has a name.
-fn open(path: &Path) -> Result<Option<String>> {
+fn check(path: &Path) -> Result<Option<String>> {
     let line = Line::default_release()?;
     let base = BaseImages::open(&line, path, tempfile::tempdir()?.path(), Limits::SYSTEM)?;
     let publisher = base.installer.names.first().and_then(|name| Some(name.rsplit_once('/')?.0.to_owned()));
@@ -185,16 +209,16 @@ fn open(path: &Path) -> Result<Option<String>> {
 }
 
 /// Returns the chosen base; builds it if it is not there.
-pub fn locate(prepared: &Prepared<'_>, choice: BaseChoice, preset: &Preset) -> Result<TalosBase> {
-    let (stage, public, contents, programs) = match choice {
-        BaseChoice::Images(base) => return Ok(*base),
-        BaseChoice::Source => {
+pub fn locate(prepared: &Prepared<'_>, opened: OpenedBase, preset: &Preset) -> Result<TalosBase> {
+    let (stage, public, contents, programs) = match opened {
+        OpenedBase::Images(base) => return Ok(*base),
+        OpenedBase::Source => {
             let toolchain = &prepared.toolchain;
             let base = source_base::build(prepared.context(), toolchain)?;
             let contents = base.contents(&prepared.plan.project, toolchain)?;
             (base.stage, TALOS, Userland::Source(contents), Some(base.programs))
         }
-        BaseChoice::Testbed => {
+        OpenedBase::Testbed => {
             let crates = testbed::crates(prepared)?;
             let contents = Userland::Testbed { version: env!("CARGO_PKG_VERSION").to_owned(), crates };
             (testbed::base(prepared, preset)?, TESTBED, contents, None)

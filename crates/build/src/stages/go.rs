@@ -106,6 +106,17 @@ fn module_files(context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
     lock::parse_go_sums(&list, &fs_err::read_to_string(context.path(&list))?)
 }
 
+/// Returns the files that stages fetch.
+pub fn files(context: &Context) -> Result<Vec<(Stage, Vec<ModuleFile>)>> {
+    let mut of_modules = Vec::new();
+    for main in read(context)?.modules {
+        of_modules.extend(module_files(context, &main.name)?);
+    }
+    let zips = talos_zips(context)?.into_iter().map(|(zip, _)| zip).collect();
+    let compiler = module_files(context, TOOLCHAIN)?;
+    Ok(vec![(TOOLCHAIN_STAGE, compiler), (MODULE_STAGE, of_modules), (TALOS_STAGE, zips)])
+}
+
 /// Builds every program. The stage's directory has the static programs in `bin/`, for each the modules in it in `modules/<program>.txt` (the
 /// text of `go version -m`), and the licences of all these modules in `licenses/<module>@<version>/`.
 ///
@@ -118,7 +129,9 @@ pub fn programs(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
     for main in &listed.modules {
         built.push(Input::stage(&main.name, &module(context, toolchain, &go, main)?));
     }
-    atomic::remove_dir(&build_cache(context))?;
+    if context.look().is_none() {
+        atomic::remove_dir(&build_cache(context))?;
+    }
     context.stages().run(STAGE, (built, Input::text("kinds", KINDS)), |work, (built, kinds)| {
         for module in &built {
             for kind in kinds.split(' ') {
@@ -149,6 +162,11 @@ fn link_tree(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// As [`go::fetch`].
 pub fn talos_module(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
+    unpack(context, toolchain, TALOS_STAGE, talos_zips(context)?, "")
+}
+
+/// Returns the zips of Talos's modules, with the names of their directories.
+fn talos_zips(context: &Context) -> Result<Vec<(ModuleFile, &'static str)>> {
     let files = module_files(context, TALOS)?;
     let mut zips = Vec::new();
     for (module, name) in TALOS_MODULES {
@@ -159,7 +177,7 @@ pub fn talos_module(context: &Context, toolchain: &Toolchain) -> Result<Finished
         let missing = || bad_list(TALOS, format!("{module} is not listed"));
         zips.push((zip.ok_or_else(missing)?.clone(), name));
     }
-    unpack(context, toolchain, TALOS_STAGE, zips, "")
+    Ok(zips)
 }
 
 /// Unpacks the compiler.
@@ -197,7 +215,7 @@ fn unpack(
         Input::unkeyed("the zips determine what is unpacked", &toolchain.sandbox),
         Input::unkeyed("it contains the zips by their digests", &context.store),
     );
-    if context.stages().find(stage, &inputs)?.is_none() {
+    if context.stages().would_run(stage, &inputs)? {
         fetch(context, toolchain, &files)?;
     }
     context.stages().run(stage, inputs, |work, (zips, recipe, sandbox, store)| {
@@ -250,7 +268,7 @@ pub fn module(context: &Context, toolchain: &Toolchain, go: &Finished, main: &Ma
         Input::unkeyed("modules.sums lists them", files.clone()),
         Input::unkeyed("they start Go, which makes the same program in any number of jobs and with any cache", tools),
     );
-    if context.stages().find(MODULE_STAGE, &inputs)?.is_none() {
+    if context.stages().would_run(MODULE_STAGE, &inputs)? {
         fetch(context, toolchain, &files)?;
     }
     context.stages().run(MODULE_STAGE, inputs, |work, (go, go_mod, go_sum, _, steps, licenses, files, tools)| {

@@ -16,7 +16,7 @@ use kernel_config::source::{Packing, Source};
 use kernel_config::{compile, configure, external, sign, snapshot, source, upstream};
 use keys::{OrPending, Pending, Role};
 use serde::Deserialize;
-use toolchain::{Origin, Toolchain, Wanted};
+use toolchain::{Origin, Toolchain, Versions, Wanted};
 
 use crate::context::Context;
 use crate::project::{self, Project};
@@ -100,20 +100,55 @@ impl<'a> KernelPlan<'a> {
         let profile = Profile::load(&dir, name)?;
         let (base, fragments) = (profile.load_base(&dir)?, profile.load_fragments(&dir)?);
         let archive = Archive::choose(&pin, choice, given)?;
-        context.store.find(&archive.digest)?; // Reports a bad file in a mirror before the toolchain is created.
+        if context.look().is_none() {
+            context.store.find(&archive.digest)?; // Reports a bad file in a mirror before the toolchain is created.
+        }
         Ok(Self { project: Project::with(context, pin)?, name: name.to_owned(), profile, base, fragments, archive })
+    }
+
+    /// Whether the profile starts from an upstream configuration, which is expanded first.
+    #[must_use]
+    pub fn expands_base(&self) -> bool {
+        matches!(self.base, Base::Upstream(_))
     }
 
     /// Gets the toolchain and the kernel source.
     pub fn prepare(self) -> Result<Prepared<'a>> {
         let toolchain = self.project.toolchain()?;
-        let source = fetch(self.project.context, "kernel source", &self.archive.digest, self.archive.origin.clone())?;
+        let source = self.fetch()?;
         Ok(Prepared { plan: self, toolchain, source })
     }
-}
 
-fn fetch(context: &Context, name: &str, digest: &Sha256, origin: Origin) -> Result<PathBuf> {
-    context.fetcher().one(&Wanted { name: name.to_owned(), sha256: *digest, origin })
+    /// Fetches the archive. A look needs only its digest.
+    fn fetch(&self) -> Result<PathBuf> {
+        let (context, Archive { digest, origin, .. }) = (self.project.context, &self.archive);
+        if context.look().is_some() {
+            return Ok(context.store.path(digest));
+        }
+        context.fetcher().one(&Wanted { name: "kernel source".to_owned(), sha256: *digest, origin: origin.clone() })
+    }
+
+    /// Returns the kernel source for the provenance.
+    #[must_use]
+    pub fn source_material(&self) -> Material {
+        let kernel = &self.project.pin.kernel;
+        let (name, uri) = match self.archive.packing {
+            Packing::Deb { .. } => {
+                let debian = &kernel.debian;
+                (debian.file_name(), common::purl::debian(&debian.package, &debian.version, &debian.arch))
+            }
+            Packing::Tar => (kernel.upstream.url.clone(), kernel.upstream.url.clone()),
+        };
+        Material { name, uri, sha256: self.archive.digest }
+    }
+
+    /// Returns the versions of the toolchain packages that compile, link, compress and sign.
+    #[must_use]
+    pub fn tools(&self) -> BTreeMap<String, String> {
+        let versions = Versions::of(&self.project.locked.lock, |_| true);
+        let version = |name: &&str| Some(((*name).to_owned(), versions.get(name)?.to_owned()));
+        TOOLS.iter().filter_map(version).collect()
+    }
 }
 
 /// A plan with its toolchain and source.
@@ -183,37 +218,16 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Returns the kernel source for the provenance.
-    #[must_use]
-    pub fn source_material(&self) -> Material {
-        let kernel = &self.plan.project.pin.kernel;
-        let (name, uri) = match self.plan.archive.packing {
-            Packing::Deb { .. } => {
-                let debian = &kernel.debian;
-                (debian.file_name(), common::purl::debian(&debian.package, &debian.version, &debian.arch))
-            }
-            Packing::Tar => (kernel.upstream.url.clone(), kernel.upstream.url.clone()),
-        };
-        Material { name, uri, sha256: self.plan.archive.digest }
-    }
-
     /// Returns the digest of each input by name, for `build.json`; `base` is the identity of the base.
     #[must_use]
     pub fn inputs(&self, base: &str) -> BTreeMap<String, String> {
         let locked = &self.plan.project.locked;
         BTreeMap::from([
-            (self.source_material().name, self.plan.archive.digest.to_string()),
+            (self.plan.source_material().name, self.plan.archive.digest.to_string()),
             ("toolchain packages".to_owned(), self.toolchain.versions.digest().to_string()),
             (lock::FILE.to_owned(), Sha256::of(locked.lock.to_string()).to_string()),
             ("base".to_owned(), base.to_owned()),
         ])
-    }
-
-    /// Returns the versions of the toolchain packages that compile, link, compress and sign.
-    #[must_use]
-    pub fn tools(&self) -> BTreeMap<String, String> {
-        let version = |name: &&str| Some(((*name).to_owned(), self.toolchain.versions.get(name)?.to_owned()));
-        TOOLS.iter().filter_map(version).collect()
     }
 
     /// Unpacks and patches the source.
@@ -267,11 +281,11 @@ impl<'a> Prepared<'a> {
             let modules = Input::stage("modules", unsigned).map(tree);
             sign::sign_tree(&env, stage, &kernel.release, modules, signer.as_ref())
         };
-        // Both are tried, so that all signatures are requested in one pass.
-        let modules = sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules"))?;
-        let module = external::build(&env, &source, &kernel, &self.context().path("module"), MODULE)?;
-        let module = sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root"))?;
-        let (Ok(modules), Ok(module)) = (modules, module) else { return Ok(Err(Pending)) };
+        // Both are tried, so that all signatures are requested in one pass, and a look finds both.
+        let modules = sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules"));
+        let module = external::build(&env, &source, &kernel, &self.context().path("module"), MODULE);
+        let module = module.and_then(|module| sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root")));
+        let (Ok(modules), Ok(module)) = (modules?, module?) else { return Ok(Err(Pending)) };
         Ok(Ok(Built { source, certificate, config, kernel, modules, module }))
     }
 

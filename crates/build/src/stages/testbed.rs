@@ -66,6 +66,11 @@ pub fn fetch(context: &Context, toolchain: &Toolchain, crates: &[Crate]) -> Resu
     )
 }
 
+/// Returns the crates that the guest's `Cargo.lock` lists.
+pub fn locked_crates(context: &Context) -> Result<Vec<Crate>> {
+    lock::parse_cargo_lock(CARGO_LOCK, &fs_err::read_to_string(context.path(CARGO_LOCK))?)
+}
+
 /// Returns the crates of the guest's programs.
 pub fn crates(prepared: &Prepared<'_>) -> Result<Vec<attest::crates::Crate>> {
     let metadata = metadata(prepared)?.dir.join("metadata.json");
@@ -107,9 +112,8 @@ fn guest_inputs<'a>(prepared: &'a Prepared<'_>, recipe: &str) -> Result<GuestInp
 /// Returns the vendor directory with the guest's crates. Not needed, and not created, if `stage` is cached.
 fn crates_for(prepared: &Prepared<'_>, stage: Stage, inputs: &impl Inputs) -> Result<Input<PathBuf>> {
     let (context, mut dir) = (prepared.context(), PathBuf::new());
-    if context.stages().find(stage, inputs)?.is_none() {
-        let text = fs_err::read_to_string(context.path(CARGO_LOCK))?;
-        let crates = lock::parse_cargo_lock(CARGO_LOCK, &text)?;
+    if context.stages().would_run(stage, inputs)? {
+        let crates = locked_crates(context)?;
         fetch(context, &prepared.toolchain, &crates)?;
         dir = toolchain::vendor(&context.stages(), &context.store, &crates)?.dir.join("vendor");
     }

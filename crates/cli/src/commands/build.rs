@@ -9,6 +9,7 @@ use common::event::Event;
 use serde::Serialize;
 
 use crate::build_file::{self, Found};
+use crate::commands::build_plan::Shown;
 use crate::context::{Context, Global};
 use crate::options::{KeyOptions, NameOptions, NetworkOptions, REGISTRY, SourceChoice};
 use crate::progress::Format;
@@ -20,6 +21,9 @@ pub struct Options {
     /// File that says what to build; options take precedence [default: solana-talos.toml in the current directory, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Build nothing: show what would be built and from what, which stages would run, and how long they took the last time
+    #[arg(long)]
+    plan: bool,
     /// Kernel profile: a file in kernel-config/profiles [default: vm, for virtual machines]
     #[arg(long)]
     profile: Option<String>,
@@ -75,16 +79,19 @@ impl Options {
 pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
     let Found { path: file, config } = build_file::find(options.config.as_deref())?;
     let defaults = file.is_none() && options.profile.is_none();
-    let (network, out) = (options.network.network(), options.out.clone());
+    let (network, out, only_plan) = (options.network.network(), options.out.clone(), options.plan);
     let choice = options.choice(config);
     let context = Context::new(global, &choice.profile)?;
     let out = out.unwrap_or_else(|| context.path("_out"));
+    if only_plan {
+        return plan(&context.looking(), file, out, choice).map(Into::into);
+    }
     if let Some(file) = &file {
         note(&context, &format!("the build file is {}", file.display()));
     }
     // Checks everything the user gave before the first stage runs.
-    let plan = Plan::read(&context, &network, choice)?;
-    let done = match build::build(plan, &out)? {
+    let plan = Plan::read(&context, choice)?;
+    let done = match build::build(plan, &network, &out)? {
         Outcome::Done(done) => done,
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
     };
@@ -94,6 +101,12 @@ pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
         Format::Json => result::print(&Built::of(file, out, done, !only_a_test.is_empty()))?,
     }
     Ok(Status::Done)
+}
+
+/// Shows what a build would do.
+fn plan(context: &Context, file: Option<PathBuf>, out: PathBuf, choice: Choice) -> anyhow::Result<()> {
+    let looked = build::look(Plan::read(context, choice)?)?;
+    Shown::of(context, file, out, looked).print(context)
 }
 
 fn note(context: &Context, message: &str) {

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod base;
 pub mod build;
+mod build_plan;
 pub mod bundle;
 pub mod fetch;
 pub mod inspect;

@@ -103,7 +103,7 @@ fn chosen(context: &Context, out: &Path, preset: Option<&str>) -> anyhow::Result
         source: build::SourceChoice::Debian,
         kernel_sha256: None,
     };
-    match build::build(Plan::read(context, &NetworkOptions::default().network(), choice)?, &beside)? {
+    match build::build(Plan::read(context, choice)?, &NetworkOptions::default().network(), &beside)? {
         Outcome::Done(_) => Ok((beside.clone(), Build::open(&beside)?)),
         Outcome::Pending(what) => {
             Err(Error::new(Class::Verification, "the build is waiting for signatures").why(what).into())

@@ -33,6 +33,11 @@ impl History {
         Self { dir: Some(dir), profile: profile.to_owned() }
     }
 
+    /// Returns the seconds of the last complete run of `stage`.
+    pub fn last(&self, stage: &str) -> Option<u64> {
+        self.recorded(stage).map(|took| took.seconds)
+    }
+
     /// Returns what `stage` took in its last complete run, or a built-in estimate.
     pub fn expected(&self, stage: &str) -> Option<Expected> {
         self.recorded(stage).or_else(|| {
@@ -75,12 +80,13 @@ mod tests {
         let history = History::new(dir.path().join("progress"), "vm");
         let seen = |lines, seconds| Some(Expected { lines, seconds });
         assert_eq!(history.expected("kernel"), seen(3900, 870));
-        assert_eq!(history.expected("base"), None);
+        assert_eq!((history.expected("base"), history.last("kernel")), (None, None));
         history.record("kernel", Expected { lines: 4100, seconds: 1000 });
         history.record("kernel", Expected { lines: 50, seconds: 3 });
         assert_eq!(history.expected("kernel"), seen(4100, 1000));
         history.record("kernel", Expected { lines: 4000, seconds: 700 });
         assert_eq!(history.expected("kernel"), seen(4000, 700));
+        assert_eq!(history.last("kernel"), Some(700));
         let metal = History::new(dir.path().join("progress"), "metal");
         assert_eq!(metal.expected("kernel"), seen(9000, 2150));
         metal.record("push ghcr.io/a/b", Expected { lines: 1, seconds: 1 });

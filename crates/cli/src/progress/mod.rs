@@ -230,7 +230,7 @@ fn text(event: &Event<'_>) -> String {
 }
 
 /// Formats a time for people.
-fn rough(time: Duration) -> String {
+pub fn rough(time: Duration) -> String {
     match time.as_secs() {
         seconds @ ..120 => format!("{seconds} s"),
         seconds => format!("{} min", (seconds + 30) / 60),

@@ -7,6 +7,7 @@
 //! no incomplete result, and the next run continues after the last finished stage.
 
 mod input;
+mod look;
 mod sources;
 mod tree;
 
@@ -26,6 +27,7 @@ use crate::event::{Event, Sink};
 use crate::sandbox::{Failed, Run, Sandbox};
 
 pub use input::{Input, Inputs};
+pub use look::Look;
 pub use sources::Sources;
 pub use tree::hash_tree;
 
@@ -175,6 +177,7 @@ pub struct Cache<'a> {
     root: &'a Path,
     sink: &'a dyn Sink,
     sources: Sources,
+    look: Option<&'a Look>,
 }
 
 impl fmt::Debug for Cache<'_> {
@@ -187,7 +190,13 @@ impl<'a> Cache<'a> {
     /// Creates a cache in `root`; events go to `sink`; `sources` are the digests of our own code.
     #[must_use]
     pub fn new(root: &'a Path, sink: &'a dyn Sink, sources: Sources) -> Self {
-        Self { root, sink, sources }
+        Self { root, sink, sources, look: None }
+    }
+
+    /// Looks stages up instead of running them: one that is not cached is an error, and noted in `look`.
+    #[must_use]
+    pub fn looking(self, look: &'a Look) -> Self {
+        Self { look: Some(look), ..self }
     }
 
     /// Returns the root directory, for files that save time and never reach an output, such as objects of earlier compiles.
@@ -205,6 +214,18 @@ impl<'a> Cache<'a> {
     /// Returns the finished stage with those inputs, if it is cached.
     pub fn find(&self, stage: Stage, inputs: &impl Inputs) -> Result<Option<Finished>> {
         Ok(self.look_up(&self.fingerprint(stage, inputs)?))
+    }
+
+    /// Returns whether [`Cache::run`] would run the stage, for inputs that are only fetched then.
+    ///
+    /// # Errors
+    /// If it would, and this cache only looks stages up.
+    pub fn would_run(&self, stage: Stage, inputs: &impl Inputs) -> Result<bool> {
+        let found = self.find(stage, inputs)?;
+        match self.look {
+            Some(look) => look.note(stage.name, found).map(|_| false),
+            None => Ok(found.is_none()),
+        }
     }
 
     /// Returns the key of `stage` with those inputs.
@@ -285,6 +306,9 @@ impl<'a> Cache<'a> {
     ) -> Result<std::result::Result<Finished, P>> {
         let fingerprint = self.fingerprint(stage, &inputs)?;
         let (stage, resumes) = (stage.name, stage.resumes);
+        if let Some(look) = self.look {
+            return look.note(stage, self.look_up(&fingerprint)).map(Ok);
+        }
         let name = fingerprint.directory_name();
         let dir = self.root.join("unfinished").join(&name);
         fs_err::create_dir_all(&dir)?;

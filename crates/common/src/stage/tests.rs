@@ -25,6 +25,27 @@ fn a_cached_stage_is_not_run_again() {
     assert!(!other.cached && other.key != first.key);
 }
 
+#[test]
+fn a_look_runs_nothing_and_writes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (look, other) = (Look::default(), Stage::recipe("other"));
+    let cache = Cache::new(root.path(), &Silent, Sources::new(""));
+    let run = |cache: &Cache<'_>, stage, input| cache.run(stage, Input::text("input", input), |_, _| Ok(()));
+    run(&cache, DEMO, "a").unwrap();
+    let before = hash_tree(root.path()).unwrap();
+    let looking = cache.looking(&look);
+    assert!(look.follow(|| run(&looking, DEMO, "a")).unwrap().is_some_and(|found| found.cached));
+    assert!(!looking.would_run(DEMO, &Input::text("input", "a")).unwrap());
+    assert_eq!(look.known(), BTreeMap::from([("demo", true)]));
+    assert!(look.follow(|| run(&looking, other, "a")).unwrap().is_none());
+    assert!(look.follow(|| looking.would_run(DEMO, &Input::text("input", "b"))).unwrap().is_none());
+    assert_eq!(look.known(), BTreeMap::from([("demo", false), ("other", false)]));
+    let broken = || Err::<(), _>(Error::new(Class::BadInput, "another reason"));
+    assert!(look.follow(broken).unwrap_err().to_string().contains("another reason"));
+    assert_eq!(hash_tree(root.path()).unwrap(), before);
+    assert!(cache.would_run(other, &Input::text("input", "a")).unwrap());
+}
+
 fn half_is(there: bool, work: &Work<'_>) -> Result<()> {
     assert_eq!(work.dir().join("half").exists(), there);
     Ok(())
