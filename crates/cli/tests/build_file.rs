@@ -1,17 +1,27 @@
-//! `solana-talos.toml` and `build --plan`.
+//! `solana-talos.toml` and `build --plan`, on the files in `examples/`.
 #![allow(clippy::unwrap_used, reason = "a test may stop at once")]
 
 mod support;
 
 use std::fs;
+use std::path::Path;
 
+use common::Sha256;
 use serde_json::Value;
 use support::{Ran, Scene, files};
 
 const BAD_INPUT: i32 = 2;
 const MISSING_TOOL: i32 = 3;
 
+/// What `examples/*-metal` start from.
+const BASE: [&str; 2] = ["ghcr.io/siderolabs/imager:v1.10.3", "ghcr.io/siderolabs/installer-base:v1.10.3"];
+
 const TEST: &str = "profile = \"vm\"\npreset = \"spec\"\nbase = \"talos\"\nkeys = \"development\"\n";
+
+fn example(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    fs::read_to_string(root.join("examples").join(name).join("solana-talos.toml")).unwrap()
+}
 
 /// A scene with this text in a file.
 fn scene(file: &str, text: &str) -> Scene {
@@ -20,6 +30,17 @@ fn scene(file: &str, text: &str) -> Scene {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
     scene
+}
+
+/// Locks the images of [`BASE`].
+fn lock_base(scene: &Scene) {
+    let mut lock = lock::read(&scene.project()).unwrap();
+    let image = |reference: &&str| {
+        let blob = vec![lock::Blob { sha256: Sha256::of(format!("layer of {reference}")), size: 1 }];
+        lock::BaseImage { reference: (*reference).to_owned(), sha256: Sha256::of(*reference), size: 1, blob }
+    };
+    lock.base = BASE.iter().map(image).collect();
+    lock::write(&scene.project(), &lock).unwrap();
 }
 
 /// Runs it with a place for the default key set.
@@ -37,6 +58,43 @@ fn plan(scene: &Scene, arguments: &[&str]) -> Value {
 
 fn stage<'a>(plan: &'a Value, name: &str) -> &'a Value {
     plan["stages"].as_array().unwrap().iter().find(|stage| stage["stage"] == name).unwrap()
+}
+
+#[test]
+fn the_examples_resolve_to_what_they_say() {
+    let test = plan(&scene("solana-talos.toml", &example("test")), &[]);
+    assert_eq!((&test["profile"], &test["preset"]), (&"vm".into(), &"spec".into()));
+    assert_eq!((&test["base"]["name"], &test["keys"]["development"]), (&"talos".into(), &true.into()));
+    for (name, preset, tag, pages) in [
+        ("agave-metal", "agave", "v1.10.3-agave.1", " hugepagesz=2M hugepages=512 "),
+        (
+            "firedancer-metal",
+            "firedancer",
+            "v1.10.3-firedancer.1",
+            " hugepagesz=2M hugepages=128 hugepagesz=1G hugepages=192",
+        ),
+    ] {
+        let scene = scene("solana-talos.toml", &example(name));
+        run(&scene, &["build", "--plan"])
+            .failed(BAD_INPUT, &["is not locked", "hint: run `solana-talos update --base"]);
+        lock_base(&scene);
+        run(&scene, &["build", "--plan"])
+            .failed(BAD_INPUT, &["not a key set", "hint: create one with `solana-talos keys init"]);
+        run(&scene, &["keys", "init"]).succeeded();
+        let plan = plan(&scene, &[]);
+        assert_eq!((&plan["config"], &plan["profile"]), (&"solana-talos.toml".into(), &"metal".into()));
+        assert_eq!((&plan["preset"], &plan["tag"]), (&preset.into(), &tag.into()));
+        assert_eq!((&plan["keys"]["origin"], &plan["keys"]["development"]), (&"default".into(), &false.into()));
+        assert_eq!(plan["base"]["images"][0]["name"], BASE[0]);
+        assert_eq!(plan["base"]["images"][0]["digest"], Sha256::of(BASE[0]).oci());
+        assert_eq!(stage(&plan, "base-layout")["fetch"], 4);
+        let line = format!("{} ", plan["command_line"].as_str().unwrap());
+        assert!(
+            line.contains(pages) && line.matches("hugepages=").count() == pages.matches("hugepages=").count(),
+            "{line}"
+        );
+        assert!(plan["images"].as_array().unwrap().contains(&format!("ghcr.io/acme/installer:{tag}").into()), "{plan}");
+    }
 }
 
 #[test]

@@ -14,6 +14,9 @@ use anyhow::{Context as _, Result};
 use clap::{Command, CommandFactory as _, Parser};
 use xshell::{Shell, cmd};
 
+/// The build that tests and measurements use, whatever build file the user has in the clone.
+const BUILD: &str = "build --config examples/test/solana-talos.toml";
+
 /// Tasks of the project's own development.
 #[derive(Parser)]
 enum Task {

@@ -106,7 +106,8 @@ impl Site {
             ]);
         }
         words.extend(["sh".into(), "-ec".into(), format!("umask {}; exec \"$@\"", self.umask).into(), "sh".into()]);
-        words.extend([program.into(), "build".into(), "--profile".into(), plan.profile.as_str().into()]);
+        words.push(program.into());
+        words.extend(crate::BUILD.split(' ').chain(["--profile", plan.profile.as_str()]).map(Into::into));
         let options = [("--cache", &self.cache), ("--out", &self.out), ("--project", &self.source)];
         let mirrors = mirrors.iter().map(|dir| ("--mirror", dir));
         words.extend(options.into_iter().chain(mirrors).flat_map(|(name, path)| [name.into(), path.into()]));

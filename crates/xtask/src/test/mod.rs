@@ -100,9 +100,9 @@ pub fn run(shell: &Shell, options: &Options) -> Result<()> {
     let mut run = |words: &str| times.measure(words, || tool.run(words));
     // What tests/tests/offline.rs makes a bundle of.
     run("fetch")?;
-    run("build --base talos")?;
-    run(&format!("build --base testbed --out {TESTBED_OUT}"))?;
-    run(&format!("build --base testbed --profile debug --out {DEBUG_OUT}"))?;
+    run(crate::BUILD)?;
+    run(&format!("{} --base testbed --out {TESTBED_OUT}", crate::BUILD))?;
+    run(&format!("{} --base testbed --profile debug --out {DEBUG_OUT}", crate::BUILD))?;
     for profile in ["vm", "debug", "metal"] {
         run(&format!("kernel check --profile {profile}"))?;
     }
