@@ -14,7 +14,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Every verb with a schema.
-const VERBS: [&str; 7] = ["build", "build --plan", "keys show", "module build", "push", "validate", "verify"];
+const VERBS: [&str; 9] =
+    ["build", "build --plan", "cache prune", "cache show", "keys show", "module build", "push", "validate", "verify"];
 
 /// Checks each `NAME.value.json` against `NAME.schema.json`: prints the names of those that do not match, with the reasons.
 const VALIDATE: &str = r#"
@@ -170,6 +171,24 @@ fn keys(validator: &Validator) -> Result<()> {
     Ok(())
 }
 
+/// On the cache of the build, in which it removes nothing.
+fn cache(validator: &Validator) -> Result<()> {
+    let shown = validator.result("cache show", &[])?;
+    ensure!(shown["bytes"].as_u64() >= shown["needed_bytes"].as_u64() && shown["needed_bytes"] != 0, "{shown:#}");
+    let stages = shown["kinds"].as_array().and_then(|kinds| kinds.iter().find(|kind| kind["kind"] == "stages"));
+    ensure!(stages.is_some_and(|stages| stages["needed_items"].as_u64() > Some(10)), "{shown:#}");
+    let pruned = validator.result("cache prune", &["--max-size", "0M", "--dry-run"])?;
+    let names: Vec<_> =
+        pruned["removed"].as_array().context("nothing to remove")?.iter().map(|item| &item["name"]).collect();
+    ensure!(
+        pruned["dry_run"] == true
+            && names.iter().any(|name| name.as_str().is_some_and(|name| name.starts_with("kernel-"))),
+        "{pruned:#}"
+    );
+    ensure!(caches::shared(&validator.settings)?.join("keys/development").exists(), "the keys are gone");
+    Ok(())
+}
+
 fn images(validator: &Validator) -> Result<()> {
     let settings = &validator.settings;
     let path = |name: &str| settings.out.join(name).display().to_string();
@@ -248,6 +267,7 @@ fn plans(validator: &Validator, out: &str) -> Result<()> {
 fn each_result_matches_its_schema() -> Result<()> {
     let Some(validator) = Validator::new()? else { return Ok(()) };
     keys(&validator)?;
+    cache(&validator)?;
     images(&validator)?;
     builds(&validator)
 }

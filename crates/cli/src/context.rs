@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use build::Settings;
 use build::context::{check_project, default_cache, find_project};
+use cache::Hold;
 use clap::Args;
+use common::event::Event;
 use common::{Class, Error, Result};
 
 use crate::progress::{self, Format, History};
@@ -38,6 +40,31 @@ pub struct Global {
     verbose: bool,
 }
 
+impl Global {
+    /// Returns the root of the project.
+    pub fn project_dir(&self) -> Result<PathBuf> {
+        let current = std::env::current_dir()?;
+        match &self.project {
+            Some(dir) => check_project(current.join(dir)),
+            None => find_project(&current).map(Path::to_owned),
+        }
+    }
+
+    /// Returns whether the user names a project.
+    pub fn names_project(&self) -> bool {
+        self.project.is_some()
+    }
+
+    /// Returns the root of the cache.
+    pub fn cache_dir(&self) -> Result<PathBuf> {
+        let current = std::env::current_dir()?;
+        match &self.cache {
+            Some(dir) => Ok(current.join(dir)),
+            None => Ok(current.join(default_cache(|name| std::env::var_os(name))?)),
+        }
+    }
+}
+
 /// The build's context, and the output format.
 pub struct Context {
     build: build::Context,
@@ -57,20 +84,13 @@ impl Context {
     /// Resolves the options against the environment; `profile` is the kernel profile, for time estimates.
     pub fn new(global: Global, profile: &str) -> Result<Self> {
         let current = std::env::current_dir()?;
-        let project = match global.project {
-            Some(dir) => check_project(current.join(dir))?,
-            None => find_project(&current)?.to_owned(),
-        };
-        let cache = match global.cache {
-            Some(dir) => current.join(dir),
-            None => current.join(default_cache(|name| std::env::var_os(name))?),
-        };
+        let (project, cache) = (global.project_dir()?, global.cache_dir()?);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let history = History::new(cache.join("progress"), profile);
         let build = build::Context::new(Settings {
             project,
             cache,
-            mirrors: global.mirrors.iter().map(|dir| mirror(&current, dir)).collect::<Result<_>>()?,
+            mirrors: global.mirrors.into_iter().map(|dir| mirror(&current, &dir)).collect::<Result<_>>()?,
             offline: global.offline,
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
@@ -88,6 +108,12 @@ impl Context {
     /// What stages took.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Keeps `cache prune` from the cache until the result is dropped.
+    pub fn hold_cache(&self) -> Option<Hold> {
+        let message = "waiting until `cache prune` has ended";
+        Hold::shared(&self.cache, || self.sink().emit(&Event::Note { message }))
     }
 
     /// The output format.

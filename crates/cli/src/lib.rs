@@ -46,6 +46,8 @@ enum Command {
     Build(commands::build::Options),
     /// Pack the locked inputs for machines without network, or load such a bundle
     Bundle(commands::bundle::Options),
+    /// Show what is in the cache, or remove from it by age, size and what the lock needs
+    Cache(commands::cache::Options),
     /// Download every locked input into the cache; builds then need no network
     Fetch(commands::fetch::Options),
     /// Show what an image contains, or how it differs from another image
@@ -122,6 +124,7 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
     // Verbs that work on images and keys need neither a project nor a cache; some of them for a default only.
     match &cli.command {
         Command::Attach(options) => return commands::attach::run(format, options),
+        Command::Cache(options) => return commands::cache::run(&cli.global, options).map(Into::into),
         Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),
         Command::Keys(options) => return commands::keys::run(format, options),
         Command::Pull(options) => return commands::pull::run(format, offline, options).map(Into::into),
@@ -140,12 +143,14 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
         _ => "",
     };
     let context = Context::new(cli.global, profile)?;
+    let _hold = context.hold_cache();
     match cli.command {
         Command::Base(options) => commands::base::run(&context, options),
         Command::Bundle(options) => commands::bundle::run(&context, &options).map(Into::into),
         Command::Fetch(options) => commands::fetch::run(&context, &options).map(Into::into),
         Command::Attach(_)
         | Command::Build(_)
+        | Command::Cache(_)
         | Command::Inspect(_)
         | Command::Keys(_)
         | Command::Pull(_)

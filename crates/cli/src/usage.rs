@@ -5,9 +5,10 @@ use clap::{Arg, Command, CommandFactory as _};
 use crate::Cli;
 
 /// Global options that mean nothing to a verb. They are accepted, so that a script can give all verbs the same, but are not in its help.
-const MEANINGLESS: [(&str, &[&str]); 12] = [
+const MEANINGLESS: [(&str, &[&str]); 13] = [
     ("attach", LOCAL),
     ("bundle", &["offline", "jobs", "verbose"]),
+    ("cache", &["mirrors", "offline", "jobs", "verbose"]),
     ("fetch", &["jobs"]),
     ("inspect", REMOTE),
     ("keys", LOCAL),

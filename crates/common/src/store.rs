@@ -1,6 +1,7 @@
 //! The content-addressed store of build inputs: `<root>/sha256/<hex>`, shared by every clone on the machine.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::digest::Sha256;
 use crate::error::{Class, Error, Result};
@@ -38,13 +39,16 @@ impl Store {
         self.path(digest).is_file() || mirrors.any(|mirror| mirror.join(digest.to_string()).is_file())
     }
 
-    /// Returns the stored file of that digest; copies it from a mirror if necessary.
+    /// Returns the stored file of that digest; copies it from a mirror if necessary. Its modification time becomes that of this use, for
+    /// `cache prune`.
     ///
     /// # Errors
     /// [`Class::Verification`] when a mirror's file does not match its name.
     pub fn find(&self, digest: &Sha256) -> Result<Option<PathBuf>> {
         let path = self.path(digest);
         if path.is_file() {
+            // Another user's store may be read-only: only the time of use is lost.
+            let _ = std::fs::File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
             return Ok(Some(path));
         }
         for mirror in &self.mirrors {
@@ -107,6 +111,21 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"kernel");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
         assert!(store.find(&Sha256::of("other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn finding_a_file_records_its_use() {
+        let (dir, store) = store(Vec::new());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kernel").unwrap();
+        let digest = Sha256::of("kernel");
+        let path = store.insert(&file, &digest).unwrap();
+        let old = SystemTime::UNIX_EPOCH;
+        std::fs::File::open(&path).unwrap().set_modified(old).unwrap();
+        store.find(&Sha256::of("other")).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), old);
+        store.find(&digest).unwrap();
+        assert!(std::fs::metadata(&path).unwrap().modified().unwrap() > old);
     }
 
     #[test]

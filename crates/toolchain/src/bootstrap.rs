@@ -82,11 +82,12 @@ pub fn bootstrap(lock: &Lock, fetcher: &Fetcher<'_>, cache: &Cache<'_>) -> Resul
         verify(&lock, &Sandbox::new(work.dir().join("rootfs")))?;
         atomic::write(&work.dir().join("versions"), Versions::of(&lock, |_| true).to_string())
     })?;
+    let [identity, base_identity] = identities(lock);
     Ok(Toolchain {
         sandbox: Sandbox::new(stage.dir.join("rootfs")),
         versions: Versions::of(lock, |_| true),
-        identity: identity(lock, &[List::Packages]),
-        base_identity: identity(lock, &[List::Packages, List::Base]),
+        identity,
+        base_identity,
         key: stage.key,
     })
 }
@@ -112,6 +113,17 @@ pub fn forget(lock: &Lock, cache: &Cache<'_>) -> Result<()> {
         Some(stage) => atomic::remove_dir(&stage.dir),
         None => Ok(()),
     }
+}
+
+/// Returns the key of the stage that makes the toolchain of `lock`.
+pub fn key(lock: &Lock, cache: &Cache<'_>) -> Result<Sha256> {
+    cache.key(STAGE, &inputs(lock))
+}
+
+/// Returns what the keys of other stages have of the toolchain of `lock`: [`Toolchain::identity`], or [`Toolchain::base_identity`].
+#[must_use]
+pub fn identities(lock: &Lock) -> [Sha256; 2] {
+    [identity(lock, &[List::Packages]), identity(lock, &[List::Packages, List::Base])]
 }
 
 /// Verifies the installed packages, and the files that outputs contain unchanged.

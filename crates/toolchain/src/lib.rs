@@ -14,7 +14,7 @@ mod repository;
 mod resolve;
 
 pub use archives::{archives, parse_archives};
-pub use bootstrap::{STAGE, Toolchain, bootstrap, forget, verify, wanted};
+pub use bootstrap::{STAGE, Toolchain, bootstrap, forget, identities, key, verify, wanted};
 pub use crates::{STAGE as CRATES_STAGE, fetch as fetch_crates, vendor};
 pub use download::{Archives, Fetcher, Origin, Wanted, offline};
 pub use packages::{Versions, parse_list};

@@ -86,6 +86,7 @@ pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
     if only_plan {
         return plan(&context.looking(), file, out, choice).map(Into::into);
     }
+    let _hold = context.hold_cache();
     if let Some(file) = &file {
         note(&context, &format!("the build file is {}", file.display()));
     }

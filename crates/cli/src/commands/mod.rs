@@ -5,6 +5,8 @@ pub mod base;
 pub mod build;
 mod build_plan;
 pub mod bundle;
+pub mod cache;
+mod cache_report;
 pub mod fetch;
 pub mod inspect;
 pub mod kernel;

@@ -24,7 +24,7 @@ const TRANSFER_LINE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 
 /// How events are shown.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people.
     Text,

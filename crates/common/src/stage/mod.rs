@@ -6,6 +6,7 @@
 //! A stage works in `<root>/unfinished/<stage>-<key>` and is renamed to `<root>/stages/<stage>-<key>` when it is done, so a killed build leaves
 //! no incomplete result, and the next run continues after the last finished stage.
 
+mod cached;
 mod input;
 mod look;
 mod sources;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::sandbox::{Failed, Run, Sandbox};
 
+pub use cached::{Cached, lock_file};
 pub use input::{Input, Inputs};
 pub use look::Look;
 pub use sources::Sources;
@@ -72,6 +74,12 @@ impl Stage {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Returns the package whose code makes the output, if ours does.
+    #[must_use]
+    pub const fn maker(&self) -> Option<&'static str> {
+        self.maker
     }
 
     /// Returns whether the cache directory `name` belongs to this stage.
@@ -313,7 +321,7 @@ impl<'a> Cache<'a> {
         let dir = self.root.join("unfinished").join(&name);
         fs_err::create_dir_all(&dir)?;
         let mut lines = |line: &str| self.sink.emit(&Event::Output { stage, line });
-        let _lock = lock(&self.root.join("unfinished").join(format!("{name}.lock")), &mut lines)?;
+        let _lock = lock(&lock_file(self.root, &name), &mut lines)?;
         if let Some(finished) = self.look_up(&fingerprint) {
             let _ = std::fs::remove_dir(&dir);
             self.sink.emit(&Event::StageFinished { stage, cached: true, took: Duration::ZERO });
@@ -339,7 +347,8 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// Takes an exclusive lock, which the kernel releases when this process ends. Says so if it has to wait.
+/// Takes an exclusive lock, which the kernel releases when this process ends. Says so if it has to wait. Creating the file again sets its
+/// modification time; see [`lock_file`].
 fn lock(path: &Path, line: &mut dyn FnMut(&str)) -> Result<std::fs::File> {
     let file = fs_err::File::create(path)?.into_file();
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {

@@ -13,8 +13,11 @@ impl Sources {
         Self(table)
     }
 
-    /// Returns the digest for `package`; without it the stage key would be incomplete.
-    pub(super) fn of(&self, package: &str) -> Result<&'static str> {
+    /// Returns the digest for `package`.
+    ///
+    /// # Errors
+    /// [`Class::Infrastructure`] if there is none: the stage key would be incomplete.
+    pub fn of(&self, package: &str) -> Result<&'static str> {
         let mut entries = self.0.split(';').filter_map(|entry| entry.split_once(' '));
         entries.find(|(name, _)| *name == package).map(|(_, digest)| digest).ok_or_else(|| {
             Error::new(Class::Infrastructure, format!("unknown digest of the sources of {package}"))

@@ -1,0 +1,17 @@
+//! The cache as a whole: what is in it, what of it a lock needs, and removal of the rest.
+//!
+//! [`Survey::of`] lists it, [`Needs`] says what a project's lock needs, [`Rules::choose`] chooses what to remove, and [`remove`] removes it
+//! under [`Hold::exclusive`], which no build shares.
+
+mod hold;
+mod needs;
+mod prune;
+mod size;
+mod survey;
+mod units;
+
+pub use hold::Hold;
+pub use needs::Needs;
+pub use prune::{Rules, Selection, remove};
+pub use survey::{Item, Kind, Survey};
+pub use units::{parse_age, parse_size, show_size};
