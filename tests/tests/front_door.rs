@@ -12,6 +12,7 @@ use common::Sha256;
 /// Records the home of a build, and makes a program. `cargo tree` fails unless the file `has-crates` exists.
 const CARGO: &str = r#"case $1 in
     build) echo "home=${CARGO_HOME-} offline=${CARGO_NET_OFFLINE-}" >>"$SITE/built"; mkdir -p target/release
+        printf %s "$SOLANA_TALOS_COMMIT" >"$SITE/commit"
         printf '#!/bin/sh\n' >target/release/solana-talos; chmod +x target/release/solana-talos ;;
     *) [ -e "$SITE/has-crates" ] ;;
 esac"#;
@@ -123,4 +124,38 @@ fn a_crate_that_is_nowhere_is_named() {
     assert_eq!(output.status.code(), Some(6), "{stderr}");
     assert!(stderr.contains("demo 1.0.0 is not in") && stderr.contains("bundle load"), "{stderr}");
     assert!(!site.path("built").exists(), "cargo compiled something");
+}
+
+/// Runs git in the project, with neither the user's settings nor a clock.
+fn git(site: &Site, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    command
+        .arg("-C")
+        .arg(site.dir.path())
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.com"])
+        .args(arguments);
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_COMMITTER_DATE", "2026-11-30T23:30:00Z");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_compiler_gets_the_commit_and_whether_the_tree_is_another() {
+    let site = Site::new();
+    fs::write(site.path("has-crates"), "").unwrap();
+    let commit = || {
+        site.built(&["verify"]);
+        fs::read_to_string(site.path("commit")).unwrap()
+    };
+    assert_eq!(commit(), "", "there is no git here");
+    fs::write(site.path(".gitignore"), "*\n").unwrap();
+    git(&site, &["init", "--quiet"]);
+    git(&site, &["add", "--force", "x", ".gitignore"]);
+    assert_eq!(commit(), "", "there is no commit yet");
+    git(&site, &["commit", "--quiet", "--message", "a"]);
+    let clean = commit();
+    let (hash, date) = clean.split_once(' ').unwrap();
+    assert!(hash.len() == 12 && hash.bytes().all(|c| c.is_ascii_hexdigit()) && date == "2026-11-30", "{clean}");
+    fs::write(site.path(".gitignore"), "*\n# changed\n").unwrap();
+    assert_eq!(commit(), format!("{clean}, with local changes"));
 }

@@ -13,6 +13,7 @@ mod progress;
 mod result;
 mod status;
 mod usage;
+mod version;
 
 use std::process::ExitCode;
 
@@ -76,11 +77,13 @@ enum Command {
     Verify(commands::verify::Options),
 }
 
-/// Runs the command that the arguments of this process ask for.
+/// Runs the command that the arguments of this process ask for. `commit` is the one that was compiled, for `--version`; only the binary has it,
+/// so that no other crate is compiled again for a new commit.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(commit: Option<&str>) -> ExitCode {
     common::process::fix_umask();
-    let mut command = command();
+    // Leaked once: clap takes only text that lives as long as the process.
+    let mut command = command().long_version(version::long(commit).leak() as &str);
     let cli = command.try_get_matches_from_mut(std::env::args_os()).and_then(|given| Cli::from_arg_matches(&given));
     let cli = match cli.map_err(|e| e.format(&mut command)) {
         Ok(cli) => cli,

@@ -1,5 +1,6 @@
 //! The binary `solana-talos`.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    // `./x` sets it.
+    cli::main(option_env!("SOLANA_TALOS_COMMIT"))
 }
