@@ -113,6 +113,21 @@ pub enum Userland {
     Source(SourceBase),
 }
 
+/// What the image of a static program contains.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Digest of its file.
+    pub sha256: Sha256,
+    /// The crates it is made of.
+    pub crates: Vec<Crate>,
+    /// Debian packages whose files are beside it.
+    pub packages: Vec<DebianPackage>,
+}
+
 /// What an image of a base with Talos's programs contains.
 #[derive(Clone, Debug)]
 pub struct SourceBase {
@@ -152,6 +167,45 @@ pub fn base_document(image: &Subject, base: &SourceBase, tool: &str) -> Result<V
     let main = add(&mut document, image_package(image));
     base.add_to(&mut document, &main);
     document.finish(image, &main, tool)
+}
+
+/// Returns the SPDX document of `image`, which contains `program`; `tool` is the version of this program.
+pub fn program_document(image: &Subject, program: &Program, tool: &str) -> Result<Value> {
+    let Program { name, version, sha256, crates, packages } = program;
+    let mut document = Document::default();
+    let main = add(&mut document, image_package(image));
+    let package = Package::new("program", name, version, "APPLICATION", image.publisher().unwrap_or(NO_ASSERTION));
+    let package = package.purl(purl::generic(name, version)).sha256(*sha256).licence("Apache-2.0 OR MIT");
+    let package = add(&mut document, package.comment("A static program: this project and the crates it is made of."));
+    document.relate(&main, "CONTAINS", &package);
+    for part in crates {
+        add_crate(&mut document, &package, part);
+    }
+    for part in packages {
+        let part = add(&mut document, part.package());
+        document.relate(&main, "CONTAINS", &part);
+    }
+    document.finish(image, &main, tool)
+}
+
+/// Adds a crate of the program `of`.
+fn add_crate(document: &mut Document, of: &str, part: &Crate) {
+    // Crates of this project have no archive.
+    let supplier = if part.sha256.is_some() { CRATES } else { PROJECT };
+    let id = format!("crate-{}-{}", part.name, part.version);
+    let package = Package::new(&id, &part.name, &part.version, "LIBRARY", supplier)
+        .licence(part.licence.as_deref().unwrap_or(NO_ASSERTION))
+        .purl(purl::cargo(&part.name, &part.version));
+    let package = match part.sha256 {
+        Some(digest) => package.sha256(digest),
+        None => package,
+    };
+    let id = add(document, package);
+    if part.linked {
+        document.relate(of, "STATIC_LINK", &id);
+    } else {
+        document.relate(&id, "BUILD_DEPENDENCY_OF", of);
+    }
 }
 
 impl SourceBase {
@@ -297,29 +351,10 @@ impl Builder<'_> {
                     self.document.relate(&base, "CONTAINS", &package);
                 }
                 for part in crates {
-                    self.part(&base, part);
+                    add_crate(&mut self.document, &base, part);
                 }
                 base
             }
-        }
-    }
-
-    fn part(&mut self, base: &str, part: &Crate) {
-        // Crates of this project have no archive.
-        let supplier = if part.sha256.is_some() { CRATES } else { PROJECT };
-        let id = format!("crate-{}-{}", part.name, part.version);
-        let package = Package::new(&id, &part.name, &part.version, "LIBRARY", supplier)
-            .licence(part.licence.as_deref().unwrap_or(NO_ASSERTION))
-            .purl(purl::cargo(&part.name, &part.version));
-        let package = match part.sha256 {
-            Some(digest) => package.sha256(digest),
-            None => package,
-        };
-        let id = self.add(package);
-        if part.linked {
-            self.document.relate(base, "STATIC_LINK", &id);
-        } else {
-            self.document.relate(&id, "BUILD_DEPENDENCY_OF", base);
         }
     }
 

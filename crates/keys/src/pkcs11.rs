@@ -25,6 +25,13 @@ use crate::uri::Uri;
 const SHA256_INFO: [u8; 19] = *b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
 const SHA512_INFO: [u8; 19] = *b"\x30\x51\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03\x05\x00\x04\x40";
 
+/// Hint for a module that cannot be loaded.
+const NOT_LOADED: &str = if cfg!(target_feature = "crt-static") {
+    "a static program loads no modules: use the tool that `./x` compiles, or sign with --sign-later and `solana-talos keys sign` there"
+} else {
+    "install the token's PKCS#11 module and set its path as module-path in keys.toml"
+};
+
 /// Loaded modules: each can be initialised once per process (PKCS#11 v3.1 section 5.4.1).
 static MODULES: Mutex<BTreeMap<PathBuf, Pkcs11>> = Mutex::new(BTreeMap::new());
 
@@ -139,10 +146,7 @@ fn module(path: &Path) -> Result<Pkcs11> {
         return Ok(known.clone());
     }
     let context = Pkcs11::new(path).map_err(|e| {
-        Error::new(Class::MissingTool, "cannot load the PKCS#11 module")
-            .file(path)
-            .why(short(&e))
-            .hint("install the token's PKCS#11 module and set its path as module-path in keys.toml")
+        Error::new(Class::MissingTool, "cannot load the PKCS#11 module").file(path).why(short(&e)).hint(NOT_LOADED)
     })?;
     context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).map_err(|e| {
         Error::new(Class::Infrastructure, "cannot initialise the PKCS#11 module")

@@ -1,6 +1,6 @@
-//! Unpacks a layout from a tar file, plain or gzip.
+//! Layouts as tar files: unpacks them, plain or gzip, and writes them.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, BufWriter, Read, Write as _};
 use std::path::Path;
 
 use common::{Class, Error, Result};
@@ -32,6 +32,34 @@ pub fn unpack(file: fs_err::File, work: &Path, limits: Limits) -> Result<()> {
             .hint("convert it: `skopeo copy docker-archive:FILE oci:DIR:NAME`"));
     }
     Ok(())
+}
+
+/// Writes the layout in the directory `layout` to the tar `dest`. Equal layouts give equal bytes.
+pub fn pack(layout: &Path, dest: &Path) -> Result<()> {
+    let failed = |e: &std::io::Error| Error::io("cannot write the layout", dest, e);
+    let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 18, fs_err::File::create(dest)?));
+    for path in layout_files(layout)? {
+        let file = fs_err::File::open(layout.join(&path))?;
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(file.metadata()?.len());
+        archive.append_data(&mut header, path, file).map_err(|e| failed(&e))?;
+    }
+    archive.into_inner().and_then(|mut out| out.flush()).map_err(|e| failed(&e))
+}
+
+/// Returns the files of a layout; those that a reader needs first are first.
+fn layout_files(layout: &Path) -> Result<Vec<String>> {
+    let blobs = fs_err::read_dir(layout.join("blobs/sha256"))?;
+    let path =
+        |entry: std::io::Result<fs_err::DirEntry>| Ok(format!("blobs/sha256/{}", entry?.file_name().to_string_lossy()));
+    let mut blobs = blobs.map(path).collect::<Result<Vec<_>>>()?;
+    blobs.sort_unstable();
+    Ok(["oci-layout", "index.json"].map(str::to_owned).into_iter().chain(blobs).collect())
 }
 
 fn is_layout_file(path: &str) -> bool {

@@ -1,7 +1,8 @@
-//! What `./x lint`, `test`, `bench`, `repro`, `fuzz` and `corpus` run: programs in order, nothing more.
+//! What `./x lint`, `test`, `bench`, `repro`, `fuzz`, `corpus` and `dist` run: programs in order, nothing more.
 
 mod bench;
 mod corpus;
+mod dist;
 mod fuzz;
 mod lint;
 mod repro;
@@ -32,6 +33,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Read a directory of inputs that others made, and report what cannot be taken
     Corpus(corpus::Options),
+    /// Make a release of this tool: static program, completions, manual pages, image, SBOM, checksums and signatures
+    Dist(dist::Options),
 }
 
 /// Returns clap's definition of the command line.
@@ -65,6 +68,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Repro(options) => repro::run(&shell, options),
         Task::Fuzz(options) => fuzz::run(&shell, options),
         Task::Corpus(options) => corpus::run(options),
+        Task::Dist(options) => dist::run(&shell, options),
     }
 }
 

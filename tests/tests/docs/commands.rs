@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use crate::pages::{all_pages, paragraphs, read, spans};
 
 /// Verbs of `./x` that are not verbs of `solana-talos`.
-const TASKS: [&str; 6] = ["bench", "corpus", "fuzz", "lint", "repro", "test"];
+const TASKS: [&str; 7] = ["bench", "corpus", "dist", "fuzz", "lint", "repro", "test"];
 
 /// Options of other programs.
 const FOREIGN: [(&str, &str); 6] = [
