@@ -20,6 +20,7 @@ pub mod life;
 pub mod machines;
 pub mod modules;
 pub mod outputs;
+pub mod pipelines;
 pub mod procfs;
 #[path = "../guest/src/protocol.rs"]
 pub mod protocol;

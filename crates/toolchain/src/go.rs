@@ -52,7 +52,8 @@ impl User {
     }
 
     /// Adds the user's settings to `run`. A proxy that is a directory (`file://`) is mounted.
-    fn apply(&self, mut run: Run) -> Run {
+    #[must_use]
+    pub fn apply(&self, mut run: Run) -> Run {
         for (name, value) in &self.environment {
             run = if name == "GOPROXY" { proxies(run, value) } else { run.env(name, value) };
         }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
+use harness::pipelines;
+
 use crate::pages::{all_pages, paragraphs, read, spans};
 
 /// Verbs of `./x` that are not verbs of `solana-talos`.
@@ -143,6 +145,22 @@ fn every_command_in_the_pages_is_accepted() {
     };
     let refused: Vec<_> = all.iter().filter_map(refused).collect();
     assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+/// The scripts of `examples/ci/`, which `tests/tests/ci/` runs.
+#[test]
+fn every_command_in_the_pipelines_is_accepted() {
+    let workflows = ["github-actions.yml", "github-actions-detached.yml"].map(|name| pipelines::github(name).unwrap());
+    let pipelines = workflows.into_iter().chain([pipelines::gitlab("gitlab-ci.yml", &["images", "push"]).unwrap()]);
+    for pipeline in pipelines {
+        let scripts = pipeline.steps.iter().filter_map(|step| step.script.as_deref());
+        let page = format!("```sh\n{}\n```\n", scripts.collect::<Vec<_>>().join("\n"));
+        let all = commands(&page);
+        let verbs: BTreeSet<&str> = all.iter().map(|words| words[0].as_str()).collect();
+        assert!(verbs.is_superset(&["build", "push", "verify"].into()), "{verbs:?}");
+        let refused: Vec<_> = all.iter().filter_map(|words| refusal(words)).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+    }
 }
 
 #[test]
