@@ -112,6 +112,21 @@ fn the_exit_codes_match_the_error_classes() {
     }
 }
 
+/// Returns the releases of a changelog that do not say what their users have to do.
+fn without_upgrade_notes(changelog: &str) -> Vec<&str> {
+    let releases = changelog.split("\n## ").skip(1);
+    releases.filter(|text| !text.contains("\n### Upgrading\n\n")).filter_map(|text| text.lines().next()).collect()
+}
+
+#[test]
+fn every_release_has_upgrade_notes() {
+    let changelog = read("CHANGELOG.md");
+    assert!(changelog.contains(concat!("\n## ", env!("CARGO_PKG_VERSION"))), "this version is not in it");
+    assert!(without_upgrade_notes(&changelog).is_empty(), "{:?}", without_upgrade_notes(&changelog));
+    let older = format!("{changelog}\n## 0.0.1 - 2020-01-01\n\n### Added\n");
+    assert_eq!(without_upgrade_notes(&older), ["0.0.1 - 2020-01-01"]);
+}
+
 /// Returns the paths in the repository that `page` has in inline code, without patterns and placeholders.
 fn paths(page: &str) -> Vec<String> {
     let tops = ["crates/", "docs/", "extension/", "imager/", "kernel-config/", "module/", "tests/"];
