@@ -3,13 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use aws_lc_rs::digest::{self, Digest};
-use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RsaKeyPair};
 use common::{Class, Error, Result};
 use p256::ecdsa::signature::hazmat::PrehashSigner as _;
 use p256::ecdsa::{Signature, SigningKey};
-use p256::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfo};
+use p256::pkcs8::{EncodePublicKey as _, PrivateKeyInfoRef};
 
 use crate::pem;
 use crate::public::PublicKey;
@@ -24,7 +21,7 @@ pub struct FileSigner {
 enum Key {
     /// Deterministic nonces (RFC 6979): one signature per digest.
     P256(Box<SigningKey>),
-    Rsa(Box<RsaKeyPair>),
+    Rsa(Box<rsa::PrivateKey>),
 }
 
 /// Omits the private key.
@@ -48,11 +45,15 @@ impl FileSigner {
                 .why(why)
                 .hint("expected PKCS#8 with a P-256 key or an RSA key of 2048 to 8192 bits")
         };
-        let info = PrivateKeyInfo::try_from(der).map_err(|_| bad("it is not PKCS#8"))?;
-        let key = if info.algorithm.oid == p256::elliptic_curve::ALGORITHM_OID {
-            Key::P256(Box::new(SigningKey::from_pkcs8_der(der).map_err(|_| bad("it is not a P-256 key"))?))
-        } else {
-            Key::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(|_| bad("it is not a usable RSA key"))?))
+        let info = PrivateKeyInfoRef::try_from(der).map_err(|_| bad("it is not PKCS#8"))?;
+        let key = match info.algorithm.oid {
+            p256::elliptic_curve::ALGORITHM_OID => {
+                Key::P256(Box::new(info.try_into().map_err(|_| bad("it is not a P-256 key"))?))
+            }
+            rsa::pkcs1::ALGORITHM_OID => {
+                Key::Rsa(Box::new(info.try_into().map_err(|_| bad("it is not a usable RSA key"))?))
+            }
+            other => return Err(bad(&format!("unsupported algorithm {other}"))),
         };
         let public = key.public()?;
         if !public.supports(algorithm) {
@@ -71,16 +72,12 @@ impl FileSigner {
 
 impl Key {
     fn public(&self) -> Result<PublicKey> {
-        let failed = |e: &dyn fmt::Display| Error::new(Class::BadInput, "cannot derive the public key").why(e);
-        match self {
-            Self::P256(key) => {
-                PublicKey::from_der(key.verifying_key().to_public_key_der().map_err(|e| failed(&e))?.as_bytes())
-            }
-            Self::Rsa(key) => {
-                let der: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|e| failed(&e))?;
-                PublicKey::from_der(der.as_ref())
-            }
-        }
+        let der = match self {
+            Self::P256(key) => key.verifying_key().to_public_key_der(),
+            Self::Rsa(key) => key.as_public_key().to_public_key_der(),
+        };
+        let der = der.map_err(|e| Error::new(Class::BadInput, "cannot derive the public key").why(e))?;
+        PublicKey::from_der(der.as_bytes())
     }
 }
 
@@ -99,14 +96,11 @@ impl FileSigner {
                 Ok(signature.to_der().as_bytes().to_vec())
             }
             Key::Rsa(key) => {
-                let mut signature = vec![0; key.public_modulus_len()];
-                let (hash, padding) = match algorithm {
-                    Algorithm::RsaSha512 => (&digest::SHA512, &RSA_PKCS1_SHA512),
-                    _ => (&digest::SHA256, &RSA_PKCS1_SHA256),
+                let signature = match algorithm {
+                    Algorithm::RsaSha512 => key.pkcs1v15_sign_prehash::<sha2::Sha512>(digest),
+                    _ => key.pkcs1v15_sign_prehash::<sha2::Sha256>(digest),
                 };
-                let digest = Digest::import_less_safe(digest, hash).map_err(|e| failed(&e))?;
-                key.sign_digest(padding, &digest, &mut signature).map_err(|e| failed(&e))?;
-                Ok(signature)
+                signature.map_err(|e| failed(&e))
             }
         }
     }
@@ -169,6 +163,21 @@ pub mod tests {
         }
     }
 
+    /// Signatures of "sample" by `openssl pkeyutl -sign -pkeyopt digest:…`, with the shortest and the longest keys, which
+    /// `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:8192` made.
+    #[test]
+    fn rsa_signatures_are_those_of_openssl() {
+        let longest = include_str!("../testdata/rsa8192.key.pem");
+        for (pem, algorithm, signature) in [
+            (RSA_PEM, Algorithm::RsaSha256, "88ea463b01f1e57a13b53ed498f84efb9451e9feda1ca6359b7db4f24348435e"),
+            (longest, Algorithm::RsaSha512, "61fd7b505ce02113b68de1984712e0ba2a717a9afeec922bb91fec526a375306"),
+        ] {
+            let signer = FileSigner::from_der(&pem::decode(pem.as_bytes(), "PRIVATE KEY").unwrap(), algorithm).unwrap();
+            let made = signer.sign(&algorithm.digest(b"sample"), "a sample").unwrap();
+            assert_eq!(common::Sha256::of(made).to_string(), signature, "{algorithm}");
+        }
+    }
+
     #[test]
     fn debug_output_omits_the_private_key() {
         let text = format!("{:?}", p256());
@@ -184,5 +193,12 @@ pub mod tests {
         let error = FileSigner::from_der(&der, Algorithm::RsaSha512).unwrap_err();
         assert!(error.class() == Class::BadInput && error.to_string().contains("ECDSA P-256"), "{error}");
         assert!(FileSigner::from_der(&der[..40], Algorithm::EcdsaP256Sha256).is_err());
+        // The identifier of keys for RSASSA-PSS only.
+        let mut der = pem::decode(RSA_PEM.as_bytes(), "PRIVATE KEY").unwrap();
+        let oid = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+        let at = der.windows(oid.len()).position(|w| w == oid).unwrap();
+        der[at + 8] = 10;
+        let error = FileSigner::from_der(&der, Algorithm::RsaSha512).unwrap_err().to_string();
+        assert!(error.contains("unsupported algorithm 1.2.840.113549.1.1.10"), "{error}");
     }
 }

@@ -3,10 +3,10 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeyPair, KeySize};
 use common::{Class, Error, Result, atomic};
+use getrandom::SysRng;
 use p256::ecdsa::SigningKey;
+use p256::elliptic_curve::Generate as _;
 use p256::pkcs8::EncodePrivateKey as _;
 use zeroize::Zeroizing;
 
@@ -117,18 +117,13 @@ pub(crate) const fn subject(role: Role) -> &'static str {
 /// Generates a private key as DER `PrivateKeyInfo`. RSA-2048 for Secure Boot: some firmware supports nothing longer.
 pub(crate) fn generate(role: Role) -> Result<Zeroizing<Vec<u8>>> {
     let failed = || Error::new(Class::Infrastructure, format!("cannot generate the key {role}"));
-    let size = match role {
-        Role::Image => {
-            let key = SigningKey::random(&mut p256::elliptic_curve::rand_core::OsRng);
-            let der = key.to_pkcs8_der().map_err(|e| failed().why(e))?;
-            return Ok(der.to_bytes());
-        }
-        Role::Module => KeySize::Rsa4096,
-        _ => KeySize::Rsa2048,
+    let rsa = |bits| rsa::PrivateKey::new(&mut SysRng, bits).map_err(|e| failed().why(e));
+    let der = match role {
+        Role::Image => SigningKey::try_generate().map_err(|e| failed().why(e))?.to_pkcs8_der(),
+        Role::Module => rsa(4096)?.to_pkcs8_der(),
+        _ => rsa(2048)?.to_pkcs8_der(),
     };
-    let key = KeyPair::generate(size).map_err(|e| failed().why(e))?;
-    let der: Pkcs8V1Der<'_> = key.as_der().map_err(|e| failed().why(e))?;
-    Ok(Zeroizing::new(der.as_ref().to_vec()))
+    Ok(der.map_err(|e| failed().why(e))?.to_bytes())
 }
 
 /// Writes a private key with mode 0600 from the first byte on, and never over an existing file.

@@ -1,23 +1,25 @@
 //! Public keys: parsing, fingerprints and signature verification.
 
-use aws_lc_rs::digest::{self, Digest};
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512,
-};
+use std::ops::RangeInclusive;
+
 use common::{Class, Error, Result, Sha256};
-use x509_cert::der::asn1::{ObjectIdentifier, UintRef};
-use x509_cert::der::{Decode as _, Reader as _, SliceReader};
-use x509_cert::spki::SubjectPublicKeyInfoRef;
+use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
+use p256::ecdsa::{Signature, VerifyingKey};
+use p256::pkcs8::spki::der::Decode as _;
+use p256::pkcs8::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
+use rsa::traits::PublicKeyParts as _;
 
 use crate::pem;
 use crate::signer::Algorithm;
 
-/// `rsaEncryption` (RFC 8017 appendix C).
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// `id-ecPublicKey` (RFC 5480 section 2.1.1).
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const EC: ObjectIdentifier = p256::elliptic_curve::ALGORITHM_OID;
 /// `secp256r1` (RFC 5480 section 2.1.1.1).
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// `rsaEncryption` (RFC 8017 appendix C).
+const RSA: ObjectIdentifier = rsa::pkcs1::ALGORITHM_OID;
+/// Bits of the modulus of RSA keys: shorter ones can be factored, longer ones are slow.
+const RSA_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// The supported kinds of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +43,18 @@ impl std::fmt::Display for Kind {
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     spki: Vec<u8>,
-    kind: Kind,
+    key: Key,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Key {
+    P256(Box<VerifyingKey>),
+    Rsa(Box<rsa::PublicKey>),
 }
 
 impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PublicKey({}, {})", self.kind, self.fingerprint())
+        write!(f, "PublicKey({}, {})", self.kind(), self.fingerprint())
     }
 }
 
@@ -54,14 +62,13 @@ impl PublicKey {
     /// Parses a DER `SubjectPublicKeyInfo` with a P-256 key or an RSA key of 2048 to 8192 bits.
     pub fn from_der(spki: &[u8]) -> Result<Self> {
         let bad = |why: String| Error::new(Class::BadInput, "invalid public key").why(why);
+        let not_rsa = |why: String| bad(format!("{why} (RSA keys must have 2048 to 8192 bits)"));
         let info = SubjectPublicKeyInfoRef::from_der(spki).map_err(|e| bad(e.to_string()))?;
-        let raw = info
-            .subject_public_key
-            .as_bytes()
-            .ok_or_else(|| bad("the key is not a whole number of bytes".to_owned()))?;
-        let kind = match info.algorithm.oid {
-            RSA => Kind::Rsa(bits(&modulus(raw).map_err(|e| bad(e.to_string()))?)),
-            EC if info.algorithm.parameters_oid() == Ok(P256) => Kind::P256,
+        let key = match info.algorithm.oid {
+            RSA => Key::Rsa(Box::new(info.try_into().map_err(|_| not_rsa("unusable RSA key".to_owned()))?)),
+            EC if info.algorithm.parameters_oid() == Ok(P256) => {
+                Key::P256(Box::new(info.try_into().map_err(|_| bad(format!("unusable {} key", Kind::P256)))?))
+            }
             EC if info.algorithm.parameters_oid().is_err() => {
                 let why =
                     "the curve is written as explicit parameters, expected the name of P-256 (RFC 5480 section 2.1.1)";
@@ -71,11 +78,10 @@ impl PublicKey {
             EC => return Err(bad("unsupported curve, expected P-256".to_owned())),
             other => return Err(bad(format!("unsupported algorithm {other}, expected RSA or ECDSA"))),
         };
-        let key = Self { spki: spki.to_owned(), kind };
-        let algorithm = if kind == Kind::P256 { Algorithm::EcdsaP256Sha256 } else { Algorithm::RsaSha256 };
-        key.parsed(algorithm)
-            .map_err(|_| bad(format!("unusable {kind} key (RSA keys must have 2048 to 8192 bits)")))?;
-        Ok(key)
+        match key.kind() {
+            Kind::Rsa(bits) if !RSA_BITS.contains(&bits) => Err(not_rsa(format!("unusable {} key", key.kind()))),
+            _ => Ok(Self { spki: spki.to_owned(), key }),
+        }
     }
 
     /// Parses a PEM block `PUBLIC KEY`.
@@ -105,61 +111,60 @@ impl PublicKey {
 
     /// Algorithm and size.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.key.kind()
     }
 
     /// Returns the modulus of an RSA key, big-endian.
-    pub fn modulus(&self) -> Option<Vec<u8>> {
-        let info = SubjectPublicKeyInfoRef::from_der(&self.spki).ok()?;
-        (self.kind != Kind::P256).then(|| modulus(info.subject_public_key.as_bytes()?).ok()).flatten()
+    pub fn modulus(&self) -> Option<Box<[u8]>> {
+        match &self.key {
+            Key::P256(_) => None,
+            Key::Rsa(key) => Some(key.n_bytes()),
+        }
     }
 
     /// Whether the key can make signatures with `algorithm`.
     pub fn supports(&self, algorithm: Algorithm) -> bool {
-        (self.kind == Kind::P256) == (algorithm == Algorithm::EcdsaP256Sha256)
+        (self.kind() == Kind::P256) == (algorithm == Algorithm::EcdsaP256Sha256)
     }
 
     /// Verifies that `signature` is this key's signature of `digest`; fails with [`Class::Verification`] otherwise.
     pub fn verify(&self, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> Result<()> {
-        let refused = || {
-            Error::new(Class::Verification, "invalid signature").why(format!(
-                "{algorithm} with the {} key {}",
-                self.kind,
-                self.fingerprint()
-            ))
-        };
-        let hash = match algorithm {
-            Algorithm::EcdsaP256Sha256 | Algorithm::RsaSha256 => &digest::SHA256,
-            Algorithm::RsaSha512 => &digest::SHA512,
-        };
-        let digest = Digest::import_less_safe(digest, hash).map_err(|_| refused())?;
-        self.parsed(algorithm)?.verify_digest_sig(&digest, signature).map_err(|_| refused())
+        let kind = self.kind();
+        if !self.supports(algorithm) {
+            return Err(Error::new(Class::BadInput, format!("a {kind} key cannot verify {algorithm} signatures")));
+        }
+        // ECDSA ignores what follows after as many bits as the curve has.
+        if digest.len() == algorithm.digest_len() && self.key.verifies(algorithm, digest, signature) {
+            return Ok(());
+        }
+        let why = format!("{algorithm} with the {kind} key {}", self.fingerprint());
+        Err(Error::new(Class::Verification, "invalid signature").why(why))
+    }
+}
+
+impl Key {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::P256(_) => Kind::P256,
+            Self::Rsa(key) => Kind::Rsa(bits(&key.n_bytes())),
+        }
     }
 
-    fn parsed(&self, algorithm: Algorithm) -> Result<ParsedPublicKey> {
-        let parsed = match algorithm {
-            Algorithm::EcdsaP256Sha256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &self.spki),
-            Algorithm::RsaSha256 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.spki),
-            Algorithm::RsaSha512 => ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA512, &self.spki),
-        };
-        parsed.map_err(|e| {
-            Error::new(Class::BadInput, format!("a {} key cannot verify {algorithm} signatures", self.kind)).why(e)
-        })
+    fn verifies(&self, algorithm: Algorithm, digest: &[u8], signature: &[u8]) -> bool {
+        match (self, algorithm) {
+            (Self::P256(key), _) => {
+                Signature::from_der(signature).is_ok_and(|s| key.verify_prehash(digest, &s).is_ok())
+            }
+            (Self::Rsa(key), Algorithm::RsaSha512) => {
+                key.pkcs1v15_verify_prehash::<sha2::Sha512>(digest, signature).is_ok()
+            }
+            (Self::Rsa(key), _) => key.pkcs1v15_verify_prehash::<sha2::Sha256>(digest, signature).is_ok(),
+        }
     }
 }
 
 fn bits(number: &[u8]) -> usize {
     number.len() * 8 - number.first().map_or(0, |first| first.leading_zeros() as usize)
-}
-
-/// The modulus of an `RSAPublicKey` (RFC 8017 appendix A.1.1).
-fn modulus(raw: &[u8]) -> x509_cert::der::Result<Vec<u8>> {
-    let mut reader = SliceReader::new(raw)?;
-    reader.sequence(|inner| {
-        let modulus: UintRef<'_> = inner.decode()?;
-        let _exponent: UintRef<'_> = inner.decode()?;
-        Ok(modulus.as_bytes().to_vec())
-    })
 }
 
 #[cfg(test)]
@@ -184,6 +189,42 @@ mod tests {
     }
 
     use crate::signer::Signer as _;
+
+    /// A modulus that is not the product of two primes, which reading does not tell.
+    fn rsa(bits: usize) -> Vec<u8> {
+        use rsa::pkcs8::EncodePublicKey as _;
+        let mut modulus = vec![0xff; bits.div_ceil(8)];
+        modulus[0] >>= modulus.len() * 8 - bits;
+        let modulus = rsa::BoxedUint::from_be_slice_vartime(&modulus);
+        rsa::PublicKey::new_unchecked(modulus, 65537_u64.into()).to_public_key_der().unwrap().into_vec()
+    }
+
+    #[test]
+    fn rsa_keys_have_2048_to_8192_bits() {
+        for bits in [2048, 2049, 3072, 4096, 8192] {
+            let key = PublicKey::from_der(&rsa(bits)).unwrap();
+            assert_eq!((key.kind(), key.modulus().map(|n| n.len())), (Kind::Rsa(bits), Some(bits.div_ceil(8))));
+        }
+        for bits in [1024, 2047, 8193, 16384] {
+            let error = PublicKey::from_der(&rsa(bits)).unwrap_err();
+            assert_eq!(error.class(), Class::BadInput);
+            assert!(error.to_string().contains("RSA keys must have 2048 to 8192 bits"), "{bits}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_shortened_digest_or_another_algorithm_does_not_verify() {
+        let key = crate::file::tests::p256();
+        let digest = Algorithm::EcdsaP256Sha256.digest(b"sample");
+        let signature = key.sign(&digest, "a sample").unwrap();
+        let verify = |algorithm, digest: &[u8]| key.identity().public.verify(algorithm, digest, &signature);
+        verify(Algorithm::EcdsaP256Sha256, &digest).unwrap();
+        let shortened = verify(Algorithm::EcdsaP256Sha256, &digest[..31]).unwrap_err();
+        assert_eq!(shortened.class(), Class::Verification);
+        let padded = verify(Algorithm::EcdsaP256Sha256, &[&digest[..], b"x"].concat()).unwrap_err();
+        assert_eq!(padded.class(), Class::Verification);
+        assert_eq!(verify(Algorithm::RsaSha256, &digest).unwrap_err().class(), Class::BadInput);
+    }
 
     /// Made by `openssl ecparam -name prime256v1 -genkey -noout -param_enc explicit | openssl pkey -pubout`.
     #[test]

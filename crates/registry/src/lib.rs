@@ -13,6 +13,7 @@ pub mod clock;
 pub mod credentials;
 pub mod docker_config;
 mod download;
+mod ecdsa;
 pub mod error_response;
 mod fetch;
 mod http;

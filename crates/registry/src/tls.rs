@@ -18,6 +18,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
+use crate::ecdsa;
+
 /// Adds TLS to connections for https.
 #[derive(Debug)]
 pub(crate) struct TlsConnector(Arc<ClientConfig>);
@@ -25,12 +27,18 @@ pub(crate) struct TlsConnector(Arc<ClientConfig>);
 impl TlsConnector {
     /// Trusts the certificates `roots`.
     pub fn new(roots: &[CertificateDer<'static>]) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(provider());
         let verifier = Arc::new(Verifier::new(Arc::clone(&provider), roots)?);
         let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(ALL_VERSIONS)?;
         let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
         Ok(Self(Arc::new(config)))
     }
+}
+
+/// ring, with the signatures that it does not know.
+fn provider() -> CryptoProvider {
+    let ring = rustls::crypto::ring::default_provider();
+    CryptoProvider { signature_verification_algorithms: *ecdsa::ALGORITHMS, ..ring }
 }
 
 impl<In: Transport> Connector<In> for TlsConnector {
@@ -184,11 +192,19 @@ mod tests {
     const YEAR: u64 = 31_556_952;
 
     fn verify(trusted: &[u8], shown: &[u8], name: &str, year: u64) -> Result<ServerCertVerified, Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Verifier::new(provider, &parse(trusted).unwrap()).unwrap();
+        verify_der(&parse(trusted).unwrap(), &parse(shown).unwrap()[0], name, year)
+    }
+
+    fn verify_der(
+        trusted: &[CertificateDer<'static>],
+        shown: &CertificateDer<'_>,
+        name: &str,
+        year: u64,
+    ) -> Result<ServerCertVerified, Error> {
+        let verifier = Verifier::new(Arc::new(provider()), trusted).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs((year - 1970) * YEAR));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        verifier.verify_server_cert(&parse(shown).unwrap()[0], &[], &name, &[], now)
+        verifier.verify_server_cert(shown, &[], &name, &[], now)
     }
 
     #[test]
@@ -204,5 +220,23 @@ mod tests {
         {
             assert!(verify(trusted, shown, "localhost", 2030).is_err(), "not trusted");
         }
+    }
+
+    #[test]
+    fn signatures_that_ring_does_not_know_are_verified() {
+        for file in
+            ["prime256v1-sha512", "secp384r1-sha512", "secp521r1-sha256", "secp521r1-sha384", "secp521r1-sha512"]
+        {
+            let path = format!("{}/tests/data/{file}.pem", env!("CARGO_MANIFEST_DIR"));
+            let own = parse(&std::fs::read(path).unwrap()).unwrap();
+            verify_der(&own, &own[0], "localhost", 2030).unwrap_or_else(|e| panic!("{file}: {e}"));
+            // The signature is the end of the certificate.
+            let mut bytes = own[0].to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            let error = verify_der(&own, &bytes.into(), "localhost", 2030).unwrap_err();
+            assert_eq!(error, Error::InvalidCertificate(CertificateError::BadSignature), "{file}");
+        }
+        let schemes = provider().signature_verification_algorithms.supported_schemes();
+        assert!(schemes.contains(&SignatureScheme::ECDSA_NISTP521_SHA512), "{schemes:?}");
     }
 }

@@ -17,7 +17,7 @@ const HANDSHAKE: u8 = 0x16;
 fn config() -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_slice(include_bytes!("../../../keys/testdata/golden.crt.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../../keys/testdata/rsa2048.key.pem")).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
 }

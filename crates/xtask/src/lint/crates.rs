@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
+use semver::{Version, VersionReq};
 use serde::Deserialize;
 use spdx::{Expression, ParseMode};
 use xshell::{Shell, cmd};
@@ -39,8 +40,33 @@ struct Bans {
 #[derive(Deserialize)]
 struct Ban {
     #[serde(rename = "crate")]
-    name: String,
+    banned: Banned,
     reason: String,
+}
+
+/// A crate in the notation of cargo-deny: `name`, or `name:requirement` for some of its versions.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Banned {
+    name: String,
+    versions: Option<VersionReq>,
+}
+
+impl Banned {
+    fn is(&self, locked: &Locked) -> bool {
+        self.name == locked.name && self.versions.as_ref().is_none_or(|versions| versions.matches(&locked.version))
+    }
+}
+
+impl TryFrom<String> for Banned {
+    type Error = semver::Error;
+
+    fn try_from(text: String) -> Result<Self, semver::Error> {
+        Ok(match text.split_once(':') {
+            Some((name, versions)) => Self { name: name.to_owned(), versions: Some(versions.parse()?) },
+            None => Self { name: text, versions: None },
+        })
+    }
 }
 
 /// A `Cargo.lock`.
@@ -52,7 +78,7 @@ struct CargoLock {
 #[derive(Deserialize)]
 struct Locked {
     name: String,
-    version: String,
+    version: Version,
     source: Option<String>,
 }
 
@@ -129,17 +155,17 @@ fn sources(lock: &CargoLock) -> Vec<String> {
 
 fn bans(lock: &CargoLock, rules: &Rules) -> Vec<String> {
     let banned = |locked: &Locked| {
-        let ban = rules.bans.deny.iter().find(|ban| ban.name == locked.name)?;
-        Some(format!("{} is banned: {}", locked.name, ban.reason))
+        let ban = rules.bans.deny.iter().find(|ban| ban.banned.is(locked))?;
+        Some(format!("{} {} is banned: {}", locked.name, locked.version, ban.reason))
     };
     lock.package.iter().filter_map(banned).collect()
 }
 
 /// Crates that are there in several versions.
 fn duplicates(lock: &CargoLock) -> Vec<String> {
-    let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for locked in &lock.package {
-        versions.entry(&locked.name).or_default().push(&locked.version);
+        versions.entry(&locked.name).or_default().push(locked.version.to_string());
     }
     let several = versions.into_iter().filter(|(_, versions)| versions.len() > 1);
     several.map(|(name, versions)| format!("several versions of {name}: {}", versions.join(", "))).collect()
@@ -213,14 +239,27 @@ mod tests {
         for elsewhere in ["git+https://github.com/a/b#0123", "registry+https://example.org/index"] {
             assert_eq!(sources(&lock(elsewhere, "a")), [format!("a 1.0.0 comes from {elsewhere}")]);
         }
-        assert!(bans(&lock(CRATES_IO, "rsa"), &rules())[0].starts_with("rsa is banned: RUSTSEC-2023-0071"));
+        assert!(
+            bans(&lock(CRATES_IO, "openssl-sys"), &rules())[0].starts_with("openssl-sys 1.0.0 is banned: a second")
+        );
+    }
+
+    #[test]
+    fn a_ban_can_be_of_some_versions() {
+        let rsa = |version: &str| {
+            let mut lock = lock(CRATES_IO, "rsa");
+            lock.package[1].version = version.parse().unwrap();
+            bans(&lock, &rules())
+        };
+        assert!(rsa("0.10.0").is_empty() && rsa("1.0.0").is_empty());
+        assert_eq!(rsa("0.9.10"), ["rsa 0.9.10 is banned: RUSTSEC-2023-0071, a timing leak of private keys"]);
     }
 
     #[test]
     fn several_versions_are_noted() {
         let mut twice = lock(CRATES_IO, "a");
         twice.package.extend(lock(CRATES_IO, "a").package.pop());
-        twice.package[2].version = "2.0.0".to_owned();
+        twice.package[2].version = "2.0.0".parse().unwrap();
         assert_eq!(duplicates(&twice), ["several versions of a: 1.0.0, 2.0.0"]);
     }
 }

@@ -1,5 +1,7 @@
 //! Measures the figures in docs/performance.md, each with its limit, on a machine that has built once.
 
+mod tool;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -41,6 +43,7 @@ pub fn run(shell: &Shell) -> Result<()> {
     let mut rows = vec![unchanged(&tool)?, module_change(shell, &tool)?, kernel_change(shell, &tool)?];
     rows.extend(after_the_kernel(shell, &tool, &cache)?);
     rows.push(programs(shell, &cache)?);
+    rows.push(compile_of_the_tool(shell)?);
     let kernels = kernels(shell, &cache)?;
     rows.extend(kernel_rows(&kernels));
     let page = page(&rows, &kernels);
@@ -139,6 +142,12 @@ fn programs(shell: &Shell, cache: &Path) -> Result<Row> {
     let seconds: f64 = compiled.iter().take(modules).map(|(_, seconds)| seconds).sum();
     let claim = "the cold compilation of Talos's programs".to_owned();
     Ok(Row { claim, measured: seconds / 60.0, limit: 10.0, unit: "min" })
+}
+
+/// What the first `./x` on a machine compiles before it does anything else.
+fn compile_of_the_tool(shell: &Shell) -> Result<Row> {
+    let claim = "processor time of the first compilation of the tool itself".to_owned();
+    Ok(Row { claim, measured: tool::compile(shell)? / 60.0, limit: 4.0, unit: "min" })
 }
 
 /// A kernel that this cache holds, as it was compiled.
