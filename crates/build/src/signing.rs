@@ -154,7 +154,7 @@ fn report(context: &Context, keys: &str) {
     if context.look().is_some() {
         return;
     }
-    context.sink().emit(&Event::Note { message: &format!("signing with {keys}") });
+    context.sink().emit(&Event::Remark { message: &format!("signing with {keys}") });
 }
 
 /// The keys of a build.

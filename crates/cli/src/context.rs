@@ -10,7 +10,7 @@ use clap::Args;
 use common::event::Event;
 use common::{Class, Error, Result};
 
-use crate::progress::{self, Format, History};
+use crate::progress::{self, Detail, Format, History, Output};
 
 /// Options of every command.
 #[derive(Args, Debug)]
@@ -38,6 +38,21 @@ pub struct Global {
     /// Show the full output of the programs that the build runs
     #[arg(long, short, global = true)]
     verbose: bool,
+    /// Show no progress: only errors, warnings and the result
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+impl Global {
+    /// How and how much is shown.
+    pub fn output(&self) -> Output {
+        let detail = match (self.quiet, self.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        };
+        Output { format: self.format, detail }
+    }
 }
 
 impl Global {
@@ -68,7 +83,7 @@ impl Global {
 /// The build's context, and the output format.
 pub struct Context {
     build: build::Context,
-    format: Format,
+    output: Output,
     history: History,
 }
 
@@ -83,7 +98,7 @@ impl Deref for Context {
 impl Context {
     /// Resolves the options against the environment; `profile` is the kernel profile, for time estimates.
     pub fn new(global: Global, profile: &str) -> Result<Self> {
-        let current = std::env::current_dir()?;
+        let (current, output) = (std::env::current_dir()?, global.output());
         let (project, cache) = (global.project_dir()?, global.cache_dir()?);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let history = History::new(cache.join("progress"), profile);
@@ -95,9 +110,9 @@ impl Context {
             jobs: global.jobs.map_or(processors, std::num::NonZeroUsize::get),
             cargo_home: cargo_home(),
             go_user: toolchain::go::User::read(|name| std::env::var_os(name)),
-            sink: progress::sink(global.format, global.verbose, history.clone()),
+            sink: output.sink(history.clone()),
         });
-        Ok(Self { build, format: global.format, history })
+        Ok(Self { build, output, history })
     }
 
     /// Looks stages up instead of running them, and fetches nothing.
@@ -118,12 +133,12 @@ impl Context {
 
     /// The output format.
     pub fn format(&self) -> Format {
-        self.format
+        self.output.format
     }
 
     /// Prints a result; see [`progress::answer`].
     pub fn answer(&self, text: &str) -> anyhow::Result<()> {
-        progress::answer(self.format, text)
+        progress::answer(self.output.format, text)
     }
 }
 

@@ -90,13 +90,13 @@ pub fn main(commit: Option<&str>) -> ExitCode {
         Err(message) => return print::usage(&message).unwrap_or_else(|e| failed(Format::Text, &e)),
     };
     let interrupts = Interrupts::handle().unwrap_or_else(|e| {
-        print::err(&format!("warning: cannot install the Ctrl-C handler: {e}"));
+        print::err(&progress::styled(&Event::Warning { message: &format!("cannot install the Ctrl-C handler: {e}") }));
         Interrupts::default()
     });
     let format = cli.global.format;
     match run(cli, &interrupts).and_then(|status| print::lost().map(|()| status)) {
         Ok(Status::Done) => ExitCode::SUCCESS,
-        Ok(Status::Pending(what)) => unfinished(format, "", &what, PENDING_EXIT_CODE),
+        Ok(Status::Pending(what)) => unfinished(format, &what, &what, PENDING_EXIT_CODE),
         Ok(Status::Interrupted) => ExitCode::from(interrupt::EXIT_CODE),
         // Ctrl-C also ends the programs that a stage runs. Their failure often gets here before the handler's thread ends this process.
         Err(_) if interrupts.is_ending() => loop {
@@ -110,12 +110,13 @@ fn failed(format: Format, error: &anyhow::Error) -> ExitCode {
     if error.is::<print::Closed>() {
         return ExitCode::from(print::CLOSED_EXIT_CODE);
     }
-    unfinished(format, "error: ", &format!("{error:#}"), exit_code(error))
+    let message = format!("{error:#}");
+    unfinished(format, &progress::error(&message), &message, exit_code(error))
 }
 
-/// Prints why the command did not finish.
-fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> ExitCode {
-    print::err(&format!("{prefix}{message}"));
+/// Prints why the command did not finish: `text` for people, `message` in the event.
+fn unfinished(format: Format, text: &str, message: &str, exit_code: u8) -> ExitCode {
+    print::err(text);
     if matches!(format, Format::Json) {
         progress::event(&Event::Failed { message, exit_code });
     }
@@ -123,18 +124,18 @@ fn unfinished(format: Format, prefix: &str, message: &str, exit_code: u8) -> Exi
 }
 
 fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
-    let (format, offline) = (cli.global.format, cli.global.offline);
+    let (output, offline) = (cli.global.output(), cli.global.offline);
     // Verbs that work on images and keys need neither a project nor a cache; some of them for a default only.
     match &cli.command {
-        Command::Attach(options) => return commands::attach::run(format, options),
+        Command::Attach(options) => return commands::attach::run(output, options),
         Command::Cache(options) => return commands::cache::run(&cli.global, options).map(Into::into),
-        Command::Inspect(options) => return commands::inspect::run(format, offline, options).map(Into::into),
-        Command::Keys(options) => return commands::keys::run(format, options),
-        Command::Pull(options) => return commands::pull::run(format, offline, options).map(Into::into),
+        Command::Inspect(options) => return commands::inspect::run(output, offline, options).map(Into::into),
+        Command::Keys(options) => return commands::keys::run(output.format, options),
+        Command::Pull(options) => return commands::pull::run(output, offline, options).map(Into::into),
         Command::Push(options) => return commands::push::run(cli.global, options).map(Into::into),
-        Command::Sign(options) => return commands::sign::run(format, options),
+        Command::Sign(options) => return commands::sign::run(output, options),
         Command::Validate(options) => return commands::validate::run(cli.global, options).map(Into::into),
-        Command::Verify(options) => return commands::verify::run(format, options).map(Into::into),
+        Command::Verify(options) => return commands::verify::run(output, options).map(Into::into),
         _ => {}
     }
     if let Command::Build(options) = cli.command {

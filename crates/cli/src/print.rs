@@ -47,9 +47,10 @@ pub fn lost() -> anyhow::Result<()> {
     }
 }
 
-/// Prints a line on standard error. If that fails, there is no other place to report it.
+/// Prints a line on standard error, without its colours where there is no terminal or the environment says so (`NO_COLOR`, `CLICOLOR`,
+/// `CLICOLOR_FORCE`). If that fails, there is no other place to report it.
 pub fn err(line: &str) {
-    let _ = write(io::stderr().lock(), line);
+    let _ = write(anstream::stderr().lock(), line);
 }
 
 /// Prints what clap has to say, which is help or an error, and returns the exit code.

@@ -31,6 +31,23 @@ pub enum Event<'a> {
         /// Bytes per second since its start.
         rate: u64,
     },
+    /// Progress of a download of several files; emitted after each.
+    Files {
+        /// Name of the stage.
+        stage: &'a str,
+        /// What they are, in the plural.
+        what: &'a str,
+        /// Files so far.
+        done: u64,
+        /// Files in total.
+        total: u64,
+        /// Bytes so far, if the downloader says so.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<u64>,
+        /// Seconds since its start.
+        #[serde(serialize_with = "seconds")]
+        elapsed: Duration,
+    },
     /// Heartbeat of a stage. Not emitted by stages but by the sink, after some seconds without output.
     Progress {
         /// Name of the stage; empty between stages.
@@ -74,6 +91,12 @@ pub enum Event<'a> {
     },
     /// A result for the user.
     Note {
+        /// The text.
+        message: &'a str,
+    },
+    /// Something to know on the way to the result, which `--quiet` hides.
+    #[serde(rename = "note")]
+    Remark {
         /// The text.
         message: &'a str,
     },

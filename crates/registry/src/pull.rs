@@ -81,7 +81,7 @@ impl Lock {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     let message = format!("another pull to {} is running; waiting for it", out.display());
-                    sink.emit(&Event::Note { message: &message });
+                    sink.emit(&Event::Remark { message: &message });
                     file.lock().map_err(|e| io(&e))?;
                 }
                 Err(TryLockError::Error(e)) if has_no_locks(&e) => {

@@ -297,7 +297,7 @@ impl Push<'_> {
             "{}: {sent} bytes sent, {mounted} mounted from other repositories, {existing} already existed",
             plan.repository
         );
-        self.sink.emit(&Event::Note { message: &message });
+        self.sink.emit(&Event::Remark { message: &message });
     }
 
     fn repositories(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, Sha256), String>> {

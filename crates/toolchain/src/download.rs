@@ -98,6 +98,11 @@ impl<'a> Fetcher<'a> {
         self.offline
     }
 
+    /// Starts to report the download of `all` files; `what` says what they are.
+    pub(crate) fn progress(&self, what: &'static str, all: usize) -> Progress<'a> {
+        Progress { sink: self.sink, what, done: 0, all, bytes: None, start: Instant::now() }
+    }
+
     /// Fetches one file and returns its path in the store; see [`Fetcher::fetch`].
     pub fn one(&self, wanted: &Wanted) -> Result<PathBuf> {
         self.fetch(std::slice::from_ref(wanted))?;
@@ -122,7 +127,7 @@ impl<'a> Fetcher<'a> {
             return Err(offline(missing.iter().map(|file| file.name.as_str())));
         }
         fs_err::create_dir_all(self.partial)?;
-        let mut progress = Progress::new(self.sink, missing.len());
+        let mut progress = self.progress("files", missing.len());
         let (all, mut output) = (missing.len(), String::new());
         for batch in missing.chunks(BATCH) {
             let mut left = batch.to_vec();
@@ -142,7 +147,6 @@ impl<'a> Fetcher<'a> {
                 return Err(self.failure(&left, &output));
             }
         }
-        progress.done();
         Ok(all)
     }
 
@@ -184,7 +188,7 @@ impl<'a> Fetcher<'a> {
             // apt keeps incomplete files, so a digest mismatch may only mean that the download must be resumed.
             if Sha256::of_file(&part).is_ok_and(|digest| digest == file.sha256) {
                 self.store.insert(&part, &file.sha256)?;
-                progress.add(part.metadata().map_or(0, |meta| meta.len()));
+                progress.add(part.metadata().ok().map(|meta| meta.len()));
                 fs_err::remove_file(&part)?;
             } else {
                 left.push(file);
@@ -222,34 +226,29 @@ pub fn offline<'n>(names: impl Iterator<Item = &'n str>) -> Error {
         .hint("run `solana-talos fetch` and `bundle create` on a machine with network, then `bundle load` here; or use --mirror DIR")
 }
 
-/// Reports the number of files, their size and the rate.
-struct Progress<'a> {
+/// Reports a download of several files.
+pub(crate) struct Progress<'a> {
     sink: &'a dyn Sink,
-    files: usize,
+    what: &'static str,
+    done: usize,
     all: usize,
-    bytes: u64,
+    bytes: Option<u64>,
     start: Instant,
 }
 
-impl<'a> Progress<'a> {
-    fn new(sink: &'a dyn Sink, all: usize) -> Self {
-        Self { sink, files: 0, all, bytes: 0, start: Instant::now() }
-    }
-
-    fn add(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-        self.sink.emit(&Event::Output { stage: "fetch", line: &self.text() });
-    }
-
-    fn done(&self) {
-        self.sink.emit(&Event::Note { message: &self.text() });
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-    fn text(&self) -> String {
-        let (mega, seconds) = (self.bytes as f64 / 1e6, self.start.elapsed().as_secs_f64().max(0.001));
-        format!("fetched {} of {} files, {mega:.0} MB, {:.1} MB/s", self.files, self.all, mega / seconds)
+impl Progress<'_> {
+    /// Reports one more file, of `bytes` if that is known.
+    pub fn add(&mut self, bytes: Option<u64>) {
+        self.done += 1;
+        self.bytes = bytes.map(|bytes| self.bytes.unwrap_or(0) + bytes);
+        self.sink.emit(&Event::Files {
+            stage: "fetch",
+            what: self.what,
+            done: self.done as u64,
+            total: self.all as u64,
+            bytes: self.bytes,
+            elapsed: self.start.elapsed(),
+        });
     }
 }
 

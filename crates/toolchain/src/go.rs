@@ -79,13 +79,7 @@ fn proxies(mut run: Run, list: &str) -> Run {
 /// # Errors
 /// [`Class::Infrastructure`] if the proxy cannot be reached or refuses a module, or with `--offline`; [`Class::Verification`] if it serves
 /// another file.
-pub fn fetch(
-    sandbox: &Sandbox,
-    fetcher: &Fetcher<'_>,
-    files: &[ModuleFile],
-    user: &User,
-    line: &mut dyn FnMut(&str),
-) -> Result<usize> {
+pub fn fetch(sandbox: &Sandbox, fetcher: &Fetcher<'_>, files: &[ModuleFile], user: &User) -> Result<usize> {
     let mut missing = Vec::new();
     for file in files {
         if fetcher.store().find(&file.sha256)?.is_none() {
@@ -101,7 +95,7 @@ pub fn fetch(
         return Err(offline(missing.iter().map(|file| file.path.as_str())));
     }
     let cache = tempfile::tempdir()?;
-    let downloaded = download(sandbox, &missing, user, cache.path(), line);
+    let downloaded = download(sandbox, fetcher, &missing, user, cache.path());
     // Also after a failure: the next run continues there.
     let missing = import(fetcher.store(), &missing, cache.path())?;
     downloaded?;
@@ -145,21 +139,20 @@ fn client(words: &[&str], user: &User, cache: &Path) -> Run {
 /// Downloads the modules of `missing` into the module cache `cache`.
 fn download(
     sandbox: &Sandbox,
+    fetcher: &Fetcher<'_>,
     missing: &[&ModuleFile],
     user: &User,
     cache: &Path,
-    line: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let modules: BTreeSet<String> = missing.iter().map(|file| file.module().0).collect();
-    let (mut done, all) = (0, modules.len());
+    let mut progress = fetcher.progress("Go modules", modules.len());
     let (toolchains, others): (Vec<_>, Vec<_>) = modules.into_iter().partition(|module| is_toolchain(module));
     for (modules, sums) in [(others, Some("off")), (toolchains, None)] {
         let Some(run) = download_run(&modules, sums, user, cache) else { continue };
         let mut complaints = Vec::new();
         let ran = sandbox.run(&run, &mut |text| {
-            if let Some(zip) = served(text) {
-                done += 1;
-                line(&format!("fetched {done} of {all} Go modules: {zip}"));
+            if served(text).is_some() {
+                progress.add(None);
             } else if text.starts_with("go: ") {
                 complaints.push(text.to_owned());
             }

@@ -68,8 +68,7 @@ const TALOS_MODULES: [(&str, &str); 2] =
 
 /// Downloads `files` into the store; returns their number.
 pub fn fetch(context: &Context, toolchain: &Toolchain, files: &[ModuleFile]) -> Result<usize> {
-    let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "fetch", line });
-    go::fetch(&toolchain.sandbox, &context.fetcher(), files, &context.go_user, &mut line)
+    go::fetch(&toolchain.sandbox, &context.fetcher(), files, &context.go_user)
 }
 
 /// Resolves the modules of every program with Go's client, and writes `go.sum` and `modules.sums` of each main module.

@@ -6,7 +6,7 @@ use clap::Args;
 use common::event::Event;
 use keys::detached::count;
 
-use crate::progress::{self, Format, History};
+use crate::progress::{self, History, Output};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -17,15 +17,15 @@ pub struct Options {
 }
 
 /// Imports every signature that is there and verifies, also when others are missing.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
+pub fn run(output: Output, options: &Options) -> anyhow::Result<Status> {
     let attached = keys::attach(&options.dir)?;
     for request in &attached.taken {
-        progress::answer(format, &format!("{}  {}", request.name, request.what))?;
+        progress::answer(output.format, &format!("{}  {}", request.name, request.what))?;
     }
     let (taken, missing) = (attached.taken.len(), &attached.missing);
     if missing.is_empty() {
         let message = format!("imported {}; run the original command again to continue", count(taken));
-        progress::sink(format, false, History::none()).emit(&Event::Note { message: &message });
+        output.sink(History::none()).emit(&Event::Note { message: &message });
         return Ok(Status::Done);
     }
     let list: String = missing.iter().map(|request| format!("\n    {}.sig: {}", request.name, request.what)).collect();

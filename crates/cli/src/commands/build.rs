@@ -88,7 +88,7 @@ pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
     }
     let _hold = context.hold_cache();
     if let Some(file) = &file {
-        note(&context, &format!("the build file is {}", file.display()));
+        context.sink().emit(&Event::Remark { message: &format!("the build file is {}", file.display()) });
     }
     // Checks everything the user gave before the first stage runs.
     let plan = Plan::read(&context, choice)?;

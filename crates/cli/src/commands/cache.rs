@@ -14,7 +14,7 @@ use lock::Inputs;
 
 use crate::commands::cache_report::{Pruned, Shown, line};
 use crate::context::Global;
-use crate::progress::{self, Format, History, answer};
+use crate::progress::{Format, History, Output, answer};
 use crate::result;
 
 #[derive(Args)]
@@ -92,7 +92,7 @@ fn prune(global: &Global, root: PathBuf, options: &Prune) -> anyhow::Result<()> 
     };
     report(global.format, options, &root, &removed)?;
     ended.map_err(|e| stopped(e, selection.items.len() - removed.len()))?;
-    warn_of_size(global.format, options.max_size, &selection);
+    warn_of_size(global.output(), options.max_size, &selection);
     if global.format == Format::Json {
         result::print(&Pruned::of(root, options.dry_run, &selection))?;
     }
@@ -122,10 +122,10 @@ fn report(format: Format, options: &Prune, root: &Path, removed: &[&Item]) -> an
 }
 
 /// Keys, and what the other rules keep, may take more than the user allows.
-fn warn_of_size(format: Format, max: Option<u64>, selection: &Selection<'_>) {
+fn warn_of_size(output: Output, max: Option<u64>, selection: &Selection<'_>) {
     if let Some(max) = max.filter(|max| selection.left > *max) {
         let left = show_size(selection.left);
         let message = format!("{left} are left, more than {}: nothing else may be removed", show_size(max));
-        progress::sink(format, false, History::none()).emit(&Event::Warning { message: &message });
+        output.sink(History::none()).emit(&Event::Warning { message: &message });
     }
 }

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::options::NetworkOptions;
 use crate::print;
-use crate::progress::{self, Format, History};
+use crate::progress::{Format, History, Output};
 
 #[derive(Args)]
 pub struct Options {
@@ -40,32 +40,35 @@ pub struct Options {
 }
 
 /// Needs neither a project nor a cache.
-pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+pub fn run(output: Output, offline: bool, options: &Options) -> anyhow::Result<()> {
     for image in options.diff.iter().chain([&options.image]).filter(|_| offline) {
         if let Some(reference) = remote_name(image) {
             network::refuse_offline(offline, &reference.to_string())?;
         }
     }
     let Some(other) = &options.diff else {
-        return show_image(format, options);
+        return show_image(output, options);
     };
-    let equal =
-        if options.bytes { diff_bytes(format, &options.image, other)? } else { diff_contents(format, options, other)? };
+    let equal = if options.bytes {
+        diff_bytes(output.format, &options.image, other)?
+    } else {
+        diff_contents(output, options, other)?
+    };
     if options.exit_code && !equal {
         std::process::exit(1);
     }
     Ok(())
 }
 
-fn show_image(format: Format, options: &Options) -> anyhow::Result<()> {
+fn show_image(output: Output, options: &Options) -> anyhow::Result<()> {
     let key = options.key.as_deref().map(PublicKey::read).transpose()?;
     let work = tempfile::tempdir()?;
-    let layout = open(&options.network.network(), &options.image, work.path())?;
+    let layout = open(output, &options.network.network(), &options.image, work.path())?;
     let (mut report, _) = report::report(&layout, Limits::SYSTEM).map_err(|e| named(e, &options.image))?;
     if let Some(key) = &key {
         verify(&layout, key, &mut report)?;
     }
-    show(format, &report, &text::report(&report))?;
+    show(output.format, &report, &text::report(&report))?;
     match report.images.iter().find(|image| image.verified.as_ref().is_some_and(|verdict| !verdict.good)) {
         Some(image) => Err(Error::new(Class::Verification, "image does not verify against the given key")
             .file(&options.image)
@@ -116,18 +119,18 @@ fn remote_name(image: &Path) -> Option<Reference> {
 }
 
 /// Opens an image; one in a registry is pulled into `work` first, with its signatures.
-fn open(network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
+fn open(output: Output, network: &Network, image: &Path, work: &Path) -> anyhow::Result<Layout> {
     let Some(reference) = remote_name(image) else { return Ok(source::open(image, work, Limits::SYSTEM)?) };
     // Progress goes to standard error whatever the format: standard output is for the report.
-    let sink = progress::sink(Format::Text, false, History::none());
+    let sink = Output { format: Format::Text, ..output }.sink(History::none());
     let pulled = work.join("pulled");
     network.pull(Pace::default(), sink.as_ref(), &reference, &pulled)?;
     Ok(Layout::open(&pulled)?)
 }
 
-fn read(network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
+fn read(output: Output, network: &Network, image: &Path) -> anyhow::Result<(Report, Vec<Contents>)> {
     let work = tempfile::tempdir()?;
-    let layout = open(network, image, work.path())?;
+    let layout = open(output, network, image, work.path())?;
     Ok(report::report(&layout, Limits::SYSTEM).map_err(|e| named(e, image))?)
 }
 
@@ -136,10 +139,11 @@ fn named(error: Error, image: &Path) -> Error {
     if remote_name(image).is_some() { error.file(image) } else { error }
 }
 
-fn diff_contents(format: Format, options: &Options, second: &Path) -> anyhow::Result<bool> {
-    let network = &options.network.network();
-    let diff = diff::diff(&read(network, &options.image)?, &read(network, second)?);
-    show(format, &diff, &text::diff(&diff))?;
+fn diff_contents(output: Output, options: &Options, second: &Path) -> anyhow::Result<bool> {
+    let network = options.network.network();
+    let read = |image: &Path| read(output, &network, image);
+    let diff = diff::diff(&read(&options.image)?, &read(second)?);
+    show(output.format, &diff, &text::diff(&diff))?;
     Ok(diff.is_equal())
 }
 

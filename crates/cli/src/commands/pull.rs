@@ -9,7 +9,7 @@ use common::text::count;
 use oci::Reference;
 
 use crate::options::{NetworkOptions, PaceOptions};
-use crate::progress::{self, Format, History};
+use crate::progress::{self, History, Output};
 
 #[derive(Args)]
 // Only uploads have chunks.
@@ -28,14 +28,14 @@ pub struct Options {
 }
 
 /// Needs neither a project nor a cache. On failure the layout is left unchanged.
-pub fn run(format: Format, offline: bool, options: &Options) -> anyhow::Result<()> {
+pub fn run(output: Output, offline: bool, options: &Options) -> anyhow::Result<()> {
     network::refuse_offline(offline, &options.reference.to_string())?;
-    let sink = progress::sink(format, false, History::none());
+    let sink = output.sink(History::none());
     let pulled =
         options.network.network().pull(options.pace.into(), sink.as_ref(), &options.reference, &options.out)?;
     let artifacts = count(pulled.artifacts, "attached artifact");
     let message = format!("wrote {}: image with {artifacts}", options.out.display());
     sink.emit(&Event::Note { message: &message });
-    progress::answer(format, &pulled.digest.oci())?;
+    progress::answer(output.format, &pulled.digest.oci())?;
     Ok(())
 }

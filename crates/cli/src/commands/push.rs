@@ -53,8 +53,8 @@ pub struct Options {
 ///
 /// Needs a project only for its output directory.
 pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
-    let (format, offline) = (global.format, global.offline);
-    let sink = progress::sink(format, false, History::none());
+    let (output, offline) = (global.output(), global.offline);
+    let sink = output.sink(History::none());
     let is_path = |image: &String| is_layout(Path::new(image));
     let out = match &options.out {
         Some(out) => out.clone(),
@@ -91,8 +91,8 @@ pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
         let message = "signatures were not verified, only digests; give --key FILE to verify them";
         sink.emit(&Event::Note { message });
     }
-    match format {
-        Format::Text => tagged.iter().try_for_each(|tag| progress::answer(format, &line(tag))),
+    match output.format {
+        Format::Text => tagged.iter().try_for_each(|tag| progress::answer(output.format, &line(tag))),
         Format::Json => result::print(&Pushed::of(&tagged, key.as_ref())),
     }
 }

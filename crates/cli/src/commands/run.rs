@@ -78,7 +78,7 @@ pub fn run(context: &Context, options: &Options, interrupts: &Interrupts) -> any
     root.close()?;
     printed?;
     if stop.load(Ordering::SeqCst) {
-        context.sink().emit(&Event::Note { message: "stopped; nothing is left running" });
+        context.sink().emit(&Event::Remark { message: "stopped; nothing is left running" });
         return Ok(Status::Interrupted);
     }
     Ok(ended.map(Into::into)?)
@@ -151,7 +151,7 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn note(&self, message: &str) {
-        self.context.sink().emit(&Event::Note { message });
+        self.context.sink().emit(&Event::Remark { message });
     }
 
     fn announce(&self) {

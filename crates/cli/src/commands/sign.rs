@@ -15,7 +15,7 @@ use keys::{KeySet, OrPending, PublicKey, Role, Signer};
 use oci::Layout;
 
 use crate::options::{keys_or_default, pin};
-use crate::progress::{self, Format, History};
+use crate::progress::{History, Output};
 use crate::status::Status;
 
 #[derive(Args)]
@@ -38,7 +38,7 @@ pub struct Options {
 }
 
 /// Needs neither a project nor a cache. On failure nothing is changed.
-pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
+pub fn run(output: Output, options: &Options) -> anyhow::Result<Status> {
     let keys = keys_or_default(options.keys.as_deref(), "--keys")?;
     let set = KeySet::open(&keys)?.with_pin(pin());
     let set = match &options.sign_later {
@@ -46,7 +46,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<Status> {
         None => set,
     };
     let (signer, key) = (set.signer(Role::Image)?, set.public_key(Role::Image)?);
-    let sink = progress::sink(format, false, History::none());
+    let sink = output.sink(History::none());
     let single = options.path.join("oci-layout").is_file();
     let default = Some(options.path.join(attested::PUBLIC_KEY)).filter(|path| !single && path.is_file());
     let old = Old {

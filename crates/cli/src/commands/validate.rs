@@ -14,7 +14,7 @@ use oci::{Layout, Limits, Unpacked};
 use serde::Serialize;
 
 use crate::context::{Context, Global};
-use crate::progress::{self, Format, History};
+use crate::progress::{Format, History};
 use crate::result::{self, Data};
 
 #[derive(Args)]
@@ -32,8 +32,8 @@ pub struct Options {
 
 /// Needs a project only for the release of its kernel.
 pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
-    let format = global.format;
-    let sink = progress::sink(format, false, History::none());
+    let output = global.output();
+    let sink = output.sink(History::none());
     let kernel = match &options.kernel {
         Some(release) => release.clone(),
         None => {
@@ -57,7 +57,7 @@ pub fn run(global: Global, options: &Options) -> anyhow::Result<()> {
             .hint("give a directory with manifest.yaml and rootfs/, or an OCI layout")
             .into());
     };
-    match format {
+    match output.format {
         Format::Text => valid.iter().for_each(|extension| extension.report(sink.as_ref())),
         Format::Json => {
             let (talos, kernel) = (format!("v{}", target.talos), target.kernel);

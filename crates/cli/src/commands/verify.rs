@@ -16,7 +16,7 @@ use oci::types::canonical;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::progress::{self, Format, History};
+use crate::progress::{Format, History, Output};
 use crate::result::{self, Data};
 
 #[derive(Args)]
@@ -38,7 +38,7 @@ pub struct Options {
     talos_config: Option<PathBuf>,
 }
 
-pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
+pub fn run(output: Output, options: &Options) -> anyhow::Result<()> {
     let key = PublicKey::read(&options.key)?;
     let demand = match options {
         Options { any_name: true, .. } => Demand::AnyName,
@@ -54,7 +54,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             .hint("give an OCI layout, or the output directory of a build")
             .into());
     }
-    let sink = progress::sink(format, false, History::none());
+    let sink = output.sink(History::none());
     let mut names = BTreeSet::new();
     let mut images = Vec::new();
     for path in &layouts {
@@ -64,7 +64,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
             }
             names.extend(image.names.iter().cloned());
             let image = Image::of(path, image);
-            if matches!(format, Format::Text) {
+            if matches!(output.format, Format::Text) {
                 sink.emit(&Event::Note { message: &image.describe() });
             }
             images.push(image);
@@ -73,7 +73,7 @@ pub fn run(format: Format, options: &Options) -> anyhow::Result<()> {
     if let Some(file) = &options.talos_config {
         atomic::write(file, talos::image_verification(&names, &key)?)?;
     }
-    match format {
+    match output.format {
         Format::Text => {
             let message = format!("every image in {} is signed by key {}", options.path.display(), key.fingerprint());
             sink.emit(&Event::Note { message: &message });

@@ -57,6 +57,15 @@ pub struct Report {
     pub left: Option<Duration>,
 }
 
+impl Report {
+    /// Returns it as an event.
+    pub fn event(&self) -> Event<'_> {
+        let Self { stage, doing, steps, elapsed, left } = self;
+        let (done, total) = steps.unzip();
+        Event::Progress { stage, doing, done, total, elapsed: *elapsed, left: *left }
+    }
+}
+
 impl Pace {
     /// Creates a tracker with no running stage.
     pub fn new(now: Instant) -> Self {
@@ -95,9 +104,12 @@ impl Pace {
                     running.doing = line.trim().to_owned();
                 }
             }
-            // Work without a start event has no end event either; it ends with a note.
-            Event::Note { .. } if self.running.as_ref().is_some_and(|running| !running.announced) => {
-                self.running = None;
+            Event::Files { stage, done, total, .. } if done < total => {
+                self.running.get_or_insert_with(|| Running::unannounced(now, stage));
+            }
+            // Work without a start event has no end event either; it ends with its last file or a note.
+            Event::Files { .. } | Event::Note { .. } => {
+                self.running.take_if(|running| !running.announced);
             }
             _ => {}
         }
@@ -137,7 +149,8 @@ impl Running {
         now.duration_since(self.start).as_secs()
     }
 
-    fn report(&self, now: Instant) -> Report {
+    /// Returns its progress.
+    pub fn report(&self, now: Instant) -> Report {
         let elapsed = now.duration_since(self.start);
         // With more lines than expected, the total is unknown.
         let expected = self.expected.filter(|expected| self.lines <= expected.lines);
@@ -221,7 +234,15 @@ mod tests {
             (report.stage.as_str(), report.doing.as_str(), report.elapsed.as_secs()),
             ("fetch", "CC mm/hugetlb.o", 11)
         );
+        pace.note(at(start, 22), &Event::Remark { message: "waiting" });
+        assert!(pace.running().is_some());
         pace.note(at(start, 22), &Event::Note { message: "fetched" });
+        assert!(pace.running().is_none());
+        let files =
+            |done| Event::Files { stage: "fetch", what: "files", done, total: 2, bytes: None, elapsed: Duration::ZERO };
+        pace.note(at(start, 22), &files(1));
+        assert_eq!(pace.running().map(|running| running.stage.as_str()), Some("fetch"));
+        pace.note(at(start, 22), &files(2));
         assert!(pace.running().is_none());
         lines(&mut pace, at(start, 23), "fetch", 1);
         assert!(pace.end("fetch").is_none(), "its begin was not seen");
