@@ -1,4 +1,4 @@
-//! The lock on the whole cache: everything that takes something out of it shares the lock, removal has it alone.
+//! The lock on the whole cache: readers of the cache take it shared, `cache prune` takes it exclusively.
 //!
 //! The locks of single stages are not enough: they are released when a stage is finished, and its files are read until the build ends.
 
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use common::{Class, Error, Result};
 
-/// The locked file in the root of the cache.
-pub const FILE: &str = "in-use.lock";
+/// The locked file, among the locks of stages.
+pub const FILE: &str = "unfinished/in-use.lock";
 
 /// A lock on the cache. The kernel releases it when this process ends, however it ends.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Hold {
         Some(Self { _file: file })
     }
 
-    /// Takes the cache `root` alone.
+    /// Locks the cache `root` exclusively.
     ///
     /// # Errors
     /// [`Class::Infrastructure`] if another process uses it.
@@ -48,8 +48,9 @@ impl Hold {
 }
 
 fn open(root: &Path) -> Result<File> {
-    fs_err::create_dir_all(root)?;
-    Ok(fs_err::File::create(root.join(FILE))?.into_file())
+    let path = root.join(FILE);
+    fs_err::create_dir_all(path.parent().unwrap_or(root))?;
+    Ok(fs_err::File::create(path)?.into_file())
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn builds_share_the_cache_and_a_removal_has_it_alone() {
+    fn builds_share_the_lock_and_prune_takes_it_exclusively() {
         let root = tempfile::tempdir().unwrap();
         let never = || panic!("waits without reason");
         let first = Hold::shared(root.path(), never);
@@ -73,12 +74,12 @@ mod tests {
     #[test]
     fn a_build_waits_for_a_removal_and_says_so() {
         let root = tempfile::tempdir().unwrap();
-        let alone = Hold::exclusive(root.path()).unwrap();
+        let exclusive = Hold::exclusive(root.path()).unwrap();
         let (send, waits) = std::sync::mpsc::channel();
         let path = root.path().to_owned();
         let build = std::thread::spawn(move || Hold::shared(&path, || send.send(()).unwrap()).is_some());
         waits.recv().unwrap();
-        drop(alone);
+        drop(exclusive);
         assert!(build.join().unwrap());
     }
 

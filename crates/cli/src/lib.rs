@@ -147,7 +147,8 @@ fn run(cli: Cli, interrupts: &Interrupts) -> anyhow::Result<Status> {
         _ => "",
     };
     let context = Context::new(cli.global, profile)?;
-    let _hold = context.hold_cache();
+    // `module` checks what the user gave first.
+    let _hold = if matches!(cli.command, Command::Module(_)) { None } else { context.hold_cache() };
     match cli.command {
         Command::Base(options) => commands::base::run(&context, options),
         Command::Bundle(options) => commands::bundle::run(&context, &options).map(Into::into),

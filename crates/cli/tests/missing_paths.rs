@@ -12,13 +12,14 @@ use support::{Ran, Scene};
 const BAD_INPUT: i32 = 2;
 
 /// Each argument with a path that is read, and a command in which `P` is that path.
-const READ: [(&str, &str); 38] = [
+const READ: [(&str, &str); 39] = [
     ("--mirror", "build --mirror P"),
     ("--project", "build --project P"),
     ("attach <dir>", "attach P"),
     ("base build --keys", "base build --keys P"),
     ("build --base", "build --base P"),
     ("build --ca-file", "build --ca-file P"),
+    ("build --config", "build --config P"),
     ("build --keys", "build --keys P"),
     ("bundle load <path>", "bundle load P"),
     ("fetch --ca-file", "fetch --ca-file P"),

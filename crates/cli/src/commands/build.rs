@@ -86,12 +86,12 @@ pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
     if only_plan {
         return plan(&context.looking(), file, out, choice).map(Into::into);
     }
-    let _hold = context.hold_cache();
     if let Some(file) = &file {
         context.sink().emit(&Event::Remark { message: &format!("the build file is {}", file.display()) });
     }
     // Checks everything the user gave before the first stage runs.
     let plan = Plan::read(&context, choice)?;
+    let _hold = context.hold_cache();
     let done = match build::build(plan, &network, &out)? {
         Outcome::Done(done) => done,
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
@@ -114,7 +114,7 @@ fn note(context: &Context, message: &str) {
     context.sink().emit(&Event::Note { message });
 }
 
-/// Returns why the images are for tests only; `defaults` says that nobody chose the kernel profile.
+/// Returns why the images are for tests only; `defaults`: the kernel profile is the default one.
 fn only_a_test(done: &Done, defaults: bool) -> Vec<&'static str> {
     let reasons = [
         (defaults, "the default profile has no drivers for servers"),

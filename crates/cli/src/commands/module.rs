@@ -40,6 +40,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let manifest = packages::manifest(context)?;
     let keys = options.keys.choice();
     let given = Signing::given(context, &keys, &[Role::Module])?;
+    let _hold = context.hold_cache();
     let prepared = plan.prepare()?;
     let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
     let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };

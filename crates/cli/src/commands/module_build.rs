@@ -62,6 +62,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     let key = options.kernel_devel_key.as_deref().map(PublicKey::read).transpose()?;
     let keys = options.keys.choice();
     let given = Signing::given(context, &keys, &[Role::Module])?;
+    let _hold = context.hold_cache();
     let project = Project::with(context, pin)?;
     let toolchain = project.toolchain()?;
     let network = options.network.network();
