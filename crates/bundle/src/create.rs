@@ -10,6 +10,7 @@ use common::store::Store;
 use common::{Class, Error, Result, Sha256, atomic};
 use fs_err::File;
 use lock::{Entry, Inputs};
+use oci::tarball::header;
 
 use crate::layout::{self, blob_path};
 
@@ -79,18 +80,6 @@ fn tar(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Resul
     part.as_file().sync_all().map_err(|e| io(&e))?;
     part.persist(dest).map_err(|e| io(&e.error))?;
     Ok(())
-}
-
-/// Returns a header without time and owner.
-fn header(size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_mtime(0);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(size);
-    header
 }
 
 fn directory(dest: &Path, documents: &[(String, Vec<u8>)], stored: &[Stored]) -> Result<()> {

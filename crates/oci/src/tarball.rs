@@ -40,16 +40,22 @@ pub fn pack(layout: &Path, dest: &Path) -> Result<()> {
     let mut archive = tar::Builder::new(BufWriter::with_capacity(1 << 18, fs_err::File::create(dest)?));
     for path in layout_files(layout)? {
         let file = fs_err::File::open(layout.join(&path))?;
-        let mut header = tar::Header::new_ustar();
-        header.set_entry_type(tar::EntryType::Regular);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(file.metadata()?.len());
-        archive.append_data(&mut header, path, file).map_err(|e| failed(&e))?;
+        archive.append_data(&mut header(file.metadata()?.len()), path, file).map_err(|e| failed(&e))?;
     }
     archive.into_inner().and_then(|mut out| out.flush()).map_err(|e| failed(&e))
+}
+
+/// Returns the header of a file of `size` bytes, without time and owner.
+#[must_use]
+pub fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(size);
+    header
 }
 
 /// Returns the files of a layout; those that a reader needs first are first.
