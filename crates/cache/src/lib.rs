@@ -1,4 +1,4 @@
-//! The cache as a whole: what is in it, what of it a lock needs, and removal of the rest.
+//! What is in the cache, which of it a project's lock needs, and how the rest is removed.
 //!
 //! [`Survey::of`] lists it, [`Needs`] says what a project's lock needs, [`Rules::choose`] chooses what to remove, and [`remove`] removes it
 //! under [`Hold::exclusive`], which no build shares.

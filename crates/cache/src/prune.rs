@@ -65,8 +65,8 @@ impl Rules {
 /// Removes `items` of the cache `root`; `removed` is called after each. What is left when this process is killed, the next call removes.
 ///
 /// # Errors
-/// The first file operation that fails; what was reported to `removed` is gone.
-pub fn remove<'s>(_alone: &Hold, root: &Path, items: &[&'s Item], mut removed: impl FnMut(&'s Item)) -> Result<()> {
+/// The first file operation that fails; what was reported to `removed` has been removed.
+pub fn remove<'s>(_exclusive: &Hold, root: &Path, items: &[&'s Item], mut removed: impl FnMut(&'s Item)) -> Result<()> {
     let trash = root.join(REMOVED);
     atomic::remove_dir(&trash)?;
     for item in items {
@@ -77,23 +77,23 @@ pub fn remove<'s>(_alone: &Hold, root: &Path, items: &[&'s Item], mut removed: i
 }
 
 fn remove_one(trash: &Path, item: &Item) -> Result<()> {
-    // What the trash is was removed before.
+    // The directory of removed items is an item itself, and was emptied before.
     if fs_err::symlink_metadata(&item.path).is_ok_and(|meta| meta.is_dir()) {
         fs_err::create_dir_all(trash)?;
         let to = trash.join(&item.name);
         fs_err::rename(&item.path, &to)?;
         atomic::remove_dir(&to)?;
     } else {
-        gone(fs_err::remove_file(&item.path))?;
+        ignore_missing(fs_err::remove_file(&item.path))?;
     }
     match &item.lock {
-        Some(lock) => gone(fs_err::remove_file(lock)),
+        Some(lock) => ignore_missing(fs_err::remove_file(lock)),
         None => Ok(()),
     }
 }
 
-/// It is no error if a file is gone already.
-fn gone(removed: std::io::Result<()>) -> Result<()> {
+/// Ignores that a file does not exist.
+fn ignore_missing(removed: std::io::Result<()>) -> Result<()> {
     match removed {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
         _ => Ok(()),

@@ -17,7 +17,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Returns the bytes on disk of `path` and what is in it. Symlinks are not followed; what goes away meanwhile counts as nothing.
+    /// Returns the bytes on disk of `path` and what is in it. Symlinks are not followed; files that are removed during the walk count as 0 bytes.
     pub fn bytes(&mut self, path: &Path) -> Result<u64> {
         let meta = match fs_err::symlink_metadata(path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),

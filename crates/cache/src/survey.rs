@@ -112,7 +112,7 @@ impl Survey {
             item.used = last_use(item);
         }
         if let Some(needs) = needs {
-            judge(&mut items, needs);
+            mark_needed(&mut items, needs);
         }
         Ok(Self { items })
     }
@@ -159,8 +159,8 @@ fn last_use(item: &Item) -> SystemTime {
     times.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Records of each item whether it is needed. Objects and what is unfinished only save time, so no lock needs them.
-fn judge(items: &mut [Item], needs: &Needs) {
+/// Records for each item whether it is needed. Objects and what is unfinished only save time, so no lock needs them.
+fn mark_needed(items: &mut [Item], needs: &Needs) {
     let stages = items.iter().filter(|item| item.kind == Kind::Stages);
     let stages: Vec<_> = stages.filter_map(|item| Some((item.name.clone(), Cached::read(&item.path)?))).collect();
     let needed: HashSet<&str> = needs.stages(&stages);

@@ -21,7 +21,7 @@ struct Scene {
 
 impl Scene {
     /// Items whose last uses are this many days ago: stages a (9), b (5), c (1), a file of the store (7), objects (4), an unfinished stage (3),
-    /// a pulled image (2), and keys and a foreign file (99).
+    /// a pulled image (2), and keys and a file of the user's (99).
     fn new() -> Self {
         let scene = Self { dir: tempfile::tempdir().unwrap(), now: SystemTime::now() };
         for (stage, days) in [("a", 9), ("b", 5), ("c", 1)] {
@@ -90,7 +90,7 @@ fn age_and_size_choose_the_least_recently_used() {
 
     let survey = scene.survey();
     let all = Rules { max_size: Some(0), ..Rules::default() };
-    assert_eq!(all.choose(&survey, scene.now).items.len(), 7, "keys and foreign files must stay");
+    assert_eq!(all.choose(&survey, scene.now).items.len(), 7, "keys and files of the user's must stay");
     let left = all.choose(&survey, scene.now).left;
     assert!(left > 100_000 && left + all.choose(&survey, scene.now).bytes() == survey.bytes());
     let one_less = Rules { max_size: Some(survey.bytes() - 1), ..Rules::default() };
@@ -110,8 +110,8 @@ fn removal_leaves_nothing_of_what_it_removes_and_all_else() {
     // What an interrupted removal left.
     scene.tree("unfinished/removed/e-0123456789abcdef", 0);
     let mut removed = 0;
-    let alone = Hold::exclusive(scene.root()).unwrap();
-    remove(&alone, scene.root(), &selection.items, |_| removed += 1).unwrap();
+    let exclusive = Hold::exclusive(scene.root()).unwrap();
+    remove(&exclusive, scene.root(), &selection.items, |_| removed += 1).unwrap();
     assert_eq!(removed, 3);
     for (gone, name) in [
         (true, "stages/a-0123456789abcdef"),

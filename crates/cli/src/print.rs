@@ -47,8 +47,8 @@ pub fn lost() -> anyhow::Result<()> {
     }
 }
 
-/// Prints a line on standard error, without its colours where there is no terminal or the environment says so (`NO_COLOR`, `CLICOLOR`,
-/// `CLICOLOR_FORCE`). If that fails, there is no other place to report it.
+/// Prints a line on standard error. Colours are removed if it is not a terminal, and as `NO_COLOR`, `CLICOLOR` and `CLICOLOR_FORCE` say. An error
+/// is ignored: there is nowhere else to report it.
 pub fn err(line: &str) {
     let _ = write(anstream::stderr().lock(), line);
 }

@@ -113,12 +113,12 @@ fn prune_removes_nothing_while_the_cache_is_in_use() {
 #[test]
 fn a_build_holds_the_cache() {
     let scene = scene();
-    let alone = cache::Hold::exclusive(&scene.cache()).unwrap();
+    let exclusive = cache::Hold::exclusive(&scene.cache()).unwrap();
     let mut child = scene.command(&["toolchain", "path"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.as_mut().unwrap()), &mut first).unwrap();
     assert!(first.contains("waiting until `cache prune` has ended"), "{first}");
     assert!(child.try_wait().unwrap().is_none());
-    drop(alone);
+    drop(exclusive);
     child.wait().unwrap();
 }

@@ -94,7 +94,7 @@ pub enum Event<'a> {
         /// The text.
         message: &'a str,
     },
-    /// Something to know on the way to the result, which `--quiet` hides.
+    /// An informational message, which `--quiet` hides.
     #[serde(rename = "note")]
     Remark {
         /// The text.

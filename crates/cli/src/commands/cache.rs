@@ -48,7 +48,7 @@ struct Prune {
     dry_run: bool,
 }
 
-/// Needs a project only to tell what its lock needs.
+/// Reads a project only for what its lock needs.
 pub fn run(global: &Global, options: &Options) -> anyhow::Result<()> {
     let root = global.cache_dir()?;
     match &options.action {
@@ -58,7 +58,7 @@ pub fn run(global: &Global, options: &Options) -> anyhow::Result<()> {
 }
 
 fn show(global: &Global, root: &Path) -> anyhow::Result<()> {
-    // Outside of a project, nobody knows what is needed.
+    // Without a project there is no lock to compare with.
     let outside = !global.names_project() && global.project_dir().is_err();
     let needs = if outside { None } else { Some(needs(global, root)?) };
     let shown = Shown::of(root.to_owned(), &Survey::of(root, needs.as_ref())?);
@@ -77,18 +77,18 @@ fn needs(global: &Global, root: &Path) -> common::Result<Needs> {
 
 fn prune(global: &Global, root: PathBuf, options: &Prune) -> anyhow::Result<()> {
     let needs = if options.unneeded { Some(needs(global, &root)?) } else { None };
-    // Before the survey, so that no build takes meanwhile what is to be removed.
-    let alone = if options.dry_run { None } else { Some(Hold::exclusive(&root)?) };
+    // Before the survey, so that no build can start to use what is to be removed.
+    let exclusive = if options.dry_run { None } else { Some(Hold::exclusive(&root)?) };
     let survey = Survey::of(&root, needs.as_ref())?;
     let rules = Rules { older_than: options.older_than, unneeded: options.unneeded, max_size: options.max_size };
     let selection = rules.choose(&survey, SystemTime::now());
     let mut removed = Vec::new();
-    let ended = match &alone {
+    let ended = match &exclusive {
         None => {
             removed.extend(&selection.items);
             Ok(())
         }
-        Some(alone) => cache::remove(alone, &root, &selection.items, |item| removed.push(item)),
+        Some(exclusive) => cache::remove(exclusive, &root, &selection.items, |item| removed.push(item)),
     };
     report(global.format, options, &root, &removed)?;
     ended.map_err(|e| stopped(e, selection.items.len() - removed.len()))?;

@@ -39,8 +39,8 @@ impl Shown {
     pub fn of(directory: PathBuf, survey: &Survey) -> Self {
         let kinds: Vec<_> = Kind::ALL.into_iter().map(|kind| OfKind::of(kind, survey)).collect();
         let needed = kinds.iter().filter_map(|kind| kind.needed_bytes);
-        let judged = survey.items.iter().any(|item| item.needed.is_some());
-        Self { directory, bytes: survey.bytes(), needed_bytes: judged.then(|| needed.sum()), kinds }
+        let compared = survey.items.iter().any(|item| item.needed.is_some());
+        Self { directory, bytes: survey.bytes(), needed_bytes: compared.then(|| needed.sum()), kinds }
     }
 
     /// Returns a table.
@@ -64,15 +64,15 @@ impl Shown {
 impl OfKind {
     fn of(kind: Kind, survey: &Survey) -> Self {
         let items: Vec<_> = survey.items.iter().filter(|item| item.kind == kind).collect();
-        let judged = items.iter().any(|item| item.needed.is_some());
+        let compared = items.iter().any(|item| item.needed.is_some());
         let needed = || items.iter().filter(|item| item.needed == Some(true));
         Self {
             kind,
             items: items.len(),
             bytes: items.iter().map(|item| item.bytes).sum(),
             last_use: items.iter().map(|item| item.used).max().map(time),
-            needed_items: judged.then(|| needed().count()),
-            needed_bytes: judged.then(|| needed().map(|item| item.bytes).sum()),
+            needed_items: compared.then(|| needed().count()),
+            needed_bytes: compared.then(|| needed().map(|item| item.bytes).sum()),
         }
     }
 }

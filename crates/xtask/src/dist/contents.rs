@@ -72,7 +72,7 @@ impl Contents {
     }
 }
 
-/// Returns the licence files of the linked crates: most licences ask for their text in every copy.
+/// Returns the licence files of the linked crates: most licences require their text in every copy.
 fn licences(metadata: &Metadata, crates: &[Crate]) -> Result<FileMap> {
     let mut files = FileMap::new();
     for package in &metadata.packages {

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn every_registry_has_one_name() {
         let home = tempfile::tempdir().unwrap();
-        for name in ["index.crates.io-0123", "mirror-4567"] {
+        for name in ["registry-0123", "registry-4567"] {
             std::fs::create_dir_all(home.path().join("registry/src").join(name)).unwrap();
         }
         let found = prefixes(Path::new("/src"), Path::new("/src/target/dist"), home.path()).unwrap();

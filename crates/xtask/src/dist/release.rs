@@ -60,7 +60,11 @@ pub fn write(out: &Path, contents: &Contents, time: u64, registry: &str, set: Op
 fn check_replaceable(out: &Path) -> Result<()> {
     let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
     let replaceable = out.symlink_metadata().is_err() || empty || out.join(IMAGE).is_file();
-    ensure!(replaceable, "cannot write a release to {}: it exists and is none; choose another name", out.display());
+    ensure!(
+        replaceable,
+        "cannot write a release to {}: the directory exists and holds something else; choose another name",
+        out.display()
+    );
     Ok(())
 }
 
@@ -284,7 +288,7 @@ mod tests {
         scene.write(&out, None);
         scene.write(&out, None);
         let error = write(&scene.dir.path().join("keys"), &scene.contents, TIME, REGISTRY, None).unwrap_err();
-        assert!(error.to_string().contains("it exists and is none"), "{error}");
+        assert!(error.to_string().contains("holds something else"), "{error}");
         assert!(scene.dir.path().join("keys/image.key.pem").exists());
     }
 
