@@ -241,6 +241,25 @@ refused "igest did not match" copy $REPO:v1
     );
 }
 
+/// The script and the commands of docs/verification.md.
+#[test]
+fn openssl_verifies_with_the_documented_script() {
+    let Some(scene) = Scene::new() else { return };
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/verification.md")).unwrap();
+    let (_, block) = page.split_once("```python\n").unwrap();
+    std::fs::write(scene.path("take.py"), block.split_once("```").unwrap().0).unwrap();
+    let out = scene.run(
+        r#"
+python3 take.py a
+openssl dgst -sha256 -verify key.pem -signature signature payload
+refused "Verification failure" openssl dgst -sha256 -verify other.pem -signature signature payload
+sha256sum a/blobs/sha256/$(hex a) | cut -d ' ' -f 1
+"#,
+    );
+    let digest = std::fs::read_to_string(scene.path("a.digest")).unwrap();
+    assert_eq!(out, format!("sha256:{digest}\nVerified OK\n{digest}\n"));
+}
+
 #[test]
 fn oras_discovers_all_referrers() {
     let Some(scene) = Scene::new() else { return };

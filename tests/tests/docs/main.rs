@@ -1,11 +1,13 @@
-//! Links in the documentation point to existing files and headings; every page is in the index; tables, commands and messages match the
-//! code.
+//! Links in the documentation point to existing files and headings; every page is in the index; tables, commands, messages and output
+//! match the code.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 mod commands;
 mod messages;
+mod output;
 mod pages;
+mod readers;
 
 use std::path::{Path, PathBuf};
 

@@ -96,7 +96,7 @@ pub fn run(global: Global, options: Options) -> anyhow::Result<Status> {
         Outcome::Done(done) => done,
         Outcome::Pending(what) => return Ok(Status::Pending(what)),
     };
-    let only_a_test = only_a_test(&done, defaults);
+    let only_a_test = only_a_test(defaults, done.testbed, done.keys.development);
     match context.format() {
         Format::Text => report(&context, &out, &done, &only_a_test),
         Format::Json => result::print(&Built::of(file, out, done, !only_a_test.is_empty()))?,
@@ -115,22 +115,32 @@ fn note(context: &Context, message: &str) {
 }
 
 /// Returns why the images are for tests only; `defaults`: the kernel profile is the default one.
-fn only_a_test(done: &Done, defaults: bool) -> Vec<&'static str> {
+fn only_a_test(defaults: bool, testbed: bool, development: bool) -> Vec<&'static str> {
     let reasons = [
         (defaults, "the default profile has no drivers for servers"),
-        (done.testbed, "the installer contains the testbed, not Talos"),
-        (done.keys.development, "development keys signed it, which protect nothing"),
+        (testbed, "the installer contains the testbed, not Talos"),
+        (development, "development keys signed it, which protect nothing"),
     ];
     reasons.into_iter().filter_map(|(applies, why)| applies.then_some(why)).collect()
 }
 
 fn report(context: &Context, out: &Path, done: &Done, only_a_test: &[&str]) {
     note(context, &format!("{} {}", if done.written { "wrote" } else { "no changes in" }, out.display()));
-    if !only_a_test.is_empty() {
-        let reasons = only_a_test.join("; ");
-        note(context, &format!("this is a test build, never to be pushed to a registry of nodes: {reasons}"));
-        note(context, "a build for a node has a build file: examples/ has some, and docs/build.md explains it");
+    for line in about_a_test(only_a_test) {
+        note(context, &line);
     }
+}
+
+/// The last lines of a build that is for tests only.
+fn about_a_test(reasons: &[&str]) -> Vec<String> {
+    if reasons.is_empty() {
+        return Vec::new();
+    }
+    let reasons = reasons.join("; ");
+    vec![
+        format!("this is a test build, never to be pushed to a registry of nodes: {reasons}"),
+        "a build for a node has a build file: examples/ has some, and docs/build.md explains it".to_owned(),
+    ]
 }
 
 /// The result as data.
@@ -161,5 +171,17 @@ impl Built {
         let Done { written, testbed, keys, images } = done;
         let images = images.into_iter().map(|(name, digest)| Image { name, digest: digest.oci() }).collect();
         Self { config, out, written, testbed, test_build, keys, images }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_guide_shows_the_last_lines_of_the_default_build() {
+        let lines = about_a_test(&only_a_test(true, false, true)).join("\n");
+        assert!(include_str!("../../../../docs/build.md").contains(&format!("\n```\n{lines}\n```\n")), "{lines}");
+        assert_eq!(about_a_test(&only_a_test(false, false, false)), [""; 0]);
     }
 }

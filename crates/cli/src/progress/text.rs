@@ -131,6 +131,11 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// Whether the example in the build guide has this line.
+    fn is_in_the_build_guide(line: &str) -> bool {
+        include_str!("../../../../docs/build.md").contains(&format!("\n  {line}\n"))
+    }
+
     #[test]
     fn progress_shows_what_is_known() {
         let (elapsed, left) = (seconds(340), Some(seconds(545)));
@@ -138,6 +143,7 @@ mod tests {
         let known = Event::Progress { stage, doing, done: Some(1500), total: Some(3900), elapsed, left };
         let steps = "38 %, 1500 of about 3900 steps, 4.4/s";
         assert_eq!(text(&known), format!("kernel: {steps}, 6 min, about 9 min left, CC mm/hugetlb.o"));
+        assert!(is_in_the_build_guide(&text(&known)));
         assert_eq!(beside_bar(&known), format!("{steps}, about 9 min left, CC mm/hugetlb.o"));
         let elapsed = seconds(12);
         let unknown =
@@ -156,6 +162,7 @@ mod tests {
         let (stage, mib) = ("push x", 1 << 20);
         let of = |done, rate| text(&Event::Transfer { stage, done: done * mib, total: 300 * mib, rate });
         assert_eq!(of(120, 12 * mib), "120.0 of 300.0 MiB (40 %), 12.0 MiB/s, about 15 s left");
+        assert!(is_in_the_build_guide(&of(120, 12 * mib)));
         assert_eq!(of(0, 0), "0.0 of 300.0 MiB (0 %), 0.0 MiB/s");
         assert_eq!(of(300, 12 * mib), "300.0 of 300.0 MiB (100 %), 12.0 MiB/s");
         let empty = Event::Transfer { stage, done: 0, total: 0, rate: 0 };
@@ -170,6 +177,7 @@ mod tests {
         };
         let bytes = Some(30 << 20);
         assert_eq!(of(24, bytes), "fetched 24 of 120 files (20 %), 30.0 MiB, 2.5 MiB/s, about 48 s left");
+        assert!(is_in_the_build_guide(&of(24, bytes)) && !is_in_the_build_guide(&of(120, bytes)));
         assert_eq!(of(1, None), "fetched 1 of 120 files (0 %), about 24 min left");
         assert_eq!(of(120, bytes), "fetched 120 of 120 files (100 %), 30.0 MiB, 2.5 MiB/s");
     }
