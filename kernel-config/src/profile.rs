@@ -154,10 +154,11 @@ mod tests {
 
     #[test]
     fn our_profiles_and_fragments_parse() -> Result<()> {
-        assert_eq!(Profile::names(ours())?, ["debug", "metal", "vm"]);
+        assert_eq!(Profile::names(ours())?, ["debug", "metal", "stock", "vm"]);
         for name in Profile::names(ours())? {
             let fragments = Profile::load(ours(), &name)?.load_fragments(ours())?;
-            assert!(fragments.iter().any(|f| f.options().any(|o| o.to_string() == "CONFIG_RUST=y")), "{name}");
+            let rust = fragments.iter().any(|f| f.options().any(|o| o.to_string() == "CONFIG_RUST=y"));
+            assert_eq!(rust, name != "stock", "{name}");
         }
         assert_eq!(Profile::load(ours(), "metal")?.base, ConfigSource::Upstream("talos-1.10.3".into()));
         assert_eq!(Profile::load(ours(), "vm")?.base, ConfigSource::Target("allnoconfig".into()));
@@ -168,7 +169,7 @@ mod tests {
     fn an_unknown_profile_lists_the_known_ones() {
         let error = Profile::load(ours(), "vn").expect_err("no such profile");
         assert_eq!(error.class(), Class::BadInput);
-        assert!(error.to_string().contains("use one of: debug, metal, vm"), "{error}");
+        assert!(error.to_string().contains("use one of: debug, metal, stock, vm"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Assembles installer images that a build does not make: stock Talos's, and broken ones. Their base and kernel are those of the build; their
+//! Assembles installer images that a build does not make: stock Talos's, and broken ones. Their base is that of the build; their
 //! installer program is Talos's own, so their UKI is `Talos-v1.10.3.efi` on the boot partition.
 
 use crate::settings::Settings;
@@ -29,15 +29,31 @@ pub struct Assembly<'a> {
     settings: &'a Settings,
     talos: Line,
     base: BaseImages,
+    kernel: Kernel,
     dir: PathBuf,
 }
 
+/// A compiled kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The bzImage.
+    pub vmlinuz: PathBuf,
+    /// The tree with its modules, in `usr/lib/modules/<release>`.
+    pub modules: PathBuf,
+}
+
 impl<'a> Assembly<'a> {
-    /// Opens the base of the build. `dir` is for the image and for temporary files.
+    /// Opens base and kernel of the build. `dir` is for the image and for temporary files.
     pub fn open(settings: &'a Settings, dir: &Path) -> Result<Self> {
+        let modules = unpack(settings, "kernel.oci", "usr", &work(dir, "kernel")?)?;
+        Self::with_kernel(settings, Kernel { vmlinuz: settings.out.join("vmlinuz"), modules }, dir)
+    }
+
+    /// As [`Assembly::open`], with another kernel.
+    pub fn with_kernel(settings: &'a Settings, kernel: Kernel, dir: &Path) -> Result<Self> {
         let talos = Line::default_release()?;
         let base = BaseImages::open(&talos, &base(settings)?, &work(dir, "base")?, Limits::SYSTEM)?;
-        Ok(Self { settings, talos, base, dir: dir.to_owned() })
+        Ok(Self { settings, talos, base, kernel, dir: dir.to_owned() })
     }
 
     /// Returns the kernel arguments of stock Talos.
@@ -52,8 +68,8 @@ impl<'a> Assembly<'a> {
 
     /// Returns Talos's initramfs with the kernel's modules and extensions, which are metadata and a root filesystem.
     pub fn initramfs(&self, extensions: &[(Metadata, &Path)]) -> Result<Vec<u8>> {
-        let kernel = unpack(self.settings, "kernel.oci", "usr", &work(&self.dir, "kernel")?)?;
-        let layers = Layers { release: &release(&kernel)?, kernel: &kernel, extensions };
+        let kernel = &self.kernel.modules;
+        let layers = Layers { release: &release(kernel)?, kernel, extensions };
         let scratch = work(&self.dir, "layers")?;
         Ok(assemble::initramfs(&self.settings.sandbox, &self.base_initramfs()?, &layers, &scratch, EPOCH)?)
     }
@@ -66,7 +82,7 @@ impl<'a> Assembly<'a> {
             &UkiParts {
                 os_release: &os_release::from_base(&self.settings.sandbox, &self.base_initramfs()?, &scratch)?,
                 cmdline,
-                linux: &fs::read(self.settings.out.join("vmlinuz"))?,
+                linux: &fs::read(&self.kernel.vmlinuz)?,
                 initrd: initramfs,
                 profile: &self.talos.uki.profile,
             },

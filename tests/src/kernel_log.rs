@@ -22,6 +22,22 @@ struct Warning {
     text: String,
     /// Why it is no fault.
     because: String,
+    /// Where it is found.
+    #[serde(default)]
+    on: On,
+}
+
+/// On which kernels a listed warning is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum On {
+    /// On stock Talos as well.
+    #[default]
+    Stock,
+    /// On ours only.
+    Ours,
+    /// On both, but not at each boot.
+    Sometimes,
 }
 
 impl Expected {
@@ -53,6 +69,14 @@ impl Expected {
         let listed = |text: &str| self.warnings.iter().any(|one| text.contains(&one.text));
         log.lines().filter_map(severe).filter(|text| !listed(text)).collect()
     }
+
+    /// Returns the listed warnings in our log `ours` that the list says stock Talos has too, but its log `stock` does not have.
+    #[must_use]
+    pub fn new_on_ours(&self, ours: &str, stock: &str) -> Vec<&str> {
+        let has = |log: &str, text: &str| log.lines().filter_map(severe).any(|line| line.contains(text));
+        let on_both = self.warnings.iter().filter(|one| one.on == On::Stock).map(|one| one.text.as_str());
+        on_both.filter(|text| has(ours, text) && !has(stock, text)).collect()
+    }
 }
 
 /// The text of a line of the kernel with the severity of a warning or above.
@@ -81,6 +105,15 @@ mod tests {
     fn warnings_that_are_not_listed_are_found() {
         let list = "[[warning]]\ntext = \"calibrate against PIT\"\nbecause = \"emulated\"\n";
         assert_eq!(Expected::parse(list).unwrap().others(LOG), ["BUG: something", "ata1: failed [0]: again"]);
+    }
+
+    #[test]
+    fn a_warning_that_stock_talos_does_not_have_is_found() {
+        let list = |on: &str| format!("[[warning]]\ntext = \"calibrate against PIT\"\nbecause = \"emulated\"\n{on}");
+        let new = |on: &str, stock: &str| Expected::parse(&list(on)).unwrap().new_on_ours(LOG, stock).len();
+        assert_eq!((new("", LOG), new("", ""), new("on = \"stock\"", "")), (0, 1, 1));
+        assert_eq!((new("on = \"ours\"", ""), new("on = \"sometimes\"", "")), (0, 0));
+        assert!(Expected::parse(&list("on = \"both\"")).is_err());
     }
 
     #[test]

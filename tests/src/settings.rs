@@ -15,6 +15,8 @@ pub const PROGRAM: &str = "SOLANA_TALOS_PROGRAM";
 pub const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
 /// Set by the set of tests that recover a node.
 pub const RECOVERY: &str = "SOLANA_TALOS_RECOVERY";
+/// Set by the set of tests that compares with a stock kernel.
+pub const STOCK: &str = "SOLANA_TALOS_STOCK";
 /// Output directory of profile `debug`.
 pub const DEBUG_OUT: &str = "SOLANA_TALOS_DEBUG_OUT";
 

@@ -15,6 +15,9 @@ use harness::{Result, broken, steps, stock};
 use qemu::Network;
 use std::process::ExitCode;
 
+/// File with the kernel's log of the build.
+const KERNEL_LOG: &str = "kernel.log";
+
 fn main() -> ExitCode {
     let settings = Settings::with_program(TALOS_OUT);
     steps::run(
@@ -171,7 +174,7 @@ fn clean_log(life: &mut Life) -> Result<()> {
     ensure!(log.contains("solana_optimizer"), "the module does not report itself");
     let others = Expected::committed()?.others(&log);
     ensure!(others.is_empty(), "warnings that tests/kernel-warnings.toml does not list: {others:#?}");
-    Ok(())
+    Ok(fs::write(life.file(KERNEL_LOG), log)?)
 }
 
 fn run_time_settings(life: &mut Life) -> Result<()> {
@@ -199,7 +202,21 @@ fn to_stock(life: &mut Life) -> Result<()> {
     stock::installer(life.node.settings(), "ghcr.io/stock/installer", &dir)?;
     life.push("stock", &dir)?;
     life.upgrade("stock", "v1.10.3")?;
-    is_stock(life)
+    is_stock(life)?;
+    if stock::has_own_kernel() { no_new_warning(life) } else { Ok(()) }
+}
+
+/// The running kernel is that of stock Talos: compares its log with that of ours.
+fn no_new_warning(life: &Life) -> Result<()> {
+    let talosctl = &life.node.talosctl;
+    let absent = talosctl.fail(&["read", "/proc/sys/kernel/numa_balancing"])?;
+    ensure!(absent.contains("no such file or directory"), "not the kernel of stock Talos: {absent}");
+    let (ours, stock) = (fs::read_to_string(life.file(KERNEL_LOG))?, talosctl.run(&["dmesg"])?);
+    let expected = Expected::committed()?;
+    let new = expected.new_on_ours(&ours, &stock);
+    ensure!(new.is_empty(), "listed as warnings that stock Talos has too, but it has not: {new:#?}\n{stock}");
+    eprintln!("only on stock Talos: {:#?}", expected.others(&stock));
+    Ok(())
 }
 
 fn is_stock(life: &Life) -> Result<()> {

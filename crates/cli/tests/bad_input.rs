@@ -19,7 +19,7 @@ const MISSING_TOOL: i32 = 3;
 #[test]
 fn an_unknown_name_is_reported_with_the_known_ones() {
     let scene = Scene::new();
-    let profile = ["unknown kernel profile `nope`", "hint: use one of: debug, metal, vm"];
+    let profile = ["unknown kernel profile `nope`", "hint: use one of: debug, metal, stock, vm"];
     scene.fails(BAD_INPUT, &["build", "--profile", "nope"], &profile);
     scene.fails(BAD_INPUT, &["kernel", "build", "--profile", "nope"], &profile);
     scene.fails(

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use common::Sha256;
 use support::{Scene, toolchain_stage};
 
+const BAD_INPUT: i32 = 2;
 const BUILD_FAILED: i32 = 4;
 const VERIFICATION: i32 = 5;
 const INFRASTRUCTURE: i32 = 6;
@@ -79,6 +80,17 @@ fn a_dropped_option_is_reported_with_its_missing_dependencies() {
     ran.failed(BUILD_FAILED, &words);
     let made = own_stages(&scene);
     assert!(made.iter().all(|path| !path.to_string_lossy().contains("kernel-config-")), "{made:?}");
+}
+
+#[test]
+fn a_profile_without_rust_is_refused_where_the_module_is_built() {
+    let Some(toolchain) = toolchain_stage() else { return };
+    let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
+    let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
+    symlink(store, scene.cache().join("store")).unwrap();
+    symlink(keys, scene.cache().join("keys")).unwrap();
+    let ran = scene.run(&["kernel", "build", "--profile", "stock"]);
+    ran.failed(BAD_INPUT, &["the profile stock cannot have our module", "CONFIG_RUST=y", "--without-module"]);
 }
 
 /// The test's own original differs from the committed minimal form in one option.

@@ -7,7 +7,7 @@ use attest::Material;
 use common::stage::{Finished, Input, Stage};
 use common::{Class, Error, Result, Sha256};
 use kernel_config::configure::{BaseConfig, Resolved};
-use kernel_config::dotconfig::DotConfig;
+use kernel_config::dotconfig::{DotConfig, Value};
 use kernel_config::environment::Environment;
 use kernel_config::fragment::Fragment;
 use kernel_config::pin::Pin;
@@ -112,6 +112,12 @@ impl<'a> KernelPlan<'a> {
         matches!(self.base, Base::Upstream(_))
     }
 
+    /// Whether the kernel has Rust, as far as the fragments say.
+    fn has_rust(&self) -> bool {
+        let mut options = self.fragments.iter().flat_map(Fragment::options);
+        options.any(|option| option.symbol == "RUST" && option.value == Value::Yes)
+    }
+
     /// Gets the toolchain and the kernel source.
     pub fn prepare(self) -> Result<Prepared<'a>> {
         let toolchain = self.project.toolchain()?;
@@ -160,6 +166,14 @@ pub struct Prepared<'a> {
     pub toolchain: Toolchain,
     /// The archive with the kernel source.
     source: PathBuf,
+}
+
+/// A compiled kernel, and what it is made of.
+struct Compiled {
+    source: Source,
+    config: Resolved,
+    certificate: PathBuf,
+    kernel: compile::Kernel,
 }
 
 /// A compiled kernel with our module.
@@ -268,25 +282,65 @@ impl<'a> Prepared<'a> {
         self.context().path(&format!("kernel-config/snapshots/{}.config", self.plan.name))
     }
 
-    /// Builds and signs the kernel and our module.
+    /// Builds the kernel and our module, and signs all modules.
+    ///
+    /// # Errors
+    /// [`Class::BadInput`] if the profile has no Rust, in which the module is written.
     pub fn build(&self, signing: &Signing) -> Result<OrPending<Built>> {
-        let source = self.source()?;
-        let config = self.configure(&source)?;
-        let env = Environment { clippy: self.plan.profile.clippy, ..self.environment() };
-        let certificate = signing.set.certificate_file(Role::Module)?;
-        let kernel = compile::compile(&env, &source, &config.path(), &certificate)?;
-        self.check_release(&kernel)?;
-        let signer = signing.set.signer(Role::Module)?;
-        let sign = |stage: Stage, unsigned: &Finished, tree: fn(PathBuf) -> PathBuf| {
-            let modules = Input::stage("modules", unsigned).map(tree);
-            sign::sign_tree(&env, stage, &kernel.release, modules, signer.as_ref())
-        };
+        if !self.plan.has_rust() {
+            return Err(Error::new(Class::BadInput, format!("the profile {} cannot have our module", self.plan.name))
+                .why("the module needs CONFIG_RUST=y, and no fragment of the profile requests it")
+                .hint(
+                    "choose another profile, or compile the kernel only: `solana-talos kernel build --without-module`",
+                ));
+        }
+        let Compiled { source, config, certificate, kernel } = self.compile(signing)?;
+        let env = self.kernel_environment();
         // Both are tried, so that all signatures are requested in one pass, and a look finds both.
-        let modules = sign(sign::KERNEL_STAGE, &kernel.stage, |dir| dir.join("modules"));
+        let modules = self.sign_kernel(signing, &kernel);
         let module = external::build(&env, &source, &kernel, &self.context().path("module"), MODULE);
-        let module = module.and_then(|module| sign(sign::EXTENSION_STAGE, &module, |dir| dir.join("root")));
+        let module = module.and_then(|module| {
+            let tree = Input::stage("modules", &module).map(|dir| dir.join("root"));
+            self.sign(signing, sign::EXTENSION_STAGE, &kernel, tree)
+        });
         let (Ok(modules), Ok(module)) = (modules?, module?) else { return Ok(Err(Pending)) };
         Ok(Ok(Built { source, certificate, config, kernel, modules, module }))
+    }
+
+    /// Builds the kernel without our module, and signs its modules.
+    pub fn build_kernel(&self, signing: &Signing) -> Result<OrPending<(compile::Kernel, Finished)>> {
+        let kernel = self.compile(signing)?.kernel;
+        Ok(self.sign_kernel(signing, &kernel)?.map(|modules| (kernel, modules)))
+    }
+
+    /// The environment in which kernel and module are compiled.
+    fn kernel_environment(&self) -> Environment<'_> {
+        Environment { clippy: self.plan.profile.clippy, ..self.environment() }
+    }
+
+    fn compile(&self, signing: &Signing) -> Result<Compiled> {
+        let source = self.source()?;
+        let config = self.configure(&source)?;
+        let certificate = signing.set.certificate_file(Role::Module)?;
+        let kernel = compile::compile(&self.kernel_environment(), &source, &config.path(), &certificate)?;
+        self.check_release(&kernel)?;
+        Ok(Compiled { source, config, certificate, kernel })
+    }
+
+    fn sign_kernel(&self, signing: &Signing, kernel: &compile::Kernel) -> Result<OrPending<Finished>> {
+        let tree = Input::stage("modules", &kernel.stage).map(|dir| dir.join("modules"));
+        self.sign(signing, sign::KERNEL_STAGE, kernel, tree)
+    }
+
+    fn sign(
+        &self,
+        signing: &Signing,
+        stage: Stage,
+        kernel: &compile::Kernel,
+        modules: Input<PathBuf>,
+    ) -> Result<OrPending<Finished>> {
+        let signer = signing.set.signer(Role::Module)?;
+        sign::sign_tree(&self.kernel_environment(), stage, &kernel.release, modules, signer.as_ref())
     }
 
     fn check_release(&self, kernel: &compile::Kernel) -> Result<()> {

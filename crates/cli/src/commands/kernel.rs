@@ -7,13 +7,14 @@ use build::{KernelPlan, Prepared, Signing, SourceChoice};
 use clap::{Args, Subcommand};
 use common::event::Event;
 use common::sandbox::Run;
+use common::stage::Finished;
 use common::{Class, Error, atomic};
 use kernel_config::configure::BaseConfig;
 use kernel_config::hardening::{self, IgnoreList};
 use kernel_config::profile::ConfigSource;
 use kernel_config::snapshot;
 use kernel_config::source::Source;
-use keys::Role;
+use keys::{OrPending, Role};
 
 use crate::context::Context;
 use crate::options::KeyOptions;
@@ -54,7 +55,11 @@ enum Action {
     /// Unpack and patch the kernel source, and print its directory
     Source,
     /// Compile the kernel and the module, and print their directories
-    Build,
+    Build {
+        /// Compile the kernel only: a profile without Rust cannot have the module
+        #[arg(long)]
+        without_module: bool,
+    },
 }
 
 pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
@@ -65,7 +70,7 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
     }
     let keys = options.keys.choice();
     let given = match options.action {
-        Action::Build => Signing::given(context, &keys, &[Role::Module])?,
+        Action::Build { .. } => Signing::given(context, &keys, &[Role::Module])?,
         _ => None,
     };
     let prepared = plan.prepare()?;
@@ -82,15 +87,31 @@ pub fn run(context: &Context, options: &Options) -> anyhow::Result<Status> {
             BaseConfig::Target(target) => context.answer(&target)?,
         },
         Action::Source => context.answer(&prepared.source()?.tree.display().to_string())?,
-        Action::Build => {
+        Action::Build { without_module } => {
             let signing = given.map_or_else(|| Signing::development(context, &keys), Ok)?;
-            let Ok(built) = prepared.build(&signing)? else { return Ok(Status::Pending(signing.set.pending())) };
-            context.answer(&format!("kernel {}", built.kernel.stage.dir.display()))?;
-            context.answer(&format!("modules {}", built.modules.dir.display()))?;
-            context.answer(&format!("module {}", built.module.dir.display()))?;
+            let Ok(stages) = compile(&prepared, &signing, *without_module)? else {
+                return Ok(Status::Pending(signing.set.pending()));
+            };
+            for (name, stage) in stages {
+                context.answer(&format!("{name} {}", stage.dir.display()))?;
+            }
         }
     }
     Ok(Status::Done)
+}
+
+/// Compiles the kernel, and the module unless it is not wanted; returns their stages by name.
+fn compile(
+    prepared: &Prepared<'_>,
+    signing: &Signing,
+    without_module: bool,
+) -> common::Result<OrPending<Vec<(&'static str, Finished)>>> {
+    if without_module {
+        let built = prepared.build_kernel(signing)?;
+        return Ok(built.map(|(kernel, modules)| vec![("kernel", kernel.stage), ("modules", modules)]));
+    }
+    let built = prepared.build(signing)?;
+    Ok(built.map(|built| vec![("kernel", built.kernel.stage), ("modules", built.modules), ("module", built.module)]))
 }
 
 fn check(context: &Context, prepared: &Prepared<'_>, profile: &str) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ const USUAL: [(&str, &str, u64, u64); 4] = [
     ("toolchain", "", 2450, 200),
     ("kernel", "vm", 3900, 870),
     ("kernel", "metal", 9000, 2150),
-    ("kernel", "debug", 2600, 470),
+    ("kernel", "debug", 1960, 320),
 ];
 
 /// A run with less output than this share of the recorded one resumed an interrupted run, and is not recorded.

@@ -39,7 +39,7 @@ struct Suite {
     cargo: &'static str,
 }
 
-const SUITES: [Suite; 6] = [
+const SUITES: [Suite; 7] = [
     Suite {
         name: "guest",
         default: true,
@@ -65,6 +65,13 @@ const SUITES: [Suite; 6] = [
         name: "lifecycle",
         default: false,
         variable: None,
+        dir: ".",
+        cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_lifecycle",
+    },
+    Suite {
+        name: "stock",
+        default: false,
+        variable: Some("SOLANA_TALOS_STOCK"),
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_lifecycle",
     },
