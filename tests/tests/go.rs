@@ -76,11 +76,11 @@ fn the_client_fetches_only_pinned_files() {
 fn init(dir: &Path, rootfs: &Path) -> PathBuf {
     let context = context(dir, rootfs, true, User::default());
     let toolchain = Project::open(&context).unwrap().toolchain().unwrap();
-    let programs = stages::read(&context).unwrap();
+    let programs = stages::BASE.read(&context).unwrap();
     let mut talos = programs.modules.iter().find(|module| module.name == "talos").unwrap().clone();
     talos.programs.retain(|program| program.name == "init");
     let go = stages::go_toolchain(&context, &toolchain, &programs).unwrap();
-    stages::module(&context, &toolchain, &go, &talos).unwrap().dir
+    stages::module(&context, &toolchain, &go, stages::BASE, &talos).unwrap().dir
 }
 
 #[test]

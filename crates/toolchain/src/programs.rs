@@ -1,4 +1,4 @@
-//! `imager/base/go/programs.toml`: the Go programs of a base, and the flags that they are built with.
+//! `programs.toml`: Go programs (`imager/base/go/`: those of a base), and the flags that they are built with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,6 +28,9 @@ pub struct MainModule {
     /// Embedded files that are replaced in all its programs.
     #[serde(default)]
     embed: BTreeMap<String, String>,
+    /// Variables that are set in all its programs.
+    #[serde(default)]
+    stamps: BTreeMap<String, String>,
     /// The programs.
     #[serde(rename = "program")]
     pub programs: Vec<Program>,
@@ -49,6 +52,9 @@ pub struct Program {
     /// Embedded files to replace: `<module>@<version>/<path>`, and the new content.
     #[serde(default)]
     pub embed: BTreeMap<String, String>,
+    /// Variables of type string that the linker sets: `<package>.<name>`, and the value. All are those of the module.
+    #[serde(skip)]
+    pub stamps: BTreeMap<String, String>,
 }
 
 fn level() -> String {
@@ -56,7 +62,7 @@ fn level() -> String {
 }
 
 impl Programs {
-    /// Parses the file; programs inherit tags and embedded files of their module.
+    /// Parses the file; programs inherit tags, embedded files and variables of their module.
     ///
     /// # Errors
     /// [`Class::BadInput`] for malformed TOML, an unknown key, and an invalid or duplicate name.
@@ -69,6 +75,7 @@ impl Programs {
                 program.tags.get_or_insert_with(|| module.tags.clone());
                 let inherited = module.embed.iter().map(|(path, text)| (path.clone(), text.clone()));
                 program.embed = inherited.chain(std::mem::take(&mut program.embed)).collect();
+                program.stamps.clone_from(&module.stamps);
             }
         }
         Ok(programs)
@@ -79,7 +86,8 @@ impl Programs {
         let mut names = BTreeSet::new();
         for module in &self.modules {
             word(&module.name, b"-")?;
-            for Program { name, package, tags, amd64, embed } in &module.programs {
+            module.stamps.iter().try_for_each(stamp)?;
+            for Program { name, package, tags, amd64, embed, stamps: _ } in &module.programs {
                 word(name, b"-")?;
                 if !names.insert(name) {
                     return Err(format!("duplicate program {name}"));
@@ -117,6 +125,17 @@ fn tag(text: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err(format!("{text:?} is not a build tag")) }
 }
 
+/// A variable is `<package>.<name>`; it and its value are one word of the linker's flags each.
+fn stamp((variable, value): (&String, &String)) -> Result<(), String> {
+    let name = variable.rsplit_once('/').and_then(|(_, rest)| rest.split_once('.'));
+    let fine = path::is_plain(variable) && name.is_some_and(|(_, name)| !name.is_empty());
+    let plain = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.:/_+".contains(&c));
+    if fine && plain(variable) && plain(value) {
+        return Ok(());
+    }
+    Err(format!("{variable:?} is not <package>.<variable>, or its value is not one word"))
+}
+
 /// The path of an embedded file starts with a module and its version.
 fn embedded(path: &str) -> Result<(), String> {
     let file = path.split_once('@').and_then(|(_, rest)| rest.split_once('/'));
@@ -133,6 +152,8 @@ toolchain = "1.24.3"
 [[module]]
 name = "talos"
 tags = "a,b"
+[module.stamps]
+"x.org/m/version.tag" = "v1.0.0"
 [module.embed]
 "x.org/m@v1.0.0/sha" = "ours"
 [[module.program]]
@@ -155,6 +176,7 @@ tags = ""
         assert_eq!((init.tags.as_deref(), init.amd64.as_str(), init.embed.len()), (Some("a,b"), "v1", 1));
         assert_eq!((installer.tags.as_deref(), installer.amd64.as_str(), installer.embed.len()), (Some(""), "v2", 2));
         assert_eq!(installer.embed["x.org/m@v1.0.0/sha"], "ours");
+        assert_eq!(installer.stamps["x.org/m/version.tag"], "v1.0.0");
     }
 
     #[test]
@@ -170,6 +192,8 @@ tags = ""
             ("amd64 = \"v1\"", "amd64 = \"v9\"", "unknown microarchitecture level \"v9\""),
             ("amd64 = \"v1\"", "arm64 = \"v1\"", "unknown field `arm64`"),
             ("tags = \"a,b\"", "tags = \"a b\"", "\"a b\" is not a build tag"),
+            ("x.org/m/version.tag", "x.org/m/version", "is not <package>.<variable>"),
+            ("= \"v1.0.0\"", "= \"v1 -X a=b\"", "its value is not one word"),
             ("x.org/m@v1.0.0/tag", "x.org/m/tag", "is not <module>@<version>/<path>"),
             ("x.org/m@v1.0.0/sha", "x.org/m@v1.0.0/../sha", "is not <module>@<version>/<path>"),
         ] {

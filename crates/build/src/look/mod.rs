@@ -81,7 +81,7 @@ fn parts_of_base(prepared: &Prepared<'_>, base: &BaseChoice, looking: &Look) -> 
         looking.follow(|| testbed::crates(prepared))?;
         return looking.follow(|| testbed::programs(prepared)).map(drop);
     }
-    looking.follow(|| go::programs(context, toolchain))?;
+    looking.follow(|| go::programs(context, toolchain, go::BASE))?;
     if matches!(base, BaseChoice::Source) {
         looking.follow(|| go::talos_module(context, toolchain))?;
     }

@@ -60,7 +60,7 @@ impl TalosBase {
     /// Returns the stage with Talos's programs, which is run if the base was not built from them; `None` for the testbed.
     pub fn programs(&self, prepared: &Prepared<'_>) -> Result<Option<Finished>> {
         match (&self.programs, self.is_testbed()) {
-            (None, false) => go::programs(prepared.context(), &prepared.toolchain).map(Some),
+            (None, false) => go::programs(prepared.context(), &prepared.toolchain, go::BASE).map(Some),
             (programs, _) => Ok(programs.clone()),
         }
     }

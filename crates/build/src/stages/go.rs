@@ -1,4 +1,5 @@
-//! Talos's own programs and what goes with them, built from Go modules: `imager/base/go/`.
+//! Programs built from Go modules: Talos's own and what goes with them (`imager/base/go/`), and those of Kubernetes for a test
+//! (`tests/kubernetes/`).
 //!
 //! Go finds every module in a module cache whose downloads are links into the store, so nothing is copied and no proxy is asked; go.sum is
 //! checked all the same. The bytes of static programs depend on the Go toolchain alone, so Debian's packages are in no key here.
@@ -25,9 +26,15 @@ pub const STAGE: Stage = Stage::recipe("go-programs");
 /// Unpacks Talos's modules.
 pub const TALOS_STAGE: Stage = Stage::recipe("talos-module");
 
-/// Go's directory in the project.
-const DIR: &str = "imager/base/go";
-/// Directory of the toolchain's list.
+/// A directory of the project with the list of programs `programs.toml`, and a directory for each main module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct List(&'static str);
+
+/// The programs of a base.
+pub const BASE: List = List("imager/base/go");
+/// The programs of Kubernetes, which no build contains: a test runs them.
+pub const KUBERNETES: List = List("tests/kubernetes");
+/// Directory of the list of the toolchain's files, in that of the base: it compiles the programs of both.
 const TOOLCHAIN: &str = "toolchain";
 /// Main module of Talos's programs.
 const TALOS: &str = "talos";
@@ -77,56 +84,66 @@ pub fn fetch(context: &Context, toolchain: &Toolchain, files: &[ModuleFile]) -> 
 /// As [`go::resolve`]; nothing is written then.
 pub fn update(context: &Context, toolchain: &Toolchain) -> Result<()> {
     let mut line = |line: &str| context.sink().emit(&Event::Output { stage: "update", line });
-    let (sandbox, user, listed) = (&toolchain.sandbox, &context.go_user, read(context)?);
-    let zip = go::resolve_toolchain(sandbox, &listed.toolchain_module(), user, &mut line)?;
-    let mut texts = vec![(path(TOOLCHAIN, "modules.sums"), zip)];
-    for module in &listed.modules {
-        let resolved = go::resolve(sandbox, &context.path(&format!("{DIR}/{}", module.name)), module, user, &mut line)?;
-        texts.push((path(&module.name, "go.sum"), resolved.go_sum));
-        texts.push((path(&module.name, "modules.sums"), resolved.modules_sums));
+    let (sandbox, user) = (&toolchain.sandbox, &context.go_user);
+    let zip = go::resolve_toolchain(sandbox, &BASE.read(context)?.toolchain_module(), user, &mut line)?;
+    let mut texts = vec![(BASE.path(TOOLCHAIN, "modules.sums"), zip)];
+    // A project without its tests has only the first list.
+    for list in [BASE, KUBERNETES].into_iter().filter(|list| context.path(&list.file()).is_file()) {
+        for module in &list.read(context)?.modules {
+            let dir = context.path(&format!("{}/{}", list.0, module.name));
+            let resolved = go::resolve(sandbox, &dir, module, user, &mut line)?;
+            texts.push((list.path(&module.name, "go.sum"), resolved.go_sum));
+            texts.push((list.path(&module.name, "modules.sums"), resolved.modules_sums));
+        }
     }
     texts.iter().try_for_each(|(name, text)| atomic::write(&context.path(name), text))
 }
 
-/// Reads the list of programs.
-pub fn read(context: &Context) -> Result<Programs> {
-    let file = format!("{DIR}/programs.toml");
-    Programs::parse(&file, &fs_err::read_to_string(context.path(&file))?)
+impl List {
+    /// Path of the list in the project.
+    fn file(self) -> String {
+        format!("{}/programs.toml", self.0)
+    }
+
+    /// Path of a file of a main module in the project.
+    fn path(self, module: &str, file: &str) -> String {
+        format!("{}/{module}/{file}", self.0)
+    }
+
+    /// Reads the list.
+    pub fn read(self, context: &Context) -> Result<Programs> {
+        let file = self.file();
+        Programs::parse(&file, &fs_err::read_to_string(context.path(&file))?)
+    }
+
+    fn module_files(self, context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
+        let list = self.path(module, "modules.sums");
+        lock::parse_go_sums(&list, &fs_err::read_to_string(context.path(&list))?)
+    }
 }
 
-/// Path of a file of a main module in the project.
-#[must_use]
-pub fn path(module: &str, file: &str) -> String {
-    format!("{DIR}/{module}/{file}")
-}
-
-fn module_files(context: &Context, module: &str) -> Result<Vec<ModuleFile>> {
-    let list = path(module, "modules.sums");
-    lock::parse_go_sums(&list, &fs_err::read_to_string(context.path(&list))?)
-}
-
-/// Returns the files that stages fetch.
+/// Returns the files that stages of a build fetch.
 pub fn files(context: &Context) -> Result<Vec<(Stage, Vec<ModuleFile>)>> {
     let mut of_modules = Vec::new();
-    for main in read(context)?.modules {
-        of_modules.extend(module_files(context, &main.name)?);
+    for main in BASE.read(context)?.modules {
+        of_modules.extend(BASE.module_files(context, &main.name)?);
     }
     let zips = talos_zips(context)?.into_iter().map(|(zip, _)| zip).collect();
-    let compiler = module_files(context, TOOLCHAIN)?;
+    let compiler = BASE.module_files(context, TOOLCHAIN)?;
     Ok(vec![(TOOLCHAIN_STAGE, compiler), (MODULE_STAGE, of_modules), (TALOS_STAGE, zips)])
 }
 
-/// Builds every program. The stage's directory has the static programs in `bin/`, for each the modules in it in `modules/<program>.txt` (the
-/// text of `go version -m`), and the licences of all these modules in `licenses/<module>@<version>/`.
+/// Builds every program of `list`. The stage's directory has the static programs in `bin/`, for each the modules in it in
+/// `modules/<program>.txt` (the text of `go version -m`), and the licences of all these modules in `licenses/<module>@<version>/`.
 ///
 /// # Errors
 /// [`Class::BuildFailed`] if a program cannot be compiled; as [`go::fetch`] if a module is missing.
-pub fn programs(context: &Context, toolchain: &Toolchain) -> Result<Finished> {
-    let listed = read(context)?;
+pub fn programs(context: &Context, toolchain: &Toolchain, list: List) -> Result<Finished> {
+    let listed = list.read(context)?;
     let go = go_toolchain(context, toolchain, &listed)?;
     let mut built = Vec::new();
     for main in &listed.modules {
-        built.push(Input::stage(&main.name, &module(context, toolchain, &go, main)?));
+        built.push(Input::stage(&main.name, &module(context, toolchain, &go, list, main)?));
     }
     if context.look().is_none() {
         atomic::remove_dir(&build_cache(context))?;
@@ -166,7 +183,7 @@ pub fn talos_module(context: &Context, toolchain: &Toolchain) -> Result<Finished
 
 /// Returns the zips of Talos's modules, with the names of their directories.
 fn talos_zips(context: &Context) -> Result<Vec<(ModuleFile, &'static str)>> {
-    let files = module_files(context, TALOS)?;
+    let files = BASE.module_files(context, TALOS)?;
     let mut zips = Vec::new();
     for (module, name) in TALOS_MODULES {
         let zip = files.iter().find(|file| {
@@ -185,7 +202,7 @@ fn talos_zips(context: &Context) -> Result<Vec<(ModuleFile, &'static str)>> {
 /// As [`go::fetch`].
 pub fn go_toolchain(context: &Context, toolchain: &Toolchain, programs: &Programs) -> Result<Finished> {
     let wanted = programs.toolchain_module();
-    let files = module_files(context, TOOLCHAIN)?;
+    let files = BASE.module_files(context, TOOLCHAIN)?;
     let zip = files.into_iter().find(|file| file.module() == (wanted.clone(), true));
     let zip = zip.ok_or_else(|| bad_list(TOOLCHAIN, format!("{wanted} is not listed")))?;
     unpack(context, toolchain, TOOLCHAIN_STAGE, vec![(zip, "go")], EXECUTABLE)
@@ -193,7 +210,7 @@ pub fn go_toolchain(context: &Context, toolchain: &Toolchain, programs: &Program
 
 fn bad_list(module: &str, why: String) -> Error {
     Error::new(Class::BadInput, "the list of Go module files does not match programs.toml")
-        .file(path(module, "modules.sums"))
+        .file(BASE.path(module, "modules.sums"))
         .why(why)
         .hint("run `solana-talos update go`")
 }
@@ -232,6 +249,8 @@ fn unpack(
 struct Tools<'a> {
     sandbox: &'a Sandbox,
     store: &'a Store,
+    /// The list with the programs, for errors.
+    list: List,
     /// Go's build cache, shared by all main modules. Its entries are named by their inputs.
     cache: PathBuf,
     jobs: usize,
@@ -248,15 +267,21 @@ fn build_cache(context: &Context) -> PathBuf {
     context.cache.join("unfinished/go-build")
 }
 
-/// Builds the programs of one main module with the compiler `go`, in the form of [`programs`].
+/// Builds the programs of one main module of `list` with the compiler `go`, in the form of [`programs`].
 ///
 /// # Errors
 /// As [`programs`].
-pub fn module(context: &Context, toolchain: &Toolchain, go: &Finished, main: &MainModule) -> Result<Finished> {
-    let files = module_files(context, &main.name)?;
-    let file = |name: &str| Input::file(name, &context.path(&path(&main.name, name)));
+pub fn module(
+    context: &Context,
+    toolchain: &Toolchain,
+    go: &Finished,
+    list: List,
+    main: &MainModule,
+) -> Result<Finished> {
+    let files = list.module_files(context, &main.name)?;
+    let file = |name: &str| Input::file(name, &context.path(&list.path(&main.name, name)));
     let (sandbox, store) = (&toolchain.sandbox, &context.store);
-    let tools = Tools { sandbox, store, cache: build_cache(context), jobs: context.jobs };
+    let tools = Tools { sandbox, store, list, cache: build_cache(context), jobs: context.jobs };
     let inputs = (
         Input::stage("go", go),
         file("go.mod")?,
@@ -281,7 +306,7 @@ pub fn module(context: &Context, toolchain: &Toolchain, go: &Finished, main: &Ma
         };
         for step in &steps {
             build(work, &tools, &scratch, step, mounted)?;
-            check_embedded(&step.program, &modules)?;
+            check_embedded(tools.list, &step.program, &modules)?;
         }
         work.run(tools.sandbox, &mounted(Run::script(&licenses, &[])).write(work.dir(), "/build/out"))?;
         [modules, scratch].iter().try_for_each(|dir| atomic::remove_dir(dir))
@@ -292,7 +317,9 @@ pub fn module(context: &Context, toolchain: &Toolchain, go: &Finished, main: &Ma
 fn step(program: &Program) -> Input<Step> {
     let output = format!("{SCRATCH}/{}", program.name);
     let tags = program.tags.as_deref().unwrap_or_default();
-    let flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-tags", tags];
+    let stamps = program.stamps.iter().map(|(variable, value)| format!(" -X {variable}={value}"));
+    let link = format!("-s -w{}", stamps.collect::<String>());
+    let flags = ["-v", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", &link, "-tags", tags];
     let files = ["-overlay", &format!("{SCRATCH}/{OVERLAY}"), "-o", &output, &program.package];
     let run = Run::new([GO, "build"].into_iter().chain(flags).chain(files)).directory("/build/main");
     let run = run.env("CGO_ENABLED", "0").env("GOAMD64", &program.amd64);
@@ -349,11 +376,11 @@ fn write_overlay(embed: &BTreeMap<String, String>, scratch: &Path) -> Result<()>
 }
 
 /// Fails if a file that `program` replaces is not in its module: Go ignores such a replacement.
-fn check_embedded(program: &Program, modules: &Path) -> Result<()> {
+fn check_embedded(list: List, program: &Program, modules: &Path) -> Result<()> {
     let missing = |path: &&String| modules.join(module_of(path)).is_dir() && !modules.join(path).is_file();
     let Some(path) = program.embed.keys().find(missing) else { return Ok(()) };
     Err(Error::new(Class::BadInput, format!("an embedded file of the program {} does not exist", program.name))
-        .file(format!("{DIR}/programs.toml"))
+        .file(list.file())
         .why(format!("{path} is not in the module"))
         .hint("change its version there together with the one in go.mod"))
 }
@@ -375,6 +402,7 @@ mod tests {
             tags: Some("a,b".to_owned()),
             amd64: "v1".to_owned(),
             embed: embed.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect(),
+            stamps: BTreeMap::new(),
         }
     }
 
@@ -384,6 +412,7 @@ mod tests {
         for part in [
             "-trimpath\n",
             "-mod=readonly\n",
+            "-ldflags\n-s -w\n",
             "-tags\na,b\n",
             "\nx.org/m/init\n",
             "CGO_ENABLED=0",
@@ -396,6 +425,14 @@ mod tests {
         let keys = |embed: &[(&str, &str)]| format!("{:?}", step(&program(embed)));
         assert_eq!(keys(&[("m@v1/tag", "a")]), keys(&[("m@v1/tag", "a")]));
         assert_ne!(keys(&[("m@v1/tag", "a")]), keys(&[("m@v1/tag", "b")]));
+    }
+
+    #[test]
+    fn stamps_are_given_to_the_linker() {
+        let stamps = [("x.org/m/version.major", "1"), ("x.org/m/version.minor", "2")];
+        let stamps = stamps.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let text = step(&Program { stamps, ..program(&[]) }).run.fingerprint();
+        assert!(text.contains("\n-s -w -X x.org/m/version.major=1 -X x.org/m/version.minor=2\n"), "{text}");
     }
 
     #[test]
@@ -418,11 +455,11 @@ mod tests {
         assert_eq!(overlay, r#"{"Replace":{"/build/modcache/x.org/m@v1.0.0/data/tag":"/build/scratch/embedded-0"}}"#);
         assert_eq!(std::fs::read(dir.path().join("embedded-0")).unwrap(), b"v1-ours");
         // A module of which nothing is needed is not unpacked.
-        check_embedded(&program, dir.path()).unwrap();
+        check_embedded(BASE, &program, dir.path()).unwrap();
         std::fs::create_dir_all(dir.path().join("x.org/m@v1.0.0")).unwrap();
-        let error = check_embedded(&program, dir.path()).unwrap_err();
+        let error = check_embedded(BASE, &program, dir.path()).unwrap_err();
         assert!(error.to_string().contains("x.org/m@v1.0.0/data/tag is not in the module"), "{error}");
         atomic::write(&dir.path().join("x.org/m@v1.0.0/data/tag"), "v1").unwrap();
-        check_embedded(&program, dir.path()).unwrap();
+        check_embedded(BASE, &program, dir.path()).unwrap();
     }
 }

@@ -48,7 +48,7 @@ type Parts<'a> = (Input<&'a Sandbox>, Input<PathBuf>, Input<PathBuf>, Input<Path
 
 /// Builds the base. Nothing of the kernel is in its keys.
 pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Base> {
-    let programs = go::programs(context, toolchain)?;
+    let programs = go::programs(context, toolchain, go::BASE)?;
     let talos = go::talos_module(context, toolchain)?;
     let parts = || -> Result<Parts<'_>> {
         Ok((
