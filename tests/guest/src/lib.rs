@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod cmdline;
 pub mod config;
+pub mod containers;
 pub mod extensions;
 pub mod hex;
 pub mod kmsg;

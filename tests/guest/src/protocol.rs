@@ -67,6 +67,20 @@ pub enum Worker {
     Writers { path: String, values: Vec<String>, writers: u32, rounds: u32 },
 }
 
+/// A line of the container that holds huge pages.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Huge pages of the node.
+    pub total: u64,
+    /// Those of them that are free.
+    pub free: u64,
+    /// `shrinks_total` in `/proc/sys/solana`.
+    pub shrinks: u64,
+    /// `memory_pressure` there.
+    pub pressure: String,
+}
+
 /// A reply of the guest.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

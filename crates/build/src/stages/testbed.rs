@@ -32,7 +32,7 @@ const BUILD: &str = r#"
 cd /build/guest
 cargo build --release --offline --locked \
     --config 'source.crates-io.replace-with = "store"' --config 'source.store.directory = "/build/crates"'
-for program in init machined installer; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
+for program in init machined installer container; do cp /build/target/x86_64-unknown-linux-gnu/release/$program /build/out/; done
 "#;
 /// For this target only: crates for other targets are not in the programs.
 const METADATA: &str = r#"
@@ -88,7 +88,7 @@ fn metadata(prepared: &Prepared<'_>) -> Result<Finished> {
     })
 }
 
-/// Compiles the guest's static programs: `init`, `machined` and `installer` in the stage's directory.
+/// Compiles the guest's static programs: `init`, `machined`, `installer` and `container` in the stage's directory.
 pub fn programs(prepared: &Prepared<'_>) -> Result<Finished> {
     let inputs = guest_inputs(prepared, BUILD)?;
     let crates = crates_for(prepared, PROGRAMS_STAGE, &inputs)?;
