@@ -16,6 +16,7 @@ pub mod installer;
 pub mod kconfig;
 pub mod kernel_log;
 pub mod ktap;
+pub mod kubernetes;
 pub mod life;
 pub mod machines;
 pub mod modules;

@@ -76,6 +76,11 @@ impl Life {
 
     /// Writes the configurations of the node and of its admin.
     pub fn configure(&mut self) -> Result<()> {
+        self.configure_with(&[])
+    }
+
+    /// As [`Life::configure`], with further patches.
+    fn configure_with(&mut self, patches: &[&Path]) -> Result<()> {
         let port = self.registry.address.rsplit(':').next().context("no port")?;
         let patch = self.file("test.yaml");
         fs::write(
@@ -87,7 +92,8 @@ impl Life {
             ),
         )?;
         let ours = self.node.settings().out.join("machine-config.yaml");
-        self.node.talosctl.gen_config(&self.node.dir, &[&ours, &patch])
+        let patches: Vec<&Path> = [&*ours, &*patch].into_iter().chain(patches.iter().copied()).collect();
+        self.node.talosctl.gen_config(&self.node.dir, &patches)
     }
 
     /// Applies the configuration in maintenance mode: the installation begins.
@@ -98,8 +104,13 @@ impl Life {
 
     /// Installs a new node: boots the medium, applies the configuration, and waits for the end of the installation.
     pub fn install(&mut self) -> Result<()> {
+        self.install_with(&[])
+    }
+
+    /// As [`Life::install`], with further patches of the machine configuration.
+    pub fn install_with(&mut self, patches: &[&Path]) -> Result<()> {
         self.node.boot_installer()?;
-        self.configure()?;
+        self.configure_with(patches)?;
         self.apply()?;
         self.node.wait_for_reboot()
     }

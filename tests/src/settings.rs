@@ -17,6 +17,8 @@ pub const POWER_CUTS: &str = "SOLANA_TALOS_POWER_CUTS";
 pub const RECOVERY: &str = "SOLANA_TALOS_RECOVERY";
 /// Set by the set of tests that compares with a stock kernel.
 pub const STOCK: &str = "SOLANA_TALOS_STOCK";
+/// Set by the set of tests that run Kubernetes.
+pub const KUBERNETES: &str = "SOLANA_TALOS_KUBERNETES";
 /// Output directory of profile `debug`.
 pub const DEBUG_OUT: &str = "SOLANA_TALOS_DEBUG_OUT";
 

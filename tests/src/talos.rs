@@ -34,6 +34,8 @@ pub struct Shape {
     pub node_cpus: u32,
     /// A second network card.
     pub segment: Option<Network>,
+    /// Ports besides that of Talos's API.
+    pub forwards: Vec<Forward>,
     /// Time limit of one boot with all that is done in it.
     pub limit: Duration,
 }
@@ -41,7 +43,13 @@ pub struct Shape {
 impl Default for Shape {
     /// The machine of the specification: 128 GiB on two NUMA nodes.
     fn default() -> Self {
-        Self { nodes_mib: vec![64 << 10, 64 << 10], node_cpus: 1, segment: None, limit: Duration::from_secs(1500) }
+        Self {
+            nodes_mib: vec![64 << 10, 64 << 10],
+            node_cpus: 1,
+            segment: None,
+            forwards: Vec::new(),
+            limit: Duration::from_secs(1500),
+        }
     }
 }
 
@@ -154,7 +162,9 @@ impl Node {
     /// Starts the machine; `medium` is a disk to boot from instead of its own.
     pub fn boot(&mut self, medium: Option<PathBuf>) -> Result<()> {
         self.vm = None;
-        wait_for_port(self.talosctl.port)?;
+        let mut forwards = vec![Forward { host: self.talosctl.port, guest: TALOS }];
+        forwards.extend(&self.shape.forwards);
+        forwards.iter().try_for_each(|forward| wait_for_port(forward.host))?;
         self.boots += 1;
         let mut media = Media { variables: Some(self.dir.join("vars.fd")), ..Media::default() };
         media = media.disk(machines::DISK, Image::Keep(self.disk()));
@@ -163,14 +173,13 @@ impl Node {
             media = media.disk(machines::ESP, Image::Keep(image));
             disks.insert(0, Disk::virtio(machines::ESP));
         }
-        let forward = Forward { host: self.talosctl.port, guest: TALOS };
         let machine = Machine {
             boot: Boot::Uefi { extra: format!("{} {EXTRA}", machines::TEST_ARGUMENTS) },
             accelerator: Accelerator::Emulated,
             nodes_mib: self.shape.nodes_mib.clone(),
             node_cpus: self.shape.node_cpus,
             disks,
-            networks: [Network::user([forward])].into_iter().chain(self.shape.segment.clone()).collect(),
+            networks: [Network::user(forwards)].into_iter().chain(self.shape.segment.clone()).collect(),
             igb: false,
             agent: None,
         };
@@ -184,6 +193,11 @@ impl Node {
     /// # Errors
     /// If it takes too long or the machine ends, with the last lines of its console.
     pub fn until<T>(&self, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
+        self.until_within(ANSWER, probe)
+    }
+
+    /// As [`Node::until`], with another time limit.
+    pub fn until_within<T>(&self, limit: Duration, probe: impl Fn(&Talosctl) -> Result<Option<T>>) -> Result<T> {
         let (vm, start) = (self.vm()?, Instant::now());
         loop {
             let result = probe(&self.talosctl);
@@ -191,9 +205,9 @@ impl Node {
                 return Ok(value);
             }
             ensure!(vm.end().is_none(), "{}", vm.summary());
-            if start.elapsed() > ANSWER {
+            if start.elapsed() > limit {
                 let last = result.err().map_or_else(String::new, |err| format!(": {err:#}"));
-                bail!("not within {} s{last}\n{}", ANSWER.as_secs(), vm.summary());
+                bail!("not within {} s{last}\n{}", limit.as_secs(), vm.summary());
             }
             std::thread::sleep(Duration::from_secs(1));
         }

@@ -204,6 +204,19 @@ tags = ""
         }
     }
 
+    /// The list of the toolchain's files has one version.
+    #[test]
+    fn the_programs_of_kubernetes_are_compiled_by_the_toolchain_of_the_base() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let [base, kubernetes] = ["imager/base/go", "tests/kubernetes"].map(|dir| {
+            let file = format!("{dir}/programs.toml");
+            Programs::parse(&file, &std::fs::read_to_string(root.join(&file)).unwrap()).unwrap()
+        });
+        assert_eq!(kubernetes.toolchain, base.toolchain);
+        let kubelet = kubernetes.modules.iter().flat_map(|module| &module.programs).find(|one| one.name == "kubelet");
+        assert_eq!(kubelet.unwrap().stamps["k8s.io/component-base/version.gitVersion"], "v1.33.1");
+    }
+
     /// Go ignores the replacement of a file that does not exist: a new version in go.mod must be one here too.
     #[test]
     fn the_committed_programs_replace_files_of_the_listed_versions() {

@@ -33,7 +33,7 @@ enum What {
     Packages,
     /// Crates in both Cargo.lock files, from crates.io
     Crates,
-    /// Go modules of the programs of Talos's base (imager/base/go), and their go.sum, from the module proxy
+    /// Go modules of the programs of Talos's base (imager/base/go) and of a test (tests/kubernetes), and their go.sum, from the module proxy
     Go,
     /// Locked base images, from their registries
     Bases,

@@ -89,6 +89,13 @@ const SUITES: [Suite; 7] = [
         dir: ".",
         cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_recovery",
     },
+    Suite {
+        name: "kubernetes",
+        default: false,
+        variable: Some("SOLANA_TALOS_KUBERNETES"),
+        dir: ".",
+        cargo: "test -p solana-talos-tests --locked --no-fail-fast --test talos_kubernetes",
+    },
 ];
 
 #[derive(Args, Debug)]
