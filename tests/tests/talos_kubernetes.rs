@@ -166,7 +166,8 @@ fn under_pressure(cluster: &Cluster, name: &str, seconds: &str) -> Result<Vec<Sa
         eprintln!("{sample:?}");
     }
     let highest = seen.iter().filter_map(|sample| sample.pressure.parse::<f64>().ok()).fold(0.0, f64::max);
-    ensure!(highest >= HIGH.parse()?, "the pressure was at most {highest} %");
+    let high: f64 = HIGH.parse()?;
+    ensure!(highest >= high, "the pressure was at most {highest} %");
     // The container ends as soon as the content of its pages has changed.
     let lost = seen.iter().find(|sample| sample.total - sample.free < HELD_PAGES);
     ensure!(lost.is_none(), "pages of a pod were taken: {lost:?}");

@@ -34,7 +34,7 @@ impl Pod<'_> {
     /// Returns the object. It runs once, and stays on a node that does not answer for a while.
     #[must_use]
     pub fn object(&self) -> Value {
-        let resources: Map<_, _> =
+        let resources: Map<String, Value> =
             self.resources.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
         let named = || self.volumes.iter().enumerate().map(|(number, volume)| (format!("volume{number}"), volume));
         let volumes: Vec<_> =
