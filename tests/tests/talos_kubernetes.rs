@@ -211,7 +211,7 @@ fn dynamic_pool(cluster: &mut Cluster) -> Result<()> {
     cluster.remove(HOLDER)
 }
 
-/// What docs/operator.md says in "Huge pages and the kubelet".
+/// What docs/node.md says in "Huge pages and the kubelet".
 fn capacity(cluster: &mut Cluster) -> Result<()> {
     for pages in [POOL - 16, POOL + 16] {
         let value = pages.to_string();

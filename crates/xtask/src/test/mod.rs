@@ -39,7 +39,7 @@ struct Suite {
     cargo: &'static str,
 }
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite {
         name: "guest",
         default: true,
