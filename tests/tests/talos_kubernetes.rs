@@ -26,9 +26,10 @@ const EPERM: &str = "errno 1";
 const ENOMEM: &str = "errno 12";
 /// The pod that holds huge pages while others run.
 const HOLDER: &str = "holder";
-/// Thresholds of the controller in per cent: low, so that it acts long before the kernel kills a process.
-const LOW: &str = "3";
-const HIGH: &str = "6";
+/// Thresholds of the controller in per cent: below the pressure that the pods make, so that it acts at each decision, long before the kernel kills
+/// a process.
+const LOW: &str = "1";
+const HIGH: &str = "3";
 /// Memory that a pod under pressure leaves, in bytes.
 const LEAVE: &str = "134217728";
 /// A file that does not fit into the rest.
