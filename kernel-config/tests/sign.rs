@@ -23,13 +23,16 @@ fn key_set(dir: &Path) -> Box<dyn Signer> {
     KeySet::open(dir).unwrap().signer(Role::Module).unwrap()
 }
 
-/// The toolchain, and the object tree of a compiled kernel in the same cache.
+/// The toolchain, and the object tree of a compiled kernel with modules in the same cache.
 fn kernel() -> Option<(Sandbox, PathBuf)> {
     let rootfs = skip::toolchain(&[])?;
     let stages = rootfs.parent().and_then(Path::parent).unwrap();
-    let objects = fs::read_dir(stages).unwrap().map(|entry| entry.unwrap().path().join("obj"));
-    let Some(objects) = objects.filter(|obj| obj.join("scripts/sign-file").is_file()).min() else {
-        skip::skipped("there is no compiled kernel in the toolchain's cache");
+    let kernels = fs::read_dir(stages).unwrap().map(|entry| entry.unwrap().path().join("obj"));
+    // That of profile debug has no modules.
+    let has_modules = |obj: &PathBuf| fs::metadata(obj.join("modules.order")).is_ok_and(|list| list.len() > 0);
+    let objects = kernels.filter(|obj| obj.join("scripts/sign-file").is_file()).filter(has_modules).min();
+    let Some(objects) = objects else {
+        skip::skipped("there is no compiled kernel with modules in the toolchain's cache");
         return None;
     };
     Some((Sandbox::new(rootfs), objects))
