@@ -19,6 +19,8 @@ pub const TAG: &str = "custom-solana-v1.10.3";
 pub const MARKER: &str = "/var/lib/marker";
 /// The first of the keys of META that Talos leaves to users (pkg/machinery/meta/constants.go).
 const META_KEY: u8 = 0x0c;
+/// The variable of the boot loader's default entry (https://systemd.io/BOOT_LOADER_INTERFACE).
+const DEFAULT_ENTRY: &str = "/sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 /// Time limit of an upgrade's call, in seconds: it is answered once the node has pulled the image.
 const PULL: u32 = 600;
 /// Organisation of the build's images in the registry.
@@ -190,6 +192,13 @@ impl Life {
     pub fn extensions(&self) -> Result<Vec<String>> {
         let name = |found: &Value| found["spec"]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         Ok(self.node.talosctl.get("extensions")?.iter().map(name).collect())
+    }
+
+    /// The boot loader's default entry: the name of a UKI, in either case.
+    pub fn default_entry(&self) -> Result<String> {
+        let variable = self.node.talosctl.read(DEFAULT_ENTRY)?;
+        // UTF-16 after four bytes of attributes: zeros are between the letters.
+        Ok(variable.chars().filter(char::is_ascii_graphic).collect())
     }
 
     /// The command line of the running UKI: without the arguments of the test machine, which come last.

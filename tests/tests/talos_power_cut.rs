@@ -5,7 +5,7 @@
 use anyhow::{Context as _, ensure};
 use harness::life::{Life, OURS, TAG, start_upgrade};
 use harness::settings::{POWER_CUTS, Settings, TALOS_OUT};
-use harness::{Result, steps};
+use harness::{Result, boot_menu, steps};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -110,12 +110,30 @@ fn upgrade(life: &mut Life) -> Result<()> {
         let call = std::thread::spawn(move || start_upgrade(&talosctl, to, TAG));
         cut(life, point, from).with_context(|| format!("{point:?}"))?;
         let _ = call.join();
+        let ukis = life.node.boot_partition()?.ukis()?;
         life.node.boot_disk().with_context(|| format!("after {point:?}"))?;
         let now = life.command_line()?;
         ensure!(now == ours || now == agave, "{now}");
         life.check_data().with_context(|| format!("after {point:?}"))?;
         eprintln!("cut after {point:?}: the {} system boots", if now == runs { "old" } else { "new" });
         runs = now;
+        let default = life.default_entry()?;
+        if !ukis.iter().any(|uki| uki.eq_ignore_ascii_case(&default)) {
+            eprintln!("cut after {point:?}: the default entry {default} is not on the disk");
+            default_again(life, to, &ukis).with_context(|| format!("after {point:?}"))?;
+        }
     }
     Ok(())
+}
+
+/// Talos makes the new system the default before its UKI is on the disk. If the power is cut between the two, the boot loader boots the old system,
+/// but Talos cannot tell which one is running and refuses upgrades, until the boot menu has set the default.
+fn default_again(life: &mut Life, to: &str, ukis: &[String]) -> Result<()> {
+    start_upgrade(&life.node.talosctl, to, TAG)?;
+    let refused = life.node.console_shows("failed to probe bootloader on upgrade: file does not exist", 0)?;
+    ensure!(refused, "the upgrade is not refused");
+    life.node.wait_for_reboot()?;
+    let old = ukis.first().context("no UKI on the boot partition")?;
+    life.node.boot_by_menu(old, boot_menu::DEFAULT_AND_BOOT)?;
+    life.check_data()
 }

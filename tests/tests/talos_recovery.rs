@@ -18,8 +18,6 @@ const LEFT: u64 = 8 << 20;
 const PANICKING: &str = "panicking";
 /// Name of the UKI of an image whose installer program is Talos's own.
 const BROKEN: &str = "Talos-v1.10.3.efi";
-/// The boot loader's variable with the name of its default entry.
-const DEFAULT_ENTRY: &str = "/sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 fn main() -> ExitCode {
     let settings = Settings::requested("recovery", RECOVERY, TALOS_OUT);
@@ -98,9 +96,7 @@ fn menu(life: &mut Life) -> Result<()> {
 
 /// The boot loader's default entry is `uki`; names of entries are in lower case.
 fn is_default(life: &Life, uki: &str) -> Result<()> {
-    let variable = life.node.talosctl.read(DEFAULT_ENTRY)?;
-    // UTF-16 after four bytes of attributes: zeros are between the letters.
-    let name: String = variable.chars().filter(|c| c.is_ascii_graphic()).collect();
+    let name = life.default_entry()?;
     ensure!(name.eq_ignore_ascii_case(uki), "the default entry is {name:?}, not {uki}");
     Ok(())
 }

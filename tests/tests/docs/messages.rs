@@ -8,13 +8,14 @@ use crate::pages::{ROOT, all_pages, paragraphs, prose, read, spans};
 const SOURCES: [&str; 5] = ["crates", "extension/src", "imager", "kernel-config/src", "module"];
 
 /// Quoted messages of other programs.
-const FOREIGN: [(&str, &str); 8] = [
+const FOREIGN: [(&str, &str); 9] = [
     ("bubblewrap", "bwrap: setting up uid map: Permission denied"),
     ("the kernel", "Loading of module with unavailable key is rejected"),
     ("the kernel, through kmod", "Key was rejected by service"),
     ("the kernel's sysctl", "Unable to parse"),
     ("systemd-boot", "Default boot entry selected."),
     ("Talos's installer, through the kernel", "no space left on device"),
+    ("Talos's installer", "failed to probe bootloader on upgrade: file does not exist"),
     ("Talos's installer", "previous UKI not found"),
     ("Talos's machined", "API is not implemented in maintenance mode"),
 ];
