@@ -62,15 +62,11 @@ fn cut(life: &mut Life, (line, delay): (&str, Duration), from: usize) -> Result<
     Ok(())
 }
 
-/// Each installation begins on the disk that the cut before has left, unless that was after the end of the installation.
+/// Each installation begins on the disk that the cut before has left, unless Talos takes that for an installed one.
 fn installation(life: &mut Life) -> Result<()> {
     life.node.new_disk()?;
     for point in INSTALLATION {
-        if boots_from_medium(life)? {
-            life.node.new_disk()?;
-            ensure!(!boots_from_medium(life)?, "a node with an empty disk is configured");
-        }
-        life.apply()?;
+        begin(life)?;
         cut(life, point, 0).with_context(|| format!("{point:?}"))?;
         eprintln!("cut after {point:?}");
     }
@@ -80,6 +76,23 @@ fn installation(life: &mut Life) -> Result<()> {
         life.node.wait_for_reboot()?;
     }
     life.boot_installed()
+}
+
+/// Begins an installation. Talos does not install onto a disk with a META partition, whatever else is missing on it, and it boots from the medium
+/// with a configuration that is on STATE: such a disk has to be wiped.
+fn begin(life: &mut Life) -> Result<()> {
+    if !boots_from_medium(life)? {
+        life.apply()?;
+        ensure!(life.node.console_shows("install sequence: ", 0)?, "the node does nothing with its configuration");
+        std::thread::sleep(HALF);
+        if !life.node.vm()?.console().contains("install sequence: 0 phase(s)") {
+            return Ok(());
+        }
+    }
+    eprintln!("Talos takes the disk for an installed one");
+    life.node.new_disk()?;
+    ensure!(!boots_from_medium(life)?, "a node with an empty disk is configured");
+    life.apply()
 }
 
 /// Boots the medium. The node is in maintenance mode, or has its configuration already, if it was on STATE before the cut; returns whether it has.
