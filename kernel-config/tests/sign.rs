@@ -32,7 +32,7 @@ fn kernel() -> Option<(Sandbox, PathBuf)> {
     let has_modules = |obj: &PathBuf| fs::metadata(obj.join("modules.order")).is_ok_and(|list| list.len() > 0);
     let objects = kernels.filter(|obj| obj.join("scripts/sign-file").is_file()).filter(has_modules).min();
     let Some(objects) = objects else {
-        skip::skipped("there is no compiled kernel with modules in the toolchain's cache");
+        skip::skipped("the cache has no compiled kernel with modules");
         return None;
     };
     Some((Sandbox::new(rootfs), objects))

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Seconds since the epoch: the time of every file.
-const EPOCH: u32 = 1_748_500_468;
+pub const EPOCH: u32 = 1_748_500_468;
 
 /// What images are assembled from.
 #[derive(Debug)]

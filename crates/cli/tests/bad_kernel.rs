@@ -35,6 +35,16 @@ fn scene(toolchain: &Path, more: &[Stage]) -> Option<Scene> {
     Some(scene)
 }
 
+/// A scene whose cache has the toolchain, the store with the kernel source, and development keys.
+fn scene_with_source() -> Option<Scene> {
+    let toolchain = toolchain_stage()?;
+    let (store, keys) = (cached(&toolchain, "store")?, cached(&toolchain, "keys")?);
+    let scene = scene(&toolchain, &[build::stages::KERNEL_SOURCE])?;
+    symlink(store, scene.cache().join("store")).unwrap();
+    symlink(keys, scene.cache().join("keys")).unwrap();
+    Some(scene)
+}
+
 fn cached(toolchain: &Path, name: &str) -> Option<PathBuf> {
     let path = toolchain.parent()?.parent()?.join(name);
     if path.exists() {
@@ -61,11 +71,7 @@ fn request(scene: &Scene, options: [&str; 2]) -> [String; 2] {
 
 #[test]
 fn a_dropped_option_is_reported_with_its_missing_dependencies() {
-    let Some(toolchain) = toolchain_stage() else { return };
-    let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
-    let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
-    symlink(store, scene.cache().join("store")).unwrap();
-    symlink(keys, scene.cache().join("keys")).unwrap();
+    let Some(scene) = scene_with_source() else { return };
     let [unmet, unknown] = request(&scene, ["CONFIG_SND_HDA_INTEL=y", "CONFIG_HUGETLBFZ=y"]);
     let ran = scene.run(&["kernel", "check", "--profile", "vm"]);
     let words = [
@@ -84,11 +90,7 @@ fn a_dropped_option_is_reported_with_its_missing_dependencies() {
 
 #[test]
 fn a_profile_without_rust_is_refused_where_the_module_is_built() {
-    let Some(toolchain) = toolchain_stage() else { return };
-    let (Some(store), Some(keys)) = (cached(&toolchain, "store"), cached(&toolchain, "keys")) else { return };
-    let Some(scene) = scene(&toolchain, &[build::stages::KERNEL_SOURCE]) else { return };
-    symlink(store, scene.cache().join("store")).unwrap();
-    symlink(keys, scene.cache().join("keys")).unwrap();
+    let Some(scene) = scene_with_source() else { return };
     let ran = scene.run(&["kernel", "build", "--profile", "stock"]);
     ran.failed(BAD_INPUT, &["the profile stock cannot have our module", "CONFIG_RUST=y", "--without-module"]);
 }

@@ -2,6 +2,7 @@
 
 use super::programs::Programs;
 use crate::Result;
+use crate::image::EPOCH;
 use crate::modules::project;
 use crate::registry::Registry;
 use common::sandbox::{Run, Sandbox};
@@ -17,8 +18,6 @@ pub const CONTAINER: &str = "ghcr.io/tests/container:1";
 const PROGRAM: &str = "container";
 /// Files of the kubelet's image.
 const KUBELET: &str = "tests/kubernetes/kubelet.toml";
-/// Seconds since the epoch: the time of every file but the kubelet's.
-const EPOCH: u64 = 1_748_500_468;
 
 /// Static programs that need no other file, each at the path where Talos starts it, and the images' names without the registries, as in
 /// Talos's machine configuration.
@@ -45,7 +44,7 @@ fn write(sandbox: &Sandbox, programs: &Programs, dir: &Path, layout: &Path) -> R
     let (mut writer, mut names) = (Writer::create(layout)?, Vec::new());
     let mut add = |name: &str, files: &FileMap, config: RunConfig| -> Result<()> {
         names.push(name.to_owned());
-        let image = NewImage { names: &[name.to_owned()], created: EPOCH, config, ..NewImage::default() };
+        let image = NewImage { names: &[name.to_owned()], created: EPOCH.into(), config, ..NewImage::default() };
         writer.image_of(files, image)?;
         Ok(())
     };
