@@ -14,7 +14,7 @@ use crate::pages::{all_pages, paragraphs, read, spans};
 const TASKS: [&str; 7] = ["bench", "corpus", "dist", "fuzz", "lint", "repro", "test"];
 
 /// Options of other programs.
-const FOREIGN: [(&str, &str); 6] = [
+const OTHER_PROGRAMS: [(&str, &str); 6] = [
     ("cargo", "--locked"),
     ("cosign", "--allow-http-registry"),
     ("cosign", "--insecure-ignore-tlog"),
@@ -166,7 +166,7 @@ fn every_command_in_the_pipelines_is_accepted() {
 #[test]
 fn every_option_in_the_pages_exists() {
     let known: BTreeSet<String> = options(&cli::command()).into_iter().chain(options(&xtask::command())).collect();
-    let known = |option: &String| known.contains(option) || FOREIGN.iter().any(|(_, foreign)| foreign == option);
+    let known = |option: &String| known.contains(option) || OTHER_PROGRAMS.iter().any(|(_, other)| other == option);
     let unknown = |page: &PathBuf| -> Vec<String> {
         let options = named_options(&read(page)).into_iter().filter(|option| !known(option));
         options.map(|option| format!("{}: {option}", page.display())).collect()

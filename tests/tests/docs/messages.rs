@@ -8,7 +8,7 @@ use crate::pages::{ROOT, all_pages, paragraphs, prose, read, spans};
 const SOURCES: [&str; 5] = ["crates", "extension/src", "imager", "kernel-config/src", "module"];
 
 /// Quoted messages of other programs.
-const FOREIGN: [(&str, &str); 9] = [
+const OTHER_PROGRAMS: [(&str, &str); 9] = [
     ("bubblewrap", "bwrap: setting up uid map: Permission denied"),
     ("the kernel", "Loading of module with unavailable key is rejected"),
     ("the kernel, through kmod", "Key was rejected by service"),
@@ -102,8 +102,8 @@ fn every_quoted_message_is_in_the_sources() {
     let all = pages.iter().flat_map(|page| quotes(&read(page)).into_iter().map(move |quote| (page, quote)));
     let all: Vec<_> = all.collect();
     assert!(all.len() > 30, "only {} messages were found", all.len());
-    let foreign = |quote: &str| FOREIGN.iter().any(|(_, text)| *text == quote);
-    let unknown = all.iter().filter(|(_, quote)| !foreign(quote) && !is_printed(quote, &lines));
+    let of_others = |quote: &str| OTHER_PROGRAMS.iter().any(|(_, text)| *text == quote);
+    let unknown = all.iter().filter(|(_, quote)| !of_others(quote) && !is_printed(quote, &lines));
     let unknown: Vec<_> =
         unknown.map(|(page, quote)| format!("{}: nothing prints {quote:?}", page.display())).collect();
     assert!(unknown.is_empty(), "{}", unknown.join("\n"));
